@@ -1,0 +1,64 @@
+//! Rules that need more than one thing at once, a function each.
+
+use std::collections::HashSet;
+
+use crate::ast::{Container, Field, Shape};
+use crate::ctxt::Ctxt;
+
+pub(crate) fn check(cx: &Ctxt, container: &Container<'_>) {
+    container.fields().for_each(|field| {
+        skip_stands_alone(cx, field);
+        name_is_a_segment(cx, field);
+    });
+    match &container.shape {
+        Shape::Struct(fields) => names_differ(cx, fields),
+        Shape::Enum(variants) => variants.iter().for_each(|variant| names_differ(cx, &variant.fields)),
+    }
+    module_init_is_on_a_struct(cx, container);
+}
+
+/// What is not in the tree has neither a name nor a kind there.
+fn skip_stands_alone(cx: &Ctxt, field: &Field<'_>) {
+    let Some(skip) = &field.attrs.skip else { return };
+    if field.attrs.kind.is_some() {
+        cx.error(skip, "`skip` and `kind` on one field: what is not in the tree has no kind; keep one");
+    }
+    if field.attrs.rename.is_some() {
+        cx.error(
+            skip,
+            "`skip` and `rename` on one field: what is not in the tree has no name there; keep one",
+        );
+    }
+}
+
+/// A path is text with dots between its segments.
+fn name_is_a_segment(cx: &Ctxt, field: &Field<'_>) {
+    let Some(name) = &field.attrs.rename else { return };
+    if name.value().is_empty() {
+        cx.error(name, "a segment of a path cannot be empty; leave `rename` out to use the field's name");
+    } else if name.value().contains('.') {
+        cx.error(name, "a segment of a path cannot contain `.`, which stands between segments");
+    }
+}
+
+/// Two fields of one name would be one leaf in a file.
+fn names_differ(cx: &Ctxt, fields: &[Field<'_>]) {
+    let mut seen = HashSet::new();
+    for field in fields.iter().filter(|field| !field.is_skipped()) {
+        let Some(name) = field.name() else { continue };
+        if !seen.insert(name.clone()) {
+            let message = format!("two fields have the path segment `{name}`; rename one of them");
+            match &field.attrs.rename {
+                Some(rename) => cx.error(rename, message),
+                None => cx.error(&field.member, message),
+            }
+        }
+    }
+}
+
+/// An enum is not a module: it stands for what its variant holds.
+fn module_init_is_on_a_struct(cx: &Ctxt, container: &Container<'_>) {
+    if let (Some(attribute), Shape::Enum(_)) = (&container.attrs.module_init, &container.shape) {
+        cx.error(attribute, "`module_init` belongs on a struct; an enum stands for what its variant holds");
+    }
+}

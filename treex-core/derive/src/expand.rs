@@ -1,0 +1,203 @@
+//! The implementation that is written.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens as _, quote, quote_spanned};
+use syn::DeriveInput;
+
+use crate::ast::{Container, Field, Shape, Variant};
+use crate::bound;
+use crate::check;
+use crate::ctxt::Ctxt;
+
+pub(crate) fn tree_object(input: &DeriveInput) -> syn::Result<TokenStream> {
+    let cx = Ctxt::default();
+    let container = Container::parse(&cx, input);
+    if let Some(container) = &container {
+        check::check(&cx, container);
+    }
+    cx.check()?;
+    Ok(container.map(|container| implementation(&container)).unwrap_or_default())
+}
+
+fn implementation(container: &Container<'_>) -> TokenStream {
+    let krate = match &container.attrs.krate {
+        Some(path) => path.to_token_stream(),
+        None => quote!(::treex_core),
+    };
+    let ident = &container.input.ident;
+    let (impl_generics, ty_generics, _) = container.input.generics.split_for_impl();
+    let where_clause = bound::where_clause(container, &krate);
+    let [visit, visit_mut] =
+        [Access::Shared, Access::Mutable].map(|access| visits(container, access, &krate));
+    let module = module_methods(container, &krate);
+    quote! {
+        #[automatically_derived]
+        const _: () = {
+            impl #impl_generics #krate::TreeObject for #ident #ty_generics #where_clause {
+                #[allow(unused_variables)]
+                fn visit<'tree>(&'tree self, visitor: &mut dyn #krate::Visitor<'tree>) {
+                    #visit
+                }
+
+                #[allow(unused_variables)]
+                fn visit_mut<'tree>(&'tree mut self, visitor: &mut dyn #krate::VisitorMut<'tree>) {
+                    #visit_mut
+                }
+
+                #module
+            }
+        };
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Shared,
+    Mutable,
+}
+
+/// The body of `visit` or `visit_mut`.
+fn visits(container: &Container<'_>, access: Access, krate: &TokenStream) -> TokenStream {
+    match &container.shape {
+        Shape::Struct(fields) => {
+            let children = fields.iter().filter(|field| !field.is_skipped()).map(|field| {
+                let member = &field.member;
+                let place = match access {
+                    Access::Shared => quote!(&self.#member),
+                    Access::Mutable => quote!(&mut self.#member),
+                };
+                child(field, access, &place, &segments(field, krate), krate)
+            });
+            quote!(#(#children)*)
+        }
+        Shape::Enum(variants) => {
+            let arms = variants.iter().map(|variant| {
+                let pattern = pattern(variant);
+                let children = variant.fields.iter().filter(|field| !field.is_skipped()).map(|field| {
+                    let binding = &field.binding;
+                    let place = binding.to_token_stream();
+                    match variant.transparent() {
+                        Some(field) if field.attrs.kind.is_none() => delegate(field, access, krate),
+                        Some(field) => child(field, access, &place, &quote!(), krate),
+                        None => child(field, access, &place, &segments(field, krate), krate),
+                    }
+                });
+                quote!(#pattern => { #(#children)* })
+            });
+            match_self(&arms.collect::<Vec<_>>())
+        }
+    }
+}
+
+/// Shows one child. The field's type is written out, so that a missing implementation is reported there.
+fn child(
+    field: &Field<'_>,
+    access: Access,
+    place: &TokenStream,
+    segments: &TokenStream,
+    krate: &TokenStream,
+) -> TokenStream {
+    let kind = field.attrs.kind.as_ref().map(|kind| quote!(.with_kind(#krate::KindTag::of::<#kind>())));
+    let ty = field.ty;
+    let as_tree = match access {
+        Access::Shared => quote!(as_tree),
+        Access::Mutable => quote!(as_tree_mut),
+    };
+    quote!(visitor.child(#krate::Edge::new(&[#segments]) #kind, <#ty as #krate::TreeObject>::#as_tree(#place));)
+}
+
+fn segments(field: &Field<'_>, krate: &TokenStream) -> TokenStream {
+    match (field.name(), &field.member) {
+        (Some(name), _) => quote!(#krate::Segment::Field(#name)),
+        (None, member) => quote!(#krate::Segment::Index(#member)),
+    }
+}
+
+/// The only field of a transparent variant visits in the enum's place.
+fn delegate(field: &Field<'_>, access: Access, krate: &TokenStream) -> TokenStream {
+    let binding = &field.binding;
+    let method = match access {
+        Access::Shared => quote!(visit),
+        Access::Mutable => quote!(visit_mut),
+    };
+    let ty = field.ty;
+    quote!(<#ty as #krate::TreeObject>::#method(#binding, visitor);)
+}
+
+/// `Self::Variant { 0: field_0, name: field_1 }`, which fits every variant.
+fn pattern(variant: &Variant<'_>) -> TokenStream {
+    let ident = variant.ident;
+    let members = variant.fields.iter().map(|field| &field.member);
+    let bindings = variant.fields.iter().map(|field| &field.binding);
+    quote!(Self::#ident { #(#members: #bindings),* })
+}
+
+/// `match self { arms }`, for an enum without variants too.
+fn match_self(arms: &[TokenStream]) -> TokenStream {
+    if arms.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }
+}
+
+/// `module_name` and `initialize_module`.
+fn module_methods(container: &Container<'_>, krate: &TokenStream) -> TokenStream {
+    match &container.shape {
+        Shape::Struct(_) => {
+            let name = container.input.ident.to_string();
+            // The struct's own method has another name than the trait's, so that a missing one is an error
+            // here and not a call of itself. The attribute's span is where that error is reported.
+            let initialize = container.attrs.module_init.as_ref().map(|attribute| {
+                let call = quote_spanned!(attribute.span()=> Self::#attribute(self, key));
+                quote! {
+                    fn initialize_module(&mut self, key: &mut #krate::ModuleKey) -> #krate::Result<()> {
+                        #call
+                    }
+                }
+            });
+            quote! {
+                fn module_name(&self) -> ::core::option::Option<&'static str> {
+                    ::core::option::Option::Some(#name)
+                }
+
+                #initialize
+            }
+        }
+        Shape::Enum(variants) => {
+            let arms = |inner: &dyn Fn(&Field<'_>) -> TokenStream, other: TokenStream| {
+                let arm = |variant: &Variant<'_>| {
+                    let pattern = pattern(variant);
+                    let transparent = variant.transparent();
+                    let plain = transparent.filter(|field| field.attrs.kind.is_none() && !field.is_skipped());
+                    let body = plain.map_or_else(|| other.clone(), inner);
+                    quote!(#pattern => #body,)
+                };
+                match_self(&variants.iter().map(arm).collect::<Vec<_>>())
+            };
+            let names = arms(
+                &|field| {
+                    let binding = &field.binding;
+                    let ty = field.ty;
+                    quote!(<#ty as #krate::TreeObject>::module_name(#binding))
+                },
+                quote!(::core::option::Option::None),
+            );
+            let initializes = arms(
+                &|field| {
+                    let binding = &field.binding;
+                    let ty = field.ty;
+                    quote!(<#ty as #krate::TreeObject>::initialize_module(#binding, key))
+                },
+                quote!(::core::result::Result::Ok(())),
+            );
+            quote! {
+                #[allow(unused_variables)]
+                fn module_name(&self) -> ::core::option::Option<&'static str> {
+                    #names
+                }
+
+                #[allow(unused_variables)]
+                fn initialize_module(&mut self, key: &mut #krate::ModuleKey) -> #krate::Result<()> {
+                    #initializes
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What the layers' own operations share.
+//!
+//! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
+//! its tests, and the path for devices and element types without a kernel.
+
+use std::cell::Cell;
+
+thread_local! {
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with the plain composition of every operation, on this thread.
+pub fn with_plain<R>(f: impl FnOnce() -> R) -> R {
+    /// Puts the choice back, after a panic too.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLAIN.set(self.0);
+        }
+    }
+    let _restore = Restore(PLAIN.replace(true));
+    f()
+}
+
+/// Whether operations on this thread take their plain composition.
+#[must_use]
+pub fn is_plain() -> bool {
+    PLAIN.get()
+}

@@ -1,0 +1,197 @@
+//! Initialization: from a seed to values, in an order that anybody can repeat.
+//!
+//! Keys come from a chain: `(used, next) = split(key)`, one `used` for each taker. The takers are, first,
+//! all [`Initializer`](crate::Initializer) leaves in field order; then every module that was not
+//! initialized, children before parents, whether or not it has a use for its key. A module gives its key
+//! to its own [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, and to its `module_init`.
+
+use std::collections::VecDeque;
+
+use candle_core::Device;
+
+use crate::error::Result;
+use crate::initializer::Turn;
+use crate::kind::{KindTag, Rng};
+use crate::leaf::Handle;
+use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
+use crate::path::Path;
+use crate::random::{Key, fold_in_counter};
+use crate::walk::{try_walk_mut, walk};
+
+/// The key of one module at its turn, and the count of those derived from it.
+#[derive(Clone, Debug)]
+pub struct ModuleKey {
+    key: Key,
+    counter: u32,
+}
+
+impl ModuleKey {
+    fn new(key: Key) -> Self {
+        Self { key, counter: 0 }
+    }
+
+    /// The module's key itself, the same at each call.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The next derived key, as Flax's `make_rng("params")` in a module at the top of its tree: the
+    /// counter goes up by one, then the key is folded with the hash of the counter.
+    pub fn make_rng(&mut self) -> Key {
+        self.counter += 1;
+        fold_in_counter(self.key, self.counter)
+    }
+}
+
+/// Whether no leaf waits for a value.
+pub(crate) fn is_initialized<T: TreeObject + ?Sized>(tree: &T) -> bool {
+    let mut initialized = true;
+    walk(tree, |_, _, leaf| initialized &= leaf.initializer().is_none());
+    initialized
+}
+
+/// Fills every uninitialized leaf of `tree` and brings all leaves but keys to `device`.
+pub(crate) fn init<T: TreeObject>(tree: &mut T, key: Key, device: &Device) -> Result<()> {
+    let mut survey = Survey::default();
+    survey.child(Edge::new(&[]), &*tree);
+    let mut chain = Chain(key);
+    try_walk_mut(tree, |_, _, leaf| fill(leaf, Turn::Tree, &mut || chain.next()))?;
+    let mut turns = ModuleTurns {
+        chain,
+        waiting: survey.waiting,
+        inherited: true,
+        path: Path::default(),
+        result: Ok(()),
+    };
+    turns.child(Edge::new(&[]), tree);
+    turns.result?;
+    // Leaves of module turn that no module owns, as in a tuple of leaves: the root stands for their module.
+    if !is_initialized(tree) {
+        let mut key = ModuleKey::new(turns.chain.next());
+        try_walk_mut(tree, |_, _, leaf| fill(leaf, Turn::Module, &mut || key.make_rng()))?;
+    }
+    try_walk_mut(tree, |_, kind, leaf| match leaf.initializer() {
+        Some(_) => leaf.get(kind).map(drop).map_err(|error| {
+            error.remedy("write it in `module_init`, and mark the struct `#[tree(module_init)]`")
+        }),
+        None => Ok(()),
+    })?;
+    to_device(tree, device)
+}
+
+/// Moves every value but random keys to `device`.
+pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -> Result<()> {
+    try_walk_mut(
+        tree,
+        |_, kind, leaf| if kind.is(KindTag::of::<Rng>()) { Ok(()) } else { leaf.to_device(device) },
+    )
+}
+
+struct Chain(Key);
+
+impl Chain {
+    fn next(&mut self) -> Key {
+        let [used, next] = self.0.split2();
+        self.0 = next;
+        used
+    }
+}
+
+/// Runs the leaf's initializer if it is `turn`'s.
+fn fill(leaf: &mut Handle, turn: Turn, key: &mut dyn FnMut() -> Key) -> Result<()> {
+    match leaf.initializer() {
+        Some(initializer) if initializer.turn() == turn => *leaf = Handle::own(&initializer.call(&key())?)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Which modules wait for their turn, in the order in which a traversal enters them. A module without any
+/// leaf waits if the module around it does: `None`.
+#[derive(Default)]
+struct Survey {
+    waiting: VecDeque<Option<bool>>,
+    leaves: usize,
+    uninitialized: usize,
+}
+
+impl<'a> Visitor<'a> for Survey {
+    fn leaf(&mut self, _: KindTag, leaf: &'a Handle) {
+        self.leaves += usize::from(!leaf.is_nothing());
+        self.uninitialized += usize::from(leaf.initializer().is_some());
+    }
+
+    fn child(&mut self, _: Edge<'_>, child: &'a dyn TreeObject) {
+        if child.module_name().is_none() {
+            return child.visit(self);
+        }
+        let (index, leaves, uninitialized) = (self.waiting.len(), self.leaves, self.uninitialized);
+        self.waiting.push_back(None);
+        child.visit(self);
+        if self.leaves > leaves {
+            self.waiting[index] = Some(self.uninitialized > uninitialized);
+        }
+    }
+}
+
+/// Gives each waiting module its turn, children first.
+struct ModuleTurns {
+    chain: Chain,
+    waiting: VecDeque<Option<bool>>,
+    inherited: bool,
+    path: Path,
+    result: Result<()>,
+}
+
+impl<'a> VisitorMut<'a> for ModuleTurns {
+    fn leaf(&mut self, _: KindTag, _: &'a mut Handle) {}
+
+    fn child(&mut self, edge: Edge<'_>, child: &'a mut dyn TreeObject) {
+        let depth = self.path.segments().len();
+        self.path.extend(edge.path);
+        if child.module_name().is_none() {
+            child.visit_mut(self);
+        } else {
+            let outer = self.inherited;
+            let waits = self.waiting.pop_front().flatten().unwrap_or(outer);
+            self.inherited = waits;
+            child.visit_mut(self);
+            self.inherited = outer;
+            if waits && self.result.is_ok() {
+                let mut key = ModuleKey::new(self.chain.next());
+                let mut own = OwnLeaves { key: &mut key, path: self.path.clone(), result: Ok(()) };
+                child.visit_mut(&mut own);
+                let done = own.result.and_then(|()| child.initialize_module(&mut key));
+                self.result = done.map_err(|error| error.at(self.path.segments()));
+            }
+        }
+        self.path.truncate(depth);
+    }
+}
+
+/// Fills the leaves that belong to one module, through its containers but not into its sub-modules.
+struct OwnLeaves<'k> {
+    key: &'k mut ModuleKey,
+    path: Path,
+    result: Result<()>,
+}
+
+impl<'a> VisitorMut<'a> for OwnLeaves<'_> {
+    fn leaf(&mut self, _: KindTag, leaf: &'a mut Handle) {
+        if self.result.is_ok() {
+            let Self { key, path, result } = self;
+            *result =
+                fill(leaf, Turn::Module, &mut || key.make_rng()).map_err(|error| error.at(path.segments()));
+        }
+    }
+
+    fn child(&mut self, edge: Edge<'_>, child: &'a mut dyn TreeObject) {
+        if child.module_name().is_none() {
+            let depth = self.path.segments().len();
+            self.path.extend(edge.path);
+            child.visit_mut(self);
+            self.path.truncate(depth);
+        }
+    }
+}

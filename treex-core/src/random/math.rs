@@ -1,0 +1,155 @@
+//! The floating-point functions behind the samplers, operation by operation as XLA computes them on a CPU
+//! with fused multiply-add: a plain multiply and add in their place gives other bits.
+
+/// Horner's rule with fused steps, highest power first.
+fn horner<const N: usize>(z: f32, coefficients: [u32; N]) -> f32 {
+    coefficients.into_iter().map(f32::from_bits).reduce(|sum, c| sum.mul_add(z, c)).unwrap_or_default()
+}
+
+/// Uniform on [minval, maxval) from 32 random bits: 23 of them become the fraction of a number in [1, 2).
+pub(super) fn uniform(bits: u32, minval: f32, maxval: f32) -> f32 {
+    let unit = f32::from_bits(bits >> 9 | 1f32.to_bits()) - 1.;
+    unit.mul_add(maxval - minval, minval).max(minval)
+}
+
+/// Standard normal: sqrt(2) * erf_inv(u) with u uniform on (-1, 1).
+pub(super) fn normal(bits: u32) -> f32 {
+    std::f32::consts::SQRT_2 * erf_inv(uniform(bits, (-1f32).next_up(), 1.))
+}
+
+/// The standard normal on (lower, upper), prepared.
+#[derive(Clone, Copy)]
+pub(super) struct Truncation {
+    /// The images of the bounds under erf(x / sqrt(2)).
+    erf: [f32; 2],
+    /// The innermost values that may come out.
+    bounds: [f32; 2],
+}
+
+impl Truncation {
+    pub(super) fn new(lower: f32, upper: f32) -> Self {
+        let image = |bound: f32| erf(bound / std::f32::consts::SQRT_2);
+        Self { erf: [image(lower), image(upper)], bounds: [lower.next_up(), upper.next_down()] }
+    }
+
+    pub(super) fn normal(self, bits: u32) -> f32 {
+        let u = uniform(bits, self.erf[0], self.erf[1]);
+        // JAX clamps with min(max(x, low), high), which, unlike `clamp`, allows low > high.
+        (std::f32::consts::SQRT_2 * erf_inv(u)).max(self.bounds[0]).min(self.bounds[1])
+    }
+}
+
+/// The inverse error function, after Giles, "Approximating the erfinv function" (2012).
+fn erf_inv(x: f32) -> f32 {
+    if x.abs() == 1. {
+        return x * f32::INFINITY;
+    }
+    let w = -log1p(x * -x);
+    let p = if w < 5. {
+        let central = [
+            0x32F1_6588,
+            0x34B8_4B36,
+            0xB66C_7357,
+            0xB693_5AC1,
+            0x3965_32DB,
+            0xBAA4_5408,
+            0xBB88_E4EF,
+            0x3E7C_8F63,
+            0x3FC0_2E2F,
+        ];
+        horner(w - 2.5, central)
+    } else {
+        let tail = [
+            0xB951_F09B,
+            0x38D3_B56B,
+            0x3AB0_DC72,
+            0xBB70_BDE7,
+            0x3BBC_127B,
+            0xBBF9_C5D7,
+            0x3C1A_A57E,
+            0x3F80_36DB,
+            0x4035_4F7E,
+        ];
+        horner(w.sqrt() - 3., tail)
+    };
+    x * p
+}
+
+/// log(1 + t): a rational function near 0, the logarithm of the rounded sum elsewhere.
+fn log1p(t: f32) -> f32 {
+    if t.abs() >= f32::from_bits(0x3ED4_13CD) {
+        return log(t + 1.);
+    }
+    let numerator =
+        [0x383D_E04B, 0x3EFF_40C5, 0x40D2_84FA, 0x41EF_4B9C, 0x4273_CC76, 0x4264_73AD, 0x41A0_5101];
+    let denominator =
+        [0x3F80_0000, 0x4171_01AD, 0x42A6_185B, 0x435D_C32D, 0x439A_8CA3, 0x4358_6D8A, 0x4270_7982];
+    let quotient = horner(t, numerator) / horner(t, denominator);
+    let square = t * t;
+    t + square.mul_add(-0.5, (t * square) * quotient)
+}
+
+/// The natural logarithm, after Cephes.
+fn log(a: f32) -> f32 {
+    if a.is_nan() || a < 0. {
+        return f32::NAN;
+    }
+    if a == 0. || a.is_infinite() {
+        return if a == 0. { f32::NEG_INFINITY } else { a };
+    }
+    let bits = a.max(f32::MIN_POSITIVE).to_bits();
+    let mantissa = f32::from_bits(bits & 0x807F_FFFF | 0.5f32.to_bits());
+    let mut exponent = ((bits >> 23) as i32 - 127) as f32 + 1.;
+    let mut carried = 0.;
+    if mantissa < std::f32::consts::FRAC_1_SQRT_2 {
+        carried = mantissa;
+        exponent -= 1.;
+    }
+    let x = (mantissa - 1.) + carried;
+    let square = x * x;
+    let cube = square * x;
+    let high = horner(x, [0x3D90_21BB, 0xBDEB_D1B8, 0x3DEF_251A]);
+    let middle = horner(x, [0xBDFE_5D4F, 0x3E11_E9BF, 0xBE2A_AE50]);
+    let low = horner(x, [0x3E4C_CEAC, 0xBE7F_FFFC, 0x3EAA_AAAA]);
+    let y = high.mul_add(cube, middle).mul_add(cube, low);
+    let y = y.mul_add(cube, exponent * f32::from_bits(0xB95E_8083));
+    let result = (-square).mul_add(0.5, x) + y;
+    exponent.mul_add(f32::from_bits(0x3F31_8000), result)
+}
+
+/// The error function, as a quotient of polynomials in x squared.
+fn erf(x: f32) -> f32 {
+    if x.abs() >= f32::from_bits(0x4075_47CB) {
+        return 1f32.copysign(x);
+    }
+    let z = x * x;
+    let numerator = [0x3970_2D51, 0x3B5F_5DA2, 0x3D50_B6EB, 0x3E3D_A740, 0x3F90_6EBA];
+    let denominator =
+        [0xB3FD_3906, 0x37C5_88DF, 0x3A85_6D28, 0x3C66_87D4, 0x3DE3_4C21, 0x3EFE_B44A, 0x3F80_0000];
+    (x * horner(z, numerator)) / horner(z, denominator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::tests::{golden, hex};
+
+    #[test]
+    fn equal_to_xla_bit_for_bit() {
+        for (name, function) in [("erf_inv", erf_inv as fn(f32) -> f32), ("log1p", log1p), ("log", log)] {
+            let (x, y) = (hex(&golden()[name]["x"]), hex(&golden()[name]["y"]));
+            for (x, y) in x.into_iter().zip(y) {
+                assert_eq!(function(x).to_bits(), y.to_bits(), "{name}({x}) = {}, not {y}", function(x));
+            }
+        }
+    }
+
+    #[test]
+    fn domain_ends() {
+        assert_eq!(log(0.), f32::NEG_INFINITY);
+        assert_eq!(log(f32::INFINITY), f32::INFINITY);
+        assert!(log(-1.).is_nan() && log(f32::NAN).is_nan());
+        assert_eq!(erf(4.), 1.);
+        assert_eq!(erf(-4.), -1.);
+    }
+}

@@ -1,0 +1,65 @@
+//! Small questions about Candle tensors.
+
+use std::fmt;
+
+use candle_core::{DType, Tensor};
+use safetensors::View as _;
+
+/// Whether `a` could be overwritten by `b`: same shape, element type and device.
+pub(crate) fn alike(a: &Tensor, b: &Tensor) -> bool {
+    a.shape() == b.shape() && a.dtype() == b.dtype() && a.device().same_device(b.device())
+}
+
+/// Whether two tensors read the same storage, on any device.
+pub(crate) fn same_storage(a: &Tensor, b: &Tensor) -> bool {
+    storage_address(a) == storage_address(b)
+}
+
+fn storage_address(tensor: &Tensor) -> usize {
+    std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
+}
+
+/// Whether two tensors have the same shape, element type and bits.
+pub(crate) fn same_bits(a: &Tensor, b: &Tensor) -> bool {
+    a.shape() == b.shape() && a.dtype() == b.dtype() && a.data() == b.data()
+}
+
+/// The largest array that is printed with its values.
+const PRINTED: usize = 32;
+
+/// `array([[1, 2], [3, 4]], f32)`, or `array[784, 256] f32` where the values would be too many.
+pub(crate) fn fmt_array(tensor: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let dtype = tensor.dtype().as_str();
+    match tensor
+        .flatten_all()
+        .and_then(|flat| flat.to_dtype(DType::F64))
+        .and_then(|flat| flat.to_vec1::<f64>())
+    {
+        Ok(values) if values.len() <= PRINTED => {
+            f.write_str("array(")?;
+            fmt_nested(&values, tensor.dims(), tensor.dtype(), f)?;
+            write!(f, ", {dtype})")
+        }
+        _ => write!(f, "array{:?} {dtype}", tensor.dims()),
+    }
+}
+
+fn fmt_nested(values: &[f64], dims: &[usize], dtype: DType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some((&rows, inner)) = dims.split_first() else {
+        // The shortest text that gives back the number in its own type, not in f64.
+        return match (dtype, values) {
+            (DType::F64, [value]) => write!(f, "{value:?}"),
+            (DType::F32 | DType::F16 | DType::BF16, [value]) => write!(f, "{:?}", *value as f32),
+            (_, values) => values.iter().try_for_each(|value| write!(f, "{value}")),
+        };
+    };
+    f.write_str("[")?;
+    let width = values.len().checked_div(rows).unwrap_or(0);
+    for row in 0..rows {
+        if row > 0 {
+            f.write_str(", ")?;
+        }
+        fmt_nested(&values[row * width..(row + 1) * width], inner, dtype, f)?;
+    }
+    f.write_str("]")
+}

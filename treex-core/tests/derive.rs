@@ -1,0 +1,242 @@
+//! What the derive writes: which leaves, in which order, under which paths and kinds.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use candle_core::{DType, Device, Tensor};
+use treex_core::{
+    BatchStat, Kind, Leaf, Mode, ModuleKey, OptState, Parameter, Result, Rng, TreePart, prelude::*,
+};
+
+fn leaf<K: Kind>() -> Leaf<K> {
+    Leaf::new(Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap()).unwrap()
+}
+
+/// Paths and kinds, `path: Kind`, in order.
+fn leaves(tree: &(impl TreeObject + Clone)) -> Vec<String> {
+    tree.leaves().into_iter().map(|(path, kind, _)| format!("{path}: {kind}")).collect()
+}
+
+#[derive(Clone, TreeObject)]
+struct Named {
+    z: Leaf<Parameter>,
+    a: Leaf<BatchStat>,
+    r#type: Leaf<Rng>,
+    #[tree(rename = "renamed")]
+    b: Leaf<Parameter>,
+    #[tree(skip)]
+    _skipped: Option<std::sync::mpsc::SyncSender<u8>>,
+}
+
+fn named() -> Named {
+    Named { z: leaf(), a: leaf(), r#type: leaf(), b: leaf(), _skipped: None }
+}
+
+#[test]
+fn field_order_names_and_attributes() {
+    assert_eq!(leaves(&named()), ["z: Parameter", "a: BatchStat", "type: Rng", "renamed: Parameter"]);
+    assert_eq!(TreeObject::module_name(&named()), Some("Named"));
+}
+
+#[derive(Clone, TreeObject)]
+struct Tuple(Leaf<Parameter>, u32, #[tree(skip)] u8, Named);
+
+#[derive(Clone, TreeObject)]
+struct Unit;
+
+#[test]
+fn tuple_and_unit_structs() {
+    let tuple = Tuple(leaf(), 1, 2, named());
+    assert_eq!(leaves(&tuple)[..2], ["0: Parameter", "3.z: Parameter"]);
+    assert!(leaves(&Unit).is_empty());
+    assert_eq!((tuple.1, tuple.2), (1, 2));
+}
+
+#[derive(Clone, TreeObject)]
+struct Containers {
+    list: Vec<Leaf<Parameter>>,
+    array: [Leaf<BatchStat>; 2],
+    pair: (Leaf<Parameter>, Box<Leaf<Rng>>),
+    some: Option<Leaf<Parameter>>,
+    none: Option<Leaf<Parameter>>,
+    map: BTreeMap<String, Vec<Leaf<Parameter>>>,
+    constants: (bool, f64, String, fn(&Tensor) -> Result<Tensor>, DType, PhantomData<u8>),
+    mode: Mode,
+}
+
+#[test]
+fn containers_and_constants() {
+    let tree = Containers {
+        list: vec![leaf(), leaf()],
+        array: [leaf(), leaf()],
+        pair: (leaf(), Box::new(leaf())),
+        some: Some(leaf()),
+        none: None,
+        map: BTreeMap::from([("y".into(), vec![leaf()]), ("x".into(), vec![leaf()])]),
+        constants: (true, 0.5, "text".into(), |x| Ok(x.clone()), DType::F32, PhantomData),
+        mode: Mode::default(),
+    };
+    let expected = [
+        "list.0: Parameter",
+        "list.1: Parameter",
+        "array.0: BatchStat",
+        "array.1: BatchStat",
+        "pair.0: Parameter",
+        "pair.1: Rng",
+        "some: Parameter",
+        "map.x.0: Parameter",
+        "map.y.0: Parameter",
+    ];
+    assert_eq!(leaves(&tree), expected);
+}
+
+#[derive(Clone, TreeObject)]
+enum Layer {
+    Inner(Named),
+    Boxed(Box<Layer>),
+    Retagged(#[tree(kind = OptState)] Named),
+    Skipped(
+        #[tree(skip)]
+        #[allow(dead_code)]
+        u8,
+    ),
+    Two(Leaf<Parameter>, Leaf<BatchStat>),
+    Fields {
+        left: Leaf<Parameter>,
+        #[tree(rename = "other")]
+        right: Leaf<Parameter>,
+    },
+    Unit,
+}
+
+#[derive(Clone, TreeObject)]
+enum Never {}
+
+#[test]
+fn an_enum_is_what_its_variant_holds() {
+    let first = |layer: &Layer| leaves(layer).first().cloned().unwrap_or_default();
+    let boxed = Layer::Boxed(Box::new(Layer::Inner(named())));
+    assert_eq!(first(&boxed), "z: Parameter");
+    assert_eq!(boxed.module_name(), Some("Named"));
+    assert_eq!(leaves(&Layer::Retagged(named()))[..2], ["z: OptState", "a: OptState"]);
+    assert_eq!(leaves(&Layer::Two(leaf(), leaf())), ["0: Parameter", "1: BatchStat"]);
+    assert_eq!(
+        leaves(&Layer::Fields { left: leaf(), right: leaf() }),
+        ["left: Parameter", "other: Parameter"]
+    );
+    assert!(leaves(&Layer::Unit).is_empty() && leaves(&Layer::Skipped(1)).is_empty());
+    assert_eq!(Layer::Unit.module_name(), None);
+    assert!(leaves(&None::<Never>).is_empty());
+}
+
+#[derive(Clone, TreeObject)]
+struct Generic<'a, K, M, const N: usize>
+where
+    M: Clone,
+{
+    kind: Leaf<K>,
+    inner: [M; N],
+    name: &'a Label,
+    nested: Option<Box<Generic<'a, K, M, N>>>,
+    #[tree(skip)]
+    _function: PhantomData<M>,
+}
+
+/// A constant behind a reference needs an implementation of one's own, which is short.
+#[derive(Clone)]
+struct Label;
+
+impl TreeObject for &Label {
+    fn visit<'t>(&'t self, _: &mut dyn treex_core::Visitor<'t>) {}
+    fn visit_mut<'t>(&'t mut self, _: &mut dyn treex_core::VisitorMut<'t>) {}
+}
+
+#[derive(Clone, TreeObject)]
+#[tree(bound = "T: Kind", crate = "treex_core")]
+struct Bounded<T> {
+    leaf: Leaf<T>,
+}
+
+#[test]
+fn generics_lifetimes_and_recursion() {
+    let inner = || Generic::<Parameter, Named, 1> {
+        kind: leaf(),
+        inner: [named()],
+        name: &Label,
+        nested: None,
+        _function: PhantomData,
+    };
+    let outer = Generic { nested: Some(Box::new(inner())), ..inner() };
+    let paths = leaves(&outer);
+    assert_eq!(
+        (paths[0].as_str(), paths[5].as_str(), paths[6].as_str()),
+        ("kind: Parameter", "nested.kind: Parameter", "nested.inner.0.z: Parameter")
+    );
+    assert_eq!(leaves(&Bounded::<BatchStat> { leaf: leaf() }), ["leaf: BatchStat"]);
+}
+
+#[derive(Clone, TreeObject)]
+struct Outer {
+    #[tree(kind = OptState)]
+    state: Inner,
+    model: Inner,
+}
+
+#[derive(Clone, TreeObject)]
+struct Inner {
+    #[tree(kind = Rng)]
+    keys: Vec<Leaf<Parameter>>,
+    weight: Leaf<Parameter>,
+}
+
+#[test]
+fn the_outermost_kind_wins() {
+    let inner = || Inner { keys: vec![leaf()], weight: leaf() };
+    let tree = Outer { state: inner(), model: inner() };
+    let expected =
+        ["state.keys.0: OptState", "state.weight: OptState", "model.keys.0: Rng", "model.weight: Parameter"];
+    assert_eq!(leaves(&tree), expected);
+    assert_eq!(tree.filter(OptState).leaves().len(), 2);
+    assert_eq!(tree.filter(TreePart).leaves().len(), 4);
+}
+
+#[derive(Clone, Debug, TreeObject)]
+#[tree(module_init)]
+struct Late {
+    own: Leaf<Parameter>,
+    sum: Leaf<Parameter>,
+}
+
+impl Late {
+    fn new() -> Self {
+        let own = Leaf::param(|key, shape, dtype| key.uniform(shape, dtype), 3, DType::F32);
+        Self { own, sum: Leaf::uninitialized() }
+    }
+
+    fn module_init(&mut self, _: &mut ModuleKey) -> Result<()> {
+        self.sum.set(self.own.get()?.sum_all()?)
+    }
+}
+
+/// Enum and struct generated inside of a function, with names that the generated code might use itself.
+#[test]
+fn module_init_runs_through_containers_and_the_code_is_hygienic() {
+    #[derive(Clone, Debug, TreeObject)]
+    #[allow(non_camel_case_types)]
+    enum visitor {
+        key(Late),
+    }
+    #[derive(Clone, Debug, TreeObject)]
+    struct Result {
+        visitor: visitor,
+        some: Option<Box<Late>>,
+    }
+    let tree = Result { visitor: visitor::key(Late::new()), some: Some(Box::new(Late::new())) };
+    let tree = tree.init(0, &Device::Cpu).unwrap();
+    assert!(tree.initialized());
+    let visitor::key(first) = &tree.visitor;
+    let second = tree.some.as_deref().unwrap();
+    assert_ne!(first.own, second.own);
+    let sum: f32 = first.own.get().unwrap().to_vec1::<f32>().unwrap().iter().sum();
+    assert!((first.sum.get().unwrap().to_scalar::<f32>().unwrap() - sum).abs() < 1e-6);
+}

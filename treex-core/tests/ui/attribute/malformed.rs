@@ -1,0 +1,24 @@
+//! Attributes without, with too much, or with the wrong kind of content.
+
+use treex_core::{Leaf, Parameter, TreeObject};
+
+#[derive(TreeObject)]
+#[tree]
+struct Model {
+    #[tree = "skip"]
+    a: Leaf<Parameter>,
+    #[tree()]
+    b: Leaf<Parameter>,
+    #[tree(skip = true)]
+    c: Leaf<Parameter>,
+    #[tree(rename)]
+    d: Leaf<Parameter>,
+    #[tree(rename = weight)]
+    e: Leaf<Parameter>,
+    #[tree(kind = "Parameter")]
+    f: Leaf<Parameter>,
+    #[tree("skip")]
+    g: Leaf<Parameter>,
+}
+
+fn main() {}

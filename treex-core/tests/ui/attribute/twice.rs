@@ -1,0 +1,14 @@
+//! One attribute given twice, in one place and in two.
+
+use treex_core::{Leaf, OptState, Parameter, TreeObject};
+
+#[derive(TreeObject)]
+struct Model {
+    #[tree(rename = "a", rename = "b")]
+    a: Leaf<Parameter>,
+    #[tree(kind = OptState)]
+    #[tree(kind = OptState)]
+    b: Leaf<Parameter>,
+}
+
+fn main() {}

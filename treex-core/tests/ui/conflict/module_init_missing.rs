@@ -1,0 +1,21 @@
+//! A method that is announced and not there, or there with another signature.
+
+use treex_core::{Leaf, Parameter, TreeObject};
+
+#[derive(TreeObject)]
+#[tree(module_init)]
+struct Missing {
+    a: Leaf<Parameter>,
+}
+
+#[derive(TreeObject)]
+#[tree(module_init)]
+struct Other {
+    a: Leaf<Parameter>,
+}
+
+impl Other {
+    fn module_init(&mut self) {}
+}
+
+fn main() {}

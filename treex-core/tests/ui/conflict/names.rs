@@ -1,0 +1,25 @@
+//! Names that make no path, or one path for two fields.
+
+use treex_core::{Leaf, Parameter, TreeObject};
+
+#[derive(TreeObject)]
+struct Model {
+    #[tree(rename = "")]
+    a: Leaf<Parameter>,
+    #[tree(rename = "encoder.kernel")]
+    b: Leaf<Parameter>,
+    #[tree(rename = "d")]
+    c: Leaf<Parameter>,
+    d: Leaf<Parameter>,
+}
+
+#[derive(TreeObject)]
+enum Layer {
+    Pair {
+        left: Leaf<Parameter>,
+        #[tree(rename = "left")]
+        right: Leaf<Parameter>,
+    },
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! A field that is not in the tree, with a place in it.
+
+use treex_core::{OptState, TreeObject};
+
+#[derive(TreeObject)]
+struct Model {
+    #[tree(skip, kind = OptState)]
+    a: u32,
+    #[tree(rename = "c")]
+    #[tree(skip)]
+    b: u32,
+}
+
+fn main() {}

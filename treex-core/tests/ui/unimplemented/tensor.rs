@@ -1,0 +1,12 @@
+//! A plain tensor: nobody knows what it is for.
+
+use candle_core::Tensor;
+use treex_core::{Leaf, Parameter, TreeObject};
+
+#[derive(TreeObject)]
+struct Model {
+    kernel: Leaf<Parameter>,
+    mean: Tensor,
+}
+
+fn main() {}

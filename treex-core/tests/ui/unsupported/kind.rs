@@ -1,0 +1,15 @@
+//! A kind that is none.
+
+use treex_core::{Leaf, Parameter, TreeObject};
+
+struct NotAKind;
+
+#[derive(TreeObject)]
+struct Model {
+    #[tree(kind = NotAKind)]
+    a: Leaf<Parameter>,
+    #[tree(kind = Unknown)]
+    b: Leaf<Parameter>,
+}
+
+fn main() {}
