@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Filter, LeafRef};
@@ -20,9 +21,17 @@ use crate::object::TreeObject;
 use crate::path::Dotted;
 use crate::walk::{try_walk_mut, walk, walk_mut};
 
-const FORMAT: &str = "treex.format";
-const FORMAT_VERSION: &str = "1";
-const KINDS: &str = "treex.kinds";
+/// The one entry of a file's metadata: JSON, so that the same tree gives the same bytes.
+const METADATA: &str = "treex";
+const FORMAT: u64 = 1;
+
+/// What [`METADATA`] holds.
+#[derive(Default, Serialize, Deserialize)]
+struct Header {
+    format: u64,
+    /// The kind of each leaf, by its name.
+    kinds: BTreeMap<String, String>,
+}
 
 /// What [`load_with`](crate::Tree::load_with) lets pass.
 ///
@@ -37,10 +46,16 @@ const KINDS: &str = "treex.kinds";
 /// ```
 #[derive(Clone, Default)]
 pub struct Load {
-    missing: Option<Arc<dyn Fn(&LeafRef<'_>) -> bool + Send + Sync>>,
+    missing: Option<Selects>,
     unused: bool,
-    rename: Option<Arc<dyn Fn(&str) -> String + Send + Sync>>,
+    rename: Option<Rename>,
 }
+
+/// A filter without its type.
+type Selects = Arc<dyn Fn(&LeafRef<'_>) -> bool + Send + Sync>;
+
+/// From a name in a file to a path.
+type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Load {
     /// Every leaf must be in the file, and nothing else.
@@ -92,7 +107,7 @@ pub struct Report {
 
 pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath) -> Result<()> {
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut kinds: BTreeMap<String, &str> = BTreeMap::new();
+    let mut header = Header { format: FORMAT, kinds: BTreeMap::new() };
     let mut result = Ok(());
     walk(tree, |path, kind, leaf| {
         if result.is_ok() && !leaf.is_nothing() {
@@ -103,7 +118,7 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath) -> Result<()> {
                     Err(Error::new(ErrorKind::Checkpoint, "two leaves have the same name in a file").at(path))
                 }
                 Ok(value) => {
-                    kinds.insert(name.clone(), kind.name());
+                    header.kinds.insert(name.clone(), kind.name().to_owned());
                     tensors.insert(name, value);
                     Ok(())
                 }
@@ -111,8 +126,8 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath) -> Result<()> {
         }
     });
     result?;
-    let kinds = serde_json::to_string(&kinds).map_err(|error| broken(file).caused_by(error))?;
-    let metadata = HashMap::from([(FORMAT.to_owned(), FORMAT_VERSION.to_owned()), (KINDS.to_owned(), kinds)]);
+    let header = serde_json::to_string(&header).map_err(|error| broken(file).caused_by(error))?;
+    let metadata = HashMap::from([(METADATA.to_owned(), header)]);
     let bytes =
         safetensors::serialize(&tensors, Some(metadata)).map_err(|error| broken(file).caused_by(error))?;
     write_atomically(file, &bytes).map_err(|error| {
@@ -199,14 +214,13 @@ struct Contents {
 impl Contents {
     fn read(bytes: &[u8], file: &FilePath, options: &Load) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(file).caused_by(error))?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        if let Some(version) = metadata.get(FORMAT).filter(|version| *version != FORMAT_VERSION) {
-            return Err(broken(file).expected(format!("format version {FORMAT_VERSION}")).found(version));
-        }
-        let kinds: HashMap<String, String> = match metadata.get(KINDS) {
+        let header: Header = match header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA)) {
             Some(json) => serde_json::from_str(json).map_err(|error| broken(file).caused_by(error))?,
-            None => HashMap::new(),
+            None => Header { format: FORMAT, ..Header::default() },
         };
+        if header.format != FORMAT {
+            return Err(broken(file).expected(format!("format {FORMAT}")).found(header.format));
+        }
         let rename =
             |name: &str| options.rename.as_ref().map_or_else(|| name.to_owned(), |rename| rename(name));
         let mut contents = Self { tensors: BTreeMap::new(), names: Vec::new(), kinds: HashMap::new() };
@@ -214,7 +228,7 @@ impl Contents {
             .map_err(|error| broken(file).caused_by(error))?
         {
             let name = rename(&stored_name);
-            if let Some(kind) = kinds.get(&stored_name) {
+            if let Some(kind) = header.kinds.get(&stored_name) {
                 contents.kinds.insert(name.clone(), kind.clone());
             }
             contents.names.push(name.clone());

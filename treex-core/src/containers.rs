@@ -9,7 +9,7 @@ use crate::init::ModuleKey;
 use crate::kind::{Kind, KindTag};
 use crate::leaf::Leaf;
 use crate::mode::Mode;
-use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
+use crate::object::{Edge, ModuleId, TreeObject, Visitor, VisitorMut};
 use crate::path::Segment;
 
 impl<K: Kind> TreeObject for Leaf<K> {
@@ -42,8 +42,8 @@ impl<T: TreeObject + ?Sized> TreeObject for Box<T> {
         (**self).visit_mut(visitor);
     }
 
-    fn module_name(&self) -> Option<&'static str> {
-        (**self).module_name()
+    fn identity(&self) -> Option<ModuleId> {
+        (**self).identity()
     }
 
     fn initialize_module(&mut self, key: &mut ModuleKey) -> Result<()> {
@@ -65,8 +65,8 @@ impl<T: TreeObject> TreeObject for Option<T> {
         }
     }
 
-    fn module_name(&self) -> Option<&'static str> {
-        self.as_ref().and_then(T::module_name)
+    fn identity(&self) -> Option<ModuleId> {
+        self.as_ref().and_then(T::identity)
     }
 
     fn initialize_module(&mut self, key: &mut ModuleKey) -> Result<()> {

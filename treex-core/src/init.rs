@@ -11,7 +11,7 @@ use candle_core::Device;
 
 use crate::error::Result;
 use crate::initializer::Turn;
-use crate::kind::{KindTag, Rng};
+use crate::kind::{KindTag, OptState, Rng};
 use crate::leaf::Handle;
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
 use crate::path::Path;
@@ -80,12 +80,13 @@ pub(crate) fn init<T: TreeObject>(tree: &mut T, key: Key, device: &Device) -> Re
     to_device(tree, device)
 }
 
-/// Moves every value but random keys to `device`.
+/// Moves every value to `device`, but random keys and an optimizer's counts, which the host reads.
 pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -> Result<()> {
-    try_walk_mut(
-        tree,
-        |_, kind, leaf| if kind.is(KindTag::of::<Rng>()) { Ok(()) } else { leaf.to_device(device) },
-    )
+    try_walk_mut(tree, |_, kind, leaf| {
+        let counts = leaf.value().is_some_and(|value| value.rank() == 0 && value.dtype().is_int());
+        let on_host = kind.is(KindTag::of::<Rng>()) || kind.is(KindTag::of::<OptState>()) && counts;
+        if on_host { Ok(()) } else { leaf.move_to(device) }
+    })
 }
 
 struct Chain(Key);

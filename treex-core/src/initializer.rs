@@ -32,11 +32,14 @@ use crate::random::Key;
 /// ```
 #[derive(Clone)]
 pub struct Initializer {
-    run: Arc<dyn Fn(&Key) -> Result<Tensor> + Send + Sync>,
+    run: Arc<Run>,
     shape: Option<Shape>,
     dtype: Option<DType>,
     turn: Turn,
 }
+
+/// What makes the value.
+type Run = dyn Fn(&Key) -> Result<Tensor> + Send + Sync;
 
 /// Whose key an initializer gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

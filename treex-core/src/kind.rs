@@ -16,6 +16,7 @@
 
 use std::any::TypeId;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The role of a leaf, as a zero-sized type that is also a value (and a [`Filter`](crate::Filter)).
 ///
@@ -31,41 +32,51 @@ pub trait Kind: Copy + Send + Sync + 'static {
 
 /// A [`Kind`] at run time: comparable, printable, with its way up to the root.
 #[derive(Clone, Copy)]
-pub struct KindTag {
+pub struct KindTag(&'static KindInfo);
+
+/// What there is to know of a kind; a tag points to it.
+struct KindInfo {
     id: TypeId,
     name: &'static str,
     differentiable: bool,
     parent: fn() -> KindTag,
 }
 
+/// Where the information of `K` stands.
+struct InfoOf<K>(PhantomData<K>);
+
+impl<K: Kind> InfoOf<K> {
+    const INFO: &'static KindInfo = &KindInfo {
+        id: TypeId::of::<K>(),
+        name: K::NAME,
+        differentiable: K::DIFFERENTIABLE,
+        parent: KindTag::of::<K::Parent>,
+    };
+}
+
 impl KindTag {
     /// The tag of `K`.
     #[must_use]
     pub fn of<K: Kind>() -> Self {
-        Self {
-            id: TypeId::of::<K>(),
-            name: K::NAME,
-            differentiable: K::DIFFERENTIABLE,
-            parent: Self::of::<K::Parent>,
-        }
+        Self(InfoOf::<K>::INFO)
     }
 
     /// The name of the kind.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.name
+        self.0.name
     }
 
     /// Whether leaves of this kind can have gradients.
     #[must_use]
     pub fn is_differentiable(self) -> bool {
-        self.differentiable
+        self.0.differentiable
     }
 
     /// The kind above, or `None` at the root.
     #[must_use]
     pub fn parent(self) -> Option<Self> {
-        let parent = (self.parent)();
+        let parent = (self.0.parent)();
         (parent != self).then_some(parent)
     }
 
@@ -85,7 +96,7 @@ impl KindTag {
 
 impl PartialEq for KindTag {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
+        std::ptr::eq(self.0, other.0) || self.0.id == other.0.id
     }
 }
 
@@ -93,13 +104,13 @@ impl Eq for KindTag {}
 
 impl fmt::Debug for KindTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.0.name)
     }
 }
 
 impl fmt::Display for KindTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.0.name)
     }
 }
 

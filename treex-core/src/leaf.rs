@@ -377,10 +377,12 @@ impl Handle {
     /// The variable to differentiate this leaf by: the cell's own, unless somebody is differentiated by that
     /// already (an outer scope, another leaf of the same tree, told by `taken`); then a copy.
     pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut HashSet<TensorId>) -> Result<Var> {
-        if let Slot::Value { tensor, .. } = &*self.slot {
-            if tensor.is_variable() && !Scope::tracks(tensor.id()) && taken.insert(tensor.id()) {
-                return Ok(Var::from_tensor(tensor)?);
-            }
+        if let Slot::Value { tensor, .. } = &*self.slot
+            && tensor.is_variable()
+            && !Scope::tracks(tensor.id())
+            && taken.insert(tensor.id())
+        {
+            return Ok(Var::from_tensor(tensor)?);
         }
         let var = Var::from_tensor(&self.get(kind)?.detach())?;
         taken.insert(var.id());
@@ -391,15 +393,16 @@ impl Handle {
     /// Lets go of the graph that a traced value holds.
     pub(crate) fn settle(&mut self) {
         self.scope = None;
-        if let Slot::Value { tensor, detached } = &*self.slot {
-            if tensor.track_op() && !tensor.is_variable() {
-                *self = Self::lend(detached.clone());
-            }
+        if let Slot::Value { tensor, detached } = &*self.slot
+            && tensor.track_op()
+            && !tensor.is_variable()
+        {
+            *self = Self::lend(detached.clone());
         }
     }
 
     /// Moves the value to `device`.
-    pub(crate) fn to_device(&mut self, device: &Device) -> Result<()> {
+    pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.value() {
             Some(value) if !value.device().same_device(device) => {
                 *self = Self::variable(&value.to_device(device)?)?

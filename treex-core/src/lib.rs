@@ -71,7 +71,7 @@ pub use kind::{BatchStat, Cache, Kind, KindTag, MetricState, OptState, Parameter
 pub use leaf::{Handle, Leaf};
 pub use mode::Mode;
 pub use module::Module;
-pub use object::{Edge, TreeObject, Visitor, VisitorMut};
+pub use object::{Edge, ModuleId, TreeObject, Visitor, VisitorMut};
 pub use path::{Path, Segment};
 pub use random::Key;
 pub use stack::{Stack, vmap};

@@ -26,9 +26,15 @@ pub trait TreeObject: Send + Sync {
     /// The same for writing; the order is the same.
     fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>);
 
-    /// The name, if this is a module: a struct of one's own, not a leaf, a container or a constant.
-    fn module_name(&self) -> Option<&'static str> {
+    /// What this is called and where it stands, if it is a module: a struct of one's own, not a leaf, a
+    /// container or a constant. A `Box` and its like answer for what is in them.
+    fn identity(&self) -> Option<ModuleId> {
         None
+    }
+
+    /// The name, if this is a module.
+    fn module_name(&self) -> Option<&'static str> {
+        self.identity().map(|module| module.name)
     }
 
     /// Called by `init` on a module that was not initialized, after its children and its own leaves.
@@ -56,6 +62,23 @@ pub trait TreeObject: Send + Sync {
         Self: Sized,
     {
         self
+    }
+}
+
+/// By which the modules of a tree are told apart while it is borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ModuleId {
+    /// The name of the type.
+    pub name: &'static str,
+    /// A module and its first field may have one address; they have two names.
+    address: usize,
+}
+
+impl ModuleId {
+    /// Of `module`, whose type is called `name`.
+    #[must_use]
+    pub fn of<M>(module: &M, name: &'static str) -> Self {
+        Self { name, address: std::ptr::from_ref(module).addr() }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::kind::KindTag;
 use crate::leaf::Handle;
 use crate::module::Module;
-use crate::object::{Edge, TreeObject, Visitor};
+use crate::object::{Edge, ModuleId, TreeObject, Visitor};
 use crate::path::Path;
 use crate::tree::Tree;
 use crate::walk::{place, walk};
@@ -18,8 +18,8 @@ use crate::walk::{place, walk};
 /// One module of the table.
 struct Row {
     path: String,
-    module: &'static str,
-    address: usize,
+    /// None for leaves outside of any module.
+    module: Option<ModuleId>,
     own: Vec<(KindTag, Size)>,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Grouped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 f.write_str(",")?;
             }
             write!(f, "{digit}")?;
@@ -73,6 +73,8 @@ impl fmt::Display for Grouped {
 /// Collects rows. Leaves count for the innermost module around them.
 struct Rows {
     rows: Vec<Row>,
+    /// The kinds that there are, in the order of the leaves.
+    kinds: Vec<KindTag>,
     path: Path,
     kind: Option<KindTag>,
     /// The row that owns what comes next.
@@ -85,6 +87,9 @@ impl<'a> Visitor<'a> for Rows {
             return;
         }
         let kind = self.kind.unwrap_or(kind);
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
         let own = &mut self.rows[self.owner].own;
         match own.iter_mut().find(|(of, _)| *of == kind) {
             Some((_, size)) => size.add(Size::of(leaf)),
@@ -96,14 +101,9 @@ impl<'a> Visitor<'a> for Rows {
         let (depth, kind, owner) = (self.path.segments().len(), self.kind, self.owner);
         self.path.extend(edge.path);
         self.kind = kind.or(edge.kind);
-        if let Some(module) = child.module_name() {
+        if let module @ Some(_) = child.identity() {
             self.owner = self.rows.len();
-            self.rows.push(Row {
-                path: self.path.to_string(),
-                module,
-                address: address(child),
-                own: Vec::new(),
-            });
+            self.rows.push(Row { path: self.path.to_string(), module, own: Vec::new() });
         }
         child.visit(self);
         self.path.truncate(depth);
@@ -112,19 +112,15 @@ impl<'a> Visitor<'a> for Rows {
     }
 }
 
-fn address<T: TreeObject + ?Sized>(module: &T) -> usize {
-    std::ptr::from_ref(module).cast::<()>().addr()
-}
-
-fn rows<T: TreeObject>(tree: &T) -> Vec<Row> {
-    let root = Row { path: Path::default().to_string(), module: "", address: 0, own: Vec::new() };
-    let mut rows = Rows { rows: vec![root], path: Path::default(), kind: None, owner: 0 };
+fn rows<T: TreeObject>(tree: &T) -> Rows {
+    let root = Row { path: Path::default().to_string(), module: None, own: Vec::new() };
+    let mut rows = Rows { rows: vec![root], kinds: Vec::new(), path: Path::default(), kind: None, owner: 0 };
     rows.child(Edge::new(&[]), tree);
     // A root that is a module has a row of its own.
     if rows.rows[0].own.is_empty() && rows.rows.len() > 1 {
         rows.rows.remove(0);
     }
-    rows.rows
+    rows
 }
 
 pub(crate) fn tabulate<T: TreeObject>(tree: &T) -> String {
@@ -140,13 +136,7 @@ pub(crate) fn tabulate_with<T: Module + Clone>(tree: &T, x: &Tensor) -> Result<S
     Ok(render(&rows, Some(&recording.close())))
 }
 
-fn render(rows: &[Row], calls: Option<&[Call]>) -> String {
-    let mut kinds: Vec<KindTag> = Vec::new();
-    for (kind, _) in rows.iter().flat_map(|row| &row.own) {
-        if !kinds.contains(kind) {
-            kinds.push(*kind);
-        }
-    }
+fn render(Rows { rows, kinds, .. }: &Rows, calls: Option<&[Call]>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     let shapes = calls.map(|_| ["in", "out"]);
@@ -158,9 +148,9 @@ fn render(rows: &[Row], calls: Option<&[Call]>) -> String {
     );
     let mut totals = vec![Size::default(); kinds.len()];
     for row in rows {
-        let mut cells = vec![Cell::new(&row.path), Cell::new(row.module)];
+        let mut cells = vec![Cell::new(&row.path), Cell::new(row.module.map_or("", |module| module.name))];
         if let Some(calls) = calls {
-            let call = calls.iter().find(|call| call.address == row.address && call.module == row.module);
+            let call = calls.iter().find(|call| Some(call.module) == row.module);
             cells.push(Cell::new(call.map_or("", |call| &call.input)));
             cells.push(Cell::new(call.map_or("", |call| &call.output)));
         }
@@ -183,8 +173,7 @@ fn render(rows: &[Row], calls: Option<&[Call]>) -> String {
 
 /// A module's report of one call.
 struct Call {
-    address: usize,
-    module: &'static str,
+    module: ModuleId,
     input: String,
     output: String,
 }
@@ -218,9 +207,9 @@ impl Drop for Recording {
 /// A module of one's own calls it to get the shapes into its row: `record(self, x, &y)`.
 pub fn record<M: TreeObject>(module: &M, x: &Tensor, y: &Tensor) {
     RECORDER.with_borrow_mut(|calls| {
-        if let (Some(calls), Some(name)) = (calls, module.module_name()) {
+        if let (Some(calls), Some(module)) = (calls, module.identity()) {
             let shape = |tensor: &Tensor| format!("{:?}", tensor.dims());
-            calls.push(Call { address: address(module), module: name, input: shape(x), output: shape(y) });
+            calls.push(Call { module, input: shape(x), output: shape(y) });
         }
     });
 }

@@ -171,7 +171,7 @@ pub trait Tree: TreeObject + Clone {
         count
     }
 
-    /// Moves every value to `device`; random keys stay on the host.
+    /// Moves every value to `device`; random keys and an optimizer's counts stay on the host.
     ///
     /// # Errors
     /// If a copy fails.

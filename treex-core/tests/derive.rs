@@ -1,7 +1,10 @@
 //! What the derive writes: which leaves, in which order, under which paths and kinds.
 
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{
@@ -175,6 +178,42 @@ fn generics_lifetimes_and_recursion() {
     assert_eq!(leaves(&Bounded::<BatchStat> { leaf: leaf() }), ["leaf: BatchStat"]);
 }
 
+mod other {
+    use treex_core::{Leaf, TreeObject};
+
+    #[derive(Clone, TreeObject)]
+    pub(crate) struct Node<K> {
+        pub(crate) leaf: Leaf<K>,
+    }
+}
+
+/// The bounds tell the type itself, which needs none, from what stands beside it and from a namesake.
+#[derive(Clone, TreeObject)]
+struct Node<K, T> {
+    namesake: other::Node<K>,
+    children: Vec<(T, Node<K, T>)>,
+    #[tree(skip)]
+    _parent: Option<Arc<Node<K, T>>>,
+}
+
+/// The lifetime has the name that one would give it in the generated code.
+#[derive(Clone, TreeObject)]
+enum Either<'tree, T> {
+    Leaf(T),
+    Pair(Box<(Either<'tree, T>, Either<'tree, T>)>),
+    Name(PhantomData<&'tree str>),
+}
+
+#[test]
+fn bounds_of_types_that_contain_themselves() {
+    let node =
+        |children| Node::<BatchStat, _> { namesake: other::Node { leaf: leaf() }, children, _parent: None };
+    let either = Either::Pair(Box::new((Either::Leaf(leaf::<Parameter>()), Either::Name(PhantomData))));
+    let expected =
+        ["namesake.leaf: BatchStat", "children.0.0.0: Parameter", "children.0.1.namesake.leaf: BatchStat"];
+    assert_eq!(leaves(&node(vec![(either, node(vec![]))])), expected);
+}
+
 #[derive(Clone, TreeObject)]
 struct Outer {
     #[tree(kind = OptState)]
@@ -230,8 +269,18 @@ fn module_init_runs_through_containers_and_the_code_is_hygienic() {
     struct Result {
         visitor: visitor,
         some: Option<Box<Late>>,
+        r#struct: r#struct,
     }
-    let tree = Result { visitor: visitor::key(Late::new()), some: Some(Box::new(Late::new())) };
+    #[derive(Clone, Debug, TreeObject)]
+    #[allow(non_camel_case_types)]
+    struct r#struct;
+    // Where these are in scope, a pattern `visitor` or `key` compares instead of binding.
+    #[allow(dead_code, non_upper_case_globals)]
+    const visitor: () = ();
+    #[allow(dead_code, non_upper_case_globals)]
+    const key: () = ();
+    let tree = Result { visitor: visitor::key(Late::new()), some: Some(Box::new(Late::new())), r#struct };
+    assert_eq!(tree.r#struct.module_name(), Some("struct"));
     let tree = tree.init(0, &Device::Cpu).unwrap();
     assert!(tree.initialized());
     let visitor::key(first) = &tree.visitor;

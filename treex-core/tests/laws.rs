@@ -1,5 +1,7 @@
 //! The algebraic laws, over generated trees.
 
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
 use std::collections::BTreeMap;
 use std::fmt;
 

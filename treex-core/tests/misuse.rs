@@ -1,5 +1,7 @@
 //! Misuse, and the sentence that it is met with.
 
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 

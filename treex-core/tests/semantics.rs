@@ -1,5 +1,7 @@
 //! The laws that other libraries get wrong, one test each: value semantics, no aliases, tracking.
 
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
 use candle_core::{DType, Device, Tensor};
 use treex_core::{
     BatchStat, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad,

@@ -1,6 +1,6 @@
 //! The type as this macro sees it: `syn`'s, with the attributes attached.
 
-use quote::format_ident;
+use quote::{ToTokens as _, format_ident};
 use syn::{Data, DeriveInput, Ident, Member};
 
 use crate::attr::{self, ContainerAttrs, FieldAttrs};
@@ -86,7 +86,7 @@ fn fields<'a>(cx: &Ctxt, fields: &'a syn::Fields) -> Vec<Field<'a>> {
         .map(|(index, (field, member))| Field {
             ty: &field.ty,
             member,
-            binding: format_ident!("field_{index}"),
+            binding: format_ident!("__{index}"),
             attrs: FieldAttrs::parse(cx, &field.attrs),
         })
         .collect()
@@ -95,6 +95,14 @@ fn fields<'a>(cx: &Ctxt, fields: &'a syn::Fields) -> Vec<Field<'a>> {
 impl Field<'_> {
     pub(crate) fn is_skipped(&self) -> bool {
         self.attrs.skip.is_some()
+    }
+
+    /// The segment as it is printed.
+    pub(crate) fn segment(&self) -> String {
+        match (self.name(), &self.member) {
+            (Some(name), _) => name,
+            (None, member) => member.to_token_stream().to_string(),
+        }
     }
 
     /// The text of the segment, if the field has a name.

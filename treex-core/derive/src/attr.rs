@@ -1,10 +1,11 @@
 //! The attributes, as written: each with the tokens it came from, so that errors stand where they belong.
 
-use proc_macro2::TokenStream;
+use proc_macro2::TokenTree;
 use quote::quote;
 use syn::meta::ParseNestedMeta;
+use syn::parse::Parse;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Ident, LitStr, Meta, Token, WherePredicate};
+use syn::{Attribute, Error, Ident, LitStr, Meta, Result, Token, WherePredicate};
 
 use crate::ctxt::Ctxt;
 
@@ -37,10 +38,10 @@ impl FieldAttrs {
     pub(crate) fn parse(cx: &Ctxt, attrs: &[Attribute]) -> Self {
         let mut parsed = Self::default();
         each_meta(cx, attrs, |meta, name| match name {
-            "skip" => once(cx, &mut parsed.skip, meta, flag),
-            "rename" => once(cx, &mut parsed.rename, meta, |meta| value(meta, "\"name\"")),
-            "kind" => once(cx, &mut parsed.kind, meta, |meta| value(meta, "OptState")),
-            _ => unknown(cx, meta, name, "a field", &ON_FIELDS, "a struct or an enum", &ON_TYPES),
+            "skip" => once(&mut parsed.skip, meta, flag),
+            "rename" => once(&mut parsed.rename, meta, |meta| value(meta, "\"name\"")),
+            "kind" => once(&mut parsed.kind, meta, |meta| value(meta, "OptState")),
+            _ => unknown(meta, name, "a field", &ON_FIELDS, "a struct or an enum", &ON_TYPES),
         });
         parsed
     }
@@ -50,12 +51,12 @@ impl ContainerAttrs {
     pub(crate) fn parse(cx: &Ctxt, attrs: &[Attribute]) -> Self {
         let mut parsed = Self::default();
         each_meta(cx, attrs, |meta, name| match name {
-            "module_init" => once(cx, &mut parsed.module_init, meta, flag),
-            "bound" => once(cx, &mut parsed.bound, meta, |meta| {
+            "module_init" => once(&mut parsed.module_init, meta, flag),
+            "bound" => once(&mut parsed.bound, meta, |meta| {
                 value::<LitStr>(meta, "\"T: Module\"")?.parse_with(Punctuated::parse_terminated)
             }),
-            "crate" => once(cx, &mut parsed.krate, meta, |meta| value::<LitStr>(meta, "\"path\"")?.parse()),
-            _ => unknown(cx, meta, name, "a struct or an enum", &ON_TYPES, "a field", &ON_FIELDS),
+            "crate" => once(&mut parsed.krate, meta, |meta| value::<LitStr>(meta, "\"path\"")?.parse()),
+            _ => unknown(meta, name, "a struct or an enum", &ON_TYPES, "a field", &ON_FIELDS),
         });
         parsed
     }
@@ -69,11 +70,7 @@ pub(crate) fn refuse_on_variant(cx: &Ctxt, attrs: &[Attribute]) {
 }
 
 /// Calls `each` with every item of every `#[tree(...)]`, going on after errors.
-fn each_meta(
-    cx: &Ctxt,
-    attrs: &[Attribute],
-    mut each: impl FnMut(&ParseNestedMeta<'_>, &str) -> syn::Result<()>,
-) {
+fn each_meta(cx: &Ctxt, attrs: &[Attribute], mut each: impl FnMut(&ParseNestedMeta<'_>, &str) -> Result<()>) {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("tree")) {
         if !matches!(&attr.meta, Meta::List(list) if !list.tokens.is_empty()) {
             cx.error(attr, "`#[tree]` needs something in parentheses, for instance `#[tree(skip)]`");
@@ -81,7 +78,14 @@ fn each_meta(
         }
         let parsed = attr.parse_nested_meta(|meta| {
             let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
-            each(&meta, &name)
+            if let Err(error) = each(&meta, &name) {
+                cx.syn_error(error);
+                // The rest of this item is passed over, so that the next is looked at too.
+                while !meta.input.is_empty() && !meta.input.peek(Token![,]) {
+                    meta.input.parse::<TokenTree>()?;
+                }
+            }
+            Ok(())
         });
         if let Err(error) = parsed {
             cx.syn_error(error);
@@ -91,21 +95,21 @@ fn each_meta(
 
 /// Parses into `slot`, which must be empty still.
 fn once<T>(
-    cx: &Ctxt,
     slot: &mut Option<T>,
     meta: &ParseNestedMeta<'_>,
-    parse: impl FnOnce(&ParseNestedMeta<'_>) -> syn::Result<T>,
-) -> syn::Result<()> {
+    parse: impl FnOnce(&ParseNestedMeta<'_>) -> Result<T>,
+) -> Result<()> {
     let parsed = parse(meta)?;
-    if slot.replace(parsed).is_some() {
+    if slot.is_some() {
         let path = &meta.path;
-        cx.error(path, format!("`{}` is given twice; keep one", quote!(#path)));
+        return Err(Error::new_spanned(path, format!("`{}` is given twice; keep one", quote!(#path))));
     }
+    *slot = Some(parsed);
     Ok(())
 }
 
 /// `skip`, without a value.
-fn flag(meta: &ParseNestedMeta<'_>) -> syn::Result<Ident> {
+fn flag(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
     let ident = meta.path.require_ident()?;
     if meta.input.peek(Token![=]) || meta.input.peek(syn::token::Paren) {
         return Err(meta.error(format!("`{ident}` takes no value; write `#[tree({ident})]`")));
@@ -114,41 +118,25 @@ fn flag(meta: &ParseNestedMeta<'_>) -> syn::Result<Ident> {
 }
 
 /// `rename = "name"`; `example` is a value as it would be written.
-fn value<T: syn::parse::Parse>(meta: &ParseNestedMeta<'_>, example: &str) -> syn::Result<T> {
-    let wanted = |name: &Ident| format!("`{name}` takes another value; write `#[tree({name} = {example})]`");
-    let name = match meta.path.get_ident() {
-        Some(name) => name.clone(),
-        // `crate` is a keyword, so its path is no identifier for `syn`.
-        None => return meta.value()?.parse(),
-    };
+fn value<T: Parse>(meta: &ParseNestedMeta<'_>, example: &str) -> Result<T> {
+    let name = meta.path.require_ident()?;
+    let remedy = format!("write `#[tree({name} = {example})]`");
     if !meta.input.peek(Token![=]) {
-        return Err(syn::Error::new_spanned(
-            &meta.path,
-            format!("`{name}` needs a value; write `#[tree({name} = {example})]`"),
-        ));
+        return Err(Error::new_spanned(name, format!("`{name}` needs a value; {remedy}")));
     }
-    let input = meta.value()?;
-    let (before, span) = (input.fork(), input.span());
-    match input.parse() {
-        Ok(value) => Ok(value),
-        Err(_) => {
-            // What stands there instead is passed over, so that the next attribute is looked at too.
-            before.parse::<syn::Expr>()?;
-            Err(syn::Error::new(span, wanted(&name)))
-        }
-    }
+    let (input, instead) = (meta.value()?, meta.input.span());
+    input.parse().map_err(|_| Error::new(instead, format!("`{name}` takes another value; {remedy}")))
 }
 
-/// Notes a name that is not known here, and what may have been meant.
+/// A name that is not known here, and what may have been meant.
 fn unknown(
-    cx: &Ctxt,
     meta: &ParseNestedMeta<'_>,
     name: &str,
     here: &str,
     known: &[&str],
     elsewhere: &str,
     known_elsewhere: &[&str],
-) -> syn::Result<()> {
+) -> Result<()> {
     let distance = |other: &&&str| strsim::damerau_levenshtein(name, other);
     let near = known.iter().filter(|other| distance(other) <= 2).min_by_key(distance);
     let listed = || known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -158,14 +146,6 @@ fn unknown(
         None if known_elsewhere.contains(&name) => format!("it belongs on {elsewhere}"),
         None => format!("known here: {}", listed()),
     };
-    cx.error(path, format!("unknown tree attribute `{}` on {here}; {remedy}", quote!(#path)));
-    // What follows the name is passed over, so that the next item is looked at too.
-    if meta.input.peek(Token![=]) {
-        meta.value()?.parse::<syn::Expr>()?;
-    } else if meta.input.peek(syn::token::Paren) {
-        let content;
-        syn::parenthesized!(content in meta.input);
-        content.parse::<TokenStream>()?;
-    }
-    Ok(())
+    let message = format!("unknown tree attribute `{}` on {here}; {remedy}", quote!(#path));
+    Err(Error::new_spanned(path, message))
 }

@@ -1,15 +1,14 @@
 //! The `where` clause: what the fields need, said about the fields' types.
 
 use proc_macro2::TokenStream;
-use quote::ToTokens as _;
-use syn::visit::Visit;
-use syn::{Ident, Type, WhereClause, parse_quote};
+use quote::{ToTokens as _, quote};
+use syn::visit::{self, Visit};
+use syn::{Ident, Path, Type, WhereClause, parse_quote};
 
 use crate::ast::Container;
 
-/// The user's clause, and `FieldType: TreeObject` for each field whose type mentions a type parameter. A field
-/// that mentions the type itself adds nothing: that would go round in circles, and the other fields say
-/// what the parameters must be.
+/// The user's clause, and `FieldType: TreeObject` for each field whose type mentions a type parameter. A tree
+/// is `Send + Sync`, so that is what a skipped field needs.
 pub(crate) fn where_clause(container: &Container<'_>, krate: &TokenStream) -> WhereClause {
     let mut generics = container.input.generics.clone();
     let parameters: Vec<Ident> = generics.type_params().map(|parameter| parameter.ident.clone()).collect();
@@ -19,24 +18,50 @@ pub(crate) fn where_clause(container: &Container<'_>, krate: &TokenStream) -> Wh
         return clause.clone();
     }
     for field in container.fields() {
-        let (ty, name) = (field.ty, &container.input.ident);
-        if !parameters.iter().any(|parameter| mentions(ty, parameter)) || mentions(ty, name) {
-            continue;
+        let bound = match field.is_skipped() {
+            true => quote!(::core::marker::Send + ::core::marker::Sync),
+            false => quote!(#krate::TreeObject),
+        };
+        let mut bounded =
+            Bounded { parameters: &parameters, itself: &container.input.ident, types: Vec::new() };
+        bounded.visit_type(field.ty);
+        for ty in bounded.types {
+            clause.predicates.push(parse_quote!(#ty: #bound));
         }
-        clause.predicates.push(match field.is_skipped() {
-            true => parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync),
-            false => parse_quote!(#ty: #krate::TreeObject),
-        });
     }
     clause.clone()
 }
 
-/// Whether `ident` occurs in `ty`.
+/// The types inside of a field's that need a bound: the field's own, if it mentions a parameter.
+///
+/// If it mentions the derived type too, as `Vec<(T, Node<T>)>` does in `Node<T>`, its bound would go round in
+/// circles. Then it is what stands beside the derived type: `T`.
+struct Bounded<'a> {
+    parameters: &'a [Ident],
+    itself: &'a Ident,
+    types: Vec<&'a Type>,
+}
+
+impl<'a> Visit<'a> for Bounded<'a> {
+    fn visit_type(&mut self, ty: &'a Type) {
+        if !self.parameters.iter().any(|parameter| mentions(ty, parameter)) {
+            return;
+        }
+        match ty {
+            Type::Path(path) if path.qself.is_none() && starts_with(&path.path, self.itself) => {}
+            ty if mentions(ty, self.itself) => visit::visit_type(self, ty),
+            ty => self.types.push(ty),
+        }
+    }
+}
+
+/// Whether a path in `ty` starts with `ident`. A path that ends with it, as `other::Node<T>`, is another type.
 fn mentions(ty: &Type, ident: &Ident) -> bool {
     struct Search<'a>(&'a Ident, bool);
     impl<'ast> Visit<'ast> for Search<'_> {
-        fn visit_ident(&mut self, ident: &'ast Ident) {
-            self.1 |= ident == self.0;
+        fn visit_path(&mut self, path: &'ast Path) {
+            self.1 |= starts_with(path, self.0);
+            visit::visit_path(self, path);
         }
         fn visit_macro(&mut self, mac: &'ast syn::Macro) {
             // What a macro in a type expands to is unknown: look at its words.
@@ -47,4 +72,8 @@ fn mentions(ty: &Type, ident: &Ident) -> bool {
     let mut search = Search(ident, false);
     search.visit_type(ty);
     search.1
+}
+
+fn starts_with(path: &Path, ident: &Ident) -> bool {
+    path.leading_colon.is_none() && path.segments.first().is_some_and(|segment| segment.ident == *ident)
 }

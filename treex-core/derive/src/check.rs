@@ -41,17 +41,16 @@ fn name_is_a_segment(cx: &Ctxt, field: &Field<'_>) {
     }
 }
 
-/// Two fields of one name would be one leaf in a file.
+/// Two fields of one name would be one leaf in a file. Of the two, the name that was chosen is to blame, if
+/// it was only one.
 fn names_differ(cx: &Ctxt, fields: &[Field<'_>]) {
-    let mut seen = HashSet::new();
-    for field in fields.iter().filter(|field| !field.is_skipped()) {
-        let Some(name) = field.name() else { continue };
-        if !seen.insert(name.clone()) {
-            let message = format!("two fields have the path segment `{name}`; rename one of them");
-            match &field.attrs.rename {
-                Some(rename) => cx.error(rename, message),
-                None => cx.error(&field.member, message),
-            }
+    let in_tree = || fields.iter().filter(|field| !field.is_skipped());
+    let mut taken: HashSet<_> =
+        in_tree().filter(|field| field.attrs.rename.is_none()).map(Field::segment).collect();
+    for rename in in_tree().filter_map(|field| field.attrs.rename.as_ref()) {
+        let name = rename.value();
+        if !taken.insert(name.clone()) {
+            cx.error(rename, format!("another field has the path segment `{name}`; choose a different one"));
         }
     }
 }

@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::DeriveInput;
+use syn::ext::IdentExt as _;
 
 use crate::ast::{Container, Field, Shape, Variant};
 use crate::bound;
@@ -31,16 +32,14 @@ fn implementation(container: &Container<'_>) -> TokenStream {
         [Access::Shared, Access::Mutable].map(|access| visits(container, access, &krate));
     let module = module_methods(container, &krate);
     quote! {
-        #[automatically_derived]
         const _: () = {
+            #[automatically_derived]
             impl #impl_generics #krate::TreeObject for #ident #ty_generics #where_clause {
-                #[allow(unused_variables)]
-                fn visit<'tree>(&'tree self, visitor: &mut dyn #krate::Visitor<'tree>) {
+                fn visit<'__tree>(&'__tree self, __visitor: &mut dyn #krate::Visitor<'__tree>) {
                     #visit
                 }
 
-                #[allow(unused_variables)]
-                fn visit_mut<'tree>(&'tree mut self, visitor: &mut dyn #krate::VisitorMut<'tree>) {
+                fn visit_mut<'__tree>(&'__tree mut self, __visitor: &mut dyn #krate::VisitorMut<'__tree>) {
                     #visit_mut
                 }
 
@@ -103,7 +102,7 @@ fn child(
         Access::Shared => quote!(as_tree),
         Access::Mutable => quote!(as_tree_mut),
     };
-    quote!(visitor.child(#krate::Edge::new(&[#segments]) #kind, <#ty as #krate::TreeObject>::#as_tree(#place));)
+    quote!(__visitor.child(#krate::Edge::new(&[#segments]) #kind, <#ty as #krate::TreeObject>::#as_tree(#place));)
 }
 
 fn segments(field: &Field<'_>, krate: &TokenStream) -> TokenStream {
@@ -121,10 +120,10 @@ fn delegate(field: &Field<'_>, access: Access, krate: &TokenStream) -> TokenStre
         Access::Mutable => quote!(visit_mut),
     };
     let ty = field.ty;
-    quote!(<#ty as #krate::TreeObject>::#method(#binding, visitor);)
+    quote!(<#ty as #krate::TreeObject>::#method(#binding, __visitor);)
 }
 
-/// `Self::Variant { 0: field_0, name: field_1 }`, which fits every variant.
+/// `Self::Variant { 0: __0, name: __1 }`, which fits every variant.
 fn pattern(variant: &Variant<'_>) -> TokenStream {
     let ident = variant.ident;
     let members = variant.fields.iter().map(|field| &field.member);
@@ -137,24 +136,24 @@ fn match_self(arms: &[TokenStream]) -> TokenStream {
     if arms.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }
 }
 
-/// `module_name` and `initialize_module`.
+/// `identity` and `initialize_module`.
 fn module_methods(container: &Container<'_>, krate: &TokenStream) -> TokenStream {
     match &container.shape {
         Shape::Struct(_) => {
-            let name = container.input.ident.to_string();
+            let name = container.input.ident.unraw().to_string();
             // The struct's own method has another name than the trait's, so that a missing one is an error
             // here and not a call of itself. The attribute's span is where that error is reported.
             let initialize = container.attrs.module_init.as_ref().map(|attribute| {
-                let call = quote_spanned!(attribute.span()=> Self::#attribute(self, key));
+                let call = quote_spanned!(attribute.span()=> Self::#attribute(self, __key));
                 quote! {
-                    fn initialize_module(&mut self, key: &mut #krate::ModuleKey) -> #krate::Result<()> {
+                    fn initialize_module(&mut self, __key: &mut #krate::ModuleKey) -> #krate::Result<()> {
                         #call
                     }
                 }
             });
             quote! {
-                fn module_name(&self) -> ::core::option::Option<&'static str> {
-                    ::core::option::Option::Some(#name)
+                fn identity(&self) -> ::core::option::Option<#krate::ModuleId> {
+                    ::core::option::Option::Some(#krate::ModuleId::of(self, #name))
                 }
 
                 #initialize
@@ -171,11 +170,11 @@ fn module_methods(container: &Container<'_>, krate: &TokenStream) -> TokenStream
                 };
                 match_self(&variants.iter().map(arm).collect::<Vec<_>>())
             };
-            let names = arms(
+            let identities = arms(
                 &|field| {
                     let binding = &field.binding;
                     let ty = field.ty;
-                    quote!(<#ty as #krate::TreeObject>::module_name(#binding))
+                    quote!(<#ty as #krate::TreeObject>::identity(#binding))
                 },
                 quote!(::core::option::Option::None),
             );
@@ -183,18 +182,16 @@ fn module_methods(container: &Container<'_>, krate: &TokenStream) -> TokenStream
                 &|field| {
                     let binding = &field.binding;
                     let ty = field.ty;
-                    quote!(<#ty as #krate::TreeObject>::initialize_module(#binding, key))
+                    quote!(<#ty as #krate::TreeObject>::initialize_module(#binding, __key))
                 },
                 quote!(::core::result::Result::Ok(())),
             );
             quote! {
-                #[allow(unused_variables)]
-                fn module_name(&self) -> ::core::option::Option<&'static str> {
-                    #names
+                fn identity(&self) -> ::core::option::Option<#krate::ModuleId> {
+                    #identities
                 }
 
-                #[allow(unused_variables)]
-                fn initialize_module(&mut self, key: &mut #krate::ModuleKey) -> #krate::Result<()> {
+                fn initialize_module(&mut self, __key: &mut #krate::ModuleKey) -> #krate::Result<()> {
                     #initializes
                 }
             }

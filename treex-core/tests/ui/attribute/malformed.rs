@@ -13,7 +13,7 @@ struct Model {
     c: Leaf<Parameter>,
     #[tree(rename)]
     d: Leaf<Parameter>,
-    #[tree(rename = weight)]
+    #[tree(rename = weight, skip, knd = Parameter)] // three on one field, two of them wrong
     e: Leaf<Parameter>,
     #[tree(kind = "Parameter")]
     f: Leaf<Parameter>,

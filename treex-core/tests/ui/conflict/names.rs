@@ -22,4 +22,7 @@ enum Layer {
     },
 }
 
+#[derive(TreeObject)]
+struct Tuple(Leaf<Parameter>, #[tree(rename = "0")] Leaf<Parameter>);
+
 fn main() {}
