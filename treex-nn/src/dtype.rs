@@ -1,0 +1,50 @@
+//! The element type in which a layer computes.
+
+use candle_core::{DType, Tensor};
+
+/// Flax's rule: `wanted`, or else the smallest type of float that holds all of `tensors`.
+pub(crate) fn common_dtype<'t>(
+    wanted: Option<DType>,
+    tensors: impl IntoIterator<Item = &'t Tensor>,
+) -> DType {
+    wanted.unwrap_or_else(|| {
+        // Integers take the type of the floats beside them, and alone become `F32`.
+        let floats = tensors.into_iter().map(Tensor::dtype).filter(DType::is_float);
+        floats.reduce(larger).unwrap_or(DType::F32)
+    })
+}
+
+fn larger(a: DType, b: DType) -> DType {
+    match a.size_in_bytes().cmp(&b.size_in_bytes()) {
+        std::cmp::Ordering::Greater => a,
+        std::cmp::Ordering::Less => b,
+        std::cmp::Ordering::Equal if a == b => a,
+        // `F16` has the finer numbers, `BF16` the larger ones: neither holds the other.
+        std::cmp::Ordering::Equal => DType::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn as_in_flax() {
+        let of = |dtypes: &[DType]| {
+            let tensors: Vec<_> =
+                dtypes.iter().map(|&dtype| Tensor::zeros(1, dtype, &Device::Cpu).unwrap()).collect();
+            common_dtype(None, &tensors)
+        };
+        assert_eq!(of(&[DType::F32, DType::F32]), DType::F32);
+        assert_eq!(of(&[DType::BF16, DType::F32]), DType::F32);
+        assert_eq!(of(&[DType::BF16, DType::F16]), DType::F32);
+        assert_eq!(of(&[DType::BF16, DType::BF16]), DType::BF16);
+        assert_eq!(of(&[DType::U8, DType::F16]), DType::F16);
+        assert_eq!(of(&[DType::F32, DType::F64]), DType::F64);
+        assert_eq!(of(&[DType::I64]), DType::F32);
+        let f32 = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(common_dtype(Some(DType::F16), [&f32]), DType::F16);
+    }
+}

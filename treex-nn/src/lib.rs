@@ -1,0 +1,104 @@
+//! Flax Linen's layers as trees for Candle.
+//!
+//! A layer is a plain struct: its parameters and its state are fields, named and shaped as in Flax, its
+//! options have Flax's defaults, and the same seed gives Flax's weights. A model is a struct of layers:
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use treex_nn::{BatchNorm, Conv, Dropout, Linear, prelude::*, relu};
+//!
+//! #[derive(Clone, Debug, TreeObject)]
+//! struct Net {
+//!     conv: Conv,
+//!     norm: BatchNorm,
+//!     dropout: Dropout,
+//!     head: Linear,
+//! }
+//!
+//! impl Module for Net {
+//!     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+//!         let x = relu(&self.norm.call(&self.conv.call(x)?)?)?;
+//!         let x = self.dropout.call(&x.flatten_from(1)?)?;
+//!         self.head.call(&x)
+//!     }
+//! }
+//!
+//! let net = Net {
+//!     conv: Conv::new(1, 8, [3, 3]).strides(2).use_bias(false),
+//!     norm: BatchNorm::new(8),
+//!     dropout: Dropout::new(0.2),
+//!     head: Linear::new(4 * 4 * 8, 10),
+//! };
+//! let mut net = net.init(42, &Device::Cpu)?;
+//! let images = Tensor::ones((2, 8, 8, 1), DType::F32, &Device::Cpu)?;
+//! assert_eq!(net.call(&images)?.dims(), [2, 10]);
+//!
+//! let labels = Tensor::new(&[3u32, 7], &Device::Cpu)?;
+//! let (loss, grads) = net.value_and_grad(Parameter, |net| {
+//!     let log_probs = treex_nn::log_softmax(&net.call(&images)?, 1)?;
+//!     Ok(log_probs.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()?)
+//! })?;
+//! assert!(loss.to_scalar::<f32>()? > 0.);
+//! assert_eq!(grads.conv.kernel.get()?.dims(), [3, 3, 1, 8]);
+//! # Ok::<(), treex_nn::prelude::Error>(())
+//! ```
+//!
+//! What every layer has in common:
+//!
+//! - Channels come last. Dimensions before those that a layer works on are batch dimensions, any number of
+//!   them.
+//! - A builder's methods can come in any order, and come before `init`: they declare the parameters anew.
+//! - A layer without state is a [`candle_core::Module`], hence a [`Module`](prelude::Module).
+//! - Input and parameters may differ in element type; the result has the smallest type that holds both, as
+//!   in Flax, unless `dtype` says otherwise.
+
+pub mod activations;
+mod batch_norm;
+mod conv;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod dropout;
+mod dtype;
+pub mod initializers;
+mod lambda;
+mod linear;
+mod mlp;
+mod ops;
+mod padding;
+mod params;
+mod sequential;
+mod sizes;
+mod var_builder;
+
+pub use activations::{
+    celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, log_sigmoid,
+    log_softmax, logmeanexp, logsumexp, mish, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
+    softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, tanh,
+};
+pub use batch_norm::BatchNorm;
+pub use conv::Conv;
+pub use dropout::{Dropout, dropout};
+pub use initializers::{
+    glorot_normal, glorot_uniform, he_normal, he_uniform, kaiming_normal, kaiming_uniform, lecun_normal,
+    lecun_uniform, variance_scaling, xavier_normal, xavier_uniform,
+};
+pub use lambda::Lambda;
+pub use linear::{Dense, Linear};
+pub use mlp::Mlp;
+pub use padding::Padding;
+pub use sequential::Sequential;
+pub use sizes::Sizes;
+pub use var_builder::load_var_builder;
+
+/// The tree below: `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]` in a crate that depends on
+/// this one alone.
+pub use treex_core;
+
+/// What a program with layers uses all the time: `use treex_nn::prelude::*`.
+pub mod prelude {
+    pub use treex_core::prelude::*;
+    pub use treex_core::{
+        BatchStat, Cache, Error, Initializer, Key, Kind, Leaf, Mode, OptState, Parameter, Result, Rng, State,
+        TreePart, kind,
+    };
+}

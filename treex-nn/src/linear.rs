@@ -1,0 +1,182 @@
+//! A linear map of the features.
+
+use candle_core::{DType, Tensor};
+use treex_core::{Error, Leaf, Parameter, TreeObject, record};
+
+use crate::dtype::common_dtype;
+use crate::initializers::{InitFn, lecun_normal, zeros};
+use crate::ops::rows::add_to_rows;
+use crate::params::{Init, Params};
+
+/// `y = x · kernel + bias`, over the last axis: Flax's `Dense`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{Linear, prelude::*};
+///
+/// let mut linear = Linear::new(3, 4).init(42, &Device::Cpu)?;
+/// assert_eq!(linear.kernel.get()?.dims(), [3, 4]);
+/// assert_eq!(linear.bias.as_ref().unwrap().get()?.dims(), [4]);
+///
+/// let x = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
+/// assert_eq!(linear.call(&x)?.dims(), [2, 5, 4]);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, TreeObject)]
+pub struct Linear {
+    /// `[din, dout]`; `lecun_normal` unless said.
+    pub kernel: Leaf<Parameter>,
+    /// `[dout]`; zeros unless said.
+    pub bias: Option<Leaf<Parameter>>,
+    #[tree(skip)]
+    features: [usize; 2],
+    #[tree(skip)]
+    dtype: Option<DType>,
+    #[tree(skip)]
+    params: Params,
+}
+
+/// Flax's name for [`Linear`].
+pub type Dense = Linear;
+
+impl Linear {
+    /// A map from `din` to `dout` features.
+    #[must_use]
+    pub fn new(din: usize, dout: usize) -> Self {
+        let params = Params::new(lecun_normal(), zeros);
+        Self {
+            kernel: params.first((din, dout)),
+            bias: Some(params.bias(dout)),
+            features: [din, dout],
+            dtype: None,
+            params,
+        }
+    }
+
+    /// Whether to add a bias; true unless said.
+    #[must_use]
+    pub fn use_bias(self, use_bias: bool) -> Self {
+        Self { bias: use_bias.then(|| self.params.bias(self.features[1])), ..self }
+    }
+
+    /// How to make the kernel.
+    #[must_use]
+    pub fn kernel_init(mut self, init: impl InitFn) -> Self {
+        self.params.first = Init::new(init);
+        self.declared()
+    }
+
+    /// How to make the bias.
+    #[must_use]
+    pub fn bias_init(mut self, init: impl InitFn) -> Self {
+        self.params.bias = Init::new(init);
+        self.declared()
+    }
+
+    /// The element type of the parameters; `F32` unless said.
+    #[must_use]
+    pub fn param_dtype(mut self, dtype: DType) -> Self {
+        self.params.dtype = dtype;
+        self.declared()
+    }
+
+    /// The element type to compute in; unless said, the smallest that holds the input and the parameters.
+    #[must_use]
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype: Some(dtype), ..self }
+    }
+
+    fn declared(self) -> Self {
+        let [din, dout] = self.features;
+        let bias = self.bias.map(|_| self.params.bias(dout));
+        Self { kernel: self.params.first((din, dout)), bias, ..self }
+    }
+}
+
+impl candle_core::Module for Linear {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let kernel = self.kernel.get()?;
+        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let (din, dout) = kernel.dims2()?;
+        let Some((&width, batch)) = x.dims().split_last().filter(|(width, _)| **width == din) else {
+            let found = x.dims();
+            let width = found.last().copied().unwrap_or(1);
+            return Err(Error::shape("`Linear` got an input of the wrong width")
+                .expected(format!("[.., {din}]"))
+                .found(format!("{found:?}"))
+                .remedy(format!(
+                    "put the {din} features last, or make the layer with `Linear::new({width}, {dout})`"
+                ))
+                .into());
+        };
+        let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
+        let rows = batch.iter().product::<usize>();
+        let mut y = x.to_dtype(dtype)?.reshape((rows, width))?.matmul(&kernel.to_dtype(dtype)?)?;
+        if let Some(bias) = bias {
+            y = add_to_rows(&y, &bias.to_dtype(dtype)?)?;
+        }
+        let y = y.reshape([batch, &[dout]].concat())?;
+        record(self, x, &y);
+        Ok(y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use treex_core::{ErrorKind, Result, prelude::*};
+
+    use super::*;
+    use crate::initializers::{constant, ones};
+
+    fn input(shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::ones(shape, dtype, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn options_come_in_any_order() -> Result<()> {
+        let a = Linear::new(3, 2).kernel_init(ones).bias_init(constant(7.)).param_dtype(DType::F64);
+        let b = Linear::new(3, 2).param_dtype(DType::F64).bias_init(constant(7.)).kernel_init(ones);
+        for linear in [a, b] {
+            let mut linear = linear.init(0, &Device::Cpu)?;
+            let y = linear.call(&input(&[1, 3], DType::F64))?;
+            assert_eq!(y.to_vec2::<f64>()?, [[10., 10.]]);
+        }
+        let without = Linear::new(3, 2).use_bias(false).bias_init(ones).init(0, &Device::Cpu)?;
+        assert!(without.bias.is_none());
+        assert_eq!(without.count(Parameter), 6);
+        Ok(())
+    }
+
+    #[test]
+    fn element_types() -> Result<()> {
+        let mut linear = Linear::new(3, 2).init(0, &Device::Cpu)?;
+        assert_eq!(linear.call(&input(&[3], DType::BF16))?.dtype(), DType::F32);
+        assert_eq!(linear.call(&input(&[3], DType::U8))?.dtype(), DType::F32);
+        assert_eq!(linear.call(&input(&[3], DType::F64))?.dtype(), DType::F64);
+        assert_eq!(linear.dtype(DType::BF16).call(&input(&[3], DType::F32))?.dtype(), DType::BF16);
+        Ok(())
+    }
+
+    #[test]
+    fn empty_batch() -> Result<()> {
+        let mut linear = Linear::new(3, 2).init(0, &Device::Cpu)?;
+        assert_eq!(linear.call(&input(&[0, 3], DType::F32))?.dims(), [0, 2]);
+        assert_eq!(linear.call(&input(&[4, 0, 3], DType::F32))?.dims(), [4, 0, 2]);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_width() -> Result<()> {
+        let mut linear = Linear::new(3, 2).init(0, &Device::Cpu)?;
+        for (shape, remedy) in [(&[5, 4][..], "Linear::new(4, 2)"), (&[], "Linear::new(1, 2)")] {
+            let error = linear.call(&input(shape, DType::F32)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape);
+            let text = error.to_string();
+            let found =
+                format!("`Linear` got an input of the wrong width: expected [.., 3], found {shape:?}");
+            assert!(text.starts_with(&found) && text.contains(remedy), "{text}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! The operations of the layers. Each has a plain composition of Candle operations with the right gradient;
+//! where it also has a kernel, [`treex_core::compute::with_plain`] chooses between them.
+
+pub(crate) mod derivative;
+pub(crate) mod patches;
+pub(crate) mod rows;
