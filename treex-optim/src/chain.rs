@@ -1,0 +1,67 @@
+//! One transformation after the other.
+
+use treex_core::{Leaves, Result};
+
+use crate::transformation::{Extra, GradientTransformation};
+
+/// Transformations in a row; see [`chain`]. Its state is the tuple of their states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain<T>(pub(crate) T);
+
+/// Runs each of up to eight transformations on what the one before it made: `chain((clip, adam, rate))`. A
+/// chain is a transformation itself, so longer ones nest; `chain(())` changes nothing.
+///
+/// The state of the second member stands at `1` in the chain's: `1.mu.layers.0.kernel`.
+///
+/// ```
+/// use treex_optim::{chain, clip_by_global_norm, scale_by_adam, scale_by_learning_rate};
+///
+/// let clipped_adam = chain((clip_by_global_norm(1.0), scale_by_adam(), scale_by_learning_rate(1e-3)));
+/// # let _ = clipped_adam;
+/// ```
+pub fn chain<T>(members: T) -> Chain<T>
+where
+    Chain<T>: GradientTransformation,
+{
+    Chain(members)
+}
+
+macro_rules! chain {
+    ($($member:ident $index:tt),*) => {
+        impl<$($member: GradientTransformation),*> GradientTransformation for Chain<($($member,)*)> {
+            type State = ($($member::State,)*);
+
+            fn init(&self, _params: &Leaves) -> Result<Self::State> {
+                Ok(($(self.0.$index.init(_params)?,)*))
+            }
+
+            fn update(
+                &self,
+                updates: Leaves,
+                _state: &mut Self::State,
+                _params: &Leaves,
+                _extra: &Extra,
+            ) -> Result<Leaves> {
+                $(let updates = self.0.$index.update(updates, &mut _state.$index, _params, _extra)?;)*
+                Ok(updates)
+            }
+
+            fn learning_rate(&self, _state: &Self::State) -> Result<Option<f64>> {
+                $(if let Some(rate) = self.0.$index.learning_rate(&_state.$index)? {
+                    return Ok(Some(rate));
+                })*
+                Ok(None)
+            }
+        }
+    };
+}
+
+chain!();
+chain!(A 0);
+chain!(A 0, B 1);
+chain!(A 0, B 1, C 2);
+chain!(A 0, B 1, C 2, D 3);
+chain!(A 0, B 1, C 2, D 3, E 4);
+chain!(A 0, B 1, C 2, D 3, E 4, F 5);
+chain!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+chain!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);

@@ -1,0 +1,289 @@
+//! The optimizer: a transformation with its state, which trains a model.
+//!
+//! A step: gradients and parameters become flat trees, reduced to the positions that `init` planned; the
+//! transformation runs on a copy of the state, which shares the tensors; the new parameters are computed. Only
+//! then is anything written, so an error leaves model and optimizer as they were.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use treex_core::{
+    Error, ErrorKind, Filter, KindTag, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject,
+    TreePart, Visitor, VisitorMut, prelude::*,
+};
+
+use crate::count::Count;
+use crate::numerics::apply_update;
+use crate::selection::Selection;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// A [`GradientTransformation`] with its state. It *is* the state: a tree, with kind
+/// [`OptState`](treex_core::OptState) on every leaf, that is cloned, saved, loaded and printed like a model.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_optim::{Optimizer, adamw, mse, prelude::*, warmup_cosine};
+///
+/// let x = Tensor::arange(0f32, 8., &Device::Cpu)?;
+/// let y = (&x * 3.)?;
+/// let mut slope = Leaf::<Parameter>::new(Tensor::new(0f32, &Device::Cpu)?)?;
+///
+/// let mut optimizer = Optimizer::new(adamw(warmup_cosine(0.1, 10, 200))).init(&slope)?;
+/// for _ in 0..200 {
+///     let (_, gradient) = slope.value_and_grad(Parameter, |slope| mse(&x.broadcast_mul(&slope.get()?)?, &y))?;
+///     optimizer.update(&gradient, &mut slope)?;
+/// }
+/// assert_eq!(optimizer.step()?, 200);
+/// assert!((slope.get()?.to_scalar::<f32>()? - 3.).abs() < 1e-2);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// [`init`](Self::init) fixes which leaves are trained, by position and path: those with floats and of a
+/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf is left alone, bit for bit. A gradient
+/// that is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step, as in Optax.
+///
+/// The names in a saved state are `step`, the number of updates, and `state.` before the path in the
+/// transformation's state: `state.0.mu.layers.0.kernel`.
+#[derive(Clone, Debug)]
+pub struct Optimizer<T: GradientTransformation> {
+    transformation: T,
+    wrt: Selection,
+    running: Option<Running<T::State>>,
+}
+
+/// What `init` adds to an optimizer.
+#[derive(Clone, TreeObject)]
+struct Running<S> {
+    #[tree(kind = OptState)]
+    step: Count,
+    #[tree(kind = OptState)]
+    state: S,
+    /// Which leaves are trained: an [`outline`] at the position of each.
+    #[tree(skip)]
+    plan: Arc<Leaves>,
+}
+
+impl<S: fmt::Debug> fmt::Debug for Running<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("step", &self.step)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: GradientTransformation> Optimizer<T> {
+    /// An optimizer that waits for [`init`](Self::init).
+    #[must_use]
+    pub fn new(transformation: T) -> Self {
+        Self { transformation, wrt: Selection::new(TreePart), running: None }
+    }
+
+    /// Trains only what `filter` selects. Takes effect at [`init`](Self::init).
+    #[must_use]
+    pub fn wrt(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        Self { wrt: Selection::new(filter), ..self }
+    }
+
+    /// The optimizer before its first step, for `model` or a filtered tree of it.
+    ///
+    /// # Errors
+    /// If there is nothing to train, a leaf to train has no value, or an option of the transformation is
+    /// outside of what it may be.
+    pub fn init<M: TreeObject + Clone>(self, model: &M) -> Result<Self> {
+        let leaves = model.flatten().select(&self.wrt).select(&treex_core::by(is_trainable));
+        if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none())
+        {
+            let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
+            return Err(Error::new(ErrorKind::Uninitialized, message)
+                .at(path.segments())
+                .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
+        }
+        let params = leaves.apply(|param| Ok(param.detach()))?;
+        if params.tensors().next().is_none() {
+            return Err(Error::argument(format!(
+                "nothing to train: `{:?}` selects no differentiable leaf",
+                self.wrt
+            ))
+            .expected("at least one leaf that holds floats, of kind `Parameter`")
+            .found(format!("{} leaves of other kinds or types", leaves.len()))
+            .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
+        }
+        let state = self.transformation.init(&params)?;
+        let plan = Arc::new(params.apply(outline)?);
+        Ok(Self { running: Some(Running { step: Count::zero()?, state, plan }), ..self })
+    }
+
+    /// One step: writes the new parameters into `model`, in place where nobody else holds them, and the new
+    /// state here. `grads` and `model` may be filtered.
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized, `grads` or `model` have another structure or other shapes than at
+    /// `init`, or the transformation reports something. Model and optimizer are then as they were.
+    pub fn update<M: TreeObject + Clone>(&mut self, grads: &M, model: &mut M) -> Result<()> {
+        self.update_with(grads, model, &Extra::default())
+    }
+
+    /// [`update`](Self::update) with what the transformation wants to know beside gradients.
+    ///
+    /// # Errors
+    /// As `update`.
+    pub fn update_with<M: TreeObject + Clone>(
+        &mut self,
+        grads: &M,
+        model: &mut M,
+        extra: &Extra,
+    ) -> Result<()> {
+        let (params, next) = self.next(&grads.flatten(), &model.flatten(), extra)?;
+        // Nobody else holds the model's cells here: the flat trees above are gone.
+        for (index, mut leaf) in model.leaves_mut().into_iter().enumerate() {
+            if let Some(param) = params.get(index) {
+                leaf.handle().write(param)?;
+            }
+        }
+        self.running = Some(next);
+        Ok(())
+    }
+
+    /// The parameters after one step, as a new tree; `params` stays: `params = optimizer.update(grads, params)`
+    /// in the Python original.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_functional<M: TreeObject + Clone>(&mut self, grads: &M, params: &M) -> Result<M> {
+        let mut params = params.clone();
+        self.update(grads, &mut params)?;
+        Ok(params)
+    }
+
+    /// The number of updates so far.
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized.
+    pub fn step(&self) -> Result<u64> {
+        self.running()?.step.get()
+    }
+
+    /// The learning rate that the next step will use; `None` if the transformation has none.
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized, or the rate is not a finite number.
+    pub fn learning_rate(&self) -> Result<Option<f64>> {
+        self.transformation.learning_rate(&self.running()?.state)
+    }
+
+    /// What is run at each step.
+    pub fn transformation(&self) -> &T {
+        &self.transformation
+    }
+
+    fn running(&self) -> Result<&Running<T::State>> {
+        self.running.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Uninitialized, "the optimizer has no state yet")
+                .remedy("call `let mut optimizer = optimizer.init(&model)?` first")
+        })
+    }
+
+    /// The new parameters and what this optimizer will be. Nothing is written.
+    fn next(&self, grads: &Leaves, model: &Leaves, extra: &Extra) -> Result<(Leaves, Running<T::State>)> {
+        let mut next = self.running()?.clone();
+        let params = planned(&next.plan, model, "model")?;
+        let updates = planned(&next.plan, grads, "gradient")?;
+        check_params(&updates, &params)?;
+        let updates = self.transformation.update(updates, &mut next.state, &params, extra)?;
+        next.step.advance()?;
+        Ok((params.combine(&updates, apply_update)?, next))
+    }
+}
+
+/// What stands below it is the optimizer's own; its parts have no names of their own.
+impl<T: GradientTransformation> TreeObject for Optimizer<T> {
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        self.running.visit(visitor);
+    }
+
+    fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
+        self.running.visit_mut(visitor);
+    }
+
+    fn identity(&self) -> Option<ModuleId> {
+        Some(ModuleId::of(self, "Optimizer"))
+    }
+}
+
+/// Whether a leaf can be trained at all. One that does not tell its type may.
+fn is_trainable(leaf: &LeafRef<'_>) -> bool {
+    leaf.kind().is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float())
+}
+
+/// A tensor of the same shape and type that takes no memory.
+fn outline(tensor: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::zeros((), tensor.dtype(), tensor.device())?.broadcast_as(tensor.shape())?)
+}
+
+/// What `tree` has at the planned positions, detached.
+fn planned(plan: &Leaves, tree: &Leaves, name: &str) -> Result<Leaves> {
+    check_structure(plan, tree, name)?;
+    plan.combine(tree, |planned, found| {
+        if planned.shape() != found.shape() {
+            return Err(Error::shape(format!(
+                "a leaf of the {name} has another shape than at the optimizer's `init`"
+            ))
+            .expected(format!("{:?}", planned.dims()))
+            .found(format!("{:?}", found.dims()))
+            .remedy("a changed model needs an optimizer that is initialized with it"));
+        }
+        if !found.dtype().is_float() {
+            return Err(Error::new(ErrorKind::DType, format!("a leaf of the {name} cannot be trained with"))
+                .expected("floats")
+                .found(format!("`{}`", found.dtype().as_str())));
+        }
+        Ok(found.detach())
+    })
+}
+
+/// Whether `tree` has the leaves that the optimizer was initialized with.
+fn check_structure(plan: &Leaves, tree: &Leaves, name: &str) -> Result<()> {
+    let place = |leaf: LeafRef<'_>| -> (Path, KindTag) { (leaf.path(), leaf.kind()) };
+    let print = |leaf: &Option<(Path, KindTag)>| match leaf {
+        Some((path, kind)) => format!("`{path}` of kind `{kind}`"),
+        None => "no more leaves".to_owned(),
+    };
+    let (mut planned, mut found) = (plan.iter(), tree.iter());
+    loop {
+        match (planned.next(), found.next()) {
+            (None, None) => return Ok(()),
+            (Some(a), Some(b)) if a.segments() == b.segments() && a.kind() == b.kind() => {}
+            (a, b) => {
+                let (a, b) = (a.map(place), b.map(place));
+                let error = Error::new(
+                    ErrorKind::Structure,
+                    format!("the {name} is not built like the model that the optimizer was initialized with"),
+                )
+                .expected(print(&a))
+                .found(print(&b))
+                .remedy("pass the model, or a filtered tree of it; after surgery on it, initialize the optimizer again");
+                return Err(match a.or(b) {
+                    Some((path, _)) => error.at(path),
+                    None => error,
+                });
+            }
+        }
+    }
+}
+
+/// Whether there is a parameter for every gradient.
+fn check_params(grads: &Leaves, params: &Leaves) -> Result<()> {
+    for (index, leaf) in grads.iter().enumerate() {
+        if grads.get(index).is_some() && params.get(index).is_none() {
+            return Err(Error::new(
+                ErrorKind::FilteredOut,
+                "a leaf has a gradient, and the model has no value for it",
+            )
+            .at(leaf.segments())
+            .remedy("update the whole model, or filter the gradient in the same way"));
+        }
+    }
+    Ok(())
+}

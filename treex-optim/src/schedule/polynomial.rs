@@ -1,0 +1,69 @@
+//! From one value to another along a power, or a straight line.
+
+use std::fmt;
+
+use super::Curve;
+
+/// See [`polynomial`] and [`linear`].
+#[derive(Clone, Copy, PartialEq)]
+pub struct Polynomial {
+    init: f64,
+    end: f64,
+    power: f64,
+    steps: u64,
+    begin: u64,
+}
+
+/// From `init` to `end` in `steps` steps, along a power:
+///
+/// ```text
+/// k = clip(c - begin, 0, steps)
+/// (init - end) * (1 - k / steps)^power + end
+/// ```
+///
+/// As in Optax, no steps at all mean `init` for ever.
+#[must_use]
+pub fn polynomial(init: f64, end: f64, power: f64, steps: u64) -> Polynomial {
+    Polynomial { init, end, power, steps, begin: 0 }
+}
+
+/// From `init` to `end` in `steps` steps, in a straight line: [`polynomial`] with power 1.
+///
+/// ```
+/// let rate = treex_optim::linear(1.0, 0.0, 4).begin(2);
+/// assert_eq!([0, 2, 3, 6, 9].map(|count| treex_optim::Curve::value(&rate, count)), [1.0, 1.0, 0.75, 0.0, 0.0]);
+/// ```
+#[must_use]
+pub fn linear(init: f64, end: f64, steps: u64) -> Polynomial {
+    polynomial(init, end, 1., steps)
+}
+
+impl Polynomial {
+    /// The step at which it starts to move; 0 by default.
+    #[must_use]
+    pub fn begin(self, begin: u64) -> Self {
+        Self { begin, ..self }
+    }
+}
+
+impl Curve for Polynomial {
+    fn value(&self, count: u64) -> f64 {
+        if self.steps == 0 {
+            return self.init;
+        }
+        let done = count.saturating_sub(self.begin).min(self.steps) as f64 / self.steps as f64;
+        (self.init - self.end) * (1. - done).powf(self.power) + self.end
+    }
+}
+
+impl fmt::Debug for Polynomial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { init, end, power, steps, begin } = self;
+        if *power == 1. {
+            write!(f, "linear({init:?}, {end:?}, {steps})")?;
+        } else {
+            write!(f, "polynomial({init:?}, {end:?}, {power:?}, {steps})")?;
+        }
+        if *begin > 0 { write!(f, ".begin({begin})") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,81 @@
+//! Up in a straight line, then down along half a cosine.
+
+use std::fmt;
+
+use treex_core::Result;
+
+use super::{Curve, check_steps, cosine_decay, linear};
+
+/// See [`warmup_cosine_decay`] and [`warmup_cosine`].
+#[derive(Clone, Copy, PartialEq)]
+pub struct WarmupCosineDecay {
+    init: f64,
+    peak: f64,
+    warmup_steps: u64,
+    decay_steps: u64,
+    end: f64,
+    exponent: f64,
+}
+
+/// From `init` up to `peak` in `warmup_steps` steps, then down to `end` at step `decay_steps`, which counts from
+/// the very first step: [`linear`], then [`cosine_decay`] over the steps that are left.
+///
+/// `decay_steps` must be more than `warmup_steps`. Without a warm-up it starts at `peak`.
+#[must_use]
+pub fn warmup_cosine_decay(
+    init: f64,
+    peak: f64,
+    warmup_steps: u64,
+    decay_steps: u64,
+    end: f64,
+) -> WarmupCosineDecay {
+    WarmupCosineDecay { init, peak, warmup_steps, decay_steps, end, exponent: 1. }
+}
+
+/// [`warmup_cosine_decay`] from zero and back to it, the everyday learning rate.
+///
+/// ```
+/// let rate = treex_optim::warmup_cosine(1e-3, 100, 10_000);
+/// assert_eq!([0, 50, 100, 10_000].map(|count| treex_optim::Curve::value(&rate, count)), [0.0, 5e-4, 1e-3, 0.0]);
+/// ```
+#[must_use]
+pub fn warmup_cosine(peak: f64, warmup_steps: u64, decay_steps: u64) -> WarmupCosineDecay {
+    warmup_cosine_decay(0., peak, warmup_steps, decay_steps, 0.)
+}
+
+impl WarmupCosineDecay {
+    /// The power of the cosine; 1 by default.
+    #[must_use]
+    pub fn exponent(self, exponent: f64) -> Self {
+        Self { exponent, ..self }
+    }
+}
+
+impl Curve for WarmupCosineDecay {
+    fn value(&self, count: u64) -> f64 {
+        let Self { init, peak, warmup_steps, decay_steps, end, exponent } = *self;
+        if count < warmup_steps {
+            return linear(init, peak, warmup_steps).value(count);
+        }
+        let alpha = if peak == 0. { 0. } else { end / peak };
+        let decay =
+            cosine_decay(peak, decay_steps.saturating_sub(warmup_steps)).alpha(alpha).exponent(exponent);
+        decay.value(count - warmup_steps)
+    }
+
+    fn check(&self) -> Result<()> {
+        check_steps(self, "decay_steps", self.decay_steps, self.warmup_steps)
+    }
+}
+
+impl fmt::Debug for WarmupCosineDecay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { init, peak, warmup_steps, decay_steps, end, exponent } = self;
+        if (*init, *end) == (0., 0.) {
+            write!(f, "warmup_cosine({peak:?}, {warmup_steps}, {decay_steps})")?;
+        } else {
+            write!(f, "warmup_cosine_decay({init:?}, {peak:?}, {warmup_steps}, {decay_steps}, {end:?})")?;
+        }
+        if *exponent == 1. { Ok(()) } else { write!(f, ".exponent({exponent:?})") }
+    }
+}

@@ -1,0 +1,79 @@
+//! Weight decay.
+
+use treex_core::{Filter, Leaves, Result, TreeObject, prelude::*};
+
+use crate::count::Count;
+use crate::numerics::weighted_sum;
+use crate::schedule::Schedule;
+use crate::selection::Selection;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`add_decayed_weights`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct AddDecayedWeightsState {
+    /// Steps so far: an i64 without dimensions; no leaf where the decay is constant.
+    pub count: Option<Count>,
+}
+
+/// See [`add_decayed_weights`].
+#[derive(Clone, Debug)]
+pub struct AddDecayedWeights {
+    weight_decay: Schedule,
+    selection: Option<Selection>,
+}
+
+/// `u = g + weight_decay * p`, for the parameters that a filter selects, all of them by default.
+///
+/// After a rescaling this is the decoupled decay of AdamW; before it, the gradient of an L2 penalty. The decay
+/// may follow a schedule of its own, read at the number of steps before this one.
+#[must_use]
+pub fn add_decayed_weights(weight_decay: impl Into<Schedule>) -> AddDecayedWeights {
+    AddDecayedWeights { weight_decay: weight_decay.into(), selection: None }
+}
+
+impl AddDecayedWeights {
+    /// By how much of itself a parameter decays.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: impl Into<Schedule>) -> Self {
+        Self { weight_decay: weight_decay.into(), ..self }
+    }
+
+    /// Only the parameters that `filter` selects decay: `path("**.kernel")` spares biases and scales.
+    #[must_use]
+    pub fn to(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        Self { selection: Some(Selection::new(filter)), ..self }
+    }
+}
+
+impl GradientTransformation for AddDecayedWeights {
+    type State = AddDecayedWeightsState;
+
+    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+        self.weight_decay.check("weight_decay")?;
+        let count = if self.weight_decay.is_constant() { None } else { Some(Count::zero()?) };
+        Ok(AddDecayedWeightsState { count })
+    }
+
+    fn update(
+        &self,
+        mut updates: Leaves,
+        state: &mut Self::State,
+        params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Leaves> {
+        let decay = self.weight_decay.at(state.count.as_ref(), "weight_decay")?;
+        if let Some(count) = &mut state.count {
+            count.advance()?;
+        }
+        if decay == 0. {
+            return Ok(updates);
+        }
+        let params = match &self.selection {
+            Some(selection) => params.clone().select(selection),
+            None => params.clone(),
+        };
+        let decayed = updates.combine(&params, |g, p| weighted_sum(1., g, decay, p))?;
+        Tree::update(&mut updates, &decayed)?;
+        Ok(updates)
+    }
+}

@@ -1,0 +1,40 @@
+//! Gradient clipping.
+
+use treex_core::{Leaves, Result};
+
+use crate::numerics::{self, check_not_negative, global_norm};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`clip_by_global_norm`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipByGlobalNorm {
+    max_norm: f64,
+}
+
+/// Shrinks all updates by one factor so that their [`global_norm`] is at most `max_norm`:
+///
+/// ```text
+/// n = global_norm(g)
+/// u = g                   if n < max_norm
+///     g / n * max_norm    otherwise
+/// ```
+///
+/// As in Optax there is no epsilon, and what is not a number shows: a NaN makes every update NaN, an infinity
+/// makes itself NaN and everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
+#[must_use]
+pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
+    ClipByGlobalNorm { max_norm }
+}
+
+impl GradientTransformation for ClipByGlobalNorm {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_not_negative("max_norm", self.max_norm)
+    }
+
+    fn update(&self, updates: Leaves, _state: &mut (), _params: &Leaves, _extra: &Extra) -> Result<Leaves> {
+        let norm = global_norm(&updates)?;
+        if norm < self.max_norm { Ok(updates) } else { numerics::scale(&updates, self.max_norm / norm) }
+    }
+}

@@ -1,0 +1,49 @@
+//! Updates times a number that depends on the step.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::count::Count;
+use crate::numerics;
+use crate::schedule::Schedule;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_schedule`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScaleByScheduleState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+}
+
+/// See [`scale_by_schedule`].
+#[derive(Clone, Debug)]
+pub struct ScaleBySchedule {
+    step_size: Schedule,
+}
+
+/// `u = step_size(c) * g`, with `c` the number of steps before this one. It keeps the sign of `step_size`;
+/// for a learning rate there is [`scale_by_learning_rate`](crate::scale_by_learning_rate).
+#[must_use]
+pub fn scale_by_schedule(step_size: impl Into<Schedule>) -> ScaleBySchedule {
+    ScaleBySchedule { step_size: step_size.into() }
+}
+
+impl GradientTransformation for ScaleBySchedule {
+    type State = ScaleByScheduleState;
+
+    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+        self.step_size.check("step_size")?;
+        Ok(ScaleByScheduleState { count: Count::zero()? })
+    }
+
+    fn update(
+        &self,
+        updates: Leaves,
+        state: &mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Leaves> {
+        let updates = numerics::scale(&updates, self.step_size.at(Some(&state.count), "step_size")?)?;
+        state.count.advance()?;
+        Ok(updates)
+    }
+}

@@ -1,0 +1,132 @@
+//! What a gradient transformation is.
+
+use std::fmt;
+
+use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
+
+use crate::boxed::Boxed;
+
+/// A rule that turns gradients into updates, and remembers what it needs in a state of its own.
+///
+/// The rule itself is a value without tensors; the state is a tree. All trees here are flat ([`Leaves`]), so
+/// that a state is not generic over the model: position by position, `updates` and `params` are the leaves of
+/// the model that is trained, with nothing where a leaf takes no part in this step.
+///
+/// **Sign.** Every transformation keeps the gradient's sign, and an update is *added* to its parameter. The
+/// minus of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
+///
+/// **Element types.** An update may be wider than its gradient: what needs precision is computed in f32 for
+/// narrower types, and stays so until it is added to the parameter. A state keeps the types that `init` gave it.
+///
+/// ```
+/// use treex_core::{Leaves, Result};
+/// use treex_optim::{Extra, GradientTransformation};
+///
+/// /// The sign of each element.
+/// #[derive(Clone, Debug)]
+/// struct Sign;
+///
+/// impl GradientTransformation for Sign {
+///     type State = ();
+///
+///     fn init(&self, _params: &Leaves) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn update(&self, updates: Leaves, _state: &mut (), _params: &Leaves, _extra: &Extra) -> Result<Leaves> {
+///         updates.apply(|g| Ok(g.sign()?))
+///     }
+/// }
+/// ```
+pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
+    /// What it remembers from step to step.
+    type State: TreeObject + Clone + fmt::Debug + 'static;
+
+    /// The state before the first step.
+    ///
+    /// What a state keeps of `params` it must copy: they are views, which training writes.
+    ///
+    /// # Errors
+    /// If an option is outside of what it may be.
+    fn init(&self, params: &Leaves) -> Result<Self::State>;
+
+    /// The updates of one step, with nothing where `updates` has nothing: such a leaf is skipped, and what the
+    /// state holds for it stays. After an error the state may be half written; the
+    /// [`Optimizer`](crate::Optimizer) hands in a copy.
+    ///
+    /// # Errors
+    /// If leaves do not fit together, or an option is outside of what it may be.
+    fn update(
+        &self,
+        updates: Leaves,
+        state: &mut Self::State,
+        params: &Leaves,
+        extra: &Extra,
+    ) -> Result<Leaves>;
+
+    /// The learning rate that the next step will use, if this is what applies one.
+    ///
+    /// # Errors
+    /// If the state cannot be read, or the rate is not a finite number.
+    fn learning_rate(&self, _state: &Self::State) -> Result<Option<f64>> {
+        Ok(None)
+    }
+
+    /// This transformation without its type, for a choice at run time.
+    fn boxed(self) -> Boxed {
+        Boxed::new(self)
+    }
+}
+
+/// What a step may know beside gradients and parameters. Whoever does not need it ignores it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Extra {
+    /// The value of the loss.
+    pub value: Option<f64>,
+}
+
+impl Extra {
+    /// With the value of the loss.
+    #[must_use]
+    pub fn value(value: f64) -> Self {
+        Self { value: Some(value) }
+    }
+}
+
+/// `None` changes nothing: a part of a chain that an option turns on.
+impl<T: GradientTransformation> GradientTransformation for Option<T> {
+    type State = Option<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.as_ref().map(|inner| inner.init(params)).transpose()
+    }
+
+    fn update(
+        &self,
+        updates: Leaves,
+        state: &mut Self::State,
+        params: &Leaves,
+        extra: &Extra,
+    ) -> Result<Leaves> {
+        match (self, state) {
+            (Some(inner), Some(state)) => inner.update(updates, state, params, extra),
+            (None, None) => Ok(updates),
+            _ => Err(foreign_state(self)),
+        }
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        match (self, state) {
+            (Some(inner), Some(state)) => inner.learning_rate(state),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The error for a state that another transformation made.
+pub(crate) fn foreign_state(transformation: &impl fmt::Debug) -> Error {
+    Error::new(ErrorKind::Structure, "the state belongs to another transformation")
+        .expected(format!("what `init` of `{transformation:?}` gives"))
+        .remedy("start from `init`, and load a saved state into that")
+}
