@@ -1,0 +1,274 @@
+//! The main job: a convolutional network learns handwritten digits.
+//!
+//! `cargo run --release -p treex-examples --bin digits` trains on the 1,797 digits in the repository and
+//! leaves `loss.png`, `samples.png` and `checkpoint.safetensors` in `digits-out`. `--resume` goes on from the
+//! checkpoint, bit for bit as if training had never stopped; Ctrl-C saves and exits.
+
+mod data;
+mod model;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::{Device, Tensor};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use treex_core::{Initializer, Key, Leaf, Parameter, State, prelude::*};
+use treex_optim::{AdamW, Optimizer, adamw, softmax_cross_entropy_with_integer_labels, warmup_cosine};
+
+use data::Split;
+use model::Net;
+use report::Evaluation;
+
+/// Trains a convolutional network on handwritten digits.
+#[derive(Clone, Debug, Parser)]
+struct Args {
+    /// Where the pictures and the checkpoint go.
+    #[arg(long, default_value = "digits-out")]
+    out: PathBuf,
+    /// Train this many seeds, from `seed` on, and report the median and the minimum.
+    #[arg(long, default_value_t = 1)]
+    seeds: u32,
+    /// Go on from the checkpoint, with the configuration that it was begun with.
+    #[arg(long)]
+    resume: bool,
+    /// Stop after this many steps; `--resume` goes on.
+    #[arg(long)]
+    steps: Option<usize>,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// What determines a run. Written beside the checkpoint as `config.json`.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// A folder with MNIST or Fashion-MNIST in IDX files, instead of the digits in the repository.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How often to go over the training images.
+    #[arg(long, default_value_t = 40)]
+    epochs: usize,
+    /// Images a step.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// The highest learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    rate: f64,
+    /// What everything random follows from.
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
+}
+
+/// Everything that training goes on from: one tree, one file.
+#[derive(Clone, Debug, TreeObject)]
+struct Training {
+    model: Net,
+    optimizer: Optimizer<AdamW>,
+    progress: Progress,
+}
+
+/// Where training stands, and the curves so far as rows of step and loss. The curves start as initializers of
+/// unknown length, so that a checkpoint may fill them with any.
+#[derive(Clone, Debug, TreeObject)]
+struct Progress {
+    step: Leaf<State>,
+    /// The sum of the losses of the epoch that is under way.
+    running: Leaf<State>,
+    train: Leaf<State>,
+    validation: Leaf<State>,
+}
+
+impl Progress {
+    fn new() -> treex_core::Result<Self> {
+        let empty =
+            || Initializer::new(|_| Ok(Tensor::zeros((0, 2), candle_core::DType::F32, &Device::Cpu)?)).into();
+        Ok(Self {
+            step: Leaf::new(Tensor::new(0u32, &Device::Cpu)?)?,
+            running: Leaf::new(Tensor::new(0f32, &Device::Cpu)?)?,
+            train: empty(),
+            validation: empty(),
+        })
+    }
+
+    fn step(&self) -> Result<usize> {
+        Ok(self.step.get()?.to_scalar::<u32>()? as usize)
+    }
+}
+
+fn append(curve: &mut Leaf<State>, step: usize, loss: f64) -> Result<()> {
+    let row = Tensor::new(&[[step as f32, loss as f32]], &Device::Cpu)?;
+    Ok(curve.set(Tensor::cat(&[curve.get()?, row], 0)?)?)
+}
+
+fn points(curve: &Leaf<State>) -> Result<Vec<(f64, f64)>> {
+    let rows = curve.get()?.to_vec2::<f32>()?;
+    Ok(rows.into_iter().map(|row| (f64::from(row[0]), f64::from(row[1]))).collect())
+}
+
+fn main() -> Result<()> {
+    let mut args = Args::parse();
+    let config_file = args.out.join("config.json");
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+    if args.resume {
+        let text = std::fs::read_to_string(&config_file)
+            .with_context(|| format!("nothing to resume: cannot read `{}`", config_file.display()))?;
+        args.config =
+            serde_json::from_str(&text).with_context(|| format!("`{}` is broken", config_file.display()))?;
+    }
+    let config = &args.config;
+    ensure!(config.batch > 0 && config.epochs > 0, "`--batch` and `--epochs` must be at least 1");
+    ensure!(args.seeds == 1 || !args.resume, "`--resume` goes on with one seed; leave `--seeds` out");
+    let split = match &config.data {
+        Some(folder) => data::idx(folder)?,
+        None => data::digits()?,
+    };
+    ensure!(
+        config.batch <= split.train.len(),
+        "`--batch` is larger than the {} training images",
+        split.train.len()
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let on_signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed))?;
+
+    let mut accuracies = Vec::new();
+    for seed in config.seed..config.seed + args.seeds {
+        let config = Config { seed, ..config.clone() };
+        std::fs::write(&config_file, serde_json::to_string_pretty(&config)?)?;
+        match run(&args, &config, &split, &stop)? {
+            Some(accuracy) => accuracies.push(accuracy),
+            None => return Ok(()),
+        }
+    }
+    if accuracies.len() > 1 {
+        accuracies.sort_by(f64::total_cmp);
+        let (median, minimum) = (accuracies[accuracies.len() / 2], accuracies[0]);
+        println!(
+            "over {} seeds: median {:.2} %, minimum {:.2} %",
+            accuracies.len(),
+            100. * median,
+            100. * minimum
+        );
+    }
+    Ok(())
+}
+
+/// Trains one seed. The test accuracy, or `None` if training was stopped before its end.
+fn run(args: &Args, config: &Config, split: &Split, stop: &AtomicBool) -> Result<Option<f64>> {
+    let device = Device::Cpu;
+    let checkpoint = args.out.join("checkpoint.safetensors");
+    // The seed itself initializes the model; its halves order and shift the images.
+    let [shuffle_key, augment_key] = Key::from(config.seed).split2();
+    let steps_an_epoch = split.train.len() / config.batch;
+    let total = config.epochs * steps_an_epoch;
+    let classes = split.train.labels.iter().max().map_or(0, |&top| top as usize + 1);
+
+    let model = Net::new(split.train.side, classes).init(config.seed, &device)?;
+    let schedule = warmup_cosine(config.rate, total as u64 / 10, total as u64);
+    let optimizer = Optimizer::new(adamw(schedule).weight_decay(1e-2)).init(&model)?;
+    let mut training = Training { model, optimizer, progress: Progress::new()? };
+    if args.resume {
+        training.load(&checkpoint)?;
+    } else {
+        println!("{}", training.model.tabulate_with(&split.train.batch(&[0], &device)?.0)?);
+        training.progress = training.progress.init(0, &device)?;
+    }
+
+    let last = args.steps.map_or(total, |steps| steps.min(total));
+    let bar = ProgressBar::new(total as u64).with_style(ProgressStyle::with_template(
+        "seed {prefix}  {bar:32} {pos}/{len} steps  {msg}  {elapsed}<{eta}",
+    )?);
+    bar.set_prefix(config.seed.to_string());
+    let started = Instant::now();
+    let mut order = Vec::new();
+    for step in training.progress.step()?..last {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let (epoch, batch) = (step / steps_an_epoch, step % steps_an_epoch);
+        if order.is_empty() || batch == 0 {
+            order = shuffled(split.train.len(), shuffle_key.fold_in(epoch as u32))?;
+        }
+        let indices = &order[batch * config.batch..(batch + 1) * config.batch];
+        let (x, y) = split.train.augmented(indices, augment_key.fold_in(step as u32), &device)?;
+        let rate = training.optimizer.learning_rate()?;
+        let (loss, grads) = training.model.value_and_grad(Parameter, |model| {
+            Ok(softmax_cross_entropy_with_integer_labels(&model.call(&x)?, &y)?.mean_all()?)
+        })?;
+        training.optimizer.update(&grads, &mut training.model)?;
+
+        let progress = &mut training.progress;
+        progress.step.set(Tensor::new(step as u32 + 1, &device)?)?;
+        progress.running.set((progress.running.get()? + &loss)?)?;
+        if batch + 1 == steps_an_epoch {
+            let mean = f64::from(progress.running.get()?.to_scalar::<f32>()?) / steps_an_epoch as f64;
+            append(&mut progress.train, step + 1, mean)?;
+            progress.running.set(Tensor::new(0f32, &device)?)?;
+            let validation = Evaluation::of(&training.model, &split.validation, &device)?;
+            append(&mut progress.validation, step + 1, validation.loss)?;
+        }
+        bar.set_message(format!(
+            "loss {:.4}  rate {:.2e}",
+            loss.to_scalar::<f32>()?,
+            rate.unwrap_or(f64::NAN)
+        ));
+        bar.inc(1);
+    }
+    bar.set_position(training.progress.step()? as u64);
+    bar.abandon();
+    training.save(&checkpoint)?;
+    println!("trained for {:.1} s, wrote {}", started.elapsed().as_secs_f64(), checkpoint.display());
+    finish(args, split, &training, total, &device)
+}
+
+/// Pictures and numbers; the test images are read here and nowhere else.
+fn finish(
+    args: &Args,
+    split: &Split,
+    training: &Training,
+    total: usize,
+    device: &Device,
+) -> Result<Option<f64>> {
+    let step = training.progress.step()?;
+    let (train, validation) = (points(&training.progress.train)?, points(&training.progress.validation)?);
+    if !train.is_empty() {
+        let file = args.out.join("loss.png");
+        report::losses(&file, &train, &validation)?;
+        println!("wrote {}", file.display());
+    }
+    if step < total {
+        println!("stopped at step {step} of {total}; go on with `--resume`");
+        return Ok(None);
+    }
+    let evaluation = Evaluation::of(&training.model, &split.validation, device)?;
+    println!(
+        "validation: {} of {} right",
+        evaluation.labels.len() - evaluation.wrong(),
+        evaluation.labels.len()
+    );
+    let test = Evaluation::of(&training.model, &split.test, device)?;
+    let file = args.out.join("samples.png");
+    report::samples(&file, &split.test, &test)?;
+    println!("wrote {}\n{}", file.display(), test.confusion());
+    println!(
+        "test accuracy: {:.2} % ({} of {} wrong)",
+        100. * test.accuracy(),
+        test.wrong(),
+        test.labels.len()
+    );
+    Ok(Some(test.accuracy()))
+}
+
+/// The indices below `n` in an order that `key` says: sorted by random words, as JAX permutes.
+fn shuffled(n: usize, key: Key) -> Result<Vec<usize>> {
+    let words = key.bits(n)?.to_vec1::<u32>()?;
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by_key(|&index| words[index]);
+    Ok(order)
+}
