@@ -63,7 +63,8 @@ struct Containers {
     some: Option<Leaf<Parameter>>,
     none: Option<Leaf<Parameter>>,
     map: BTreeMap<String, Vec<Leaf<Parameter>>>,
-    constants: (bool, f64, String, fn(&Tensor) -> Result<Tensor>, DType, PhantomData<u8>),
+    constants: (bool, f64, String, DType, PhantomData<u8>),
+    function: fn(&Tensor) -> Result<Tensor>,
     mode: Mode,
 }
 
@@ -76,7 +77,8 @@ fn containers_and_constants() {
         some: Some(leaf()),
         none: None,
         map: BTreeMap::from([("y".into(), vec![leaf()]), ("x".into(), vec![leaf()])]),
-        constants: (true, 0.5, "text".into(), |x| Ok(x.clone()), DType::F32, PhantomData),
+        constants: (true, 0.5, "text".into(), DType::F32, PhantomData),
+        function: |x| Ok(x.clone()),
         mode: Mode::default(),
     };
     let expected = [

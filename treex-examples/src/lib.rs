@@ -17,3 +17,9 @@ pub struct Args {
 pub fn steps(default: usize) -> usize {
     Args::parse().steps.unwrap_or(default)
 }
+
+/// The README's tour, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
