@@ -32,30 +32,51 @@ use crate::random::Key;
 /// ```
 #[derive(Clone)]
 pub struct Initializer {
-    run: Arc<Run>,
+    make: Make,
     shape: Option<Shape>,
     dtype: Option<DType>,
-    turn: Turn,
 }
 
-/// What makes the value.
-type Run = dyn Fn(&Key) -> Result<Tensor> + Send + Sync;
+/// What makes the value, and whose key it gets.
+#[derive(Clone)]
+enum Make {
+    /// One of the tree's chain, before any module's turn.
+    Tree(Arc<OfKey>),
+    /// One derived from its module's key, at the module's turn.
+    Module(Arc<OfShape>),
+    /// None: its module's `module_init` writes the leaf.
+    Never,
+}
 
-/// Whose key an initializer gets.
+type OfKey = dyn Fn(&Key) -> Result<Tensor> + Send + Sync;
+type OfShape = dyn Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync;
+
+/// When an initializer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// One of the tree's chain, before any module's turn.
     Tree,
-    /// One derived from its module's key, at the module's turn.
     Module,
-    /// None: its module's `module_init` writes the leaf.
     Never,
 }
 
 impl Initializer {
     /// An initializer that gets a key of its own: `init` runs these first, in field order.
-    pub fn new(run: impl Fn(&Key) -> Result<Tensor> + Send + Sync + 'static) -> Self {
-        Self { run: Arc::new(run), shape: None, dtype: None, turn: Turn::Tree }
+    pub fn new(make: impl Fn(&Key) -> Result<Tensor> + Send + Sync + 'static) -> Self {
+        Self { make: Make::Tree(Arc::new(make)), shape: None, dtype: None }
+    }
+
+    /// An initializer of Flax's form, which gets a key derived from its module's; see
+    /// [`Leaf::param`](crate::Leaf::param). Shape and element type must be known when it runs.
+    pub fn param<F>(make: F) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        Self { make: Make::Module(Arc::new(make)), shape: None, dtype: None }
+    }
+
+    /// See [`Leaf::uninitialized`](crate::Leaf::uninitialized).
+    pub(crate) fn never() -> Self {
+        Self { make: Make::Never, shape: None, dtype: None }
     }
 
     /// Announces the shape, so that summaries and checkpoints know it before there is a value.
@@ -72,31 +93,26 @@ impl Initializer {
         self
     }
 
-    /// See [`Leaf::param`](crate::Leaf::param).
-    pub(crate) fn param<F>(init: F, shape: impl Into<Shape>, dtype: DType) -> Self
-    where
-        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
-    {
-        let shape = shape.into();
-        let announced = shape.clone();
-        let run = move |key: &Key| init(key, &announced, dtype);
-        Self { turn: Turn::Module, ..Self::new(run).with_shape(shape).with_dtype(dtype) }
-    }
-
-    /// See [`Leaf::uninitialized`](crate::Leaf::uninitialized).
-    pub(crate) fn never() -> Self {
-        let run = |_: &Key| {
-            Err(Error::new(ErrorKind::Uninitialized, "this leaf is filled by its module's `module_init`"))
-        };
-        Self { turn: Turn::Never, ..Self::new(run) }
+    /// The same shape and element type, made by `other`.
+    pub(crate) fn remade(self, other: Self) -> Self {
+        Self { make: other.make, ..self }
     }
 
     /// The value for `key`.
     ///
     /// # Errors
-    /// Whatever the function reports.
+    /// Whatever the function reports, or that the shape or the element type is not known.
     pub fn call(&self, key: &Key) -> Result<Tensor> {
-        (self.run)(key)
+        let unknown =
+            |what| Error::new(ErrorKind::Uninitialized, format!("the {what} of this leaf is not known"));
+        match &self.make {
+            Make::Tree(make) => make(key),
+            Make::Module(make) => {
+                let shape = self.shape.as_ref().ok_or_else(|| unknown("shape"))?;
+                make(key, shape, self.dtype.ok_or_else(|| unknown("element type"))?)
+            }
+            Make::Never => Err(unknown("value")),
+        }
     }
 
     /// The shape to come, where known.
@@ -112,16 +128,26 @@ impl Initializer {
     }
 
     pub(crate) fn turn(&self) -> Turn {
-        self.turn
+        match self.make {
+            Make::Tree(_) => Turn::Tree,
+            Make::Module(_) => Turn::Module,
+            Make::Never => Turn::Never,
+        }
     }
 
     pub(crate) fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.run, &other.run)
+        let made_alike = match (&self.make, &other.make) {
+            (Make::Tree(a), Make::Tree(b)) => Arc::ptr_eq(a, b),
+            (Make::Module(a), Make::Module(b)) => Arc::ptr_eq(a, b),
+            (Make::Never, Make::Never) => true,
+            _ => false,
+        };
+        made_alike && self.shape == other.shape && self.dtype == other.dtype
     }
 }
 
 impl fmt::Debug for Initializer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.turn == Turn::Never { "Uninitialized" } else { "Initializer" })
+        f.write_str(if self.turn() == Turn::Never { "Uninitialized" } else { "Initializer" })
     }
 }

@@ -62,7 +62,35 @@ impl<K: Kind> Leaf<K> {
     where
         F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
     {
-        Initializer::param(init, shape, dtype).into()
+        Initializer::param(init).with_shape(shape).with_dtype(dtype).into()
+    }
+
+    /// This leaf, if it waits for `init`, to be filled by another function.
+    #[must_use]
+    pub fn with_init<F>(self, init: F) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        self.redeclared(|initializer| initializer.remade(Initializer::param(init)))
+    }
+
+    /// This leaf, if it waits for `init`, with another shape.
+    #[must_use]
+    pub fn with_shape(self, shape: impl Into<Shape>) -> Self {
+        self.redeclared(|initializer| initializer.with_shape(shape))
+    }
+
+    /// This leaf, if it waits for `init`, with another element type.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        self.redeclared(|initializer| initializer.with_dtype(dtype))
+    }
+
+    fn redeclared(self, change: impl FnOnce(Initializer) -> Initializer) -> Self {
+        match self.handle.initializer() {
+            Some(initializer) => change(initializer.clone()).into(),
+            None => self,
+        }
     }
 
     /// A leaf that its module's `module_init` fills, from other fields say.

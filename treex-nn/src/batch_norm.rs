@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 use treex_core::{BatchStat, Error, Leaf, Mode, Module, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{InitFn, ones, zeros};
+use crate::initializers::{ones, zeros};
 use crate::ops::rows::{add_to_rows, mean_of_rows, repeat_row};
-use crate::params::{Init, Params};
+use crate::options::parameter_options;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature over all other dimensions.
 ///
@@ -45,10 +45,7 @@ pub struct BatchNorm {
     momentum: f64,
     epsilon: f64,
     use_fast_variance: bool,
-    #[tree(skip)]
     dtype: Option<DType>,
-    #[tree(skip)]
-    params: Params,
     mode: Mode,
 }
 
@@ -56,10 +53,9 @@ impl BatchNorm {
     /// Normalizes `features` features on the last axis.
     #[must_use]
     pub fn new(features: usize) -> Self {
-        let params = Params::new(ones, zeros);
         Self {
-            scale: Some(params.first(features)),
-            bias: Some(params.bias(features)),
+            scale: Some(Leaf::param(ones, features, DType::F32)),
+            bias: Some(Leaf::param(zeros, features, DType::F32)),
             mean: Leaf::param(zeros, features, DType::F32),
             var: Leaf::param(ones, features, DType::F32),
             features,
@@ -68,7 +64,6 @@ impl BatchNorm {
             epsilon: 1e-5,
             use_fast_variance: true,
             dtype: None,
-            params,
             mode: Mode::default(),
         }
     }
@@ -93,14 +88,16 @@ impl BatchNorm {
 
     /// Whether to multiply by a scale; true unless said.
     #[must_use]
-    pub fn use_scale(self, use_scale: bool) -> Self {
-        Self { scale: use_scale.then(|| self.params.first(self.features)), ..self }
+    pub fn use_scale(mut self, use_scale: bool) -> Self {
+        let scale = self.scale.take().unwrap_or_else(|| Leaf::param(ones, self.features, DType::F32));
+        Self { scale: use_scale.then_some(scale), ..self }
     }
 
     /// Whether to add a bias; true unless said.
     #[must_use]
-    pub fn use_bias(self, use_bias: bool) -> Self {
-        Self { bias: use_bias.then(|| self.params.bias(self.features)), ..self }
+    pub fn use_bias(mut self, use_bias: bool) -> Self {
+        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.features, DType::F32));
+        Self { bias: use_bias.then_some(bias), ..self }
     }
 
     /// Whether the variance is computed in one pass as `mean(x²) - mean(x)²`, and cut at 0; true unless said.
@@ -108,39 +105,6 @@ impl BatchNorm {
     #[must_use]
     pub fn use_fast_variance(self, use_fast_variance: bool) -> Self {
         Self { use_fast_variance, ..self }
-    }
-
-    /// How to make the scale.
-    #[must_use]
-    pub fn scale_init(mut self, init: impl InitFn) -> Self {
-        self.params.first = Init::new(init);
-        self.declared()
-    }
-
-    /// How to make the bias.
-    #[must_use]
-    pub fn bias_init(mut self, init: impl InitFn) -> Self {
-        self.params.bias = Init::new(init);
-        self.declared()
-    }
-
-    /// The element type of scale and bias; `F32` unless said.
-    #[must_use]
-    pub fn param_dtype(mut self, dtype: DType) -> Self {
-        self.params.dtype = dtype;
-        self.declared()
-    }
-
-    /// The element type of the output; unless said, the smallest that holds the input and the parameters.
-    #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        Self { dtype: Some(dtype), ..self }
-    }
-
-    fn declared(self) -> Self {
-        let scale = self.scale.map(|_| self.params.first(self.features));
-        let bias = self.bias.map(|_| self.params.bias(self.features));
-        Self { scale, bias, ..self }
     }
 
     /// The position of the feature axis in `x`.
@@ -168,6 +132,8 @@ impl BatchNorm {
         Ok((mean, var))
     }
 }
+
+parameter_options!(BatchNorm { scale: scale_init, bias: bias_init });
 
 impl Module for BatchNorm {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {

@@ -4,11 +4,11 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{InitFn, lecun_normal, zeros};
+use crate::initializers::{lecun_normal, zeros};
 use crate::ops::patches::{Axis, patches};
 use crate::ops::rows::add_to_rows;
+use crate::options::parameter_options;
 use crate::padding::Padding;
-use crate::params::{Init, Params};
 use crate::sizes::Sizes;
 
 /// `y[p, o] = Σ_{k, i} x[p · stride + k, i] · kernel[k, i, o] + bias[o]`, channels last: Flax's `Conv`, a
@@ -34,9 +34,7 @@ pub struct Conv {
     pub kernel: Leaf<Parameter>,
     /// `[cout]`; zeros unless said.
     pub bias: Option<Leaf<Parameter>>,
-    #[tree(skip)]
     features: [usize; 2],
-    #[tree(skip)]
     kernel_size: Vec<usize>,
     #[tree(skip)]
     strides: Sizes,
@@ -46,24 +44,19 @@ pub struct Conv {
     input_dilation: Sizes,
     #[tree(skip)]
     kernel_dilation: Sizes,
-    #[tree(skip)]
     feature_group_count: usize,
     #[tree(skip)]
     mask: Option<Tensor>,
-    #[tree(skip)]
     dtype: Option<DType>,
-    #[tree(skip)]
-    params: Params,
 }
 
 impl Conv {
     /// A convolution from `cin` to `cout` channels; `kernel_size` has a number for each spatial dimension.
     #[must_use]
     pub fn new(cin: usize, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
-        let params = Params::new(lecun_normal(), zeros);
         let conv = Self {
-            kernel: Leaf::nothing(),
-            bias: Some(Leaf::nothing()),
+            kernel: Leaf::param(lecun_normal(), (), DType::F32),
+            bias: None,
             features: [cin, cout],
             kernel_size: kernel_size.into(),
             strides: Sizes::All(1),
@@ -73,9 +66,8 @@ impl Conv {
             feature_group_count: 1,
             mask: None,
             dtype: None,
-            params,
         };
-        conv.declared()
+        conv.feature_group_count(1).use_bias(true)
     }
 
     /// The step from one position of the kernel to the next; 1 unless said.
@@ -108,55 +100,25 @@ impl Conv {
     #[must_use]
     pub fn feature_group_count(mut self, groups: usize) -> Self {
         self.feature_group_count = groups;
-        self.declared()
+        let [cin, cout] = self.features;
+        // Groups that do not divide the channels are reported by the call, which can.
+        let per_group = cin.checked_div(groups).unwrap_or(cin);
+        self.kernel = self.kernel.with_shape([self.kernel_size.as_slice(), &[per_group, cout]].concat());
+        self
     }
 
     /// Whether to add a bias; true unless said.
     #[must_use]
-    pub fn use_bias(self, use_bias: bool) -> Self {
-        Self { bias: use_bias.then(|| self.params.bias(self.features[1])), ..self }
+    pub fn use_bias(mut self, use_bias: bool) -> Self {
+        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
+        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.features[1], dtype));
+        Self { bias: use_bias.then_some(bias), ..self }
     }
 
     /// What to multiply the kernel by: a tensor of its shape.
     #[must_use]
     pub fn mask(self, mask: Tensor) -> Self {
         Self { mask: Some(mask), ..self }
-    }
-
-    /// How to make the kernel.
-    #[must_use]
-    pub fn kernel_init(mut self, init: impl InitFn) -> Self {
-        self.params.first = Init::new(init);
-        self.declared()
-    }
-
-    /// How to make the bias.
-    #[must_use]
-    pub fn bias_init(mut self, init: impl InitFn) -> Self {
-        self.params.bias = Init::new(init);
-        self.declared()
-    }
-
-    /// The element type of the parameters; `F32` unless said.
-    #[must_use]
-    pub fn param_dtype(mut self, dtype: DType) -> Self {
-        self.params.dtype = dtype;
-        self.declared()
-    }
-
-    /// The element type to compute in; unless said, the smallest that holds the input and the parameters.
-    #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        Self { dtype: Some(dtype), ..self }
-    }
-
-    fn declared(self) -> Self {
-        let [cin, cout] = self.features;
-        // Groups that do not divide the channels are reported by the call, which can.
-        let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
-        let kernel = self.params.first([self.kernel_size.as_slice(), &[per_group, cout]].concat());
-        let bias = self.bias.map(|_| self.params.bias(cout));
-        Self { kernel, bias, ..self }
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {
@@ -223,6 +185,8 @@ impl Conv {
         Ok((mask.to_device(kernel.device())?.to_dtype(kernel.dtype())? * kernel)?)
     }
 }
+
+parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Conv {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {

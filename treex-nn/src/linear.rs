@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{InitFn, lecun_normal, zeros};
+use crate::initializers::{lecun_normal, zeros};
 use crate::ops::rows::add_to_rows;
-use crate::params::{Init, Params};
+use crate::options::parameter_options;
 
 /// `y = x · kernel + bias`, over the last axis: Flax's `Dense`.
 ///
@@ -28,12 +28,8 @@ pub struct Linear {
     pub kernel: Leaf<Parameter>,
     /// `[dout]`; zeros unless said.
     pub bias: Option<Leaf<Parameter>>,
-    #[tree(skip)]
-    features: [usize; 2],
-    #[tree(skip)]
+    dout: usize,
     dtype: Option<DType>,
-    #[tree(skip)]
-    params: Params,
 }
 
 /// Flax's name for [`Linear`].
@@ -43,55 +39,20 @@ impl Linear {
     /// A map from `din` to `dout` features.
     #[must_use]
     pub fn new(din: usize, dout: usize) -> Self {
-        let params = Params::new(lecun_normal(), zeros);
-        Self {
-            kernel: params.first((din, dout)),
-            bias: Some(params.bias(dout)),
-            features: [din, dout],
-            dtype: None,
-            params,
-        }
+        let kernel = Leaf::param(lecun_normal(), (din, dout), DType::F32);
+        Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }
 
     /// Whether to add a bias; true unless said.
     #[must_use]
-    pub fn use_bias(self, use_bias: bool) -> Self {
-        Self { bias: use_bias.then(|| self.params.bias(self.features[1])), ..self }
-    }
-
-    /// How to make the kernel.
-    #[must_use]
-    pub fn kernel_init(mut self, init: impl InitFn) -> Self {
-        self.params.first = Init::new(init);
-        self.declared()
-    }
-
-    /// How to make the bias.
-    #[must_use]
-    pub fn bias_init(mut self, init: impl InitFn) -> Self {
-        self.params.bias = Init::new(init);
-        self.declared()
-    }
-
-    /// The element type of the parameters; `F32` unless said.
-    #[must_use]
-    pub fn param_dtype(mut self, dtype: DType) -> Self {
-        self.params.dtype = dtype;
-        self.declared()
-    }
-
-    /// The element type to compute in; unless said, the smallest that holds the input and the parameters.
-    #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        Self { dtype: Some(dtype), ..self }
-    }
-
-    fn declared(self) -> Self {
-        let [din, dout] = self.features;
-        let bias = self.bias.map(|_| self.params.bias(dout));
-        Self { kernel: self.params.first((din, dout)), bias, ..self }
+    pub fn use_bias(mut self, use_bias: bool) -> Self {
+        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
+        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.dout, dtype));
+        Self { bias: use_bias.then_some(bias), ..self }
     }
 }
+
+parameter_options!(Linear { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Linear {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
