@@ -261,7 +261,7 @@ mod tests {
             (error(conv().feature_group_count(0), &[8, 8, 4]), "found 0"),
             (
                 error(conv().strides([1]), &[8, 8, 4]),
-                "`strides` that do not fit: expected a number above 0 for each of 2 spatial dimensions",
+                "`strides` that do not fit: expected a number above 0 and at most 2147483648 for each of 2 spatial dimensions",
             ),
             (error(conv().kernel_dilation(0), &[8, 8, 4]), "`kernel_dilation`"),
             (error(conv().padding(Padding::Causal), &[8, 8, 4]), "causal"),

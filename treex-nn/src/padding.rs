@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::{Error, Result};
 
+use crate::sizes::LARGEST;
+
 /// Padding of the spatial dimensions, by Flax's names.
 ///
 /// Below, `k` is what the kernel covers, dilation included, and `n` the size of the input.
@@ -63,6 +65,18 @@ impl Padding {
         strides: &[usize],
     ) -> Result<Vec<(usize, usize)>> {
         let rank = n.len();
+        let largest = match self {
+            Self::Each(zeros) => *zeros,
+            Self::Explicit(zeros) => {
+                zeros.iter().map(|(before, after)| *before.max(after)).max().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        if largest > LARGEST {
+            return Err(Error::argument(format!("`{layer}` has a padding that is too large"))
+                .expected(format!("at most {LARGEST} zeros"))
+                .found(largest));
+        }
         match self {
             Self::Valid | Self::Circular | Self::Reflect => Ok(vec![(0, 0); rank]),
             Self::Each(zeros) => Ok(vec![(*zeros, *zeros); rank]),
@@ -150,6 +164,8 @@ mod tests {
         assert_eq!(Padding::Causal.zeros("Conv", &[5], &[5], &[1]).unwrap(), [(4, 0)]);
         let error = Padding::Causal.zeros("Conv", &[5, 5], &[3, 3], &[1, 1]).unwrap_err().to_string();
         assert!(error.starts_with("`Conv` has causal padding"), "{error}");
+        let error = Padding::from(usize::MAX).zeros("Conv", &[5], &[3], &[1]).unwrap_err().to_string();
+        assert!(error.contains("too large"), "{error}");
         let error = Padding::from([(1, 1)]).zeros("Conv", &[5, 5], &[3, 3], &[1, 1]).unwrap_err().to_string();
         assert!(
             error.ends_with("expected a pair for each of 2 spatial dimensions, found [(1, 1)]"),

@@ -29,18 +29,21 @@ impl From<Vec<usize>> for Sizes {
     }
 }
 
+/// Above it, products of sizes might overflow.
+pub(crate) const LARGEST: usize = 1 << 31;
+
 impl Sizes {
-    /// The numbers for `rank` dimensions, all at least 1.
+    /// The numbers for `rank` dimensions, all at least 1 and at most [`LARGEST`].
     pub(crate) fn each(&self, layer: &str, what: &str, rank: usize) -> Result<Vec<usize>> {
         let sizes = match self {
             Self::All(size) => vec![*size; rank],
             Self::Each(sizes) => sizes.clone(),
         };
-        if sizes.len() == rank && !sizes.contains(&0) {
+        if sizes.len() == rank && sizes.iter().all(|size| (1..=LARGEST).contains(size)) {
             return Ok(sizes);
         }
         Err(Error::argument(format!("`{layer}` has `{what}` that do not fit"))
-            .expected(format!("a number above 0 for each of {rank} spatial dimensions"))
+            .expected(format!("a number above 0 and at most {LARGEST} for each of {rank} spatial dimensions"))
             .found(format!("{sizes:?}")))
     }
 }
