@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::path::Path;
 
-/// `Result` with this crate's [`enum@Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, for code that wants to tell errors apart.

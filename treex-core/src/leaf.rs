@@ -5,7 +5,7 @@
 //!
 //! - a value that enters a cell is copied into storage of its own (a Candle variable), so no two cells
 //!   ever share storage, whether it came as a view, a reshape, or straight out of another leaf;
-//! - storage is written in place by [`Handle::write`] and [`Handle::make_unique`] only, which first make
+//! - storage is written in place by [`Handle::write`] and `Handle::make_unique` only, which first make
 //!   sure that nobody else holds the cell and that no gradient graph reads it.
 //!
 //! **Law: tracking.** Whether `get` hands out a tracked tensor is decided by the handle's scope, never by
