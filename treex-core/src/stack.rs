@@ -6,7 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flat::Layout;
 use crate::leaf::Handle;
 use crate::object::TreeObject;
-use crate::walk::{try_walk_mut, walk};
+use crate::tree::Tree;
+use crate::walk::{try_walk_mut, walk, walk_mut};
 
 /// Runs `f` once for each slice of `tree` along its leading axis, and stacks what it returns. What `f` writes
 /// into its slice (running statistics, keys) is stacked back into `tree`.
@@ -56,16 +57,19 @@ fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], after: &[T]) ->
             index += 1;
         });
     }
-    let stacked = stack(after)?;
-    let (mut leaves, mut index) = (Vec::new(), 0);
-    walk(&stacked, |_, _, leaf| leaves.push(leaf));
-    try_walk_mut(tree, |_, _, leaf| {
-        if written[index] {
-            *leaf = leaves[index].clone();
-        }
-        index += 1;
-        Ok(())
-    })
+    let only_written = |slice: &T| {
+        let (mut slice, mut written) = (slice.clone(), written.iter());
+        walk_mut(&mut slice, |_, _, leaf| {
+            if written.next() != Some(&true) {
+                *leaf = Handle::nothing();
+            }
+        });
+        slice
+    };
+    if written.contains(&true) {
+        tree.update(&stack(&after.iter().map(only_written).collect::<Vec<_>>())?)?;
+    }
+    Ok(())
 }
 
 /// See [`Tree::stack`].

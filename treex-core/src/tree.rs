@@ -354,7 +354,8 @@ pub trait Tree: TreeObject + Clone {
     }
 
     /// Reads all leaves that are not `Nothing` from a file: every leaf must be there, with its shape, element
-    /// type and kind, and nothing else. The tree is unchanged on an error.
+    /// type and kind, and nothing else. The tree is unchanged on an error. A value comes to the device of the
+    /// one that it replaces; where there was none yet, to the host.
     ///
     /// # Errors
     /// If the file cannot be read or does not fit; the error names the leaf and the nearest names.
