@@ -9,7 +9,7 @@
 //! let encoder = Parameter & path("encoder.**"); // both
 //! let state = BatchStat | Rng; // either; a tuple says the same: (BatchStat, Rng)
 //! let own = State & !exactly(State); // below `State`, not `State` itself
-//! let matrices = Parameter & by(|leaf| leaf.shape().is_some_and(|shape| shape.rank() > 1));
+//! let matrices = Parameter & by(|leaf| leaf.rank() > Some(1));
 //! assert_eq!(format!("{encoder:?}"), "Parameter & path(\"encoder.**\")");
 //! # let _ = (state, own, matrices);
 //! ```
@@ -70,6 +70,12 @@ impl<'a> LeafRef<'a> {
     #[must_use]
     pub fn shape(&self) -> Option<&'a Shape> {
         self.handle.shape()
+    }
+
+    /// The number of dimensions: `by(|leaf| leaf.rank() > Some(1))` selects matrices and more.
+    #[must_use]
+    pub fn rank(&self) -> Option<usize> {
+        self.shape().map(Shape::rank)
     }
 
     /// The element type, of the value or as the initializer announces it.

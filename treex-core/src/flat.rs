@@ -11,7 +11,7 @@ use crate::kind::{KindTag, TreePart};
 use crate::leaf::Handle;
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
 use crate::path::{Dotted, Path, Paths, Segment};
-use crate::walk::{walk, walk_mut};
+use crate::walk::{try_walk_mut, walk};
 
 /// Which leaves a tree has: paths and kinds, in field order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,16 +190,17 @@ impl Leaves {
         self.layout.check(tree, what)
     }
 
-    /// Writes the handles, not copies, into a tree of the same structure.
+    /// Puts the leaves into a tree of the same structure. Cells are shared, and what is only on its way here is
+    /// copied.
     pub(crate) fn write_into<T: TreeObject>(&self, tree: &mut T) -> Result<()> {
         self.layout.check(tree, "the tree to unflatten into")?;
         let mut handles = self.handles.iter();
-        walk_mut(tree, |_, _, leaf| {
+        try_walk_mut(tree, |_, _, leaf| {
             if let Some(handle) = handles.next() {
-                *leaf = handle.clone();
+                *leaf = handle.kept()?;
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }
 

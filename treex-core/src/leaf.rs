@@ -248,6 +248,14 @@ impl Handle {
         Self::new(Slot::Value { tensor, detached })
     }
 
+    /// This cell, or a copy of it if its tensor is only lent and may be somebody else's.
+    pub(crate) fn kept(&self) -> Result<Self> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } if !tensor.track_op() => Self::variable(tensor),
+            _ => Ok(self.clone()),
+        }
+    }
+
     pub(crate) fn get(&self, kind: KindTag) -> Result<Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. } if self.is_tracked() => Ok(tensor.clone()),

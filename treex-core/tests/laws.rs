@@ -165,6 +165,11 @@ proptest! {
     #[test]
     fn unflatten_undoes_flatten(tree in node()) {
         prop_assert_eq!(&tree.unflatten(&tree.flatten()).unwrap(), &tree);
+        // What a flat tree only passes on is copied on its way into a tree.
+        let passed_on = tree.unflatten(&tree.flatten().apply(|x| Ok(x.clone())).unwrap()).unwrap();
+        for (a, b) in addresses(&passed_on).iter().zip(addresses(&tree)) {
+            prop_assert_ne!(*a, b);
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
-use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use treex_core::{
     BatchStat, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad,
     value_and_grad_aux,
@@ -113,6 +116,13 @@ fn leaves_of_one_tree_that_share_a_cell_have_gradients_of_their_own() {
     let alone = grad(&Linear::new(1.), |model| loss(&mut model.clone(), &batch())).unwrap();
     assert_eq!(grads.online.w, alone.w);
     assert_eq!(values(&grads.target.w), [0.; 4]);
+    let (_, grads) = Agent::new()
+        .value_and_grad(Parameter, |agent| {
+            Ok((loss(&mut agent.online, &batch())? + (loss(&mut agent.target, &batch())? * 2.)?)?)
+        })
+        .unwrap();
+    assert_eq!(grads.online.w, alone.w);
+    assert_eq!(grads.target.w, alone.w.map(|x| Ok((x * 2.)?)).unwrap());
 }
 
 #[test]
@@ -434,4 +444,38 @@ fn an_ensemble_is_one_tree() {
         })
         .unwrap();
     assert_eq!(whole.w, grads.w);
+}
+
+/// Gives back its input, and lives for as long as a graph holds it.
+struct Witness(#[allow(dead_code)] Arc<()>);
+
+impl CustomOp1 for Witness {
+    fn name(&self) -> &'static str {
+        "witness"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((x.try_clone(layout)?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(grad.clone()))
+    }
+}
+
+#[test]
+fn no_graph_outlives_its_scope() {
+    let alive = Arc::new(());
+    let mut model = Linear::new(1.);
+    let (loss, grads) = model
+        .value_and_grad(Parameter, |model| {
+            // The model keeps a parameter that was made from another.
+            model.w = Leaf::new(model.w.get()?.apply_op1(Witness(alive.clone()))?)?;
+            assert_eq!(Arc::strong_count(&alive), 2);
+            loss(model, &batch())
+        })
+        .unwrap();
+    assert_eq!(Arc::strong_count(&alive), 1, "the graph is still held");
+    assert_eq!(values(&model.w), values(&Linear::new(1.).w));
+    drop((loss, grads));
 }
