@@ -196,3 +196,103 @@ impl<'a> VisitorMut<'a> for OwnLeaves<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Shape, Tensor};
+
+    use super::*;
+    use crate::initializer::Initializer;
+    use crate::kind::Parameter;
+    use crate::leaf::Leaf;
+    use crate::tree::Tree;
+
+    /// A leaf that is filled with the key it gets, so that the order can be read off.
+    fn own() -> Leaf<Parameter> {
+        Initializer::new(|key| key.to_tensor()).into()
+    }
+
+    fn param() -> Leaf<Parameter> {
+        Leaf::param(|key: &Key, _: &Shape, _| key.to_tensor(), 2, DType::U32)
+    }
+
+    fn words(leaf: &Leaf<Parameter>) -> [u32; 2] {
+        Key::from_tensor(&leaf.get().unwrap()).unwrap().words()
+    }
+
+    #[derive(Clone, crate::TreeObject)]
+    struct Root {
+        z: Leaf<Parameter>,
+        layers: Vec<Layer>,
+        a: Leaf<Parameter>,
+        silent: Silent,
+        last: (Leaf<Parameter>, Leaf<Parameter>),
+    }
+
+    #[derive(Clone, crate::TreeObject)]
+    struct Layer {
+        kernel: Leaf<Parameter>,
+        own: Leaf<Parameter>,
+        bias: Option<Leaf<Parameter>>,
+    }
+
+    #[derive(Clone, crate::TreeObject)]
+    struct Silent;
+
+    fn layer() -> Layer {
+        Layer { kernel: param(), own: own(), bias: Some(param()) }
+    }
+
+    #[test]
+    fn own_initializers_first_then_modules_children_first() {
+        let root = Root {
+            z: own(),
+            layers: vec![layer(), layer()],
+            a: own(),
+            silent: Silent,
+            last: (param(), param()),
+        };
+        let root = root.init(42, &Device::Cpu).unwrap();
+        let mut chain = Chain(Key::from(42));
+        for leaf in [&root.z, &root.layers[0].own, &root.layers[1].own, &root.a] {
+            assert_eq!(words(leaf), chain.next().words());
+        }
+        for layer in &root.layers {
+            let key = chain.next();
+            assert_eq!(words(&layer.kernel), fold_in_counter(key, 1).words());
+            assert_eq!(words(layer.bias.as_ref().unwrap()), fold_in_counter(key, 2).words());
+        }
+        chain.next(); // the module without leaves has its turn too
+        let key = chain.next();
+        assert_eq!(words(&root.last.0), fold_in_counter(key, 1).words());
+        assert_eq!(words(&root.last.1), fold_in_counter(key, 2).words());
+    }
+
+    #[test]
+    fn what_has_values_takes_no_key() {
+        let trained = layer().init(7, &Device::Cpu).unwrap();
+        let root = Root {
+            z: Leaf::new(Tensor::new(&[1u32, 2], &Device::Cpu).unwrap()).unwrap(),
+            layers: vec![trained.clone(), layer()],
+            a: own(),
+            silent: Silent,
+            last: (param(), Leaf::nothing()),
+        };
+        let root = root.init(42, &Device::Cpu).unwrap();
+        let mut chain = Chain(Key::from(42));
+        assert_eq!(words(&root.layers[0].kernel), words(&trained.kernel));
+        assert_eq!((words(&root.z), words(&root.layers[1].own)), ([1, 2], chain.next().words()));
+        assert_eq!(words(&root.a), chain.next().words());
+        assert_eq!(words(&root.layers[1].kernel), fold_in_counter(chain.next(), 1).words());
+        chain.next();
+        assert_eq!(words(&root.last.0), fold_in_counter(chain.next(), 1).words());
+    }
+
+    #[test]
+    fn leaves_without_a_module_are_filled_as_if_the_root_were_one() {
+        let pair = (param(), own()).init(42, &Device::Cpu).unwrap();
+        let mut chain = Chain(Key::from(42));
+        assert_eq!(words(&pair.1), chain.next().words());
+        assert_eq!(words(&pair.0), fold_in_counter(chain.next(), 1).words());
+    }
+}

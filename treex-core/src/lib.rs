@@ -37,6 +37,9 @@
 //! who may write it), [`object`] (what a tree is), [`tree`] (the verbs), [`filter`], [`init`] and
 //! [`random`], [`grad`](mod@grad), [`checkpoint`], [`summary`].
 
+#[cfg(test)]
+extern crate self as treex_core; // the name by which the derive finds this crate
+
 pub mod checkpoint;
 pub mod compute;
 mod containers;
