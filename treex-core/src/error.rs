@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::object::{ModuleId, TreeObject};
 use crate::path::Path;
 
 /// `Result` with this crate's [`Error`].
@@ -38,12 +39,20 @@ pub enum ErrorKind {
 /// inside of Candle code and the other way round.
 pub struct Error(Box<Inner>);
 
+/// A part of a tree that does not know where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The leaf with its handle at this address.
+    Leaf(usize),
+    Module(ModuleId),
+}
+
 struct Inner {
     kind: ErrorKind,
     message: String,
     path: Option<Path>,
-    /// The address of the leaf's handle, by which a verb over the tree finds the path.
-    handle: Option<usize>,
+    /// Whom it is about, by which a verb over the tree finds the path.
+    whose: Option<Whose>,
     expected: Option<String>,
     found: Option<String>,
     remedy: Option<String>,
@@ -58,7 +67,7 @@ impl Error {
             kind,
             message: message.into(),
             path: None,
-            handle: None,
+            whose: None,
             expected: None,
             found: None,
             remedy: None,
@@ -113,14 +122,24 @@ impl Error {
         self
     }
 
-    pub(crate) fn of_handle(mut self, address: usize) -> Self {
-        self.0.handle = Some(address);
+    /// Says which module it is about, unless that is known already. A module does not know its path; the verbs
+    /// over a tree (`value_and_grad`, `tabulate_with`) find it and add it.
+    #[must_use]
+    pub fn of(self, module: &impl TreeObject) -> Self {
+        match module.identity() {
+            Some(module) => self.about(Whose::Module(module)),
+            None => self,
+        }
+    }
+
+    pub(crate) fn about(mut self, whose: Whose) -> Self {
+        self.0.whose.get_or_insert(whose);
         self
     }
 
-    /// The handle that failed, as long as nobody has said where it stands.
-    pub(crate) fn unplaced_handle(&self) -> Option<usize> {
-        if self.0.path.is_none() { self.0.handle } else { None }
+    /// Whom it is about, as long as nobody has said where that stands.
+    pub(crate) fn unplaced(&self) -> Option<Whose> {
+        if self.0.path.is_none() { self.0.whose } else { None }
     }
 
     /// What went wrong.

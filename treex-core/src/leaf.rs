@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 
 use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Whose};
 use crate::initializer::Initializer;
 use crate::kind::{Kind, KindTag, Rng};
 use crate::random::Key;
@@ -265,7 +265,7 @@ impl Handle {
                 ErrorKind::FilteredOut,
                 format!("a leaf of kind `{kind}` was filtered out"),
             )
-            .of_handle(self.address())
+            .about(Whose::Leaf(self.address()))
             .remedy("call the whole model: `model.updated(&filtered)?` puts the filtered tree back into it")),
         }
     }
@@ -274,7 +274,7 @@ impl Handle {
         let shape =
             initializer.shape().map_or_else(String::new, |shape| format!(" and shape {:?}", shape.dims()));
         Error::new(ErrorKind::Uninitialized, format!("a leaf of kind `{kind}`{shape} has no value yet"))
-            .of_handle(self.address())
+            .about(Whose::Leaf(self.address()))
             .remedy("call `let model = model.init(seed, &device)?` or load a checkpoint first")
     }
 

@@ -1,6 +1,6 @@
 //! The two traversals that every verb stands on: over leaves to read, and over leaves to write.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Whose};
 use crate::kind::KindTag;
 use crate::leaf::Handle;
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
@@ -36,18 +36,38 @@ pub(crate) fn try_walk_mut<'a, T: TreeObject + ?Sized>(
     result
 }
 
-/// Says at which path of `tree` the leaf stands that `error` is about, if it stands in `tree`.
-pub(crate) fn place<T: TreeObject + ?Sized>(tree: &T, error: Error) -> Error {
-    let Some(address) = error.unplaced_handle() else { return error };
-    let mut found = None;
-    walk(tree, |path, _, leaf| {
-        if leaf.address() == address {
-            found.get_or_insert_with(|| Path::from(path));
-        }
-    });
-    match found {
+/// Says at which path of `tree` the leaf or the module stands that `error` is about, if it stands in `tree`.
+pub(crate) fn place<T: TreeObject>(tree: &T, error: Error) -> Error {
+    let Some(whose) = error.unplaced() else { return error };
+    let mut search = Search { whose, path: Path::default(), found: None };
+    search.child(Edge::new(&[]), tree);
+    match search.found {
         Some(path) => error.at(path),
         None => error,
+    }
+}
+
+struct Search {
+    whose: Whose,
+    path: Path,
+    found: Option<Path>,
+}
+
+impl<'a> Visitor<'a> for Search {
+    fn leaf(&mut self, _: KindTag, leaf: &'a Handle) {
+        if self.whose == Whose::Leaf(leaf.address()) {
+            self.found.get_or_insert_with(|| self.path.clone());
+        }
+    }
+
+    fn child(&mut self, edge: Edge<'_>, child: &'a dyn TreeObject) {
+        let depth = self.path.segments().len();
+        self.path.extend(edge.path);
+        if child.identity().is_some_and(|module| self.whose == Whose::Module(module)) {
+            self.found.get_or_insert_with(|| self.path.clone());
+        }
+        child.visit(self);
+        self.path.truncate(depth);
     }
 }
 

@@ -116,7 +116,8 @@ impl BatchNorm {
             None => Err(Error::shape("`BatchNorm` got an input of the wrong shape")
                 .expected(format!("{} features on axis {}", self.features, self.axis))
                 .found(format!("{:?}", x.dims()))
-                .remedy("make it with the number of features that the layer before gives")),
+                .remedy("make it with the number of features that the layer before gives")
+                .of(self)),
         }
     }
 
@@ -157,7 +158,8 @@ impl Module for BatchNorm {
                 return Err(Error::shape("`BatchNorm` cannot train on an empty batch")
                     .expected("at least one sample")
                     .found(format!("{:?}", x.dims()))
-                    .remedy("skip the batch, or call `model.eval()` first"));
+                    .remedy("skip the batch, or call `model.eval()` first")
+                    .of(self));
             }
             let (mean, var) = self.statistics(&rows)?;
             let towards = |running: &Tensor, batch: &Tensor| -> Result<Tensor> {

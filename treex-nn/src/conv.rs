@@ -190,15 +190,15 @@ parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Conv {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let kernel = self.masked(self.kernel.get()?)?;
+        let kernel = self.masked(self.kernel.get()?).map_err(|error| error.of(self))?;
         let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        self.check(x)?;
+        self.check(x).map_err(|error| error.of(self))?;
         let (rank, [cin, cout], groups) = (self.kernel_size.len(), self.features, self.feature_group_count);
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
         let (batch, item) = x.dims().split_at(x.rank() - rank - 1);
         let flat = x.to_dtype(dtype)?.reshape([&[batch.iter().product()], item].concat())?;
-        let (flat, window) = self.window(&flat)?;
+        let (flat, window) = self.window(&flat).map_err(|error| error.of(self))?;
         let positions: Vec<_> =
             window.iter().zip(&flat.dims()[1..]).map(|(axis, &n)| axis.positions(n)).collect();
         let rows = flat.dim(0)? * positions.iter().product::<usize>();

@@ -48,10 +48,15 @@ impl Dropout {
 
 impl Module for Dropout {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        check_rate(self.rate)?;
+        check_rate(self.rate).map_err(|error| error.of(self))?;
         // Where nothing is drawn, no key is used: neither is the sequence of masks shifted.
         let y = if self.mode.is_training() && self.rate > 0. && self.rate < 1. {
-            dropout(x, self.rate, self.rng.next_key()?, &self.broadcast_dims)?
+            // The key is used up only if all goes well.
+            let mut rng = self.rng.clone();
+            let y = dropout(x, self.rate, rng.next_key()?, &self.broadcast_dims);
+            let y = y.map_err(|error| error.of(self))?;
+            self.rng = rng;
+            y
         } else if self.mode.is_training() && self.rate == 1. {
             x.zeros_like()?
         } else {

@@ -68,6 +68,7 @@ impl candle_core::Module for Linear {
                 .remedy(format!(
                     "put the {din} features last, or make the layer with `Linear::new({width}, {dout})`"
                 ))
+                .of(self)
                 .into());
         };
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));

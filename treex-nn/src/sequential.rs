@@ -52,7 +52,8 @@ impl Module for Sequential {
         let Some((first, others)) = self.layers.split_first_mut() else {
             return Err(Error::argument("`Sequential` has no layers")
                 .expected("at least one")
-                .remedy("add one: `Sequential::new().add(Linear::new(din, dout))`"));
+                .remedy("add one: `Sequential::new().add(Linear::new(din, dout))`")
+                .of(self));
         };
         let y = others.iter_mut().try_fold(first.call(x)?, |x, layer| layer.call(&x))?;
         record(self, x, &y);
