@@ -46,22 +46,16 @@ pub trait Tree: TreeObject + Clone {
     /// What `filter` selects, and the rest.
     #[must_use]
     fn partition(&self, filter: impl Filter) -> (Self, Self) {
-        let (mut selected, mut rest) = (self.clone(), self.clone());
-        let mut verdicts = Vec::new();
-        walk(self, |path, kind, leaf| verdicts.push(filter.selects(&LeafRef::new(path, kind, leaf))));
-        let mut verdict = verdicts.iter();
-        walk_mut(&mut selected, |_, _, leaf| {
-            if verdict.next() == Some(&false) {
-                *leaf = Handle::nothing();
-            }
-        });
-        let mut verdict = verdicts.iter();
-        walk_mut(&mut rest, |_, _, leaf| {
-            if verdict.next() == Some(&true) {
-                *leaf = Handle::nothing();
-            }
-        });
-        (selected, rest)
+        let part = |selected: bool| {
+            let mut part = self.clone();
+            walk_mut(&mut part, |path, kind, leaf| {
+                if filter.selects(&LeafRef::new(path, kind, leaf)) != selected {
+                    *leaf = Handle::nothing();
+                }
+            });
+            part
+        };
+        (part(true), part(false))
     }
 
     /// Takes over every leaf of `other` that is not `Nothing`. The tree is unchanged on an error.
