@@ -97,8 +97,23 @@ fn no_fan() {
     let error = Linear::new(3, 4).bias_init(he_normal()).init(0, &Device::Cpu).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("at `bias`") && text.contains("found shape [4]; use `zeros`"), "{text}");
-    let error = Linear::new(3, 4).param_dtype(DType::F64).init(0, &Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("at `kernel`: expected `f32`, found `f64`"), "{error}");
+    let error = Linear::new(3, 4).param_dtype(DType::U32).init(0, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("at `kernel`") && error.contains("`u32`"), "{error}");
+}
+
+#[test]
+fn half_precision_is_rounded_after_each_operation() -> Result<()> {
+    let golden = golden();
+    let golden = golden["initializers_key42"]["lecun_normal_bf16_4x6"].as_array().unwrap();
+    let kernel = lecun_normal()(&Key::from(42), &(4, 6).into(), DType::BF16)?;
+    let bits: Vec<String> = kernel
+        .flatten_all()?
+        .to_vec1::<half::bf16>()?
+        .iter()
+        .map(|x| format!("{:04x}", x.to_bits()))
+        .collect();
+    assert_eq!(bits, golden.iter().map(|x| x.as_str().unwrap()).collect::<Vec<_>>());
+    Ok(())
 }
 
 /// Python treex with today's JAX and Flax.

@@ -6,41 +6,8 @@ fn horner<const N: usize>(z: f32, coefficients: [u32; N]) -> f32 {
     coefficients.into_iter().map(f32::from_bits).reduce(|sum, c| sum.mul_add(z, c)).unwrap_or_default()
 }
 
-/// Uniform on [minval, maxval) from 32 random bits: 23 of them become the fraction of a number in [1, 2).
-pub(super) fn uniform(bits: u32, minval: f32, maxval: f32) -> f32 {
-    let unit = f32::from_bits(bits >> 9 | 1f32.to_bits()) - 1.;
-    unit.mul_add(maxval - minval, minval).max(minval)
-}
-
-/// Standard normal: sqrt(2) * erf_inv(u) with u uniform on (-1, 1).
-pub(super) fn normal(bits: u32) -> f32 {
-    std::f32::consts::SQRT_2 * erf_inv(uniform(bits, (-1f32).next_up(), 1.))
-}
-
-/// The standard normal on (lower, upper), prepared.
-#[derive(Clone, Copy)]
-pub(super) struct Truncation {
-    /// The images of the bounds under erf(x / sqrt(2)).
-    erf: [f32; 2],
-    /// The innermost values that may come out.
-    bounds: [f32; 2],
-}
-
-impl Truncation {
-    pub(super) fn new(lower: f32, upper: f32) -> Self {
-        let image = |bound: f32| erf(bound / std::f32::consts::SQRT_2);
-        Self { erf: [image(lower), image(upper)], bounds: [lower.next_up(), upper.next_down()] }
-    }
-
-    pub(super) fn normal(self, bits: u32) -> f32 {
-        let u = uniform(bits, self.erf[0], self.erf[1]);
-        // JAX clamps with min(max(x, low), high), which, unlike `clamp`, allows low > high.
-        (std::f32::consts::SQRT_2 * erf_inv(u)).max(self.bounds[0]).min(self.bounds[1])
-    }
-}
-
 /// The inverse error function, after Giles, "Approximating the erfinv function" (2012).
-fn erf_inv(x: f32) -> f32 {
+pub(super) fn erf_inv(x: f32) -> f32 {
     if x.abs() == 1. {
         return x * f32::INFINITY;
     }
@@ -76,7 +43,7 @@ fn erf_inv(x: f32) -> f32 {
 }
 
 /// log(1 + t): a rational function near 0, the logarithm of the rounded sum elsewhere.
-fn log1p(t: f32) -> f32 {
+pub(super) fn log1p(t: f32) -> f32 {
     if t.abs() >= f32::from_bits(0x3ED4_13CD) {
         return log(t + 1.);
     }
@@ -90,7 +57,7 @@ fn log1p(t: f32) -> f32 {
 }
 
 /// The natural logarithm, after Cephes.
-fn log(a: f32) -> f32 {
+pub(super) fn log(a: f32) -> f32 {
     if a.is_nan() || a < 0. {
         return f32::NAN;
     }
@@ -118,7 +85,7 @@ fn log(a: f32) -> f32 {
 }
 
 /// The error function, as a quotient of polynomials in x squared.
-fn erf(x: f32) -> f32 {
+pub(super) fn erf(x: f32) -> f32 {
     if x.abs() >= f32::from_bits(0x4075_47CB) {
         return 1f32.copysign(x);
     }

@@ -3,15 +3,24 @@
 //! A [`Key`] is JAX's threefry2x32 key. Every sample is a hash of the key and the sample's flat index
 //! (partitionable mode, JAX's default), so nothing depends on order or threads.
 //!
-//! **Law:** bits, and floats that come from bit tricks, are those of JAX; floats that pass through `log` or
-//! `erf_inv` agree to 2 units in the last place (0 on machines with fused multiply-add).
+//! **Law:** bits, integers, and floats that come from bit tricks, are those of JAX on a CPU; floats that pass
+//! through `log` or `erf_inv` agree to 2 units in the last place (0 with JAX on a machine with fused
+//! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25.
+//!
+//! `f64` and `i64` are what JAX draws in its 64-bit mode. Samples are made on the host.
 
+mod choice;
+mod continuous;
+mod discrete;
+mod distribution;
 mod math;
+mod math64;
+mod real;
 mod threefry;
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{Device, Shape, Tensor, WithDType};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use threefry::threefry2x32;
 
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
@@ -63,92 +72,9 @@ impl Key {
         threefry2x32(self.0, [(index >> 32) as u32, index as u32])
     }
 
-    fn bits32(self, index: u64) -> u32 {
-        let [a, b] = self.block(index);
-        a ^ b
-    }
-
-    /// Uniform 32-bit words: `jax.random.bits(key, shape, uint32)`.
-    ///
-    /// # Errors
-    /// If the tensor cannot be made.
-    pub fn bits(self, shape: impl Into<Shape>) -> Result<Tensor> {
-        self.sample(shape, |bits| bits)
-    }
-
-    /// Uniform on [0, 1): `jax.random.uniform(key, shape, dtype)`.
-    ///
-    /// # Errors
-    /// If `dtype` is not `F32`.
-    pub fn uniform(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-        self.uniform_between(shape, dtype, 0., 1.)
-    }
-
-    /// Uniform on [minval, maxval): `jax.random.uniform(key, shape, dtype, minval, maxval)`. `maxval` itself
-    /// can come out by rounding; with `minval > maxval` every sample is `minval`.
-    ///
-    /// # Errors
-    /// If `dtype` is not `F32`.
-    pub fn uniform_between(
-        self,
-        shape: impl Into<Shape>,
-        dtype: DType,
-        minval: f64,
-        maxval: f64,
-    ) -> Result<Tensor> {
-        only_f32(dtype, "uniform")?;
-        let (minval, maxval) = (minval as f32, maxval as f32);
-        self.sample(shape, |bits| math::uniform(bits, minval, maxval))
-    }
-
-    /// Standard normal: `jax.random.normal(key, shape, dtype)`.
-    ///
-    /// # Errors
-    /// If `dtype` is not `F32`.
-    pub fn normal(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-        only_f32(dtype, "normal")?;
-        self.sample(shape, math::normal)
-    }
-
-    /// Standard normal, cut to (lower, upper): `jax.random.truncated_normal(key, lower, upper, shape, dtype)`.
-    ///
-    /// # Errors
-    /// If `dtype` is not `F32`.
-    pub fn truncated_normal(
-        self,
-        lower: f64,
-        upper: f64,
-        shape: impl Into<Shape>,
-        dtype: DType,
-    ) -> Result<Tensor> {
-        only_f32(dtype, "truncated_normal")?;
-        let cut = math::Truncation::new(lower as f32, upper as f32);
-        self.sample(shape, |bits| cut.normal(bits))
-    }
-
-    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`.
-    ///
-    /// # Errors
-    /// If `p` is not a number.
-    pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
-        if p.is_nan() {
-            return Err(
-                Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1")
-            );
-        }
-        let p = p as f32;
-        self.sample(shape, |bits| u8::from(math::uniform(bits, 0., 1.) < p))
-    }
-
-    /// One sample for each flat index, from its 32 random bits.
-    fn sample<T: candle_core::WithDType>(
-        self,
-        shape: impl Into<Shape>,
-        f: impl Fn(u32) -> T,
-    ) -> Result<Tensor> {
-        let shape = shape.into();
-        let samples: Vec<T> = (0..shape.elem_count() as u64).map(|index| f(self.bits32(index))).collect();
-        Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
+    /// One sample for each flat index, from the two words that it hashes to.
+    fn sample<T: WithDType>(self, shape: impl Into<Shape>, f: impl Fn([u32; 2]) -> T) -> Result<Tensor> {
+        tensor(shape, |index| f(self.block(index)))
     }
 
     /// The two words as a `U32` tensor, which is how a tree holds a key.
@@ -173,14 +99,28 @@ impl Key {
     }
 }
 
-fn only_f32(dtype: DType, sampler: &str) -> Result<()> {
-    if dtype == DType::F32 {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::DType, format!("`{sampler}` cannot draw this type"))
-        .expected("`f32`")
-        .found(format!("`{}`", dtype.as_str()))
-        .remedy("draw `DType::F32` and cast with `to_dtype`"))
+/// A tensor of `f(flat index)`.
+fn tensor<T: WithDType>(shape: impl Into<Shape>, f: impl FnMut(u64) -> T) -> Result<Tensor> {
+    let shape = shape.into();
+    let samples = filled(count(&shape)?, f)?;
+    Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
+}
+
+fn count(shape: &Shape) -> Result<usize> {
+    let product = |n: usize, &dim: &usize| n.checked_mul(dim);
+    shape.dims().iter().try_fold(1, product).ok_or_else(|| too_many(format!("shape {:?}", shape.dims())))
+}
+
+/// `f(0)` to `f(n - 1)`.
+fn filled<T>(n: usize, f: impl FnMut(u64) -> T) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(n).map_err(|_| too_many(n))?;
+    values.extend((0..n as u64).map(f));
+    Ok(values)
+}
+
+fn too_many(found: impl std::fmt::Display) -> Error {
+    Error::argument("there is no memory for so many samples").found(found)
 }
 
 /// JAX's rule without 64-bit mode: the low 32 bits of the seed.
@@ -206,5 +146,7 @@ pub(crate) fn fold_in_counter(key: Key, counter: u32) -> Key {
     key.fold_in(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
+#[cfg(test)]
+mod statistics;
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,28 @@
-//! Against numbers that JAX printed: `tests/fixtures/flax.json`, made by `flax.py` beside it.
+//! Against numbers that JAX printed: `tests/fixtures/flax.json`, made by `flax.py` beside it,
+//! and `samplers.json` there, made by `samplers.py`.
 
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use candle_core::{D, DType};
+use half::{bf16, f16};
+
 use super::*;
+use crate::error::ErrorKind;
 
 pub(crate) fn golden() -> &'static Value {
     static GOLDEN: LazyLock<Value> = LazyLock::new(|| {
         serde_json::from_str(include_str!("../../tests/fixtures/flax.json")).expect("the fixture is JSON")
     });
     &GOLDEN
+}
+
+fn samplers_json() -> &'static Value {
+    static SAMPLERS: LazyLock<Value> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("../../tests/fixtures/samplers.json")).expect("the fixture is JSON")
+    });
+    &SAMPLERS
 }
 
 /// Floats from their bits, eight hexadecimal digits each.
@@ -88,19 +100,260 @@ fn samplers() {
     assert_eq!(bernoulli.into_iter().map(u32::from).collect::<Vec<_>>(), words(&golden()["bernoulli42_0.3"]));
 }
 
+fn integers(tensor: &Tensor) -> Vec<i64> {
+    tensor.flatten_all().unwrap().to_dtype(DType::I64).unwrap().to_vec1::<i64>().unwrap()
+}
+
+/// Nested lists of integers, in order.
+fn flat(values: &Value) -> Vec<i64> {
+    match values {
+        Value::Array(values) => values.iter().flat_map(flat).collect(),
+        number => vec![number.as_i64().expect("an integer")],
+    }
+}
+
+/// The bits of floats of any type, and those that the fixture names.
+fn both_bits(got: &Tensor, expected: &Value) -> (Vec<u64>, Vec<u64>) {
+    let got: Vec<u64> = match got.dtype() {
+        DType::BF16 => got.to_vec1::<bf16>().unwrap().into_iter().map(|x| x.to_bits().into()).collect(),
+        DType::F16 => got.to_vec1::<f16>().unwrap().into_iter().map(|x| x.to_bits().into()).collect(),
+        DType::F32 => got.to_vec1::<f32>().unwrap().into_iter().map(|x| x.to_bits().into()).collect(),
+        _ => got.to_vec1::<f64>().unwrap().into_iter().map(f64::to_bits).collect(),
+    };
+    let bits = |value: &Value| u64::from_str_radix(value.as_str().expect("a string"), 16).expect("digits");
+    (got, expected.as_array().expect("a list").iter().map(bits).collect())
+}
+
 #[test]
-fn moments() {
-    let draws = Key::from(7).normal(200_000, DType::F32).unwrap();
-    let mean = draws.mean_all().unwrap().to_scalar::<f32>().unwrap();
-    let variance = draws.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
-    assert!(mean.abs() < 0.01 && (variance - 1.).abs() < 0.02, "mean {mean}, variance {variance}");
+fn half_precision() {
+    let key = Key::from(42);
+    for (dtype, name) in [(DType::BF16, "bf16"), (DType::F16, "f16")] {
+        let longer = format!("{name}_16");
+        let (got, expected) = both_bits(&key.uniform(16, dtype).unwrap(), &golden()["uniform42"][name]);
+        assert_eq!(got, expected, "uniform, {name}");
+        let (got, expected) = both_bits(&key.normal(16, dtype).unwrap(), &golden()["normal42"][&longer]);
+        assert_eq!(got, expected, "normal, {name}");
+        let cut = key.truncated_normal(-2., 2., 16, dtype).unwrap();
+        let (got, expected) = both_bits(&cut, &golden()["truncated_normal42_-2_2"][&longer]);
+        assert_eq!(got, expected, "truncated_normal, {name}");
+    }
+}
+
+#[test]
+fn continuous() {
+    for (name, dtype) in
+        [("bf16", DType::BF16), ("f16", DType::F16), ("f32", DType::F32), ("f64", DType::F64)]
+    {
+        let cases = samplers_json()[name].as_object().unwrap();
+        assert_eq!(cases.len(), 9);
+        for (case, expected) in cases {
+            let key = Key::from(42);
+            let got = match case.as_str() {
+                "uniform" => key.uniform(32, dtype),
+                "uniform_-3.3_2.2" => key.uniform_between(32, dtype, -3.3, 2.2),
+                "normal" => key.normal(32, dtype),
+                "truncated_normal_-1.5_0.7" => key.truncated_normal(-1.5, 0.7, 32, dtype),
+                "gumbel" => key.gumbel(32, dtype),
+                "exponential" => key.exponential(32, dtype),
+                "laplace" => key.laplace(32, dtype),
+                "logistic" => key.logistic(32, dtype),
+                "cauchy" => key.cauchy(32, dtype),
+                other => panic!("the fixture has `{other}`"),
+            };
+            let (got, expected) = both_bits(&got.unwrap(), expected);
+            assert_eq!(got.len(), expected.len());
+            // The tangent, and the functions of `f64`, are those of the machine's own library.
+            let units = if case == "cauchy" || dtype == DType::F64 { 25 } else { 0 };
+            for (got, expected) in got.into_iter().zip(expected) {
+                assert!(got.abs_diff(expected) <= units, "{case}, {name}: {got:x}, not {expected:x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_of_every_width() {
+    let key = Key::from(42);
+    let of = |n: usize, dtype| integers(&key.bits_of(n, dtype).unwrap());
+    assert_eq!(of(7, DType::U8), flat(&golden()["bits42"]["u8_7"]));
+    assert_eq!(of(7, DType::U32), flat(&golden()["bits42"]["u32_7"]));
+    let unsigned: Vec<i64> = of(7, DType::I16).into_iter().map(|x| (x as u16).into()).collect();
+    assert_eq!(unsigned, flat(&golden()["bits42"]["u16_7"]));
+    let unsigned: Vec<i64> = of(7, DType::I32).into_iter().map(|x| (x as u32).into()).collect();
+    assert_eq!(unsigned, flat(&golden()["bits42"]["u32_7"]));
+    let unsigned: Vec<u64> = of(4, DType::I64).into_iter().map(|x| x as u64).collect();
+    let expected = samplers_json()["bits_u64"].as_array().unwrap();
+    assert_eq!(unsigned, expected.iter().map(|x| x.as_u64().unwrap()).collect::<Vec<_>>());
+}
+
+#[test]
+fn gumbel_and_exponential() {
+    let key = Key::from(42);
+    assert_bits(key.gumbel(16, DType::F32).unwrap(), &golden()["gumbel42"]);
+    assert_bits(key.exponential(16, DType::F32).unwrap(), &golden()["exponential42"]);
+}
+
+#[test]
+fn rademacher() {
+    for dtype in [DType::I16, DType::I32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64] {
+        let got = Key::from(42).rademacher(32, dtype).unwrap();
+        assert_eq!(got.dtype(), dtype);
+        let got = got.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+        let got: Vec<i64> = got.into_iter().map(|x| x as i64).collect();
+        assert_eq!(got, flat(&samplers_json()["rademacher"]), "{dtype:?}");
+    }
+}
+
+#[test]
+fn randint() {
+    let key = Key::from(42);
+    let of = |low, high, dtype| integers(&key.randint(16, low, high, dtype).unwrap());
+    let expected = &golden()["randint42"];
+    assert_eq!(of(0, 10, DType::I32), flat(&expected["0_10"]));
+    assert_eq!(of(0, 10, DType::U32), flat(&expected["0_10"]));
+    assert_eq!(of(-5, 1_000_003, DType::I32), flat(&expected["-5_1000003"]));
+    assert_eq!(of(0, 256, DType::U8), flat(&expected["u8_0_256"]));
+    for case in samplers_json()["randint"].as_array().unwrap() {
+        let dtype = match case["dtype"].as_str().unwrap() {
+            "uint8" => DType::U8,
+            "int16" => DType::I16,
+            "uint32" => DType::U32,
+            "int32" => DType::I32,
+            _ => DType::I64,
+        };
+        let (low, high) = (case["low"].as_i64().unwrap(), case["high"].as_i64().unwrap());
+        let got = key.randint(12, low, high, dtype).unwrap();
+        assert_eq!(got.dtype(), dtype);
+        assert_eq!(integers(&got), flat(&case["out"]), "{low} to {high} of {dtype:?}");
+    }
+    // All 2^32 values: the words of the second key as they are.
+    let all = of(i32::MIN.into(), 1 << 31, DType::I32);
+    let words = integers(&key.split2()[1].bits(16).unwrap());
+    let expected: Vec<i64> = words.into_iter().map(|word| word + i64::from(i32::MIN)).collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn permutation() {
+    let key = Key::from(42);
+    let of = |n| integers(&key.permutation(n).unwrap());
+    for (n, expected) in golden()["permutation42"].as_object().unwrap() {
+        assert_eq!(of(n.parse().unwrap()), flat(expected));
+    }
+    assert_eq!(of(2000)[..32], flat(&samplers_json()["permutation_2000"]));
+    assert_eq!((of(0), of(1)), (vec![], vec![0]));
+    let mut sorted = of(2000);
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..2000).collect::<Vec<_>>());
+}
+
+#[test]
+fn choice() {
+    let key = Key::from(42);
+    let of =
+        |n, draws: usize, replace, p: Option<&[f32]>| integers(&key.choice(n, draws, replace, p).unwrap());
+    let expected = &golden()["choice42"];
+    assert_eq!(of(10, 8, true, None), flat(&expected["10_replace_8"]));
+    assert_eq!(of(10, 5, false, None), flat(&expected["10_noreplace_5"]));
+    assert_eq!(of(4, 16, true, Some(&[0.1, 0.2, 0.3, 0.4])), flat(&expected["p"]));
+    let weights: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 17) / 3.).collect();
+    assert_eq!(of(1000, 32, true, Some(&weights)), flat(&samplers_json()["choice_1000"]));
+    assert_eq!(of(1000, 32, false, Some(&weights)), flat(&samplers_json()["choice_1000_once"]));
+    // Nothing is drawn of nothing, and what cannot come comes last.
+    assert_eq!(key.choice(0, (2, 0), true, None).unwrap().dims(), [2, 0]);
+    assert_eq!(of(3, 3, false, Some(&[0., 1., 0.])), [1, 0, 2]);
+    assert_eq!(key.choice(5, (2, 2), false, None).unwrap().dims(), [2, 2]);
+}
+
+#[test]
+fn categorical() {
+    let key = Key::from(42);
+    let logits = Tensor::new(&[[0.1f32, -1., 2., 0.5], [1.; 4]], &Device::Cpu).unwrap();
+    let got = key.categorical(&logits, D::Minus1, 8).unwrap();
+    assert_eq!((got.dims(), got.dtype()), (&[8, 2][..], DType::U32));
+    assert_eq!(integers(&got), flat(&golden()["categorical42"]["out"]));
+
+    let rows = [[0.1, -1., 2., 0.5], [1., f32::NAN, 1., f32::NAN], [f32::NEG_INFINITY; 4]];
+    let odd = Tensor::new(&rows, &Device::Cpu).unwrap();
+    for (axis, name) in [(0, "categorical_axis_0"), (1, "categorical_axis_1")] {
+        assert_eq!(integers(&key.categorical(&odd, axis, ()).unwrap()), flat(&samplers_json()[name]));
+    }
+    // A view that is not contiguous counts as what it shows.
+    let turned = key.categorical(&odd.t().unwrap().contiguous().unwrap().t().unwrap(), 1, ()).unwrap();
+    assert_eq!(integers(&turned), flat(&samplers_json()["categorical_axis_1"]));
+
+    let flat_logits = |dtype| Tensor::zeros((3, 4), dtype, &Device::Cpu).unwrap();
+    for (dtype, axis, name) in [
+        (DType::F32, 0, "categorical_many"),
+        (DType::BF16, 1, "categorical_bf16"),
+        (DType::F16, 1, "categorical_f16"),
+    ] {
+        let got = key.categorical(&flat_logits(dtype), axis, 5).unwrap();
+        assert_eq!(integers(&got), flat(&samplers_json()[name]), "{name}");
+    }
+}
+
+#[test]
+fn arguments_with_a_value_of_their_own() {
+    let key = Key::from(0);
+    for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+        let floats = |tensor: Tensor| tensor.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        assert_eq!(floats(key.uniform_between(9, dtype, 3., 2.).unwrap()), [3.; 9]);
+        assert!(floats(key.uniform_between(9, dtype, f64::NAN, 2.).unwrap()).iter().all(|x| x.is_nan()));
+        assert!(floats(key.uniform_between(9, dtype, 0., f64::NAN).unwrap()).iter().all(|x| x.is_nan()));
+        assert!(floats(key.truncated_normal(f64::NAN, 1., 9, dtype).unwrap()).iter().all(|x| x.is_nan()));
+        let whole = floats(key.truncated_normal(f64::NEG_INFINITY, f64::INFINITY, 9, dtype).unwrap());
+        assert!(whole.iter().all(|x| x.is_finite()));
+        assert!(floats(key.truncated_normal(2., 1., 9, dtype).unwrap()).iter().all(|x| *x < 1.));
+        assert_eq!(key.cauchy((2, 0), dtype).unwrap().dims(), [2, 0]);
+    }
+    assert_eq!(integers(&key.randint(3, 7, 7, DType::I64).unwrap()), [7; 3]);
+    assert_eq!(integers(&key.randint(3, 300, 400, DType::U8).unwrap()), [255; 3]);
+    assert_eq!(integers(&key.bernoulli(-1., 3).unwrap()), [0; 3]);
+    assert_eq!(integers(&key.bernoulli(2., 3).unwrap()), [1; 3]);
 }
 
 #[test]
 fn bad_arguments() {
-    let error = Key::from(0).normal(3, DType::F64).unwrap_err();
+    let error = Key::from(0).normal(3, DType::U32).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DType);
     assert_eq!(Key::from(0).bernoulli(f64::NAN, 3).unwrap_err().kind(), ErrorKind::Argument);
     let three_words = Tensor::new(&[1u32, 2, 3], &Device::Cpu).unwrap();
     assert_eq!(Key::from_tensor(&three_words).unwrap_err().kind(), ErrorKind::Shape);
+    let key = Key::from(0);
+    for integer in [
+        key.uniform(3, DType::I64),
+        key.gumbel(3, DType::U8),
+        key.bits_of(3, DType::F32),
+        key.randint(3, 0, 9, DType::F32),
+        key.rademacher(3, DType::U8),
+        key.categorical(&three_words, 0, ()),
+    ] {
+        assert_eq!(integer.unwrap_err().kind(), ErrorKind::DType);
+    }
+    let logits = Tensor::zeros((3, 0), DType::F32, &Device::Cpu).unwrap();
+    for error in [
+        key.categorical(&logits, 1, ()),
+        key.choice(0, 1, true, None),
+        key.choice(0, 1, true, Some(&[])),
+        key.choice(3, 4, false, None),
+        key.choice(3, 4, false, Some(&[1.; 3])),
+        key.choice(3, 4, true, Some(&[1.; 4])),
+        key.choice(2, 4, true, Some(&[1., f32::NAN])),
+        key.choice(2, 4, true, Some(&[1., -0.5])),
+        key.choice(2, 4, true, Some(&[0.; 2])),
+        key.choice(2, 4, true, Some(&[f32::MAX; 2])),
+        key.permutation(usize::MAX),
+        key.uniform(usize::MAX, DType::F32),
+        key.uniform((usize::MAX, 2), DType::F32),
+    ] {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Argument);
+    }
+    assert!(key.categorical(&logits, 2, ()).is_err());
+    let error = key.choice(3, 4, false, None).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`choice` without replacement runs out of numbers: expected at most 3 draws, found 4; draw fewer, or \
+         with replacement"
+    );
 }

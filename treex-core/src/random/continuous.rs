@@ -1,0 +1,116 @@
+//! Samplers of the floating-point types.
+
+use candle_core::{DType, Shape, Tensor};
+use half::{bf16, f16};
+
+use super::Key;
+use super::distribution::{
+    Cauchy, Distribution, Exponential, Gumbel, Laplace, Logistic, Normal, TruncatedNormal, Uniform,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Every `dtype` is one of `BF16`, `F16`, `F32` and `F64`.
+impl Key {
+    /// Uniform on [0, 1): `jax.random.uniform(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn uniform(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.uniform_between(shape, dtype, 0., 1.)
+    }
+
+    /// Uniform on [minval, maxval): `jax.random.uniform(key, shape, dtype, minval, maxval)`. `maxval` itself
+    /// can come out by rounding; with `minval > maxval` every sample is `minval`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn uniform_between(
+        self,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        minval: f64,
+        maxval: f64,
+    ) -> Result<Tensor> {
+        self.draw(shape, dtype, Uniform { minval, maxval })
+    }
+
+    /// Standard normal: `jax.random.normal(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn normal(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Normal)
+    }
+
+    /// Standard normal, cut to (lower, upper): `jax.random.truncated_normal(key, lower, upper, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn truncated_normal(
+        self,
+        lower: f64,
+        upper: f64,
+        shape: impl Into<Shape>,
+        dtype: DType,
+    ) -> Result<Tensor> {
+        self.draw(shape, dtype, TruncatedNormal { lower, upper })
+    }
+
+    /// Gumbel, -log(-log(u)), the noise of [`categorical`](Self::categorical):
+    /// `jax.random.gumbel(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn gumbel(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Gumbel)
+    }
+
+    /// Exponential of rate 1, -log(1 - u): `jax.random.exponential(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn exponential(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Exponential)
+    }
+
+    /// Laplace of scale 1, sign(u) * log(1 - |u|) with u on (-1, 1): `jax.random.laplace(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn laplace(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Laplace)
+    }
+
+    /// Logistic, log(u) - log(1 - u): `jax.random.logistic(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn logistic(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Logistic)
+    }
+
+    /// Cauchy, tan(pi * (u - 1/2)): `jax.random.cauchy(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` is not a floating-point type.
+    pub fn cauchy(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        self.draw(shape, dtype, Cauchy)
+    }
+
+    fn draw<D: Distribution>(self, shape: impl Into<Shape>, dtype: DType, distribution: D) -> Result<Tensor> {
+        match dtype {
+            DType::BF16 => self.sample(shape, distribution.sampler::<bf16>()),
+            DType::F16 => self.sample(shape, distribution.sampler::<f16>()),
+            DType::F32 => self.sample(shape, distribution.sampler::<f32>()),
+            DType::F64 => self.sample(shape, distribution.sampler::<f64>()),
+            other => Err(wrong_type(D::NAME, "`bf16`, `f16`, `f32` or `f64`", other)),
+        }
+    }
+}
+
+/// The error of a sampler that does not draw a type.
+pub(super) fn wrong_type(sampler: &str, expected: &str, found: DType) -> Error {
+    Error::new(ErrorKind::DType, format!("`{sampler}` cannot draw this type"))
+        .expected(expected)
+        .found(format!("`{}`", found.as_str()))
+}

@@ -1,0 +1,153 @@
+//! Samplers of bits, integers and signs.
+
+use candle_core::{DType, Shape, Tensor, WithDType};
+use half::{bf16, f16};
+
+use super::continuous::wrong_type;
+use super::real::Real;
+use super::{Key, tensor};
+use crate::error::{Error, Result};
+
+impl Key {
+    /// Uniform 32-bit words: `jax.random.bits(key, shape, uint32)`.
+    ///
+    /// # Errors
+    /// If there are too many to hold.
+    pub fn bits(self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.sample(shape, word)
+    }
+
+    /// Uniform bits that fill an integer type: `jax.random.bits(key, shape, uint8)` for `U8`, and so on.
+    /// Candle has no unsigned type of 16 or of 64 bits: `I16`, `I32` and `I64` hold the bits of JAX's
+    /// `uint16`, `uint32` and `uint64`, so `as u16` and the like give JAX's numbers.
+    ///
+    /// # Errors
+    /// If `dtype` is not an integer type.
+    pub fn bits_of(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        match dtype {
+            DType::U8 => self.sample(shape, |block| word(block) as u8),
+            DType::I16 => self.sample(shape, |block| word(block) as i16),
+            DType::U32 => self.sample(shape, word),
+            DType::I32 => self.sample(shape, |block| word(block) as i32),
+            DType::I64 => self.sample(shape, |block| long_word(block) as i64),
+            other => Err(wrong_type("bits_of", INTEGERS, other)),
+        }
+    }
+
+    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`.
+    ///
+    /// # Errors
+    /// If `p` is not a number.
+    pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
+        if p.is_nan() {
+            return Err(
+                Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1")
+            );
+        }
+        let p = p as f32;
+        self.sample(shape, |block| u8::from(f32::unit(block) < p))
+    }
+
+    /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`.
+    ///
+    /// # Errors
+    /// If `dtype` cannot hold -1.
+    pub fn rademacher(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        fn sign<T: WithDType>(block: [u32; 2]) -> T {
+            T::from_f64(if f32::unit(block) < 0.5 { 1. } else { -1. })
+        }
+        match dtype {
+            DType::I16 => self.sample(shape, sign::<i16>),
+            DType::I32 => self.sample(shape, sign::<i32>),
+            DType::I64 => self.sample(shape, sign::<i64>),
+            DType::BF16 => self.sample(shape, sign::<bf16>),
+            DType::F16 => self.sample(shape, sign::<f16>),
+            DType::F32 => self.sample(shape, sign::<f32>),
+            DType::F64 => self.sample(shape, sign::<f64>),
+            other => Err(wrong_type("rademacher", "a signed type", other)),
+        }
+    }
+
+    /// Integers from `minval` to `maxval - 1`: `jax.random.randint(key, shape, minval, maxval, dtype)`.
+    ///
+    /// As in JAX, bounds outside of the type mean its ends, so that `maxval = 256` lets a `U8` be 255; and
+    /// with `minval >= maxval` every sample is `minval`. Samples are very slightly uneven unless the number
+    /// of values is a power of two.
+    ///
+    /// # Errors
+    /// If `dtype` is not an integer type.
+    pub fn randint(self, shape: impl Into<Shape>, minval: i64, maxval: i64, dtype: DType) -> Result<Tensor> {
+        let range = |min: i64, max: i64, width| Range::new([minval, maxval], [min, max], width);
+        match dtype {
+            DType::U8 => self.integers(shape, range(0, u8::MAX.into(), 32), |x| x as u8),
+            DType::I16 => self.integers(shape, range(i16::MIN.into(), i16::MAX.into(), 32), |x| x as i16),
+            DType::U32 => self.integers(shape, range(0, u32::MAX.into(), 32), |x| x as u32),
+            DType::I32 => self.integers(shape, range(i32::MIN.into(), i32::MAX.into(), 32), |x| x as i32),
+            DType::I64 => self.integers(shape, range(i64::MIN, i64::MAX, 64), |x| x),
+            other => Err(wrong_type("randint", INTEGERS, other)),
+        }
+    }
+
+    fn integers<T: WithDType>(
+        self,
+        shape: impl Into<Shape>,
+        range: Range,
+        cast: impl Fn(i64) -> T,
+    ) -> Result<Tensor> {
+        let keys = self.split2();
+        tensor(shape, |index| cast(range.at(keys.map(|key| key.block(index)))))
+    }
+}
+
+const INTEGERS: &str = "`u8`, `i16`, `u32`, `i32` or `i64`";
+
+/// 32 random bits; narrower types take the low ones.
+pub(super) fn word([a, b]: [u32; 2]) -> u32 {
+    a ^ b
+}
+
+fn long_word([high, low]: [u32; 2]) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The integers from `low` on, `span` of them, reached by arithmetic modulo 2^`width`.
+#[derive(Clone, Copy)]
+struct Range {
+    low: i64,
+    /// 0 means all 2^`width`.
+    span: u64,
+    /// 2^`width` modulo the span, which is what a high word counts.
+    multiplier: u64,
+    /// 2^`width` - 1.
+    mask: u64,
+}
+
+impl Range {
+    /// The values from `minval` on and below `maxval`, of a type that goes from `min` to `max`.
+    fn new([minval, maxval]: [i64; 2], [min, max]: [i64; 2], width: u32) -> Self {
+        let mask = u64::MAX >> (64 - width);
+        let low = minval.clamp(min, max);
+        // One past the type's last value is a bound too, except in `i64`, which cannot say it.
+        let high = maxval.clamp(min, max.saturating_add(1));
+        let span = if high <= low { 1 } else { high.wrapping_sub(low) as u64 & mask };
+        let half = remainder(1 << (width / 2), span);
+        let multiplier = remainder(half.wrapping_mul(half) & mask, span);
+        Self { low, span, multiplier, mask }
+    }
+
+    /// The value for two blocks: one gives the high words, one the low ones.
+    fn at(self, blocks: [[u32; 2]; 2]) -> i64 {
+        let Self { span, multiplier, mask, .. } = self;
+        let [high, low] = blocks.map(|block| match mask {
+            u64::MAX => long_word(block),
+            _ => word(block).into(),
+        });
+        let offset = remainder(high, span).wrapping_mul(multiplier).wrapping_add(remainder(low, span));
+        self.low.wrapping_add(remainder(offset & mask, span) as i64)
+    }
+}
+
+/// Division by 0 leaves the number, as XLA has it.
+fn remainder(x: u64, span: u64) -> u64 {
+    x.checked_rem(span).unwrap_or(x)
+}

@@ -1,0 +1,236 @@
+//! The floating-point types that can be drawn, with their arithmetic as XLA does it on a CPU.
+
+use std::f64::consts::SQRT_2;
+use std::ops::Neg;
+
+use candle_core::WithDType;
+use half::{bf16, f16};
+
+use super::{math, math64};
+
+/// A type that the continuous samplers draw. The 16-bit types round after every operation, and compute a
+/// function like `log` in `f32`.
+pub(super) trait Real: WithDType + Neg<Output = Self> {
+    /// The smallest normal number.
+    const TINY: Self;
+    /// The distance from 1 to the next larger number.
+    const EPSILON: Self;
+
+    /// Uniform on [0, 1): random bits become the fraction of a number in [1, 2), and 1 is taken off.
+    fn unit(block: [u32; 2]) -> Self;
+    /// The caller's number in this type.
+    fn of(value: f64) -> Self;
+    /// `self * factor + offset`, rounded as often as XLA does.
+    fn scale(self, factor: Self, offset: Self) -> Self;
+    /// `self / sqrt(2)`, which XLA makes a product with the rounded 1 / sqrt(2).
+    fn over_sqrt_2(self) -> Self {
+        self * (Self::one() / Self::of(SQRT_2))
+    }
+    fn above(self) -> Self;
+    fn below(self) -> Self;
+    fn erf(self) -> Self;
+    fn erf_inv(self) -> Self;
+    fn log(self) -> Self;
+    fn log1p(self) -> Self;
+    fn tan(self) -> Self;
+
+    fn at_least(self, low: Self) -> Self {
+        // Unlike `max`, a NaN stays one, as in JAX.
+        if self < low { low } else { self }
+    }
+
+    fn at_most(self, high: Self) -> Self {
+        if self > high { high } else { self }
+    }
+}
+
+impl Real for f32 {
+    const TINY: Self = Self::MIN_POSITIVE;
+    const EPSILON: Self = Self::EPSILON;
+
+    fn unit([a, b]: [u32; 2]) -> Self {
+        Self::from_bits((a ^ b) >> 9 | 1f32.to_bits()) - 1.
+    }
+
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+
+    fn scale(self, factor: Self, offset: Self) -> Self {
+        self.mul_add(factor, offset)
+    }
+
+    fn above(self) -> Self {
+        self.next_up()
+    }
+
+    fn below(self) -> Self {
+        self.next_down()
+    }
+
+    fn erf(self) -> Self {
+        math::erf(self)
+    }
+
+    fn erf_inv(self) -> Self {
+        math::erf_inv(self)
+    }
+
+    fn log(self) -> Self {
+        math::log(self)
+    }
+
+    fn log1p(self) -> Self {
+        math::log1p(self)
+    }
+
+    fn tan(self) -> Self {
+        self.tan()
+    }
+}
+
+impl Real for f64 {
+    const TINY: Self = Self::MIN_POSITIVE;
+    const EPSILON: Self = Self::EPSILON;
+
+    fn unit([high, low]: [u32; 2]) -> Self {
+        let bits = u64::from(high) << 32 | u64::from(low);
+        Self::from_bits(bits >> 12 | 1f64.to_bits()) - 1.
+    }
+
+    fn of(value: f64) -> Self {
+        value
+    }
+
+    fn scale(self, factor: Self, offset: Self) -> Self {
+        self.mul_add(factor, offset)
+    }
+
+    fn above(self) -> Self {
+        self.next_up()
+    }
+
+    fn below(self) -> Self {
+        self.next_down()
+    }
+
+    fn erf(self) -> Self {
+        candle_core::cpu::erf::erf_f64(self)
+    }
+
+    fn erf_inv(self) -> Self {
+        math64::erf_inv(self)
+    }
+
+    fn log(self) -> Self {
+        self.ln()
+    }
+
+    fn log1p(self) -> Self {
+        math64::log1p(self)
+    }
+
+    fn tan(self) -> Self {
+        self.tan()
+    }
+}
+
+/// `$bits` random bits, of which the first `$fraction` are used.
+macro_rules! sixteen_bits {
+    ($type:ident, $bits:literal, $fraction:literal, $($own:item)?) => {
+        impl Real for $type {
+            $($own)?
+
+            const TINY: Self = Self::MIN_POSITIVE;
+            const EPSILON: Self = Self::EPSILON;
+
+            fn unit([a, b]: [u32; 2]) -> Self {
+                let bits = ((a ^ b) & ((1 << $bits) - 1)) >> ($bits - $fraction);
+                Self::from_bits(bits as u16 | Self::ONE.to_bits()) - Self::ONE
+            }
+
+            fn of(value: f64) -> Self {
+                // By way of `f32`, which is what JAX makes of a number of Python.
+                Self::from_f32(value as f32)
+            }
+
+            fn scale(self, factor: Self, offset: Self) -> Self {
+                self * factor + offset
+            }
+
+            fn above(self) -> Self {
+                if self.is_nan() || self == Self::INFINITY {
+                    return self;
+                }
+                Self::from_bits(match self.to_bits() {
+                    0 | 0x8000 => 1,
+                    positive if positive < 0x8000 => positive + 1,
+                    negative => negative - 1,
+                })
+            }
+
+            fn below(self) -> Self {
+                -(-self).above()
+            }
+
+            fn erf(self) -> Self {
+                Self::from_f32(math::erf(self.to_f32()))
+            }
+
+            fn erf_inv(self) -> Self {
+                Self::from_f32(math::erf_inv(self.to_f32()))
+            }
+
+            fn log(self) -> Self {
+                Self::from_f32(math::log(self.to_f32()))
+            }
+
+            fn log1p(self) -> Self {
+                Self::from_f32(math::log1p(self.to_f32()))
+            }
+
+            fn tan(self) -> Self {
+                Self::from_f32(self.to_f32().tan())
+            }
+        }
+    };
+}
+
+sixteen_bits!(f16, 16, 10,);
+sixteen_bits! {
+    bf16, 8, 7,
+    // XLA has no arithmetic in `bf16`: it multiplies in `f32`, which comes to a division.
+    fn over_sqrt_2(self) -> Self {
+        self / Self::of(SQRT_2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours() {
+        assert_eq!(f16::ONE.above() - f16::ONE, f16::EPSILON);
+        assert_eq!(bf16::ONE.above() - bf16::ONE, bf16::EPSILON);
+        assert_eq!(f16::ZERO.above().to_bits(), 1);
+        assert_eq!(f16::NEG_ZERO.above().to_bits(), 1);
+        assert_eq!(f16::ZERO.below().to_bits(), 0x8001);
+        assert_eq!((-bf16::ONE).above().to_f32(), -1. + 2f32.powi(-8));
+        assert_eq!(f16::INFINITY.above(), f16::INFINITY);
+        assert_eq!(f16::INFINITY.below(), f16::MAX);
+        assert_eq!(bf16::NEG_INFINITY.above(), bf16::MIN);
+        assert!(bf16::NAN.above().is_nan() && f16::NAN.below().is_nan());
+    }
+
+    #[test]
+    fn smallest_and_largest_units() {
+        assert_eq!(<f32 as Real>::unit([0, 0]), 0.);
+        assert_eq!(<f32 as Real>::unit([0, u32::MAX]), 1. - f32::EPSILON);
+        assert_eq!(<f64 as Real>::unit([0, 0]), 0.);
+        assert_eq!(<f64 as Real>::unit([u32::MAX; 2]), 1. - f64::EPSILON);
+        assert_eq!(<f16 as Real>::unit([0, u32::MAX]), f16::ONE - f16::EPSILON);
+        assert_eq!(<bf16 as Real>::unit([0, u32::MAX]), bf16::ONE - bf16::EPSILON);
+        assert_eq!(<bf16 as Real>::unit([0, 0xFFFF_FF01]), bf16::ZERO);
+    }
+}
