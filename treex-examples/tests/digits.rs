@@ -40,9 +40,9 @@ fn stopped_and_resumed_is_never_stopped() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_and_exits_cleanly() {
-    use std::time::Duration;
+    use std::io::{BufRead as _, BufReader};
     let folder = tempfile::tempdir().unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_digits"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_digits"))
         .arg("--out")
         .arg(folder.path())
         .args(["--epochs", "100000"])
@@ -50,11 +50,14 @@ fn an_interrupt_saves_and_exits_cleanly() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    // The table's last row comes when all is set up, and training is about to begin.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(" total ")));
     let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signal.success());
-    let text = assert_success(&child.wait_with_output().unwrap());
-    assert!(text.contains("go on with `--resume`"), "{text}");
+    let rest: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("go on with `--resume`")), "{rest:?}");
     assert!(folder.path().join("checkpoint.safetensors").exists());
 }
 
