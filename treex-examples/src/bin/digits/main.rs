@@ -51,7 +51,7 @@ struct Config {
     /// A folder with MNIST or Fashion-MNIST in IDX files, instead of the digits in the repository.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How often to go over the training images.
+    /// How often to go over the training images; a larger set needs fewer rounds (`--epochs 2` for MNIST).
     #[arg(long, default_value_t = 40)]
     epochs: usize,
     /// Images a step.
