@@ -246,8 +246,10 @@ fn carries_ours(error: &candle_core::Error) -> bool {
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         let context = match error.0.kind {
-            // What came from Candle goes back as it was.
-            ErrorKind::Candle if error.0.path.is_none() && error.0.remedy.is_none() => {
+            // What came from Candle, and to which nothing was added, goes back as it was.
+            ErrorKind::Candle
+                if error.0.path.is_none() && error.0.whose.is_none() && error.0.remedy.is_none() =>
+            {
                 match error.0.source.map(|source| source.downcast::<candle_core::Error>()) {
                     Some(Ok(candle)) => return *candle,
                     _ => return Self::Msg(error.0.message),
@@ -278,6 +280,10 @@ mod tests {
             .remedy("flatten the images first")
     }
 
+    fn sample_without_path() -> Error {
+        Error::shape("`Linear` got the wrong width")
+    }
+
     #[test]
     fn the_sentence() {
         let text = "`Linear` got the wrong width at `layers.1`: expected [.., 784], found [32, 100]; flatten the images first";
@@ -292,6 +298,15 @@ mod tests {
         let back = Error::from(candle.context("while training").bt());
         assert_eq!(back.kind(), ErrorKind::Shape);
         assert_eq!(back.to_string(), sample().to_string());
+    }
+
+    #[test]
+    fn whom_it_is_about_is_not_lost_on_the_way() {
+        for error in [sample_without_path(), Error::from_candle(candle_core::Error::Msg("inner".into()))] {
+            let error = error.about(Whose::Leaf(7));
+            let back = Error::from(candle_core::Error::from(error));
+            assert_eq!(back.unplaced(), Some(Whose::Leaf(7)), "{back}");
+        }
     }
 
     #[test]

@@ -34,28 +34,34 @@ impl Layout {
 
     /// Whether `tree` has these leaves; `what` names it in the error.
     pub(crate) fn check<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<()> {
-        let (mut index, mut surplus) = (0, None);
+        let (mut index, mut differs) = (0, None);
         walk(tree, |path, kind, _| {
             let fits = index < self.paths.len() && self.paths.get(index) == path && self.kinds[index] == kind;
-            if !fits && surplus.is_none() {
-                surplus = Some((index, format!("`{}` of kind `{kind}`", Dotted(path))));
+            if !fits && differs.is_none() {
+                differs = Some((index, Path::from(path), describe(path, kind)));
             }
             index += 1;
         });
-        let (at, found) = match surplus {
-            Some(surplus) => surplus,
-            None if index < self.paths.len() => (index, "no more leaves".to_owned()),
+        let none = || "no more leaves".to_owned();
+        let (at, found_path, found) = match differs {
+            Some(differs) => differs,
+            None if index < self.paths.len() => (index, Path::default(), none()),
             None => return Ok(()),
         };
-        let expected = match self.kinds.get(at) {
-            Some(kind) => format!("`{}` of kind `{kind}`", Dotted(self.paths.get(at))),
-            None => "no more leaves".to_owned(),
+        let (path, expected) = match self.kinds.get(at) {
+            Some(&kind) => (Path::from(self.paths.get(at)), describe(self.paths.get(at), kind)),
+            None => (found_path, none()),
         };
         Err(Error::new(ErrorKind::Structure, format!("{what} has another structure, from leaf {at} on"))
+            .at(path)
             .expected(expected)
             .found(found)
             .remedy("both trees must have the same fields, `Vec` lengths and variants; start from a clone"))
     }
+}
+
+fn describe(path: &[Segment], kind: KindTag) -> String {
+    format!("`{}` of kind `{kind}`", Dotted(path))
 }
 
 /// A flat tree: a path, a kind, and a tensor or nothing at each position. Two flat trees of the same model
@@ -144,7 +150,7 @@ impl Leaves {
         other: &Self,
         mut f: impl FnMut(&Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Self> {
-        self.check_aligned(other)?;
+        self.check_aligned(other, "the other flat tree")?;
         self.rebuild(|index| match (self.get(index), other.get(index)) {
             (Some(a), Some(b)) => f(a, b).map(Some),
             _ => Ok(None),
@@ -165,7 +171,7 @@ impl Leaves {
     /// # Errors
     /// If `values` has other leaves.
     pub fn store(&mut self, values: &Self) -> Result<()> {
-        self.check_aligned(values)?;
+        self.check_aligned(values, "the flat tree of values")?;
         for (handle, value) in self.handles.iter_mut().zip(&values.handles) {
             if let Some(value) = value.value() {
                 handle.write(value)?;
@@ -174,16 +180,12 @@ impl Leaves {
         Ok(())
     }
 
-    /// Whether `other` has the same leaves.
+    /// Whether `other`, which the error calls `what`, has the same leaves.
     ///
     /// # Errors
     /// If it does not; the error names the first that differs.
-    pub fn check_aligned(&self, other: &Self) -> Result<()> {
-        if Arc::ptr_eq(&self.layout, &other.layout) {
-            Ok(())
-        } else {
-            self.layout.check(other, "the other flat tree")
-        }
+    pub fn check_aligned(&self, other: &Self, what: &str) -> Result<()> {
+        if Arc::ptr_eq(&self.layout, &other.layout) { Ok(()) } else { self.layout.check(other, what) }
     }
 
     pub(crate) fn check_structure<T: TreeObject>(&self, tree: &T, what: &str) -> Result<()> {

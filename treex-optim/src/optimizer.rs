@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use treex_core::{
-    Error, ErrorKind, Filter, KindTag, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject,
-    TreePart, Visitor, VisitorMut, prelude::*,
+    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Result, TreeObject, TreePart, Visitor,
+    VisitorMut, prelude::*,
 };
 
 use crate::count::Count;
@@ -224,7 +224,9 @@ fn outline(tensor: &Tensor) -> Result<Tensor> {
 
 /// What `tree` has at the planned positions, detached.
 fn planned(plan: &Leaves, tree: &Leaves, name: &str) -> Result<Leaves> {
-    check_structure(plan, tree, name)?;
+    plan.check_aligned(tree, &format!("the {name}")).map_err(|error| {
+        error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, initialize the optimizer again")
+    })?;
     plan.combine(tree, |planned, found| {
         if planned.shape() != found.shape() {
             return Err(Error::shape(format!(
@@ -241,36 +243,6 @@ fn planned(plan: &Leaves, tree: &Leaves, name: &str) -> Result<Leaves> {
         }
         Ok(found.detach())
     })
-}
-
-/// Whether `tree` has the leaves that the optimizer was initialized with.
-fn check_structure(plan: &Leaves, tree: &Leaves, name: &str) -> Result<()> {
-    let place = |leaf: LeafRef<'_>| -> (Path, KindTag) { (leaf.path(), leaf.kind()) };
-    let print = |leaf: &Option<(Path, KindTag)>| match leaf {
-        Some((path, kind)) => format!("`{path}` of kind `{kind}`"),
-        None => "no more leaves".to_owned(),
-    };
-    let (mut planned, mut found) = (plan.iter(), tree.iter());
-    loop {
-        match (planned.next(), found.next()) {
-            (None, None) => return Ok(()),
-            (Some(a), Some(b)) if a.segments() == b.segments() && a.kind() == b.kind() => {}
-            (a, b) => {
-                let (a, b) = (a.map(place), b.map(place));
-                let error = Error::new(
-                    ErrorKind::Structure,
-                    format!("the {name} is not built like the model that the optimizer was initialized with"),
-                )
-                .expected(print(&a))
-                .found(print(&b))
-                .remedy("pass the model, or a filtered tree of it; after surgery on it, initialize the optimizer again");
-                return Err(match a.or(b) {
-                    Some((path, _)) => error.at(path),
-                    None => error,
-                });
-            }
-        }
-    }
 }
 
 /// Whether there is a parameter for every gradient.

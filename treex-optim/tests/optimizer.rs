@@ -417,15 +417,18 @@ fn another_structure_is_refused() {
         let error =
             refused(&mut optimizer, &mut longer, |optimizer, longer| optimizer.update(&grads, longer));
         assert_eq!(error.kind(), ErrorKind::Structure, "{name}");
-        let text = "the model is not built like the model that the optimizer was initialized with at `empty`: expected \
-                    `empty` of kind `Parameter`, found `layers.2` of kind `Parameter`; pass the model, or a filtered \
-                    tree of it; after surgery on it, initialize the optimizer again";
+        let text = "the model has another structure, from leaf 3 on at `empty`: expected `empty` of kind `Parameter`, \
+                    found `layers.2` of kind `Parameter`; pass the model that the optimizer was initialized with, or \
+                    a filtered tree of it; after surgery, initialize the optimizer again";
         assert_eq!(error.to_string(), text);
 
         let longer_grads = gradient(&longer, 2);
         let error =
             refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&longer_grads, model));
-        assert!(error.to_string().starts_with("the gradient is not built like the model"), "{error}");
+        assert!(
+            error.to_string().starts_with("the gradient has another structure, from leaf 3 on at `empty`"),
+            "{error}"
+        );
 
         let mut wider = model.clone();
         wider.layers[1] = leaf(&[1., 2., 3.], DType::F32);
