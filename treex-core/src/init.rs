@@ -3,44 +3,91 @@
 //! Keys come from a chain: `(used, next) = split(key)`, one `used` for each taker. The takers are, first,
 //! all [`Initializer`](crate::Initializer) leaves in field order; then every module that was not
 //! initialized, children before parents, whether or not it has a use for its key. A module gives its key
-//! to its own [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, and to its `module_init`.
+//! to its own [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, parameters first, and to its
+//! `module_init`.
+//!
+//! [`init_linen`](crate::Tree::init_linen) has another rule, in which order means nothing and names mean all:
+//! see [`linen`](crate::linen).
 
 use std::collections::VecDeque;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::Result;
-use crate::initializer::Turn;
-use crate::kind::{KindTag, OptState, Rng};
+use crate::initializer::{Initializer, Turn};
+use crate::kind::{KindTag, OptState, Parameter, Rng};
 use crate::leaf::Handle;
+use crate::linen::{PARAMS, Position, Rngs, derive, scope_name};
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
 use crate::path::Path;
-use crate::random::{Key, fold_in_counter};
+use crate::random::Key;
 use crate::walk::{try_walk_mut, walk};
 
 /// The key of one module at its turn, and the count of those derived from it.
 #[derive(Clone, Debug)]
 pub struct ModuleKey {
-    key: Key,
+    root: Key,
+    scope: String,
     counter: u32,
 }
 
 impl ModuleKey {
-    fn new(key: Key) -> Self {
-        Self { key, counter: 0 }
-    }
-
     /// The module's key itself, the same at each call.
     #[must_use]
     pub fn key(&self) -> Key {
-        self.key
+        derive(self.root, &self.scope, 0)
     }
 
-    /// The next derived key, as Flax's `make_rng("params")` in a module at the top of its tree: the
-    /// counter goes up by one, then the key is folded with the hash of the counter.
+    /// The next derived key, as Flax's `make_rng("params")`: the counter goes up by one, then the root key is
+    /// folded with the hash of path and counter. The path counts under `init_linen` only.
     pub fn make_rng(&mut self) -> Key {
         self.counter += 1;
-        fold_in_counter(self.key, self.counter)
+        derive(self.root, &self.scope, self.counter)
+    }
+}
+
+/// Where keys come from.
+pub(crate) enum Source {
+    /// A chain of splits.
+    Chain(Key),
+    /// The paths of the modules.
+    Linen(Rngs),
+    /// Nowhere: zeros stand for values, and what has no shape yet waits on.
+    Zeros(Device),
+}
+
+impl Source {
+    fn next(&mut self) -> Key {
+        match self {
+            Self::Chain(key) => {
+                let [used, next] = key.split2();
+                *key = next;
+                used
+            }
+            Self::Linen(rngs) => rngs.key(PARAMS),
+            Self::Zeros(_) => Key::from(0),
+        }
+    }
+
+    /// The key of the module at `path`, whose turn it is.
+    fn module(&mut self, path: &Path) -> ModuleKey {
+        let scope = if let Self::Linen(_) = self { scope_name(path.segments()) } else { String::new() };
+        ModuleKey { root: self.next(), scope, counter: 0 }
+    }
+
+    /// The value of a leaf of the module with this key, or `None` if the leaf is to wait.
+    fn value(&self, initializer: &Initializer, key: &mut ModuleKey) -> Result<Option<Tensor>> {
+        match (self, initializer.turn(), initializer.stream_name()) {
+            (_, Turn::Never, _) => Ok(None),
+            (Self::Linen(rngs), _, Some(stream)) => {
+                Position::start(rngs.key(stream), stream, &key.scope).to_tensor().map(Some)
+            }
+            (Self::Zeros(device), Turn::Module, _) => {
+                let known = initializer.shape().zip(initializer.dtype());
+                Ok(known.map(|(shape, dtype)| Tensor::zeros(shape, dtype, device)).transpose()?)
+            }
+            _ => initializer.call(&key.make_rng()).map(Some),
+        }
     }
 }
 
@@ -52,13 +99,32 @@ pub(crate) fn is_initialized<T: TreeObject + ?Sized>(tree: &T) -> bool {
 }
 
 /// Fills every uninitialized leaf of `tree` and brings all leaves but keys to `device`.
-pub(crate) fn init<T: TreeObject>(tree: &mut T, key: Key, device: &Device) -> Result<()> {
+pub(crate) fn init<T: TreeObject>(tree: &mut T, source: Source, device: &Device) -> Result<()> {
+    fill(tree, source)?;
+    try_walk_mut(tree, |_, kind, leaf| match leaf.initializer() {
+        Some(initializer) if initializer.turn() == Turn::Never => leaf.get(kind).map(drop).map_err(|error| {
+            error.remedy("write it in `module_init`, and mark the struct `#[tree(module_init)]`")
+        }),
+        Some(_) => leaf.get(kind).map(drop),
+        None => Ok(()),
+    })?;
+    to_device(tree, device)
+}
+
+/// Fills what `source` can fill.
+pub(crate) fn fill<T: TreeObject>(tree: &mut T, mut source: Source) -> Result<()> {
     let mut survey = Survey::default();
     survey.child(Edge::new(&[]), &*tree);
-    let mut chain = Chain(key);
-    try_walk_mut(tree, |_, _, leaf| fill(leaf, Turn::Tree, &mut || chain.next()))?;
+    if let Source::Chain(_) = source {
+        try_walk_mut(tree, |_, _, leaf| {
+            if let Some(initializer) = leaf.initializer().filter(|leaf| leaf.turn() == Turn::Tree) {
+                *leaf = Handle::own(&initializer.call(&source.next())?)?;
+            }
+            Ok(())
+        })?;
+    }
     let mut turns = ModuleTurns {
-        chain,
+        source,
         waiting: survey.waiting,
         inherited: true,
         path: Path::default(),
@@ -66,18 +132,13 @@ pub(crate) fn init<T: TreeObject>(tree: &mut T, key: Key, device: &Device) -> Re
     };
     turns.child(Edge::new(&[]), tree);
     turns.result?;
-    // Leaves of module turn that no module owns, as in a tuple of leaves: the root stands for their module.
-    if !is_initialized(tree) {
-        let mut key = ModuleKey::new(turns.chain.next());
-        try_walk_mut(tree, |_, _, leaf| fill(leaf, Turn::Module, &mut || key.make_rng()))?;
+    // Leaves that no module owns, as in a tuple of leaves: the root stands for their module.
+    if is_initialized(tree) {
+        return Ok(());
     }
-    try_walk_mut(tree, |_, kind, leaf| match leaf.initializer() {
-        Some(_) => leaf.get(kind).map(drop).map_err(|error| {
-            error.remedy("write it in `module_init`, and mark the struct `#[tree(module_init)]`")
-        }),
-        None => Ok(()),
-    })?;
-    to_device(tree, device)
+    let path = Path::default();
+    let mut key = turns.source.module(&path);
+    fill_own_leaves(tree, &turns.source, &mut key, &path)
 }
 
 /// Moves every value to `device`, but random keys and an optimizer's counts, which the host reads.
@@ -87,25 +148,6 @@ pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -
         let on_host = kind.is(KindTag::of::<Rng>()) || kind.is(KindTag::of::<OptState>()) && counts;
         if on_host { Ok(()) } else { leaf.move_to(device) }
     })
-}
-
-struct Chain(Key);
-
-impl Chain {
-    fn next(&mut self) -> Key {
-        let [used, next] = self.0.split2();
-        self.0 = next;
-        used
-    }
-}
-
-/// Runs the leaf's initializer if it is `turn`'s.
-fn fill(leaf: &mut Handle, turn: Turn, key: &mut dyn FnMut() -> Key) -> Result<()> {
-    match leaf.initializer() {
-        Some(initializer) if initializer.turn() == turn => *leaf = Handle::own(&initializer.call(&key())?)?,
-        _ => {}
-    }
-    Ok(())
 }
 
 /// Which modules wait for their turn, in the order in which a traversal enters them. A module without any
@@ -138,7 +180,7 @@ impl<'a> Visitor<'a> for Survey {
 
 /// Gives each waiting module its turn, children first.
 struct ModuleTurns {
-    chain: Chain,
+    source: Source,
     waiting: VecDeque<Option<bool>>,
     inherited: bool,
     path: Path,
@@ -160,10 +202,9 @@ impl<'a> VisitorMut<'a> for ModuleTurns {
             child.visit_mut(self);
             self.inherited = outer;
             if waits && self.result.is_ok() {
-                let mut key = ModuleKey::new(self.chain.next());
-                let mut own = OwnLeaves { key: &mut key, path: self.path.clone(), result: Ok(()) };
-                child.visit_mut(&mut own);
-                let done = own.result.and_then(|()| child.initialize_module(&mut key));
+                let mut key = self.source.module(&self.path);
+                let done = fill_own_leaves(child, &self.source, &mut key, &self.path)
+                    .and_then(|()| child.initialize_module(&mut key));
                 self.result = done.map_err(|error| error.at(self.path.segments()));
             }
         }
@@ -171,19 +212,46 @@ impl<'a> VisitorMut<'a> for ModuleTurns {
     }
 }
 
-/// Fills the leaves that belong to one module, through its containers but not into its sub-modules.
+/// Fills the leaves that belong to one module, the parameters first: a key that Flax derives for a parameter
+/// does not depend on the module's state.
+fn fill_own_leaves(
+    module: &mut dyn TreeObject,
+    source: &Source,
+    key: &mut ModuleKey,
+    path: &Path,
+) -> Result<()> {
+    for parameters in [true, false] {
+        let mut own = OwnLeaves { parameters, source, key, path: path.clone(), result: Ok(()) };
+        module.visit_mut(&mut own);
+        own.result?;
+    }
+    Ok(())
+}
+
+/// Fills either the parameters of one module or its other leaves, through its containers but not into its
+/// sub-modules.
 struct OwnLeaves<'k> {
+    parameters: bool,
+    source: &'k Source,
     key: &'k mut ModuleKey,
     path: Path,
     result: Result<()>,
 }
 
+impl OwnLeaves<'_> {
+    fn fill(&mut self, leaf: &mut Handle) -> Result<()> {
+        let Some(initializer) = leaf.initializer() else { return Ok(()) };
+        if let Some(value) = self.source.value(initializer, self.key)? {
+            *leaf = Handle::own(&value)?;
+        }
+        Ok(())
+    }
+}
+
 impl<'a> VisitorMut<'a> for OwnLeaves<'_> {
-    fn leaf(&mut self, _: KindTag, leaf: &'a mut Handle) {
-        if self.result.is_ok() {
-            let Self { key, path, result } = self;
-            *result =
-                fill(leaf, Turn::Module, &mut || key.make_rng()).map_err(|error| error.at(path.segments()));
+    fn leaf(&mut self, kind: KindTag, leaf: &'a mut Handle) {
+        if self.result.is_ok() && kind.is(KindTag::of::<Parameter>()) == self.parameters {
+            self.result = self.fill(leaf).map_err(|error| error.at(self.path.segments()));
         }
     }
 
@@ -253,19 +321,19 @@ mod tests {
             last: (param(), param()),
         };
         let root = root.init(42, &Device::Cpu).unwrap();
-        let mut chain = Chain(Key::from(42));
+        let mut chain = Source::Chain(Key::from(42));
         for leaf in [&root.z, &root.layers[0].own, &root.layers[1].own, &root.a] {
             assert_eq!(words(leaf), chain.next().words());
         }
         for layer in &root.layers {
             let key = chain.next();
-            assert_eq!(words(&layer.kernel), fold_in_counter(key, 1).words());
-            assert_eq!(words(layer.bias.as_ref().unwrap()), fold_in_counter(key, 2).words());
+            assert_eq!(words(&layer.kernel), derive(key, "", 1).words());
+            assert_eq!(words(layer.bias.as_ref().unwrap()), derive(key, "", 2).words());
         }
         chain.next(); // the module without leaves has its turn too
         let key = chain.next();
-        assert_eq!(words(&root.last.0), fold_in_counter(key, 1).words());
-        assert_eq!(words(&root.last.1), fold_in_counter(key, 2).words());
+        assert_eq!(words(&root.last.0), derive(key, "", 1).words());
+        assert_eq!(words(&root.last.1), derive(key, "", 2).words());
     }
 
     #[test]
@@ -279,20 +347,20 @@ mod tests {
             last: (param(), Leaf::nothing()),
         };
         let root = root.init(42, &Device::Cpu).unwrap();
-        let mut chain = Chain(Key::from(42));
+        let mut chain = Source::Chain(Key::from(42));
         assert_eq!(words(&root.layers[0].kernel), words(&trained.kernel));
         assert_eq!((words(&root.z), words(&root.layers[1].own)), ([1, 2], chain.next().words()));
         assert_eq!(words(&root.a), chain.next().words());
-        assert_eq!(words(&root.layers[1].kernel), fold_in_counter(chain.next(), 1).words());
+        assert_eq!(words(&root.layers[1].kernel), derive(chain.next(), "", 1).words());
         chain.next();
-        assert_eq!(words(&root.last.0), fold_in_counter(chain.next(), 1).words());
+        assert_eq!(words(&root.last.0), derive(chain.next(), "", 1).words());
     }
 
     #[test]
     fn leaves_without_a_module_are_filled_as_if_the_root_were_one() {
         let pair = (param(), own()).init(42, &Device::Cpu).unwrap();
-        let mut chain = Chain(Key::from(42));
+        let mut chain = Source::Chain(Key::from(42));
         assert_eq!(words(&pair.1), chain.next().words());
-        assert_eq!(words(&pair.0), fold_in_counter(chain.next(), 1).words());
+        assert_eq!(words(&pair.0), derive(chain.next(), "", 1).words());
     }
 }

@@ -44,6 +44,8 @@ enum Make {
     Tree(Arc<OfKey>),
     /// One derived from its module's key, at the module's turn.
     Module(Arc<OfShape>),
+    /// The key itself, or under Flax's derivation the leaf's place in this stream.
+    Stream(Arc<str>),
     /// None: its module's `module_init` writes the leaf.
     Never,
 }
@@ -72,6 +74,19 @@ impl Initializer {
         F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
     {
         Self { make: Make::Module(Arc::new(make)), shape: None, dtype: None }
+    }
+
+    /// See [`Leaf::stream`](crate::Leaf::stream).
+    pub(crate) fn stream(name: &str) -> Self {
+        Self { make: Make::Stream(name.into()), shape: None, dtype: Some(DType::U32) }
+    }
+
+    /// The stream that this draws from, if it is a random leaf's.
+    pub(crate) fn stream_name(&self) -> Option<&str> {
+        match &self.make {
+            Make::Stream(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// See [`Leaf::uninitialized`](crate::Leaf::uninitialized).
@@ -108,9 +123,13 @@ impl Initializer {
         match &self.make {
             Make::Tree(make) => make(key),
             Make::Module(make) => {
-                let shape = self.shape.as_ref().ok_or_else(|| unknown("shape"))?;
+                let shape = self.shape.as_ref().ok_or_else(|| {
+                    unknown("shape")
+                        .remedy("give the layer its sizes, or call `model.init_with(seed, &sample)?`")
+                })?;
                 make(key, shape, self.dtype.ok_or_else(|| unknown("element type"))?)
             }
+            Make::Stream(_) => key.to_tensor(),
             Make::Never => Err(unknown("value")),
         }
     }
@@ -129,7 +148,7 @@ impl Initializer {
 
     pub(crate) fn turn(&self) -> Turn {
         match self.make {
-            Make::Tree(_) => Turn::Tree,
+            Make::Tree(_) | Make::Stream(_) => Turn::Tree,
             Make::Module(_) => Turn::Module,
             Make::Never => Turn::Never,
         }
@@ -139,6 +158,7 @@ impl Initializer {
         let made_alike = match (&self.make, &other.make) {
             (Make::Tree(a), Make::Tree(b)) => Arc::ptr_eq(a, b),
             (Make::Module(a), Make::Module(b)) => Arc::ptr_eq(a, b),
+            (Make::Stream(a), Make::Stream(b)) => a == b,
             (Make::Never, Make::Never) => true,
             _ => false,
         };

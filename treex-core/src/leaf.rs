@@ -19,8 +19,10 @@ use std::sync::{Arc, LazyLock};
 use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
 
 use crate::error::{Error, ErrorKind, Result, Whose};
+use crate::infer;
 use crate::initializer::Initializer;
 use crate::kind::{Kind, KindTag, Rng};
+use crate::linen::{PARAMS, Position};
 use crate::random::Key;
 use crate::scope::Scope;
 use crate::tensors;
@@ -65,6 +67,14 @@ impl<K: Kind> Leaf<K> {
         Initializer::param(init).with_shape(shape).with_dtype(dtype).into()
     }
 
+    /// [`param`](Self::param) whose shape the module [`infer`](Self::infer)s from its first input.
+    pub fn unshaped<F>(init: F, dtype: DType) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        Initializer::param(init).with_dtype(dtype).into()
+    }
+
     /// This leaf, if it waits for `init`, to be filled by another function.
     #[must_use]
     pub fn with_init<F>(self, init: F) -> Self
@@ -86,11 +96,9 @@ impl<K: Kind> Leaf<K> {
         self.redeclared(|initializer| initializer.with_dtype(dtype))
     }
 
-    fn redeclared(self, change: impl FnOnce(Initializer) -> Initializer) -> Self {
-        match self.handle.initializer() {
-            Some(initializer) => change(initializer.clone()).into(),
-            None => self,
-        }
+    fn redeclared(mut self, change: impl FnOnce(Initializer) -> Initializer) -> Self {
+        self.handle.redeclare(change);
+        self
     }
 
     /// A leaf that its module's `module_init` fills, from other fields say.
@@ -118,6 +126,20 @@ impl<K: Kind> Leaf<K> {
     /// ([`ErrorKind::FilteredOut`]).
     pub fn get(&self) -> Result<Tensor> {
         self.handle.get(KindTag::of::<K>())
+    }
+
+    /// The value, of which the input of the module asks that it has this shape. While
+    /// [`init_with`](crate::Tree::init_with) calls the model, a leaf of unknown shape learns it here.
+    ///
+    /// It is not checked that a leaf with a value has the shape.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn infer(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        match infer::learn(&self.handle, shape.into())? {
+            Some(zeros) => Ok(zeros),
+            None => self.get(),
+        }
     }
 
     /// Writes a value: a detached copy, in a cell of its own. Trees that shared the old cell keep it.
@@ -155,19 +177,33 @@ impl<K: Kind> Leaf<K> {
 }
 
 impl Leaf<Rng> {
-    /// A random key that `init` fills with the key it hands out.
+    /// A random key that `init` fills with the key it hands out: [`stream`](Self::stream) of `"params"`.
     #[must_use]
     pub fn key() -> Self {
-        Initializer::new(|key| key.to_tensor()).with_shape(2).with_dtype(DType::U32).into()
+        Self::stream(PARAMS)
     }
 
-    /// A key to draw with; the leaf moves on to the next. The first half of a `split` is handed out, the
-    /// second is kept.
+    /// A random key that `init` fills with the key it hands out, and
+    /// [`init_linen`](crate::Tree::init_linen) with its place in the named stream: Flax's
+    /// `make_rng("dropout")`.
+    #[must_use]
+    pub fn stream(name: &str) -> Self {
+        Initializer::stream(name).into()
+    }
+
+    /// A key to draw with; the leaf moves on to the next. After `init` the first half of a `split` is handed
+    /// out and the second is kept; after `init_linen` the counter of the stream goes up.
     ///
     /// # Errors
     /// If the leaf has no value, or its value is not a key.
     pub fn next_key(&mut self) -> Result<Key> {
-        let [used, kept] = Key::from_tensor(&self.get()?)?.split2();
+        let value = self.get()?;
+        if let Some(mut position) = Position::from_tensor(&value) {
+            let key = position.advance();
+            self.set(position.to_tensor()?)?;
+            return Ok(key);
+        }
+        let [used, kept] = Key::from_tensor(&value)?.split2();
         self.set(kept.to_tensor()?)?;
         Ok(used)
     }
@@ -292,6 +328,13 @@ impl Handle {
         match &*self.slot {
             Slot::Value { tensor, detached } => Some(if self.is_tracked() { tensor } else { detached }),
             _ => None,
+        }
+    }
+
+    /// Changes the initializer, if there is one, in a cell of its own.
+    pub(crate) fn redeclare(&mut self, change: impl FnOnce(Initializer) -> Initializer) {
+        if let Some(initializer) = self.initializer() {
+            *self = Self::new(Slot::Initializer(change(initializer.clone())));
         }
     }
 

@@ -34,8 +34,8 @@
 //! ```
 //!
 //! The modules, in reading order: [`kind`](mod@kind) (what a leaf is for), [`leaf`] (what holds a tensor, and
-//! who may write it), [`object`] (what a tree is), [`tree`] (the verbs), [`filter`], [`init`] and
-//! [`random`], [`grad`](mod@grad), [`checkpoint`], [`summary`].
+//! who may write it), [`object`] (what a tree is), [`tree`] (the verbs), [`filter`], [`init`],
+//! [`linen`] and [`random`], [`grad`](mod@grad), [`checkpoint`], [`summary`].
 
 #[cfg(test)]
 extern crate self as treex_core; // the name by which the derive finds this crate
@@ -47,10 +47,12 @@ pub mod error;
 pub mod filter;
 pub mod flat;
 pub mod grad;
+mod infer;
 pub mod init;
 pub mod initializer;
 pub mod kind;
 pub mod leaf;
+pub mod linen;
 pub mod mode;
 pub mod module;
 pub mod object;
@@ -72,6 +74,7 @@ pub use init::ModuleKey;
 pub use initializer::Initializer;
 pub use kind::{BatchStat, Cache, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart};
 pub use leaf::{Handle, Leaf};
+pub use linen::Rngs;
 pub use mode::Mode;
 pub use module::Module;
 pub use object::{Edge, ModuleId, TreeObject, Visitor, VisitorMut};

@@ -9,9 +9,11 @@ use crate::error::Result;
 use crate::filter::{Filter, LeafMut, LeafRef};
 use crate::flat::{Layout, Leaves};
 use crate::grad;
-use crate::init;
+use crate::infer;
+use crate::init::{self, Source};
 use crate::kind::{BatchStat, Cache, KindTag, Parameter};
 use crate::leaf::Handle;
+use crate::linen::{self, Rngs};
 use crate::mode;
 use crate::module::Module;
 use crate::object::TreeObject;
@@ -214,7 +216,61 @@ pub trait Tree: TreeObject + Clone {
     /// # Errors
     /// What an initializer or a `module_init` reports, with its path.
     fn init(mut self, key: impl Into<Key>, device: &Device) -> Result<Self> {
-        init::init(&mut self, key.into(), device)?;
+        init::init(&mut self, Source::Chain(key.into()), device)?;
+        Ok(self)
+    }
+
+    /// [`init`](Self::init) with the keys that Flax Linen derives from the paths, so that a model whose fields
+    /// are named like a Flax module's gets its weights: see [`linen`](crate::linen). Takes a seed or a [`Key`],
+    /// or [`Rngs`] with a key for each stream.
+    ///
+    /// # Errors
+    /// As `init`.
+    fn init_linen(mut self, rngs: impl Into<Rngs>, device: &Device) -> Result<Self> {
+        init::init(&mut self, Source::Linen(rngs.into()), device)?;
+        Ok(self)
+    }
+
+    /// Restarts the random leaves that draw from `stream` with a root key, as `apply(rngs={stream: key})` in
+    /// Flax: call it before each step that is to be repeatable. `"params"` restarts all streams, since it
+    /// stands in for those that are not given.
+    ///
+    /// # Errors
+    /// If no leaf draws from `stream`; so it is after [`init`](Self::init), which makes keys without streams.
+    fn set_rngs(&mut self, stream: &str, key: impl Into<Key>) -> Result<()> {
+        linen::set_rngs(self, stream, key.into())
+    }
+
+    /// [`init`](Self::init) on the device of `x`, after the layers have learned the sizes that they were not
+    /// given from the shapes that `x` has on its way through the model.
+    ///
+    /// # Errors
+    /// As `init`, and what the call reports.
+    fn init_with(self, key: impl Into<Key>, x: &Tensor) -> Result<Self>
+    where
+        Self: Module,
+    {
+        self.inferred(x)?.init(key, x.device())
+    }
+
+    /// The tree with the shapes that its layers find when it is called on `x`. Nothing is initialized, and no
+    /// state is kept.
+    ///
+    /// # Errors
+    /// What the call reports.
+    fn inferred(self, x: &Tensor) -> Result<Self>
+    where
+        Self: Module,
+    {
+        self.inferred_by(x.device(), |model| model.call(x))
+    }
+
+    /// [`inferred`](Self::inferred) by any call, for models with other inputs than one tensor.
+    ///
+    /// # Errors
+    /// What `call` reports.
+    fn inferred_by<R>(mut self, device: &Device, call: impl FnOnce(&mut Self) -> Result<R>) -> Result<Self> {
+        infer::infer(&mut self, device, call)?;
         Ok(self)
     }
 

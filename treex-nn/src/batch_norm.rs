@@ -1,10 +1,10 @@
 //! Batch normalization.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use treex_core::{BatchStat, Error, Leaf, Mode, Module, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{ones, zeros};
+use crate::initializers::{InitFn, ones, zeros};
 use crate::ops::rows::{add_to_rows, mean_of_rows, repeat_row};
 use crate::options::parameter_options;
 
@@ -40,7 +40,6 @@ pub struct BatchNorm {
     pub mean: Leaf<BatchStat>,
     /// The running variance, `[features]`; ones at first.
     pub var: Leaf<BatchStat>,
-    features: usize,
     axis: isize,
     momentum: f64,
     epsilon: f64,
@@ -50,21 +49,17 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Normalizes `features` features on the last axis.
+    /// Normalizes `features` features on the last axis. [`BatchNorm::default`] finds their number in the first
+    /// input, see [`init_with`](treex_core::Tree::init_with).
     #[must_use]
     pub fn new(features: usize) -> Self {
+        let norm = Self::default();
         Self {
-            scale: Some(Leaf::param(ones, features, DType::F32)),
-            bias: Some(Leaf::param(zeros, features, DType::F32)),
-            mean: Leaf::param(zeros, features, DType::F32),
-            var: Leaf::param(ones, features, DType::F32),
-            features,
-            axis: -1,
-            momentum: 0.99,
-            epsilon: 1e-5,
-            use_fast_variance: true,
-            dtype: None,
-            mode: Mode::default(),
+            scale: norm.scale.map(|scale| scale.with_shape(features)),
+            bias: norm.bias.map(|bias| bias.with_shape(features)),
+            mean: norm.mean.with_shape(features),
+            var: norm.var.with_shape(features),
+            ..norm
         }
     }
 
@@ -89,14 +84,14 @@ impl BatchNorm {
     /// Whether to multiply by a scale; true unless said.
     #[must_use]
     pub fn use_scale(mut self, use_scale: bool) -> Self {
-        let scale = self.scale.take().unwrap_or_else(|| Leaf::param(ones, self.features, DType::F32));
+        let scale = self.scale.take().unwrap_or_else(|| like(&self.mean, ones));
         Self { scale: use_scale.then_some(scale), ..self }
     }
 
     /// Whether to add a bias; true unless said.
     #[must_use]
     pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.features, DType::F32));
+        let bias = self.bias.take().unwrap_or_else(|| like(&self.mean, zeros));
         Self { bias: use_bias.then_some(bias), ..self }
     }
 
@@ -111,13 +106,18 @@ impl BatchNorm {
     fn feature_axis(&self, x: &Tensor) -> Result<usize> {
         let axis =
             if self.axis < 0 { x.rank().checked_add_signed(self.axis) } else { Some(self.axis as usize) };
-        match axis.filter(|&axis| x.dims().get(axis) == Some(&self.features)) {
-            Some(axis) => Ok(axis),
-            None => Err(Error::shape("`BatchNorm` got an input of the wrong shape")
-                .expected(format!("{} features on axis {}", self.features, self.axis))
-                .found(format!("{:?}", x.dims()))
-                .remedy("make it with the number of features that the layer before gives")
-                .of(self)),
+        let features = axis.and_then(|axis| x.dims().get(axis).copied());
+        let known = self.mean.shape().map(Shape::elem_count);
+        match axis.zip(features).filter(|(_, features)| known.is_none_or(|known| known == *features)) {
+            Some((axis, _)) => Ok(axis),
+            None => {
+                let known = known.map_or("the".to_owned(), |known| known.to_string());
+                Err(Error::shape("`BatchNorm` got an input of the wrong shape")
+                    .expected(format!("{known} features on axis {}", self.axis))
+                    .found(format!("{:?}", x.dims()))
+                    .remedy("make it with the number of features that the layer before gives")
+                    .of(self))
+            }
         }
     }
 
@@ -134,14 +134,41 @@ impl BatchNorm {
     }
 }
 
+impl Default for BatchNorm {
+    fn default() -> Self {
+        Self {
+            scale: Some(Leaf::unshaped(ones, DType::F32)),
+            bias: Some(Leaf::unshaped(zeros, DType::F32)),
+            mean: Leaf::unshaped(zeros, DType::F32),
+            var: Leaf::unshaped(ones, DType::F32),
+            axis: -1,
+            momentum: 0.99,
+            epsilon: 1e-5,
+            use_fast_variance: true,
+            dtype: None,
+            mode: Mode::default(),
+        }
+    }
+}
+
+/// A parameter of the shape that the running mean has, if it has one yet.
+fn like(mean: &Leaf<BatchStat>, init: impl InitFn) -> Leaf<Parameter> {
+    let leaf = Leaf::unshaped(init, DType::F32);
+    match mean.shape() {
+        Some(shape) => leaf.with_shape(shape.clone()),
+        None => leaf,
+    }
+}
+
 parameter_options!(BatchNorm { scale: scale_init, bias: bias_init });
 
 impl Module for BatchNorm {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
         let axis = self.feature_axis(x)?;
-        let scale = self.scale.as_ref().map(Leaf::get).transpose()?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        let (running_mean, running_var) = (self.mean.get()?, self.var.get()?);
+        let features = x.dim(axis)?;
+        let scale = self.scale.as_ref().map(|scale| scale.infer(features)).transpose()?;
+        let bias = self.bias.as_ref().map(|bias| bias.infer(features)).transpose()?;
+        let (running_mean, running_var) = (self.mean.infer(features)?, self.var.infer(features)?);
         let output = common_dtype(self.dtype, [x].into_iter().chain(&scale).chain(&bias));
         // Sums over a batch need more digits than half precision has.
         let dtype =
@@ -150,7 +177,7 @@ impl Module for BatchNorm {
         // All rows are samples of all features.
         let last = x.rank() - 1;
         let features_last = x.to_dtype(dtype)?.transpose(axis, last)?;
-        let rows = features_last.reshape((x.elem_count() / self.features.max(1), self.features))?;
+        let rows = features_last.reshape((x.elem_count() / features.max(1), features))?;
         let count = rows.dim(0)?;
 
         let (mean, var) = if self.mode.is_training() {

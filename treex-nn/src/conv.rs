@@ -34,7 +34,9 @@ pub struct Conv {
     pub kernel: Leaf<Parameter>,
     /// `[cout]`; zeros unless said.
     pub bias: Option<Leaf<Parameter>>,
-    features: [usize; 2],
+    /// Not known before a first input where the layer was made by `features`.
+    cin: Option<usize>,
+    cout: usize,
     kernel_size: Vec<usize>,
     #[tree(skip)]
     strides: Sizes,
@@ -54,10 +56,18 @@ impl Conv {
     /// A convolution from `cin` to `cout` channels; `kernel_size` has a number for each spatial dimension.
     #[must_use]
     pub fn new(cin: usize, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
+        Self { cin: Some(cin), ..Self::features(cout, kernel_size) }.feature_group_count(1)
+    }
+
+    /// A convolution to `cout` channels from as many as the first input has, see
+    /// [`init_with`](treex_core::Tree::init_with).
+    #[must_use]
+    pub fn features(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
-            kernel: Leaf::param(lecun_normal(), (), DType::F32),
+            kernel: Leaf::unshaped(lecun_normal(), DType::F32),
             bias: None,
-            features: [cin, cout],
+            cin: None,
+            cout,
             kernel_size: kernel_size.into(),
             strides: Sizes::All(1),
             padding: Padding::Same,
@@ -67,7 +77,7 @@ impl Conv {
             mask: None,
             dtype: None,
         };
-        conv.feature_group_count(1).use_bias(true)
+        conv.use_bias(true)
     }
 
     /// The step from one position of the kernel to the next; 1 unless said.
@@ -100,18 +110,24 @@ impl Conv {
     #[must_use]
     pub fn feature_group_count(mut self, groups: usize) -> Self {
         self.feature_group_count = groups;
-        let [cin, cout] = self.features;
-        // Groups that do not divide the channels are reported by the call, which can.
-        let per_group = cin.checked_div(groups).unwrap_or(cin);
-        self.kernel = self.kernel.with_shape([self.kernel_size.as_slice(), &[per_group, cout]].concat());
+        if let Some(cin) = self.cin {
+            let shape = self.kernel_shape(cin);
+            self.kernel = self.kernel.with_shape(shape);
+        }
         self
+    }
+
+    fn kernel_shape(&self, cin: usize) -> Vec<usize> {
+        // Groups that do not divide the channels are reported by the call, which can.
+        let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
+        [self.kernel_size.as_slice(), &[per_group, self.cout]].concat()
     }
 
     /// Whether to add a bias; true unless said.
     #[must_use]
     pub fn use_bias(mut self, use_bias: bool) -> Self {
         let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.features[1], dtype));
+        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.cout, dtype));
         Self { bias: use_bias.then_some(bias), ..self }
     }
 
@@ -121,9 +137,9 @@ impl Conv {
         Self { mask: Some(mask), ..self }
     }
 
-    fn check(&self, x: &Tensor) -> Result<()> {
-        let ([cin, cout], groups, rank) = (self.features, self.feature_group_count, self.kernel_size.len());
-        if groups == 0 || cin % groups != 0 || cout % groups != 0 {
+    fn check(&self, x: &Tensor, cin: usize) -> Result<()> {
+        let (cout, groups, rank) = (self.cout, self.feature_group_count, self.kernel_size.len());
+        if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
             return Err(Error::argument(
                 "`Conv` has a `feature_group_count` that does not divide its channels",
             )
@@ -190,10 +206,12 @@ parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Conv {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let kernel = self.masked(self.kernel.get()?).map_err(|error| error.of(self))?;
+        let cin = self.cin.or(x.dims().last().copied()).unwrap_or(0);
+        self.check(x, cin).map_err(|error| error.of(self))?;
+        let kernel = self.kernel.infer(self.kernel_shape(cin))?;
+        let kernel = self.masked(kernel).map_err(|error| error.of(self))?;
         let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        self.check(x).map_err(|error| error.of(self))?;
-        let (rank, [cin, cout], groups) = (self.kernel_size.len(), self.features, self.feature_group_count);
+        let (rank, cout, groups) = (self.kernel_size.len(), self.cout, self.feature_group_count);
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
         let (batch, item) = x.dims().split_at(x.rank() - rank - 1);

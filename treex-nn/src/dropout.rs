@@ -36,7 +36,7 @@ impl Dropout {
     /// Drops with probability `rate`, from 0 to 1.
     #[must_use]
     pub fn new(rate: f64) -> Self {
-        Self { rng: Leaf::key(), rate, broadcast_dims: Vec::new(), mode: Mode::default() }
+        Self { rng: Leaf::stream("dropout"), rate, broadcast_dims: Vec::new(), mode: Mode::default() }
     }
 
     /// Dimensions along which all elements share their fate. Negative ones count from the end.

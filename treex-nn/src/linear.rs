@@ -39,7 +39,15 @@ impl Linear {
     /// A map from `din` to `dout` features.
     #[must_use]
     pub fn new(din: usize, dout: usize) -> Self {
-        let kernel = Leaf::param(lecun_normal(), (din, dout), DType::F32);
+        let linear = Self::features(dout);
+        Self { kernel: linear.kernel.with_shape((din, dout)), ..linear }
+    }
+
+    /// A map to `dout` features from as many as the first input has, see
+    /// [`init_with`](treex_core::Tree::init_with).
+    #[must_use]
+    pub fn features(dout: usize) -> Self {
+        let kernel = Leaf::unshaped(lecun_normal(), DType::F32);
         Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }
 
@@ -56,7 +64,7 @@ parameter_options!(Linear { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Linear {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let kernel = self.kernel.get()?;
+        let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
         let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
         let (din, dout) = kernel.dims2()?;
         let Some((&width, batch)) = x.dims().split_last().filter(|(width, _)| **width == din) else {

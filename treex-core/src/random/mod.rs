@@ -137,15 +137,6 @@ macro_rules! from_seed {
 
 from_seed!(i32, u32, i64, u64);
 
-/// Flax's derivation for the counter of a module at the top: the first four bytes of the SHA-1 of the
-/// counter's big-endian bytes without leading zeros, folded in.
-pub(crate) fn fold_in_counter(key: Key, counter: u32) -> Key {
-    use sha1::Digest as _;
-    let bytes = counter.to_be_bytes();
-    let digest = sha1::Sha1::digest(&bytes[counter.leading_zeros() as usize / 8..]);
-    key.fold_in(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
-}
-
 #[cfg(test)]
 mod statistics;
 #[cfg(test)]

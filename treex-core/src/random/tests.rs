@@ -59,20 +59,6 @@ fn keys() {
 }
 
 #[test]
-fn flax_counters() {
-    let cases = golden()["fold_in_static_key42"].as_array().unwrap();
-    let mut checked = 0;
-    for case in cases {
-        if let [counter] = case["path"].as_array().unwrap().as_slice() {
-            let got = fold_in_counter(Key::from(42), counter.as_u64().unwrap() as u32);
-            assert_eq!(got.words(), *words(&case["key"]), "counter {counter}");
-            checked += 1;
-        }
-    }
-    assert_eq!(checked, 4);
-}
-
-#[test]
 fn bits() {
     let key = Key::from(42);
     let expected = &golden()["bits42"];
