@@ -1,0 +1,163 @@
+//! What a fixture says of one case, and how a layer of any kind is called.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use candle_core::{DType, Device, Tensor};
+use dyn_clone::DynClone;
+use serde_json::Value;
+use treex_core::{ModuleId, Result, TreeObject, Visitor, VisitorMut};
+
+/// A case of `fixtures/layers/*.json`; `oracle.py` there says what it holds.
+pub(crate) struct Case {
+    pub(crate) layer: String,
+    pub(crate) name: String,
+    all: Value,
+}
+
+impl Case {
+    /// All cases of a fixture.
+    pub(crate) fn all(fixture: &str) -> Vec<Self> {
+        let fixture: Value = serde_json::from_str(fixture).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_string();
+        let case =
+            |case: &Value| Self { layer: text(&case["layer"]), name: text(&case["name"]), all: case.clone() };
+        fixture["cases"].as_array().unwrap().iter().map(case).collect()
+    }
+
+    pub(crate) fn config(&self, key: &str) -> &Value {
+        &self.all["config"][key]
+    }
+
+    pub(crate) fn usize(&self, key: &str) -> usize {
+        usize_of(self.config(key))
+    }
+
+    pub(crate) fn sizes(&self, key: &str) -> Vec<usize> {
+        self.config(key).as_array().unwrap().iter().map(usize_of).collect()
+    }
+
+    pub(crate) fn isize(&self, key: &str) -> isize {
+        self.config(key).as_i64().unwrap() as isize
+    }
+
+    pub(crate) fn f64(&self, key: &str) -> f64 {
+        self.config(key).as_f64().unwrap()
+    }
+
+    pub(crate) fn bool(&self, key: &str) -> bool {
+        self.config(key).as_bool().unwrap()
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.all.get(key).is_some()
+    }
+
+    /// The tensors of a list (`inputs`, `outputs`, ..) in an element type; integers keep theirs, null is none.
+    pub(crate) fn list(&self, key: &str, dtype: DType) -> Vec<Option<Tensor>> {
+        let list = self.all.get(key).and_then(Value::as_array);
+        list.into_iter().flatten().map(|value| (!value.is_null()).then(|| tensor_of(value, dtype))).collect()
+    }
+
+    /// [`list`](Self::list) of which each is there.
+    pub(crate) fn tensors(&self, key: &str, dtype: DType) -> Vec<Tensor> {
+        self.list(key, dtype).into_iter().map(Option::unwrap).collect()
+    }
+
+    /// The tensors of a map (`params`, `dparams`, ..) by path, in F64.
+    pub(crate) fn map(&self, key: &str) -> BTreeMap<String, Tensor> {
+        let tensors = self.all.get(key).and_then(Value::as_object);
+        tensors
+            .into_iter()
+            .flatten()
+            .map(|(path, value)| (path.clone(), tensor_of(value, DType::F64)))
+            .collect()
+    }
+}
+
+pub(crate) fn usize_of(value: &Value) -> usize {
+    value.as_u64().unwrap() as usize
+}
+
+/// A tensor in an element type; one of integers or of a mask has its own.
+pub(crate) fn tensor_of(value: &Value, dtype: DType) -> Tensor {
+    let data: Vec<f64> = value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    let shape: Vec<usize> = value["shape"].as_array().unwrap().iter().map(usize_of).collect();
+    let dtype = value.get("dtype").map_or(dtype, |own| own.as_str().unwrap().parse().unwrap());
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+/// The largest difference over the largest magnitude, so that digits count the same everywhere.
+pub(crate) fn assert_close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
+    assert_eq!(got.dims(), want.dims(), "{what}: shape");
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (all, wanted) = (wide(got), wide(want));
+    assert!(all.iter().all(|x| x.is_finite()), "{what}: {got}");
+    let difference = all.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0., f64::max);
+    let magnitude = wanted.iter().fold(0f64, |most, x| most.max(x.abs()));
+    assert!(
+        difference <= tolerance * magnitude.max(1e-3),
+        "{what}: {difference:e} of {magnitude:e}\n{got}\n{want}"
+    );
+}
+
+/// A layer with the call that the case is about. It stands in a tree as the layer itself.
+pub(crate) trait Subject: TreeObject + DynClone {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+}
+
+dyn_clone::clone_trait_object!(Subject);
+
+#[derive(Clone)]
+struct Called<L, F> {
+    layer: L,
+    call: F,
+}
+
+/// `layer`, called by `call`.
+pub(crate) fn subject<L, F>(layer: L, call: F) -> Box<dyn Subject>
+where
+    L: TreeObject + Clone + 'static,
+    F: Fn(&mut L, &[Tensor]) -> Result<Vec<Tensor>> + Clone + Send + Sync + 'static,
+{
+    Box::new(Called { layer, call })
+}
+
+/// A layer of one input and one output.
+pub(crate) fn module<L: treex_core::Module + Clone + 'static>(layer: L) -> Box<dyn Subject> {
+    subject(layer, |layer, inputs| Ok(vec![layer.call(&inputs[0])?]))
+}
+
+impl<L, F> Subject for Called<L, F>
+where
+    L: TreeObject + Clone,
+    F: Fn(&mut L, &[Tensor]) -> Result<Vec<Tensor>> + Clone + Send + Sync,
+{
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        (self.call)(&mut self.layer, inputs)
+    }
+}
+
+impl<L: TreeObject, F: Send + Sync> TreeObject for Called<L, F> {
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        self.layer.visit(visitor);
+    }
+
+    fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
+        self.layer.visit_mut(visitor);
+    }
+
+    fn identity(&self) -> Option<ModuleId> {
+        self.layer.identity()
+    }
+
+    fn initialize_module(&mut self, key: &mut treex_core::ModuleKey) -> Result<()> {
+        self.layer.initialize_module(key)
+    }
+}
+
+impl fmt::Debug for dyn Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a layer")
+    }
+}

@@ -1,0 +1,147 @@
+//! Dropout and the activations, element by element, against what Flax computed in f32.
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use treex_core::{Leaf, Module, Parameter, Result, prelude::*};
+use treex_nn::*;
+
+use crate::case::{assert_close, tensor_of, usize_of};
+
+/// One function of one tensor, with its gradient.
+struct Case {
+    layer: String,
+    name: String,
+    all: Value,
+}
+
+impl Case {
+    fn config(&self, key: &str) -> &Value {
+        &self.all["config"][key]
+    }
+
+    fn f64(&self, key: &str) -> f64 {
+        self.config(key).as_f64().unwrap()
+    }
+
+    fn sizes(&self, key: &str) -> Vec<usize> {
+        self.config(key).as_array().unwrap().iter().map(usize_of).collect()
+    }
+
+    fn tensor(&self, key: &str) -> Option<Tensor> {
+        self.all.get(key).map(|value| tensor_of(value, DType::F32))
+    }
+
+    fn x(&self) -> Tensor {
+        self.tensor("x").unwrap()
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/functions.json")).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    let case =
+        |case: &Value| Case { layer: text(&case["layer"]), name: text(&case["name"]), all: case.clone() };
+    fixture["cases"].as_array().unwrap().iter().map(case).collect()
+}
+
+#[test]
+fn dropout_as_in_flax() -> Result<()> {
+    for case in cases().iter().filter(|case| case.layer == "Dropout") {
+        let words: Vec<u32> = case.sizes("key").into_iter().map(|word| word as u32).collect();
+        let key = treex_core::Key::from_words([words[0], words[1]]);
+        let dims: Vec<isize> = case.sizes("broadcast_dims").into_iter().map(|dim| dim as isize).collect();
+        let (x, cotangent) = (Leaf::<Parameter>::new(case.x())?, case.tensor("cotangent").unwrap());
+        let ((_, y), dx) = treex_core::value_and_grad_aux(&x, |x| {
+            let y = dropout(&x.get()?, case.f64("rate"), key, &dims)?;
+            Ok(((&y * &cotangent)?.sum_all()?, y))
+        })?;
+        // Masks and products are the same numbers, not nearly so.
+        assert_close(&y, &case.tensor("y").unwrap(), 0., &case.name);
+        assert_close(&dx.get()?, &case.tensor("dx").unwrap(), 0., &case.name);
+
+        let mut layer =
+            Dropout::new(case.f64("rate")).broadcast_dims(dims).init(0, &Device::Cpu)?.into_eval();
+        assert_close(&layer.call(&case.x())?, &case.tensor("y_eval").unwrap(), 0., &case.name);
+    }
+    Ok(())
+}
+
+fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
+    let option = |key: &str, default: f64| {
+        case.config("kwargs").get(key).map_or(default, |value| value.as_f64().unwrap())
+    };
+    let dim = || {
+        let axis = case.config("kwargs")["axis"].as_i64().unwrap();
+        if axis < 0 { (x.rank() as i64 + axis) as usize } else { axis as usize }
+    };
+    match case.config("fn").as_str().unwrap() {
+        "relu" => relu(x),
+        "relu6" => relu6(x),
+        "elu" => elu(x, option("alpha", 1.)),
+        "celu" => celu(x, option("alpha", 1.)),
+        "selu" => selu(x),
+        "gelu" => gelu(x, case.config("kwargs")["approximate"].as_bool().unwrap()),
+        "silu" => silu(x),
+        "swish" => swish(x),
+        "sigmoid" => sigmoid(x),
+        "log_sigmoid" => log_sigmoid(x),
+        "softplus" => softplus(x),
+        "soft_sign" => soft_sign(x),
+        "leaky_relu" => leaky_relu(x, option("negative_slope", 0.01)),
+        "hard_tanh" => hard_tanh(x),
+        "hard_sigmoid" => hard_sigmoid(x),
+        "hard_silu" => hard_silu(x),
+        "hard_swish" => hard_swish(x),
+        "tanh" => tanh(x),
+        "mish" => mish(x),
+        "squareplus" => squareplus(x, option("b", 4.)),
+        "sparse_plus" => sparse_plus(x),
+        "sparse_sigmoid" => sparse_sigmoid(x),
+        "glu" => glu(x, dim()),
+        "softmax" => softmax(x, dim()),
+        "log_softmax" => log_softmax(x, dim()),
+        "logsumexp" => logsumexp(x, dim()),
+        "logmeanexp" => logmeanexp(x, dim()),
+        "standardize" => standardize(x, dim(), option("epsilon", 1e-5)),
+        other => panic!("no activation {other}"),
+    }
+}
+
+/// Functions whose formula, or whose derivative's formula, subtracts nearly equal numbers somewhere: there JAX
+/// does not have the digits either, and the absolute difference counts.
+const CANCELLING: &[&str] =
+    &["celu", "elu", "gelu", "selu", "soft_sign", "softmax", "squareplus", "standardize", "tanh"];
+
+/// Element by element, unlike layers, since the inputs reach from 1e-30 to 100.
+#[test]
+fn activations_as_in_flax() -> Result<()> {
+    for case in cases().iter().filter(|case| case.layer == "activation") {
+        if case.config("fn") == "one_hot" {
+            let axis = case.config("kwargs")["axis"].as_i64().unwrap() as isize;
+            let y = one_hot(
+                &case.x().to_dtype(DType::I64)?,
+                usize_of(&case.config("kwargs")["num_classes"]),
+                axis,
+            )?;
+            assert_close(&y, &case.tensor("y").unwrap(), 0., &case.name);
+            continue;
+        }
+        let (x, cotangent) = (Leaf::<Parameter>::new(case.x())?, case.tensor("cotangent").unwrap());
+        let ((_, y), dx) = treex_core::value_and_grad_aux(&x, |x| {
+            let y = activation(case, &x.get()?)?;
+            Ok(((&y * &cotangent)?.sum_all()?, y))
+        })?;
+        let absolute = if CANCELLING.contains(&case.config("fn").as_str().unwrap()) { 1e-6 } else { 1e-30 };
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (what, got, want) in
+            [("y", y, case.tensor("y").unwrap()), ("dx", dx.get()?, case.tensor("dx").unwrap())]
+        {
+            assert_eq!(got.dims(), want.dims(), "{}: {what}", case.name);
+            for (index, (got, want)) in flat(&got).into_iter().zip(flat(&want)).enumerate() {
+                let close = (got - want).abs() <= 1e-6 * want.abs() + absolute;
+                assert!(close, "{}: {what}[{index}] = {got:e}, not {want:e}", case.name);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The contract of the layers: a table of cases that Flax computed (`fixtures/layers/*.json`, written by the
+//! scripts beside them), and one body that holds for every layer. A family is a file here with its fixture and
+//! a function that builds the layer of a case; a layer is an arm in it.
+
+#![allow(clippy::unwrap_used)]
+
+mod case;
+mod contract;
+mod conv;
+mod functions;
+mod linear;
+mod norm;
+mod stacks;
+
+use std::collections::BTreeSet;
+
+use case::{Case, Subject};
+use contract::{Tolerances, check};
+use treex_core::Result;
+use treex_nn::*;
+
+/// Checks all cases of a fixture, which must be about exactly these layers.
+fn check_family(
+    fixture: &str,
+    layers: &[&str],
+    build: fn(&Case) -> Box<dyn Subject>,
+    tolerances: Tolerances,
+) -> Result<()> {
+    let cases = Case::all(fixture);
+    let found: BTreeSet<_> = cases.iter().map(|case| case.layer.as_str()).collect();
+    assert_eq!(found, layers.iter().copied().collect());
+    cases.iter().try_for_each(|case| check(case, build, tolerances))
+}
+
+#[test]
+fn linear_layers() -> Result<()> {
+    check_family(linear::FIXTURE, &["Linear"], linear::build, Tolerances::default())
+}
+
+#[test]
+fn convolutions() -> Result<()> {
+    check_family(conv::FIXTURE, &["Conv"], conv::build, Tolerances::default())
+}
+
+#[test]
+fn normalizations() -> Result<()> {
+    // A normalized batch of one is a difference of equal numbers: in half precision, noise.
+    let tolerances = Tolerances { f16: None, bf16: None, ..Tolerances::default() };
+    check_family(norm::FIXTURE, &["BatchNorm"], norm::build, tolerances)
+}
+
+#[test]
+fn stacks_of_layers() -> Result<()> {
+    check_family(stacks::FIXTURE, &["Mlp", "Sequential"], stacks::build, Tolerances::default())
+}
+
+#[test]
+fn layers_go_to_other_threads() {
+    fn send_sync<T: Send + Sync + Clone + std::fmt::Debug>() {}
+    send_sync::<Linear>();
+    send_sync::<Conv>();
+    send_sync::<BatchNorm>();
+    send_sync::<Dropout>();
+    send_sync::<Mlp>();
+    send_sync::<Sequential>();
+    send_sync::<Lambda>();
+}
