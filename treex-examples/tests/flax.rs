@@ -1,0 +1,161 @@
+//! Two whole models start from Flax's weights, bit for bit, and follow Flax's loss: `fixtures/flax_models.json`,
+//! written by `flax_models.py` beside it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, DType, Device, Tensor};
+use serde_json::Value;
+use sha1::{Digest, Sha1};
+use treex_core::{Key, Leaf, Rngs};
+use treex_nn::{BatchNorm, Conv, Dropout, Linear, prelude::*, relu, tanh};
+use treex_optim::{Optimizer, adamw, softmax_cross_entropy_with_integer_labels};
+
+const BATCH: usize = 16;
+
+#[derive(Clone, Debug, TreeObject)]
+struct Mlp {
+    encoder: Linear,
+    layers: Vec<Linear>,
+    heads: BTreeMap<String, Linear>,
+}
+
+impl Mlp {
+    fn new() -> Self {
+        let heads = [("value", 1), ("class", 4)].map(|(name, n)| (name.to_owned(), Linear::new(16, n)));
+        Self {
+            encoder: Linear::features(24),
+            layers: vec![Linear::features(16), Linear::new(16, 16)],
+            heads: heads.into(),
+        }
+    }
+}
+
+impl Module for Mlp {
+    fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+        let mut x = tanh(&self.encoder.call(x)?)?;
+        for layer in &mut self.layers {
+            x = relu(&layer.call(&x)?)?;
+        }
+        let [class, value] = ["class", "value"].map(|name| self.heads.get_mut(name).unwrap().call(&x));
+        Ok(class?.broadcast_mul(&value?)?)
+    }
+}
+
+#[derive(Clone, Debug, TreeObject)]
+#[allow(non_snake_case)]
+struct Cnn {
+    Conv_0: Conv,
+    BatchNorm_0: BatchNorm,
+    Conv_1: Conv,
+    BatchNorm_1: BatchNorm,
+    #[tree(rename = "Dropout_0")]
+    dropout: Dropout,
+    head: Linear,
+}
+
+impl Cnn {
+    fn new() -> Self {
+        Self {
+            Conv_0: Conv::new(3, 8, [3, 3]).strides(2).use_bias(false),
+            BatchNorm_0: BatchNorm::new(8).momentum(0.9),
+            Conv_1: Conv::features(16, [3, 3]).strides(2).use_bias(false),
+            BatchNorm_1: BatchNorm::default().momentum(0.9),
+            dropout: Dropout::new(0.4),
+            head: Linear::features(4),
+        }
+    }
+}
+
+impl Module for Cnn {
+    fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+        let x = relu(&self.BatchNorm_0.call(&self.Conv_0.call(x)?)?)?;
+        let x = relu(&self.BatchNorm_1.call(&self.Conv_1.call(&x)?)?)?;
+        self.head.call(&self.dropout.call(&x.flatten_from(1)?)?)
+    }
+}
+
+/// A path as Flax prints it: collection, and the names of the modules.
+fn flax_name(path: &str, kind: treex_core::KindTag) -> String {
+    let collection = if kind.is(treex_core::KindTag::of::<BatchStat>()) { "batch_stats" } else { "params" };
+    let name = path.replace("layers.", "layers_").replace("heads.", "heads_");
+    format!("{collection}/{}", name.replace('.', "/"))
+}
+
+fn values(model: &impl Tree) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let model = model.filter(!Rng);
+    let value = |(path, kind, leaf): (treex_core::Path, treex_core::KindTag, &treex_core::Handle)| {
+        let value = leaf.value().unwrap();
+        let data = value.flatten_all().unwrap().to_vec1().unwrap();
+        (flax_name(&path.to_string(), kind), (value.dims().to_vec(), data))
+    };
+    model.leaves().into_iter().map(value).collect()
+}
+
+fn check_start(model: &impl Tree, first: &Value) {
+    let values = values(model);
+    let flax = first.as_object().unwrap();
+    assert_eq!(values.keys().collect::<Vec<_>>(), flax.keys().collect::<Vec<_>>());
+    for (path, (shape, data)) in values {
+        assert_eq!(serde_json::json!(shape), flax[&path]["shape"], "{path}");
+        let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let sha1: String = Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            sha1, flax[&path]["sha1"],
+            "{path} starts with {} and not {}",
+            data[0], flax[&path]["first"]
+        );
+    }
+}
+
+/// Trains as the script does. Returns the loss before each step.
+fn train<M: Module + Clone>(model: &mut M, shape: &[usize], steps: usize, dropout: bool) -> Result<Vec<f64>> {
+    let mut optimizer = Optimizer::new(adamw(3e-3).weight_decay(1e-2)).init(model)?;
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let [x_key, dropout_key] = Key::from(1).fold_in(step as u32).split2();
+        let x = x_key.normal([&[BATCH], shape].concat(), DType::F32)?;
+        let labels = x.flatten_from(1)?.narrow(1, 0, 4)?.argmax(D::Minus1)?;
+        if dropout {
+            model.set_rngs("dropout", dropout_key)?;
+        }
+        let (loss, grads) = model.value_and_grad(Parameter, |model| {
+            Ok(softmax_cross_entropy_with_integer_labels(&model.call(&x)?, &labels)?.mean_all()?)
+        })?;
+        optimizer.update(&grads, model)?;
+        losses.push(f64::from(loss.to_scalar::<f32>()?));
+    }
+    Ok(losses)
+}
+
+fn follow<M: Module + Clone>(model: M, name: &str, shape: &[usize], dropout: bool) -> Result<()> {
+    let fixture: Value = serde_json::from_str(include_str!("fixtures/flax_models.json")).unwrap();
+    let flax = &fixture[name];
+    let sample = Tensor::zeros([&[1], shape].concat(), DType::F32, &Device::Cpu)?;
+    let rngs = Rngs::new(42).stream("dropout", 7);
+    let mut model = model.inferred(&sample)?.init_linen(rngs, &Device::Cpu)?;
+    check_start(&model, &flax["first"]);
+
+    let want: Vec<f64> = serde_json::from_value(flax["losses"].clone()).unwrap();
+    let got = train(&mut model, shape, want.len(), dropout)?;
+    for (step, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert!((got - want).abs() <= 1e-4 * want, "{name}, step {step}: a loss of {got}, not {want}");
+    }
+    for (path, (_, data)) in values(&model) {
+        let norm = data.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let want = flax["norms_after"][&path].as_f64().unwrap();
+        assert!((norm - want).abs() <= 1e-3 * want, "{name}: the norm of {path} is {norm}, not {want}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_multilayer_perceptron_follows_flax() -> Result<()> {
+    follow(Mlp::new(), "mlp", &[12], false)
+}
+
+#[test]
+fn a_convolutional_network_with_batch_norm_and_dropout_follows_flax() -> Result<()> {
+    follow(Cnn::new(), "cnn", &[9, 8, 3], true)
+}
