@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::initializer::{Initializer, Turn};
 use crate::kind::{KindTag, OptState, Parameter, Rng};
 use crate::leaf::Handle;
-use crate::linen::{PARAMS, Position, Rngs, derive, scope_name};
+use crate::linen::{PARAMS, Rngs, derive, scope_name};
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
 use crate::path::Path;
 use crate::random::Key;
@@ -29,6 +29,8 @@ pub struct ModuleKey {
     root: Key,
     scope: String,
     counter: u32,
+    /// The roots that the module's random leaves draw from, each by one leaf under the module's name.
+    drawn_from: Vec<Key>,
 }
 
 impl ModuleKey {
@@ -72,15 +74,21 @@ impl Source {
     /// The key of the module at `path`, whose turn it is.
     fn module(&mut self, path: &Path) -> ModuleKey {
         let scope = if let Self::Linen(_) = self { scope_name(path.segments()) } else { String::new() };
-        ModuleKey { root: self.next(), scope, counter: 0 }
+        ModuleKey { root: self.next(), scope, counter: 0, drawn_from: Vec::new() }
     }
 
-    /// The value of a leaf of the module with this key, or `None` if the leaf is to wait.
-    fn value(&self, initializer: &Initializer, key: &mut ModuleKey) -> Result<Option<Tensor>> {
+    /// The value of the leaf at `path`, of the module with this key, or `None` if the leaf is to wait.
+    fn value(&self, initializer: &Initializer, key: &mut ModuleKey, path: &Path) -> Result<Option<Tensor>> {
         match (self, initializer.turn(), initializer.stream_name()) {
             (_, Turn::Never, _) => Ok(None),
             (Self::Linen(rngs), _, Some(stream)) => {
-                Position::start(rngs.key(stream), stream, &key.scope).to_tensor().map(Some)
+                let mut start = rngs.start(stream, &key.scope);
+                if key.drawn_from.contains(&start.root) {
+                    start = rngs.start(stream, &scope_name(path.segments()));
+                } else {
+                    key.drawn_from.push(start.root);
+                }
+                start.to_tensor().map(Some)
             }
             (Self::Zeros(device), Turn::Module, _) => {
                 let known = initializer.shape().zip(initializer.dtype());
@@ -241,7 +249,7 @@ struct OwnLeaves<'k> {
 impl OwnLeaves<'_> {
     fn fill(&mut self, leaf: &mut Handle) -> Result<()> {
         let Some(initializer) = leaf.initializer() else { return Ok(()) };
-        if let Some(value) = self.source.value(initializer, self.key)? {
+        if let Some(value) = self.source.value(initializer, self.key, &self.path)? {
             *leaf = Handle::own(&value)?;
         }
         Ok(())

@@ -11,6 +11,8 @@
 //! - A [`Leaf::stream`] draws from the root key of its stream, and from that of `params` where [`Rngs`] has
 //!   none of that name. It remembers root, path and counter, so the counter goes on from call to call;
 //!   [`set_rngs`](crate::Tree::set_rngs) starts again, as each `apply(rngs={..})` does in Flax.
+//! - Each leaf counts for itself. So where a module has several leaves that draw from one root, all but the
+//!   first have the name of the leaf in their path too, lest they draw the same: there Flax shares a counter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -65,6 +67,18 @@ impl Rngs {
     pub fn key(&self, stream: &str) -> Key {
         *self.others.get(stream).unwrap_or(&self.params)
     }
+
+    /// Where a leaf of `scope` starts in its stream.
+    pub(crate) fn start(&self, stream: &str, scope: &str) -> Position {
+        let falls_back = stream != PARAMS && !self.others.contains_key(stream);
+        Position {
+            root: self.key(stream),
+            counter: 0,
+            falls_back,
+            stream: stream.into(),
+            scope: scope.into(),
+        }
+    }
 }
 
 macro_rules! from_params {
@@ -102,21 +116,19 @@ pub(crate) fn derive(root: Key, scope: &str, counter: u32) -> Key {
     root.fold_in(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
-/// Where a random leaf is in its stream. As a tensor: the two words of the root key, the counter, the lengths
-/// of the names of stream and scope, and these names, four bytes a word.
+/// Where a random leaf is in its stream. As a tensor: the two words of the root key, the counter, whether the
+/// root is that of `params` for want of the leaf's own, the lengths of the names of stream and scope, and these
+/// names, four bytes a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    root: Key,
+    pub(crate) root: Key,
     counter: u32,
+    falls_back: bool,
     stream: String,
     scope: String,
 }
 
 impl Position {
-    pub(crate) fn start(root: Key, stream: &str, scope: &str) -> Self {
-        Self { root, counter: 0, stream: stream.into(), scope: scope.into() }
-    }
-
     /// The next key of the stream.
     pub(crate) fn advance(&mut self) -> Key {
         self.counter += 1;
@@ -128,7 +140,8 @@ impl Position {
         names.resize(names.len().next_multiple_of(4), 0);
         let (names, _) = names.as_chunks();
         let mut words = self.root.words().to_vec();
-        words.extend([self.counter, self.stream.len() as u32, self.scope.len() as u32]);
+        let lengths = [self.stream.len() as u32, self.scope.len() as u32];
+        words.extend([self.counter, u32::from(self.falls_back)].into_iter().chain(lengths));
         words.extend(names.iter().map(|bytes| u32::from_le_bytes(*bytes)));
         Ok(Tensor::new(words, &Device::Cpu)?)
     }
@@ -136,12 +149,12 @@ impl Position {
     /// `None` if the tensor is something else: a key alone, say.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Option<Self> {
         let words = tensor.to_vec1::<u32>().ok()?;
-        let (&[k0, k1, counter, stream, scope], names) = words.split_first_chunk()?;
+        let (&[k0, k1, counter, falls_back, stream, scope], names) = words.split_first_chunk()?;
         let names: Vec<u8> = names.iter().flat_map(|word| word.to_le_bytes()).collect();
         let (stream, rest) = names.split_at_checked(stream as usize)?;
         let name = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let (stream, scope) = (name(stream)?, name(rest.get(..scope as usize)?)?);
-        Some(Self { root: Key::from_words([k0, k1]), counter, stream, scope })
+        Some(Self { root: Key::from_words([k0, k1]), counter, falls_back: falls_back != 0, stream, scope })
     }
 }
 
@@ -151,10 +164,10 @@ pub(crate) fn set_rngs<T: TreeObject + ?Sized>(tree: &mut T, stream: &str, root:
     try_walk_mut(tree, |_, kind, leaf| {
         let value = leaf.value().filter(|_| kind.is(KindTag::of::<Rng>()));
         let Some(position) = value.and_then(Position::from_tensor) else { return Ok(()) };
-        if [&position.stream, PARAMS].contains(&stream) {
+        if position.stream == stream || (position.falls_back && stream == PARAMS) {
             found = true;
-            let position = Position::start(root, &position.stream, &position.scope);
-            *leaf = Handle::own(&position.to_tensor()?)?;
+            let falls_back = position.stream != stream;
+            *leaf = Handle::own(&Position { root, counter: 0, falls_back, ..position }.to_tensor()?)?;
         } else {
             others.insert(position.stream);
         }
@@ -202,12 +215,12 @@ mod tests {
     #[test]
     fn a_position_survives_as_a_tensor() -> Result<()> {
         for (stream, scope) in [("dropout", ""), ("", "layers_0"), ("dropout", "größe"), ("", "")] {
-            let mut position = Position::start(Key::from(3), stream, scope);
+            let mut position = Rngs::new(3).start(stream, scope);
             position.advance();
             assert_eq!(Position::from_tensor(&position.to_tensor()?), Some(position));
         }
         assert_eq!(Position::from_tensor(&Key::from(3).to_tensor()?), None);
-        let cut = Position::start(Key::from(3), "dropout", "layers_0").to_tensor()?.narrow(0, 0, 8)?;
+        let cut = Rngs::new(3).start("dropout", "layers_0").to_tensor()?.narrow(0, 0, 9)?;
         assert_eq!(Position::from_tensor(&cut), None);
         Ok(())
     }

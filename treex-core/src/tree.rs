@@ -231,9 +231,8 @@ pub trait Tree: TreeObject + Clone {
         Ok(self)
     }
 
-    /// Restarts the random leaves that draw from `stream` with a root key, as `apply(rngs={stream: key})` in
-    /// Flax: call it before each step that is to be repeatable. `"params"` restarts all streams, since it
-    /// stands in for those that are not given.
+    /// Restarts the random leaves that draw from `stream` with a root key, as `apply(rngs={stream: key})` does
+    /// in Flax, so that a step can be repeated. `"params"` restarts those too that have no key of their own.
     ///
     /// # Errors
     /// If no leaf draws from `stream`; so it is after [`init`](Self::init), which makes keys without streams.

@@ -39,6 +39,12 @@ impl Dropout {
         Self { rng: Leaf::stream("dropout"), rate, broadcast_dims: Vec::new(), mode: Mode::default() }
     }
 
+    /// The stream of the key under `init_linen`; `"dropout"` unless said.
+    #[must_use]
+    pub fn rng_collection(self, name: &str) -> Self {
+        Self { rng: Leaf::stream(name), ..self }
+    }
+
     /// Dimensions along which all elements share their fate. Negative ones count from the end.
     #[must_use]
     pub fn broadcast_dims(self, dims: impl Into<Vec<isize>>) -> Self {
