@@ -221,7 +221,7 @@ pub trait Tree: TreeObject + Clone {
     }
 
     /// [`init`](Self::init) with the keys that Flax Linen derives from the paths, so that a model whose fields
-    /// are named like a Flax module's gets its weights: see [`linen`](crate::linen). Takes a seed or a [`Key`],
+    /// are named like a Flax module's gets its weights: see [`linen`]. Takes a seed or a [`Key`],
     /// or [`Rngs`] with a key for each stream.
     ///
     /// # Errors

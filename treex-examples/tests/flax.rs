@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Tensor};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
-use treex_core::{Key, Leaf, Rngs};
+use treex_core::{Key, Rngs};
 use treex_nn::{BatchNorm, Conv, Dropout, Linear, prelude::*, relu, tanh};
 use treex_optim::{Optimizer, adamw, softmax_cross_entropy_with_integer_labels};
 

@@ -59,6 +59,7 @@ mod conv;
 pub mod cuda;
 mod dropout;
 mod dtype;
+pub mod from_flax;
 pub mod initializers;
 mod lambda;
 mod linear;

@@ -1,0 +1,94 @@
+//! Coming from Flax: the same model, the same seed, the same numbers.
+//!
+//! A Flax module:
+//!
+//! ```python
+//! class Net(nn.Module):
+//!     @nn.compact
+//!     def __call__(self, x, train):
+//!         x = nn.Conv(4, (3, 3), strides=2, use_bias=False)(x)
+//!         x = nn.BatchNorm(use_running_average=not train)(x)
+//!         x = nn.relu(x).reshape(x.shape[0], -1)
+//!         x = nn.Dropout(0.25, deterministic=not train)(x)
+//!         return nn.Dense(3)(x)
+//!
+//! x = jnp.linspace(-1, 1, 2 * 4 * 4).reshape(2, 4, 4, 1)
+//! rngs = {"params": jax.random.PRNGKey(0), "dropout": jax.random.PRNGKey(1)}
+//! variables = Net().init(rngs, x, train=False)
+//! print(variables["params"]["Conv_0"]["kernel"].ravel()[:3])
+//! # [ 0.22410648 -0.09651515  0.15530376]
+//! print(variables["params"]["Dense_0"]["kernel"][0])
+//! # [-0.4129499   0.18863787 -0.34443754]
+//!
+//! y, _ = Net().apply(variables, x, train=True,
+//!                    rngs={"dropout": jax.random.PRNGKey(2)}, mutable=["batch_stats"])
+//! print(y)
+//! # [[-0.70841897 -0.43254858  0.8356055 ]
+//! #  [ 1.0930386   0.03635713  0.3596932 ]]
+//! ```
+//!
+//! The struct beside it, whose fields have the names that `compact` gives:
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use treex_core::Rngs;
+//! use treex_nn::{BatchNorm, Conv, Dense, Dropout, prelude::*, relu};
+//!
+//! #[derive(Clone, Debug, TreeObject)]
+//! struct Net {
+//!     #[tree(rename = "Conv_0")]
+//!     conv: Conv,
+//!     #[tree(rename = "BatchNorm_0")]
+//!     norm: BatchNorm,
+//!     #[tree(rename = "Dropout_0")]
+//!     dropout: Dropout,
+//!     #[tree(rename = "Dense_0")]
+//!     head: Dense,
+//! }
+//!
+//! impl Module for Net {
+//!     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+//!         let x = relu(&self.norm.call(&self.conv.call(x)?)?)?.flatten_from(1)?;
+//!         self.head.call(&self.dropout.call(&x)?)
+//!     }
+//! }
+//!
+//! let x: Vec<f32> = (0..32).map(|i| -1. + i as f32 * 2. / 31.).collect();
+//! let x = Tensor::from_vec(x, (2, 4, 4, 1), &Device::Cpu)?;
+//! let net = Net {
+//!     conv: Conv::features(4, [3, 3]).strides(2).use_bias(false),
+//!     norm: BatchNorm::default(),
+//!     dropout: Dropout::new(0.25),
+//!     head: Dense::features(3),
+//! };
+//! let mut net = net.inferred(&x)?.init_linen(Rngs::new(0).stream("dropout", 1), &Device::Cpu)?;
+//!
+//! let kernel = net.conv.kernel.get()?;
+//! assert_eq!(kernel.dims(), [3, 3, 1, 4]);
+//! assert_eq!(kernel.flatten_all()?.to_vec1::<f32>()?[..3], [0.22410648, -0.09651515, 0.15530376]);
+//! let kernel = net.head.kernel.get()?;
+//! assert_eq!(kernel.dims(), [16, 3]);
+//! assert_eq!(kernel.to_vec2::<f32>()?[0], [-0.4129499, 0.18863787, -0.34443754]);
+//!
+//! net.set_rngs("dropout", 2)?;
+//! let y = net.call(&x)?.to_vec2::<f32>()?;
+//! let flax = [[-0.70841897, -0.43254858, 0.8356055], [1.0930386, 0.03635713, 0.3596932]];
+//! assert!(y.iter().flatten().zip(flax.as_flattened()).all(|(y, flax)| (y - flax).abs() < 1e-5));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! What was where:
+//!
+//! | Flax | treex |
+//! |---|---|
+//! | `variables["params"]["Dense_0"]["kernel"]` | the field itself: `net.head.kernel.get()?` |
+//! | `model.init(key, x)` | `model.init_with(seed, &x)?`, or `model.inferred(&x)?.init_linen(key, &device)?` with Flax's keys |
+//! | `model.apply(variables, x)` | `model.call(&x)?`; state that the call writes is written in `model` |
+//! | `rngs={"dropout": key}` | `model.set_rngs("dropout", key)?`, or nothing: the counters go on |
+//! | `train=True`, `deterministic=False`, `use_running_average=False` | `model.train()`, `model.eval()` |
+//! | the collections `params`, `batch_stats`, `cache` | the kinds [`Parameter`](crate::prelude::Parameter), [`BatchStat`](crate::prelude::BatchStat), [`Cache`](crate::prelude::Cache): `model.filter(Parameter)` |
+//! | `setup`: `self.layers = [...]`, `self.heads = {...}` | fields: `layers: Vec<_>` has the paths `layers_0`, .., `heads: BTreeMap<_, _>` the paths `heads_key`, .. |
+//! | `jax.value_and_grad(loss)(params)` | `model.value_and_grad(Parameter, \|model\| ..)?` |
+//!
+//! Which keys go where is told in [`treex_core::linen`]; under [`init`](treex_core::Tree::init), which does not
+//! depend on names, in [`treex_core::init`].
