@@ -8,7 +8,7 @@
 //!   in the order of the fields first, then its other leaves.
 //! - The names on a path are those of the fields, or what `#[tree(rename = "Dense_0")]` says. An element of a
 //!   list is `layers_0`, an entry of a map is `heads_key`, as in Flax. The model at the top has no name.
-//! - A [`Leaf::stream`] draws from the root key of its stream, and from that of `params` where [`Rngs`] has
+//! - A [`Leaf::stream`](crate::Leaf::stream) draws from the root key of its stream, and from that of `params` where [`Rngs`] has
 //!   none of that name. It remembers root, path and counter, so the counter goes on from call to call;
 //!   [`set_rngs`](crate::Tree::set_rngs) starts again, as each `apply(rngs={..})` does in Flax.
 //! - Each leaf counts for itself. So where a module has several leaves that draw from one root, all but the

@@ -3,7 +3,11 @@
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
 
+mod custom_vjp;
+
 use std::cell::Cell;
+
+pub use custom_vjp::custom_vjp;
 
 thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };
