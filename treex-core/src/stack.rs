@@ -45,7 +45,7 @@ where
 }
 
 /// Stacks the leaves that some slice has written.
-fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], after: &[T]) -> Result<()> {
+pub(crate) fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], after: &[T]) -> Result<()> {
     let mut written = Vec::new();
     for (before, after) in before.iter().zip(after) {
         Layout::of(before).check(after, "a slice after the closure")?;

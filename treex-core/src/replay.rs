@@ -1,0 +1,103 @@
+//! What runs a part of a model again in the backward pass: [`remat`](crate::remat) and [`scan`](crate::scan).
+
+use candle_core::{DType, Tensor, Var};
+
+use crate::compute::{is_plain, with_plain};
+use crate::error::Result;
+use crate::flat::Layout;
+use crate::leaf::Handle;
+use crate::object::TreeObject;
+use crate::scope::Scope;
+use crate::walk::{place, walk, walk_mut};
+
+/// A model apart from the tensors by which it is differentiated, and the way its operations were computed.
+#[derive(Clone)]
+pub(crate) struct Detached<M> {
+    pub(crate) model: M,
+    tracked: Vec<bool>,
+    plain: bool,
+}
+
+impl<M: TreeObject + Clone> Detached<M> {
+    /// The model as it is, untracked, and the tensors of the leaves that were tracked.
+    pub(crate) fn of(model: &M) -> (Self, Vec<Tensor>) {
+        let (mut model, mut tracked, mut tensors) = (model.clone(), Vec::new(), Vec::new());
+        walk_mut(&mut model, |_, _, leaf| {
+            let tensor = leaf.tracked_value().filter(|tensor| leaf.is_tracked() && tensor.track_op());
+            tracked.push(tensor.is_some());
+            tensors.extend(tensor.cloned());
+            leaf.scope = None;
+        });
+        (Self { model, tracked, plain: is_plain() }, tensors)
+    }
+
+    /// The same apart from another model, of the same leaves.
+    pub(crate) fn with_model(&self, model: M) -> Self {
+        Self { model, tracked: self.tracked.clone(), plain: self.plain }
+    }
+
+    /// Runs `f` on the model with other tensors in the places of those that were tracked, tracked again.
+    pub(crate) fn run<R>(&self, tensors: &[Tensor], f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+        let mut model = self.model.clone();
+        let scope = Scope::open(tensors.iter().map(Tensor::id).collect());
+        let (mut tracked, mut tensors) = (self.tracked.iter(), tensors.iter());
+        walk_mut(&mut model, |_, _, leaf| {
+            if tracked.next() == Some(&true)
+                && let Some(tensor) = tensors.next()
+            {
+                *leaf = Handle::lend(tensor.clone());
+                leaf.scope = Some(scope.clone());
+            }
+        });
+        let result = if self.plain { with_plain(|| f(&mut model)) } else { f(&mut model) };
+        result.map_err(|error| place(&model, error))
+    }
+
+    /// Puts what a call has made of the model into `model`, but for the leaves that were tracked there.
+    pub(crate) fn put_back(&self, mut after: M, model: &mut M) -> Result<()> {
+        Layout::of(model).check(&after, "the model after the function")?;
+        let mut before = Vec::new();
+        walk(model, |_, _, leaf| before.push(leaf.clone()));
+        let mut leaves = before.into_iter().zip(&self.tracked);
+        walk_mut(&mut after, |_, _, leaf| {
+            if let Some((before, true)) = leaves.next() {
+                *leaf = before;
+            }
+        });
+        *model = after;
+        Ok(())
+    }
+}
+
+/// A tensor to differentiate by, with the values of `tensor`: itself, where it is a variable.
+pub(crate) fn variable(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.is_variable() || !tensor.dtype().is_float() {
+        return Ok(tensor.clone());
+    }
+    Ok(Var::from_tensor(&tensor.detach())?.into_inner())
+}
+
+/// The gradients of the sum of `outputs · cotangents` with respect to `variables`.
+pub(crate) fn pull_back(
+    outputs: &[Tensor],
+    cotangents: &[Option<Tensor>],
+    variables: &[Tensor],
+) -> Result<Vec<Option<Tensor>>> {
+    let mut sum: Option<Tensor> = None;
+    for (output, cotangent) in outputs.iter().zip(cotangents) {
+        if let Some(cotangent) = cotangent.as_ref().filter(|_| output.track_op()) {
+            // The sum itself is of no interest, so it may be of any type, and overflow.
+            let term = (output * cotangent)?.sum_all()?.to_dtype(DType::F32)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + term)?,
+                None => term,
+            });
+        }
+    }
+    let Some(sum) = sum else { return Ok(vec![None; variables.len()]) };
+    let mut gradients = sum.backward()?;
+    Ok(variables
+        .iter()
+        .map(|variable| gradients.remove(variable).map(|gradient| gradient.detach()))
+        .collect())
+}
