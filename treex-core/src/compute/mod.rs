@@ -1,9 +1,15 @@
 //! What the layers' own operations share.
 //!
+//! [`simd`] runs a plain loop with the instructions of the machine, [`fill`] writes a buffer with such a loop on
+//! all cores.
+//!
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
 
 mod custom_vjp;
+pub mod fill;
+pub mod float;
+pub mod simd;
 
 use std::cell::Cell;
 

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::Key;
 use super::distribution::{
-    Cauchy, Distribution, Exponential, Gumbel, Laplace, Logistic, Normal, TruncatedNormal, Uniform,
+    Cauchy, Distribution, Draw, Exponential, Gumbel, Laplace, Logistic, Normal, TruncatedNormal, Uniform,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -99,10 +99,10 @@ impl Key {
 
     fn draw<D: Distribution>(self, shape: impl Into<Shape>, dtype: DType, distribution: D) -> Result<Tensor> {
         match dtype {
-            DType::BF16 => self.sample(shape, distribution.sampler::<bf16>()),
-            DType::F16 => self.sample(shape, distribution.sampler::<f16>()),
-            DType::F32 => self.sample(shape, distribution.sampler::<f32>()),
-            DType::F64 => self.sample(shape, distribution.sampler::<f64>()),
+            DType::BF16 => self.sample(shape, Draw::<D, bf16>(distribution.arguments())),
+            DType::F16 => self.sample(shape, Draw::<D, f16>(distribution.arguments())),
+            DType::F32 => self.sample(shape, Draw::<D, f32>(distribution.arguments())),
+            DType::F64 => self.sample(shape, Draw::<D, f64>(distribution.arguments())),
             other => Err(wrong_type(D::NAME, "`bf16`, `f16`, `f32` or `f64`", other)),
         }
     }

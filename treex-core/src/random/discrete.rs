@@ -4,6 +4,7 @@ use candle_core::{DType, Shape, Tensor, WithDType};
 use half::{bf16, f16};
 
 use super::continuous::wrong_type;
+use super::distribution::Bernoulli;
 use super::real::Real;
 use super::{Key, tensor};
 use crate::error::{Error, Result};
@@ -44,8 +45,8 @@ impl Key {
                 Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1")
             );
         }
-        let p = p as f32;
-        self.sample(shape, |block| u8::from(f32::unit(block) < p))
+        let bernoulli = Bernoulli::new(p as f32);
+        self.sample(shape, move |block| u8::from(bernoulli.sample(block)))
     }
 
     /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`.

@@ -3,29 +3,74 @@
 use std::f64::consts::{PI, SQRT_2};
 
 use super::real::Real;
+use super::sample::Sampler;
 
 /// A distribution that can be drawn in every [`Real`] type.
 pub(super) trait Distribution {
     /// The name of its sampler.
     const NAME: &'static str;
+    /// What is the same for all samples, in the type `T`.
+    type Arguments<T: Real>: Copy + Send + Sync;
 
-    /// Its arguments in the type `T`, and the sample of some words.
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T;
+    fn arguments<T: Real>(&self) -> Self::Arguments<T>;
+
+    /// The sample of some words.
+    fn sample<T: Real>(arguments: Self::Arguments<T>, block: [u32; 2]) -> T;
+
+    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T + Copy + Send + Sync {
+        let arguments = self.arguments();
+        move |block| Self::sample(arguments, block)
+    }
 }
 
-fn uniform<T: Real>(block: [u32; 2], minval: T, maxval: T) -> T {
-    T::unit(block).scale(maxval - minval, minval).at_least(minval)
+/// The samples of a distribution in the type `T`.
+pub(super) struct Draw<D: Distribution, T: Real>(pub(super) D::Arguments<T>);
+
+impl<D: Distribution, T: Real> Clone for Draw<D, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Distribution, T: Real> Copy for Draw<D, T> {}
+
+impl<D: Distribution, T: Real> Sampler for Draw<D, T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn sample(&self, block: [u32; 2], (): ()) -> T {
+        D::sample(self.0, block)
+    }
+}
+
+/// Where uniform numbers begin, and their span.
+type Interval<T> = [T; 2];
+
+fn interval<T: Real>(minval: T, maxval: T) -> Interval<T> {
+    [minval, maxval - minval]
+}
+
+/// That of (-1, 1).
+fn signed<T: Real>() -> Interval<T> {
+    interval((-T::one()).above(), T::one())
+}
+
+#[inline(always)]
+fn uniform<T: Real>(block: [u32; 2], [minval, span]: Interval<T>) -> T {
+    T::unit(block).scale(span, minval).at_least(minval)
 }
 
 /// Uniform on [tiny, 1), where there are logarithms to take. XLA adds -1 + tiny, which is -1, to the number
 /// in [1, 2), so that tiny takes the place of 0 and is not added to the rest.
+#[inline(always)]
 fn positive<T: Real>(block: [u32; 2]) -> T {
     T::unit(block).at_least(T::TINY)
 }
 
 /// sqrt(2) * erf_inv(u): normal for u uniform on (-1, 1).
+#[inline(always)]
 fn quantile<T: Real>(u: T) -> T {
-    T::of(SQRT_2) * u.erf_inv()
+    T::narrow(T::of(SQRT_2).widen() * u.erf_inv().widen())
 }
 
 pub(super) struct Uniform {
@@ -35,10 +80,15 @@ pub(super) struct Uniform {
 
 impl Distribution for Uniform {
     const NAME: &'static str = "uniform";
+    type Arguments<T: Real> = Interval<T>;
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        let (minval, maxval) = (T::of(self.minval), T::of(self.maxval));
-        move |block| uniform(block, minval, maxval)
+    fn arguments<T: Real>(&self) -> Interval<T> {
+        interval(T::of(self.minval), T::of(self.maxval))
+    }
+
+    #[inline(always)]
+    fn sample<T: Real>(interval: Interval<T>, block: [u32; 2]) -> T {
+        uniform(block, interval)
     }
 }
 
@@ -46,10 +96,15 @@ pub(super) struct Normal;
 
 impl Distribution for Normal {
     const NAME: &'static str = "normal";
+    type Arguments<T: Real> = Interval<T>;
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        let low = (-T::one()).above();
-        move |block| quantile(uniform(block, low, T::one()))
+    fn arguments<T: Real>(&self) -> Interval<T> {
+        signed()
+    }
+
+    #[inline(always)]
+    fn sample<T: Real>(interval: Interval<T>, block: [u32; 2]) -> T {
+        quantile(uniform(block, interval))
     }
 }
 
@@ -60,13 +115,19 @@ pub(super) struct TruncatedNormal {
 
 impl Distribution for TruncatedNormal {
     const NAME: &'static str = "truncated_normal";
+    /// That of the uniform numbers behind the samples; and the innermost values that may come out, since the
+    /// bounds themselves may not.
+    type Arguments<T: Real> = (Interval<T>, [T; 2]);
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        let (lower, upper) = (T::of(self.lower), T::of(self.upper));
+    fn arguments<T: Real>(&self) -> (Interval<T>, [T; 2]) {
+        let [lower, upper] = [T::of(self.lower), T::of(self.upper)];
         let images = [lower, upper].map(|bound| bound.over_sqrt_2().erf());
-        // The innermost values that may come out: the bounds themselves may not.
-        let (low, high) = (lower.above(), upper.below());
-        move |block| quantile(uniform(block, images[0], images[1])).at_least(low).at_most(high)
+        (interval(images[0], images[1]), [lower.above(), upper.below()])
+    }
+
+    #[inline(always)]
+    fn sample<T: Real>((interval, [low, high]): (Interval<T>, [T; 2]), block: [u32; 2]) -> T {
+        quantile(uniform(block, interval)).at_least(low).at_most(high)
     }
 }
 
@@ -74,9 +135,13 @@ pub(super) struct Gumbel;
 
 impl Distribution for Gumbel {
     const NAME: &'static str = "gumbel";
+    type Arguments<T: Real> = ();
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        |block| -(-positive::<T>(block).log()).log()
+    fn arguments<T: Real>(&self) {}
+
+    #[inline(always)]
+    fn sample<T: Real>((): (), block: [u32; 2]) -> T {
+        -(-positive::<T>(block).log()).log()
     }
 }
 
@@ -84,9 +149,13 @@ pub(super) struct Exponential;
 
 impl Distribution for Exponential {
     const NAME: &'static str = "exponential";
+    type Arguments<T: Real> = ();
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        |block| -(-T::unit(block)).log1p()
+    fn arguments<T: Real>(&self) {}
+
+    #[inline(always)]
+    fn sample<T: Real>((): (), block: [u32; 2]) -> T {
+        -(-T::unit(block)).log1p()
     }
 }
 
@@ -94,14 +163,19 @@ pub(super) struct Laplace;
 
 impl Distribution for Laplace {
     const NAME: &'static str = "laplace";
+    type Arguments<T: Real> = Interval<T>;
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        let low = (-T::one()).above();
-        move |block| {
-            let u = uniform(block, low, T::one());
-            // sign(u) * log(1 - |u|)
-            if u < T::zero() { -u.log1p() } else { (-u).log1p() }
-        }
+    fn arguments<T: Real>(&self) -> Interval<T> {
+        signed()
+    }
+
+    #[inline(always)]
+    fn sample<T: Real>(interval: Interval<T>, block: [u32; 2]) -> T {
+        let u = uniform(block, interval);
+        // sign(u) * log(1 - |u|)
+        let negative = u.widen() < T::zero().widen();
+        let log = (if negative { u } else { -u }).log1p();
+        if negative { -log } else { log }
     }
 }
 
@@ -109,12 +183,14 @@ pub(super) struct Logistic;
 
 impl Distribution for Logistic {
     const NAME: &'static str = "logistic";
+    type Arguments<T: Real> = ();
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        |block| {
-            let u = positive::<T>(block);
-            u.log() - (-u).log1p()
-        }
+    fn arguments<T: Real>(&self) {}
+
+    #[inline(always)]
+    fn sample<T: Real>((): (), block: [u32; 2]) -> T {
+        let u = positive::<T>(block);
+        T::narrow(u.log().widen() - (-u).log1p().widen())
     }
 }
 
@@ -122,9 +198,40 @@ pub(super) struct Cauchy;
 
 impl Distribution for Cauchy {
     const NAME: &'static str = "cauchy";
+    type Arguments<T: Real> = Interval<T>;
 
-    fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T {
-        let (pi, half) = (T::of(PI), T::of(0.5));
-        move |block| (pi * (uniform(block, T::EPSILON, T::one()) - half)).tan()
+    fn arguments<T: Real>(&self) -> Interval<T> {
+        interval(T::EPSILON, T::one())
+    }
+
+    #[inline(always)]
+    fn sample<T: Real>(interval: Interval<T>, block: [u32; 2]) -> T {
+        let u = uniform(block, interval);
+        (T::of(PI) * (u - T::of(0.5))).tan()
+    }
+}
+
+/// True with a probability, for a [`Sampler`] to use: the truth of `jax.random.uniform(key) < p`.
+///
+/// The uniform number is one of 2^23, counted by the high bits of a word, so the count is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Bernoulli {
+    /// How many of the 2^23 are below `p`.
+    below: u32,
+}
+
+impl Bernoulli {
+    /// True with probability `p`: never below 0 or for NaN, always from 1 on.
+    #[must_use]
+    pub fn new(p: f32) -> Self {
+        // The product is exact, and the conversion of what is too small, too large or NaN is what it should be.
+        Self { below: (p * (1 << 23) as f32).ceil() as u32 }
+    }
+
+    /// The truth for some random words.
+    #[inline(always)]
+    #[must_use]
+    pub fn sample(self, [a, b]: [u32; 2]) -> bool {
+        (a ^ b) >> 9 < self.below
     }
 }

@@ -2,11 +2,13 @@
 //! with fused multiply-add: a plain multiply and add in their place gives other bits.
 
 /// Horner's rule with fused steps, highest power first.
+#[inline(always)]
 fn horner<const N: usize>(z: f32, coefficients: [u32; N]) -> f32 {
     coefficients.into_iter().map(f32::from_bits).reduce(|sum, c| sum.mul_add(z, c)).unwrap_or_default()
 }
 
 /// The inverse error function, after Giles, "Approximating the erfinv function" (2012).
+#[inline(always)]
 pub(super) fn erf_inv(x: f32) -> f32 {
     if x.abs() == 1. {
         return x * f32::INFINITY;
@@ -43,6 +45,7 @@ pub(super) fn erf_inv(x: f32) -> f32 {
 }
 
 /// log(1 + t): a rational function near 0, the logarithm of the rounded sum elsewhere.
+#[inline(always)]
 pub(super) fn log1p(t: f32) -> f32 {
     if t.abs() >= f32::from_bits(0x3ED4_13CD) {
         return log(t + 1.);
@@ -57,6 +60,7 @@ pub(super) fn log1p(t: f32) -> f32 {
 }
 
 /// The natural logarithm, after Cephes.
+#[inline(always)]
 pub(super) fn log(a: f32) -> f32 {
     if a.is_nan() || a < 0. {
         return f32::NAN;
@@ -85,6 +89,7 @@ pub(super) fn log(a: f32) -> f32 {
 }
 
 /// The error function, as a quotient of polynomials in x squared.
+#[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     if x.abs() >= f32::from_bits(0x4075_47CB) {
         return 1f32.copysign(x);

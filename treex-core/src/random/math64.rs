@@ -67,6 +67,7 @@ const TAIL: [f64; 17] = [
     4.849906401408584,
 ];
 
+#[inline(always)]
 fn horner(z: f64, coefficients: &[f64]) -> f64 {
     coefficients.iter().copied().reduce(|sum, c| sum.mul_add(z, c)).unwrap_or_default()
 }
@@ -74,6 +75,7 @@ fn horner(z: f64, coefficients: &[f64]) -> f64 {
 /// The inverse error function, after Giles, "Approximating the erfinv function" (2012).
 ///
 /// Agrees with XLA to about 25 units in the last place.
+#[inline(always)]
 pub(super) fn erf_inv(x: f64) -> f64 {
     if x.abs() == 1. {
         return x * f64::INFINITY;
@@ -92,6 +94,7 @@ pub(super) fn erf_inv(x: f64) -> f64 {
 ///
 /// Cephes trusts its rational function down to sqrt(1/2) - 1 and XLA down to 1 - sqrt(2), where the last
 /// two digits are lost; to agree is worth more here.
+#[inline(always)]
 pub(super) fn log1p(t: f64) -> f64 {
     if t.abs() >= std::f64::consts::SQRT_2 - 1. {
         return (t + 1.).ln();

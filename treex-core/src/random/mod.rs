@@ -16,12 +16,18 @@ mod distribution;
 mod math;
 mod math64;
 mod real;
+mod sample;
 mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
+use crate::compute::fill;
 use crate::error::{Error, Result};
+use sample::{Samples, words};
 use threefry::threefry2x32;
+
+pub use distribution::Bernoulli;
+pub use sample::Sampler;
 
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
 /// more.
@@ -69,12 +75,47 @@ impl Key {
     }
 
     fn block(self, index: u64) -> [u32; 2] {
-        threefry2x32(self.0, [(index >> 32) as u32, index as u32])
+        threefry2x32(self.0, words(index))
     }
 
     /// One sample for each flat index, from the two words that it hashes to.
-    fn sample<T: WithDType>(self, shape: impl Into<Shape>, f: impl Fn([u32; 2]) -> T) -> Result<Tensor> {
-        tensor(shape, |index| f(self.block(index)))
+    fn sample<T: WithDType>(
+        self,
+        shape: impl Into<Shape>,
+        sampler: impl Sampler<Output = T>,
+    ) -> Result<Tensor> {
+        let shape = shape.into();
+        let samples = self.map(0, &vec![(); count(&shape)?], sampler)?;
+        Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
+    }
+
+    /// What `sampler` makes of each element of `x` and the random words at its flat index, which is `start`
+    /// for the first. On all cores, in one pass, and the same whichever part of a tensor is asked for.
+    ///
+    /// ```
+    /// use treex_core::random::Key;
+    ///
+    /// let word = |[a, b]: [u32; 2]| a ^ b;
+    /// let bits = Key::from(42).map(1, &[(); 2], word)?;
+    /// assert_eq!(bits, Key::from(42).bits(3)?.to_vec1::<u32>()?[1..]);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no memory for the result.
+    pub fn map<X: Copy + Sync, S: Sampler<X>>(
+        self,
+        start: u64,
+        x: &[X],
+        sampler: S,
+    ) -> Result<Vec<S::Output>> {
+        fill::collect(x.len(), &Samples { key: self, start, x, sampler })
+    }
+
+    /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.
+    pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
+        let x = vec![(); buffer.len()];
+        fill::overwrite(buffer, &Samples { key: self, start, x: &x, sampler });
     }
 
     /// The two words as a `U32` tensor, which is how a tree holds a key.

@@ -3,14 +3,14 @@
 use std::f64::consts::SQRT_2;
 use std::ops::Neg;
 
-use candle_core::WithDType;
 use half::{bf16, f16};
 
 use super::{math, math64};
+use crate::compute::float::Float;
 
 /// A type that the continuous samplers draw. The 16-bit types round after every operation, and compute a
 /// function like `log` in `f32`.
-pub(super) trait Real: WithDType + Neg<Output = Self> {
+pub(super) trait Real: Float + Neg<Output = Self> {
     /// The smallest normal number.
     const TINY: Self;
     /// The distance from 1 to the next larger number.
@@ -23,6 +23,7 @@ pub(super) trait Real: WithDType + Neg<Output = Self> {
     /// `self * factor + offset`, rounded as often as XLA does.
     fn scale(self, factor: Self, offset: Self) -> Self;
     /// `self / sqrt(2)`, which XLA makes a product with the rounded 1 / sqrt(2).
+    #[inline(always)]
     fn over_sqrt_2(self) -> Self {
         self * (Self::one() / Self::of(SQRT_2))
     }
@@ -34,13 +35,15 @@ pub(super) trait Real: WithDType + Neg<Output = Self> {
     fn log1p(self) -> Self;
     fn tan(self) -> Self;
 
+    #[inline(always)]
     fn at_least(self, low: Self) -> Self {
         // Unlike `max`, a NaN stays one, as in JAX.
-        if self < low { low } else { self }
+        if self.widen() < low.widen() { low } else { self }
     }
 
+    #[inline(always)]
     fn at_most(self, high: Self) -> Self {
-        if self > high { high } else { self }
+        if self.widen() > high.widen() { high } else { self }
     }
 }
 
@@ -48,14 +51,17 @@ impl Real for f32 {
     const TINY: Self = Self::MIN_POSITIVE;
     const EPSILON: Self = Self::EPSILON;
 
+    #[inline(always)]
     fn unit([a, b]: [u32; 2]) -> Self {
         Self::from_bits((a ^ b) >> 9 | 1f32.to_bits()) - 1.
     }
 
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value as Self
     }
 
+    #[inline(always)]
     fn scale(self, factor: Self, offset: Self) -> Self {
         self.mul_add(factor, offset)
     }
@@ -68,22 +74,27 @@ impl Real for f32 {
         self.next_down()
     }
 
+    #[inline(always)]
     fn erf(self) -> Self {
         math::erf(self)
     }
 
+    #[inline(always)]
     fn erf_inv(self) -> Self {
         math::erf_inv(self)
     }
 
+    #[inline(always)]
     fn log(self) -> Self {
         math::log(self)
     }
 
+    #[inline(always)]
     fn log1p(self) -> Self {
         math::log1p(self)
     }
 
+    #[inline(always)]
     fn tan(self) -> Self {
         self.tan()
     }
@@ -93,15 +104,18 @@ impl Real for f64 {
     const TINY: Self = Self::MIN_POSITIVE;
     const EPSILON: Self = Self::EPSILON;
 
+    #[inline(always)]
     fn unit([high, low]: [u32; 2]) -> Self {
         let bits = u64::from(high) << 32 | u64::from(low);
         Self::from_bits(bits >> 12 | 1f64.to_bits()) - 1.
     }
 
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value
     }
 
+    #[inline(always)]
     fn scale(self, factor: Self, offset: Self) -> Self {
         self.mul_add(factor, offset)
     }
@@ -114,22 +128,27 @@ impl Real for f64 {
         self.next_down()
     }
 
+    #[inline(always)]
     fn erf(self) -> Self {
         candle_core::cpu::erf::erf_f64(self)
     }
 
+    #[inline(always)]
     fn erf_inv(self) -> Self {
         math64::erf_inv(self)
     }
 
+    #[inline(always)]
     fn log(self) -> Self {
         self.ln()
     }
 
+    #[inline(always)]
     fn log1p(self) -> Self {
         math64::log1p(self)
     }
 
+    #[inline(always)]
     fn tan(self) -> Self {
         self.tan()
     }
@@ -144,18 +163,22 @@ macro_rules! sixteen_bits {
             const TINY: Self = Self::MIN_POSITIVE;
             const EPSILON: Self = Self::EPSILON;
 
+            #[inline(always)]
             fn unit([a, b]: [u32; 2]) -> Self {
                 let bits = ((a ^ b) & ((1 << $bits) - 1)) >> ($bits - $fraction);
-                Self::from_bits(bits as u16 | Self::ONE.to_bits()) - Self::ONE
+                Self::narrow(Self::from_bits(bits as u16 | Self::ONE.to_bits()).widen() - 1.)
             }
 
+            #[inline(always)]
             fn of(value: f64) -> Self {
                 // By way of `f32`, which is what JAX makes of a number of Python.
-                Self::from_f32(value as f32)
+                Self::narrow(value as f32)
             }
 
+            #[inline(always)]
             fn scale(self, factor: Self, offset: Self) -> Self {
-                self * factor + offset
+                let product = Self::narrow(self.widen() * factor.widen());
+                Self::narrow(product.widen() + offset.widen())
             }
 
             fn above(self) -> Self {
@@ -173,24 +196,29 @@ macro_rules! sixteen_bits {
                 -(-self).above()
             }
 
+            #[inline(always)]
             fn erf(self) -> Self {
-                Self::from_f32(math::erf(self.to_f32()))
+                Self::narrow(math::erf(self.widen()))
             }
 
+            #[inline(always)]
             fn erf_inv(self) -> Self {
-                Self::from_f32(math::erf_inv(self.to_f32()))
+                Self::narrow(math::erf_inv(self.widen()))
             }
 
+            #[inline(always)]
             fn log(self) -> Self {
-                Self::from_f32(math::log(self.to_f32()))
+                Self::narrow(math::log(self.widen()))
             }
 
+            #[inline(always)]
             fn log1p(self) -> Self {
-                Self::from_f32(math::log1p(self.to_f32()))
+                Self::narrow(math::log1p(self.widen()))
             }
 
+            #[inline(always)]
             fn tan(self) -> Self {
-                Self::from_f32(self.to_f32().tan())
+                Self::narrow(self.widen().tan())
             }
         }
     };
@@ -200,6 +228,7 @@ sixteen_bits!(f16, 16, 10,);
 sixteen_bits! {
     bf16, 8, 7,
     // XLA has no arithmetic in `bf16`: it multiplies in `f32`, which comes to a division.
+    #[inline(always)]
     fn over_sqrt_2(self) -> Self {
         self / Self::of(SQRT_2)
     }

@@ -4,6 +4,7 @@
 const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 
 /// Hashes the counter `x` under `key`.
+#[inline(always)]
 pub(super) fn threefry2x32(key: [u32; 2], x: [u32; 2]) -> [u32; 2] {
     let schedule = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD1_1BDA];
     let [mut a, mut b] = [x[0].wrapping_add(schedule[0]), x[1].wrapping_add(schedule[1])];

@@ -2,5 +2,6 @@
 //! where it also has a kernel, [`treex_core::compute::with_plain`] chooses between them.
 
 pub(crate) mod derivative;
+pub(crate) mod dropout;
 pub(crate) mod patches;
 pub(crate) mod rows;

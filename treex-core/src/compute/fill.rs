@@ -1,0 +1,73 @@
+//! Buffers that a kernel fills, on all cores.
+
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::simd::{Kernel, dispatch};
+use crate::error::{Error, Result};
+
+/// A kernel that writes a buffer, piece by piece.
+///
+/// # Safety
+/// [`write`](Self::write) writes every element of its piece.
+pub unsafe trait Fill<T>: Sync {
+    /// Writes `piece`, which begins at the element `first` of the buffer. What it writes must not depend on
+    /// where pieces begin and end. `#[inline(always)]`, as everything in a [`Kernel`].
+    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]);
+}
+
+/// Elements of a piece: small enough to stay in the cache of a core, large enough that handing it over costs
+/// nothing beside it.
+const PIECE: usize = 1 << 14;
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 16;
+
+/// A new buffer of `len` elements. Its memory is written once.
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn collect<T: Send>(len: usize, kernel: &impl Fill<T>) -> Result<Vec<T>> {
+    let mut buffer = Vec::new();
+    buffer
+        .try_reserve_exact(len)
+        .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
+    write(&mut buffer.spare_capacity_mut()[..len], kernel);
+    // SAFETY: there is room for `len` elements, and the kernel has written them.
+    unsafe { buffer.set_len(len) };
+    Ok(buffer)
+}
+
+/// Writes a buffer that is there already.
+pub fn overwrite<T: Copy + Send>(buffer: &mut [T], kernel: &impl Fill<T>) {
+    // SAFETY: both have one layout, and the kernel puts nothing uninitialized into its piece: it writes
+    // every element.
+    let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<T>]) };
+    write(buffer, kernel);
+}
+
+fn write<T: Send>(buffer: &mut [MaybeUninit<T>], kernel: &impl Fill<T>) {
+    let write = |(index, piece)| dispatch(Piece { first: index * PIECE, piece, kernel });
+    if buffer.len() < PARALLEL {
+        buffer.chunks_mut(PIECE).enumerate().for_each(write);
+    } else {
+        buffer.par_chunks_mut(PIECE).enumerate().for_each(write);
+    }
+}
+
+/// One piece and the kernel that writes it.
+pub(crate) struct Piece<'a, T, F> {
+    pub(crate) first: usize,
+    pub(crate) piece: &'a mut [MaybeUninit<T>],
+    pub(crate) kernel: &'a F,
+}
+
+impl<T, F: Fill<T>> Kernel for Piece<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.kernel.write(self.first, self.piece);
+    }
+}
