@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::compute::fill::Piece;
-    use crate::compute::simd::Level;
+    use crate::compute::simd::{Kernel, Level};
     use crate::random::distribution::{
         Bernoulli, Cauchy, Distribution, Draw, Exponential, Gumbel, Laplace, Logistic, Normal,
         TruncatedNormal, Uniform,
@@ -167,5 +167,100 @@ mod tests {
         let bernoulli = Bernoulli::new(0.3);
         let by_count = move |block| u8::from(bernoulli.sample(block));
         all_lengths("bernoulli", by_count, |block| u8::from(f32::unit(block) < 0.3));
+    }
+
+    /// All 2^23 samples that a distribution of `f32` has, from words that are counted and not hashed.
+    struct Sweep<'a> {
+        samples: &'a mut [f32],
+    }
+
+    impl Kernel for Sweep<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            let interval = Normal.arguments();
+            let mut word = 0u32;
+            for sample in self.samples {
+                *sample = Normal::sample(interval, [word, 0]);
+                word = word.wrapping_add(1 << 9);
+            }
+        }
+    }
+
+    #[test]
+    fn every_f32_of_a_normal() {
+        let one = Normal.sampler::<f32>();
+        let expected: Vec<f32> = (0..1 << 23).map(|n: u32| one([n << 9, 0])).collect();
+        for level in Level::available() {
+            let mut got = vec![0f32; 1 << 23];
+            level.run(Sweep { samples: &mut got });
+            assert!(
+                got.iter().zip(&expected).all(|(got, expected)| got.bits() == expected.bits()),
+                "{level:?}"
+            );
+        }
+    }
+
+    /// What JAX draws where the index needs its high word: `far_indices.json`, made by `far_indices.py`.
+    #[test]
+    fn far_indices_as_in_jax() {
+        let fixture = include_str!("../../tests/fixtures/far_indices.json");
+        let cases: Vec<serde_json::Value> = serde_json::from_str(fixture).unwrap();
+        let key = Key([17, 0xDEAD_BEEF]);
+        assert_eq!(cases.len(), 5);
+        for case in cases {
+            let start = case["start"].as_str().unwrap().parse().unwrap();
+            let none = [(); 8];
+            let bits = key.map(start, &none, |[a, b]: [u32; 2]| a ^ b).unwrap();
+            assert_eq!(serde_json::json!(bits), case["bits"], "{start}");
+            let normal = key.map(start, &none, Draw::<Normal, f32>(Normal.arguments())).unwrap();
+            let normal: Vec<String> = normal.iter().map(|x| format!("{:08x}", x.to_bits())).collect();
+            assert_eq!(serde_json::json!(normal), case["normal"], "{start}");
+            let bernoulli = Bernoulli::new(0.9);
+            let kept = key.map(start, &none, move |block| u8::from(bernoulli.sample(block))).unwrap();
+            assert_eq!(serde_json::json!(kept), case["bernoulli_0.9"], "{start}");
+        }
+    }
+
+    /// Whatever its length, and in pieces on several threads: the same as one after another.
+    #[test]
+    fn parts_of_a_whole() {
+        let word = |[a, b]: [u32; 2]| a ^ b;
+        let whole = KEY.map(0, &vec![(); 200_001], word).unwrap();
+        assert!((0..).zip(&whole).all(|(n, &got)| got == word(KEY.block(n))));
+        for (start, len) in [(0, 0), (1, 70_000), (65_537, 134_464), (200_000, 1)] {
+            let mut part = vec![0; len];
+            KEY.fill(start as u64, &mut part, word);
+            assert_eq!(part, whole[start..start + len]);
+        }
+    }
+
+    #[test]
+    fn bernoulli_counts_what_is_below() {
+        let edges =
+            [0f32, f32::from_bits(1), 2f32.powi(-24), 2f32.powi(-23), 0.1, 0.3, 0.5, 0.9, 1. - f32::EPSILON];
+        let others = [
+            1.,
+            1. - f32::EPSILON / 2.,
+            1.5,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NAN,
+            -0.,
+            -0.5,
+            f32::NEG_INFINITY,
+        ];
+        for p in edges.into_iter().chain(others).flat_map(|p| [p.next_down(), p, p.next_up()]) {
+            let bernoulli = Bernoulli::new(p);
+            // The counts around the edge itself, and the ends.
+            let edge = (p * (1 << 23) as f32) as u32;
+            for count in
+                (0..4).chain(edge.saturating_sub(4)..edge.saturating_add(4)).chain((1 << 23) - 4..1 << 23)
+            {
+                let block = [(count & ((1 << 23) - 1)) << 9 | 0x155, 0];
+                assert_eq!(bernoulli.sample(block), f32::unit(block) < p, "{count} for {p:e}");
+            }
+        }
     }
 }

@@ -78,3 +78,73 @@ impl<T: Float> Sampler<T> for KeepAndScale<T::Wide> {
         if self.kept.sample(block) { scaled } else { T::zero() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use treex_core::compute::with_plain;
+
+    use super::*;
+
+    const KEPT: f64 = 0.9;
+
+    fn scale() -> f32 {
+        1. / KEPT as f32
+    }
+
+    /// `y` and the gradient of the sum of its products with fixed numbers, as bits. Candle's plain product
+    /// adds 0, which only tells in the sign of a zero.
+    fn value_and_gradient(x: &Tensor, shape: &[usize]) -> Result<[Vec<u64>; 2]> {
+        let x = Var::from_tensor(x)?;
+        // As a view that it may be, and not as the copy that a variable is.
+        let y = dropout(&x.as_tensor().t()?, Key::from(3), shape, KEPT, scale())?;
+        let weights = Key::from(1).normal(y.shape(), DType::F32)?.to_dtype(y.dtype())?;
+        let grads = (&y * weights)?.sum_all()?.backward()?;
+        let bits = |x: &Tensor| -> Result<_> {
+            let values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            Ok(values.into_iter().map(|x| (x + 0.).to_bits()).collect())
+        };
+        let grad = grads.get(&x).map_or_else(|| x.zeros_like(), |grad| Ok(grad.clone()))?;
+        Ok([bits(&y)?, bits(&grad)?])
+    }
+
+    #[test]
+    fn kernel_equals_plain_composition() -> Result<()> {
+        for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+            for dims in [(0, 3), (1, 1), (5, 7), (40, 33), (301, 250)] {
+                let x = (Key::from(0).normal(dims, DType::F32)? * 3.)?.to_dtype(dtype)?;
+                let shape = [dims.1, dims.0];
+                for mask in [shape, [1, dims.0], [dims.1, 1]] {
+                    let got = value_and_gradient(&x, &mask)?;
+                    let plain = with_plain(|| value_and_gradient(&x, &mask))?;
+                    assert!(got == plain, "{dtype:?} {dims:?} {mask:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_dropped_is_zero_whatever_it_was() -> Result<()> {
+        let odd = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY, f32::MAX].repeat(100);
+        for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+            let x = Tensor::new(odd.as_slice(), &Device::Cpu)?.to_dtype(dtype)?;
+            let kept = Key::from(3).bernoulli(KEPT, 400)?.to_vec1::<u8>()?;
+            let y =
+                dropout(&x, Key::from(3), &[400], KEPT, scale())?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            assert!(kept.iter().zip(&y).all(|(&kept, y)| (kept == 0) == (*y == 0.)), "{dtype:?}");
+            assert!(kept.contains(&0) && kept.contains(&1));
+        }
+        Ok(())
+    }
+
+    /// A view that begins inside of its memory is not its memory.
+    #[test]
+    fn views() -> Result<()> {
+        let x = Key::from(0).normal((9, 8), DType::F32)?;
+        let of = |x: &Tensor| dropout(&x.narrow(0, 2, 5)?, Key::from(3), &[5, 8], KEPT, scale());
+        let (y, plain) = (of(&x)?, with_plain(|| of(&x))?);
+        assert_eq!(y.to_vec2::<f32>()?, plain.to_vec2::<f32>()?);
+        Ok(())
+    }
+}
