@@ -1,16 +1,13 @@
 //! Optimizers as data: what a configuration file says.
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use treex_core::{Result, path, prelude::*};
 
 use crate::alias::adam::adam;
 use crate::alias::adamw::adamw;
 use crate::alias::sgd::sgd;
 use crate::boxed::Boxed;
-use crate::schedule::{Schedule, cosine_decay, linear, warmup_cosine_decay};
+use crate::schedule::ScheduleConfig;
 use crate::transformation::GradientTransformation;
 
 /// An optimizer, chosen by its name; what is left out has the default of the function of that name, and what is
@@ -115,111 +112,6 @@ impl OptimizerConfig {
         // What `init` would report of the numbers is known without a model.
         built.init(&().flatten())?;
         Ok(built)
-    }
-}
-
-/// A learning rate: a number, or a schedule by its name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-#[non_exhaustive]
-pub enum ScheduleConfig {
-    /// The same at every step.
-    Constant(f64),
-    /// One that changes.
-    Curve(CurveConfig),
-}
-
-/// A schedule that changes, by its name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum CurveConfig {
-    /// [`linear`](crate::linear).
-    Linear {
-        /// The first value.
-        init: f64,
-        /// The last value.
-        end: f64,
-        /// From the one to the other.
-        steps: u64,
-    },
-    /// [`cosine_decay`](crate::cosine_decay).
-    CosineDecay {
-        /// The first value.
-        init: f64,
-        /// The steps to the last value.
-        decay_steps: u64,
-        /// The last value, as a part of the first.
-        #[serde(default)]
-        alpha: f64,
-    },
-    /// [`warmup_cosine_decay`](crate::warmup_cosine_decay).
-    WarmupCosine {
-        /// The first value.
-        #[serde(default)]
-        init: f64,
-        /// The largest value.
-        peak: f64,
-        /// The steps up to it.
-        warmup_steps: u64,
-        /// All steps to the last value.
-        decay_steps: u64,
-        /// The last value.
-        #[serde(default)]
-        end: f64,
-    },
-}
-
-impl ScheduleConfig {
-    /// The schedule.
-    #[must_use]
-    pub fn build(&self) -> Schedule {
-        match *self {
-            Self::Constant(value) => value.into(),
-            Self::Curve(CurveConfig::Linear { init, end, steps }) => linear(init, end, steps).into(),
-            Self::Curve(CurveConfig::CosineDecay { init, decay_steps, alpha }) => {
-                cosine_decay(init, decay_steps).alpha(alpha).into()
-            }
-            Self::Curve(CurveConfig::WarmupCosine { init, peak, warmup_steps, decay_steps, end }) => {
-                warmup_cosine_decay(init, peak, warmup_steps, decay_steps, end).into()
-            }
-        }
-    }
-}
-
-/// By hand, since serde's untagged enums say of every mistake only that nothing matched.
-impl<'de> Deserialize<'de> for ScheduleConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct NumberOrCurve;
-
-        impl<'de> de::Visitor<'de> for NumberOrCurve {
-            type Value = ScheduleConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or a schedule with its `name`")
-            }
-
-            fn visit_f64<E>(self, value: f64) -> std::result::Result<ScheduleConfig, E> {
-                Ok(ScheduleConfig::Constant(value))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> std::result::Result<ScheduleConfig, E> {
-                Ok(ScheduleConfig::Constant(value as f64))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> std::result::Result<ScheduleConfig, E> {
-                Ok(ScheduleConfig::Constant(value as f64))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(
-                self,
-                map: A,
-            ) -> std::result::Result<ScheduleConfig, A::Error> {
-                CurveConfig::deserialize(MapAccessDeserializer::new(map)).map(ScheduleConfig::Curve)
-            }
-        }
-
-        deserializer.deserialize_any(NumberOrCurve)
     }
 }
 

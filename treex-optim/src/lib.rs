@@ -51,7 +51,7 @@ pub use alias::adamw::{AdamW, adamw};
 pub use alias::sgd::{Sgd, sgd};
 pub use boxed::{Boxed, BoxedState};
 pub use chain::{Chain, chain};
-pub use config::{CurveConfig, OptimizerConfig, ScheduleConfig};
+pub use config::OptimizerConfig;
 pub use count::Count;
 pub use losses::{
     l2_loss, mse, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, squared_error,
@@ -59,8 +59,11 @@ pub use losses::{
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;
 pub use schedule::{
-    CosineDecay, Curve, Polynomial, Schedule, WarmupCosineDecay, constant, cosine_decay, linear, polynomial,
-    warmup_cosine, warmup_cosine_decay,
+    CosineDecay, CosineOnecycle, Curve, CurveConfig, ExponentialDecay, Interpolation, JoinSchedules,
+    LinearOnecycle, PiecewiseConstant, PiecewiseInterpolate, Polynomial, Schedule, ScheduleConfig, Sgdr,
+    WarmupConstant, WarmupCosineDecay, WarmupExponentialDecay, constant, cosine_decay, cosine_onecycle,
+    exponential_decay, join_schedules, linear, linear_onecycle, piecewise_constant, piecewise_interpolate,
+    polynomial, sgdr, warmup_constant, warmup_cosine, warmup_cosine_decay, warmup_exponential_decay,
 };
 pub use transform::add_decayed_weights::{AddDecayedWeights, AddDecayedWeightsState, add_decayed_weights};
 pub use transform::clip_by_global_norm::{ClipByGlobalNorm, clip_by_global_norm};

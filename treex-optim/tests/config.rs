@@ -73,7 +73,7 @@ fn mistakes_are_told() {
 
 #[test]
 fn numbers_are_checked_before_there_is_a_model() {
-    let curve = CurveConfig::WarmupCosine { init: 0., peak: 0.1, warmup_steps: 9, decay_steps: 9, end: 0. };
+    let curve = CurveConfig::WarmupCosine(warmup_cosine(0.1, 9, 9));
     let config =
         OptimizerConfig::Sgd { learning_rate: ScheduleConfig::Curve(curve), momentum: None, nesterov: false };
     let error = config.build().unwrap_err().to_string();

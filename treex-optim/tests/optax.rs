@@ -1,16 +1,17 @@
 //! What Optax itself computed, in f64 (`fixtures/optax.json`, written by `fixtures/optax.py`): every case that
-//! the transformations, schedules and losses of this crate can express.
+//! the transformations of this crate can express. `schedules.rs`, `losses.rs` and `projections.rs` read the rest of it.
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var};
+mod oracle;
+
+use candle_core::DType;
+use oracle::{assert_close, numbers, optax, tensor, values};
 use serde_json::Value;
-use treex_core::{Leaf, Parameter, Result, path, prelude::*};
+use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, Optimizer, Schedule, adam, adamw, add_decayed_weights, chain,
-    clip_by_global_norm, constant, cosine_decay, l2_loss, linear, mse, polynomial, scale, scale_by_adam,
-    scale_by_schedule, sgd, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, squared_error,
-    trace, warmup_cosine_decay,
+    clip_by_global_norm, scale, scale_by_adam, scale_by_schedule, sgd, trace, warmup_cosine_decay,
 };
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
@@ -29,40 +30,6 @@ impl Params {
     fn read(leaves: &Value, dtype: DType) -> Self {
         let leaf = |index: usize| Leaf::new(tensor(&leaves[index]).to_dtype(dtype).unwrap()).unwrap();
         Self { a: leaf(0), b: leaf(1) }
-    }
-}
-
-fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/optax.json")).unwrap()
-}
-
-/// Nested lists as a tensor.
-fn tensor(value: &Value) -> Tensor {
-    let (mut dims, mut inner) = (Vec::new(), value);
-    while let Some(rows) = inner.as_array() {
-        dims.push(rows.len());
-        inner = &rows[0];
-    }
-    Tensor::from_vec(numbers(value), dims, &Device::Cpu).unwrap()
-}
-
-/// The numbers in nested lists, in order.
-fn numbers(value: &Value) -> Vec<f64> {
-    match value.as_array() {
-        Some(values) => values.iter().flat_map(numbers).collect(),
-        None => vec![value.as_f64().unwrap()],
-    }
-}
-
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-}
-
-#[track_caller]
-fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= tolerance, "{what}: {found} is not {expected}");
     }
 }
 
@@ -103,7 +70,7 @@ fn transformations() -> Vec<(&'static str, Boxed)> {
 }
 
 fn check_transformations(dtype: DType, tolerance: f64) {
-    let fixture = fixture();
+    let fixture = optax();
     for (name, transformation) in transformations() {
         let case = &fixture["transforms"][name];
         assert!(case.is_object(), "there is no case `{name}` in the fixture");
@@ -152,7 +119,7 @@ fn transformations_in_f32() {
 /// `partition`.
 #[test]
 fn parts_of_a_model() {
-    let fixture = fixture();
+    let fixture = optax();
     let cases: [(&str, Vec<(&str, Boxed)>); 3] = [
         ("freeze(a)", vec![("b", chain(()).boxed())]),
         ("selective_transform(sgd .1, freeze a)", vec![("b", sgd(0.1).boxed())]),
@@ -179,68 +146,4 @@ fn parts_of_a_model() {
         let found: Vec<f64> = params.flatten().tensors().flat_map(values).collect();
         assert_close(&found, &numbers(&case["final_params"]), F64, name);
     }
-}
-
-#[test]
-fn schedules() {
-    let fixture = fixture();
-    let cases: [(&str, Schedule); 8] = [
-        ("constant(0.3)", constant(0.3)),
-        ("linear(1,0,4,begin=2)", linear(1., 0., 4).begin(2).into()),
-        ("polynomial(25,10,2,10)", polynomial(25., 10., 2., 10).into()),
-        ("polynomial(1,0,2,0 steps)", polynomial(1., 0., 2., 0).into()),
-        ("cosine(1,8,alpha=.1,exponent=2)", cosine_decay(1., 8).alpha(0.1).exponent(2.).into()),
-        ("cosine(1,8)", cosine_decay(1., 8).into()),
-        ("warmup_constant(0,1,4)", linear(0., 1., 4).into()),
-        ("warmup_cosine(0,1,3,10,.1)", warmup_cosine_decay(0., 1., 3, 10, 0.1).into()),
-    ];
-    for (name, schedule) in cases {
-        let expected = numbers(&fixture["schedules"][name]);
-        let found: Vec<f64> = (0..expected.len() as u64).map(|count| schedule.value(count)).collect();
-        assert_close(&found, &expected, F64, name);
-    }
-}
-
-type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
-
-/// Each loss with what stands on its other side.
-fn losses(fixture: &Value) -> Vec<(&'static str, Loss, Tensor)> {
-    let classes = fixture["losses"]["int_labels"].as_array().unwrap();
-    let labels: Vec<i64> = classes.iter().map(|class| class.as_i64().unwrap()).collect();
-    let one_hot = Tensor::new(&[[0f64, 0., 1.], [0., 1., 0.]], &Device::Cpu).unwrap();
-    let targets = tensor(&fixture["losses"]["targets"]);
-    vec![
-        ("squared_error", squared_error, targets.clone()),
-        ("l2_loss", l2_loss, targets),
-        ("softmax_cross_entropy", softmax_cross_entropy, one_hot),
-        (
-            "softmax_cross_entropy_with_integer_labels",
-            softmax_cross_entropy_with_integer_labels,
-            Tensor::new(labels, &Device::Cpu).unwrap(),
-        ),
-    ]
-}
-
-#[test]
-fn loss_values_and_gradients() {
-    let fixture = fixture();
-    for (name, loss, other) in losses(&fixture) {
-        let case = &fixture["losses"]["values"][name];
-        let x = Var::from_tensor(&tensor(&fixture["losses"]["x"])).unwrap();
-        let value = loss(&x, &other).unwrap();
-        assert_eq!(value.dims(), tensor(&case["value"]).dims(), "{name}");
-        assert_close(&values(&value), &numbers(&case["value"]), F64, name);
-        let grads = value.sum_all().unwrap().backward().unwrap();
-        assert_close(&values(grads.get(&x).unwrap()), &numbers(&case["grad_of_sum"]), F64, name);
-    }
-}
-
-/// `mse` is not in Optax, which leaves the mean to its user.
-#[test]
-fn mse_is_the_mean_of_the_squared_error() {
-    let fixture = fixture();
-    let (x, targets) = (tensor(&fixture["losses"]["x"]), tensor(&fixture["losses"]["targets"]));
-    let errors = numbers(&fixture["losses"]["values"]["squared_error"]["value"]);
-    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-    assert_close(&values(&mse(&x, &targets).unwrap()), &[mean], F64, "mse");
 }

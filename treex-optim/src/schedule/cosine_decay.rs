@@ -3,16 +3,20 @@
 use std::f64::consts::PI;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use treex_core::Result;
 
-use super::{Curve, check_steps};
+use super::{Curve, check_steps, fmt_option};
 
 /// See [`cosine_decay`].
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CosineDecay {
     init: f64,
     decay_steps: u64,
+    #[serde(default)]
     alpha: f64,
+    #[serde(default = "unchanged")]
     exponent: f64,
 }
 
@@ -61,9 +65,12 @@ impl fmt::Debug for CosineDecay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { init, decay_steps, alpha, exponent } = self;
         write!(f, "cosine_decay({init:?}, {decay_steps})")?;
-        if *alpha != 0. {
-            write!(f, ".alpha({alpha:?})")?;
-        }
-        if *exponent == 1. { Ok(()) } else { write!(f, ".exponent({exponent:?})") }
+        fmt_option(f, "alpha", *alpha, 0.)?;
+        fmt_option(f, "exponent", *exponent, unchanged())
     }
+}
+
+/// The exponent that leaves a cosine as it is.
+pub(super) fn unchanged() -> f64 {
+    1.
 }

@@ -1,4 +1,15 @@
-//! Schedules: numbers that depend on the step.
+//! Schedules: numbers that depend on the step. They have Optax's names, without `_schedule`.
+//!
+//! | | |
+//! |---|---|
+//! | in one piece | [`constant`], [`linear`], [`polynomial`], [`exponential_decay`], [`cosine_decay`] |
+//! | in pieces | [`piecewise_constant`], [`piecewise_interpolate`], [`linear_onecycle`], [`cosine_onecycle`] |
+//! | with a warm-up | [`warmup_constant`], [`warmup_cosine`], [`warmup_cosine_decay`], [`warmup_exponential_decay`] |
+//! | of others | [`join_schedules`], [`sgdr`], and [`Schedule::new`] around a closure |
+//!
+//! Steps are counted from 0. What makes no sense, such as a decay in no steps, is told by
+//! [`check`](Curve::check) when an optimizer is initialized, so that a schedule is written without a `?`.
+//! Values that are not finite are told at the step that has one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +18,34 @@ use treex_core::{Error, Result};
 
 use crate::count::Count;
 
+mod config;
 mod cosine_decay;
+mod cosine_onecycle;
+mod exponential_decay;
+mod join_schedules;
+mod linear_onecycle;
+mod piecewise_constant;
+mod piecewise_interpolate;
 mod polynomial;
+mod scales;
+mod sgdr;
+mod warmup_constant;
 mod warmup_cosine_decay;
+mod warmup_exponential_decay;
 
+pub use config::{CurveConfig, ScheduleConfig};
 pub use cosine_decay::{CosineDecay, cosine_decay};
+pub use cosine_onecycle::{CosineOnecycle, cosine_onecycle};
+pub use exponential_decay::{ExponentialDecay, exponential_decay};
+pub use join_schedules::{JoinSchedules, join_schedules};
+pub use linear_onecycle::{LinearOnecycle, linear_onecycle};
+pub use piecewise_constant::{PiecewiseConstant, piecewise_constant};
+pub use piecewise_interpolate::{Interpolation, PiecewiseInterpolate, piecewise_interpolate};
 pub use polynomial::{Polynomial, linear, polynomial};
+pub use sgdr::{Sgdr, sgdr};
+pub use warmup_constant::{WarmupConstant, warmup_constant};
 pub use warmup_cosine_decay::{WarmupCosineDecay, warmup_cosine, warmup_cosine_decay};
+pub use warmup_exponential_decay::{WarmupExponentialDecay, warmup_exponential_decay};
 
 /// A curve over the steps of training. A number is one, which never changes.
 #[diagnostic::on_unimplemented(
@@ -142,6 +174,16 @@ pub fn constant(value: f64) -> Schedule {
     value.into()
 }
 
+/// Prints an option of a builder, unless it has its default.
+fn fmt_option<T: fmt::Debug + PartialEq>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: T,
+    default: T,
+) -> fmt::Result {
+    if value == default { Ok(()) } else { write!(f, ".{name}({value:?})") }
+}
+
 /// An error unless `steps`, from where a curve falls to its end, are more than `least`.
 fn check_steps(curve: &impl fmt::Debug, name: &str, steps: u64, least: u64) -> Result<()> {
     if steps > least {
@@ -150,7 +192,7 @@ fn check_steps(curve: &impl fmt::Debug, name: &str, steps: u64, least: u64) -> R
     Err(Error::argument(format!("`{name}` of `{curve:?}` is too small"))
         .expected(format!("more than {least}"))
         .found(steps)
-        .remedy("`decay_steps` counts every step up to the end, those of the warm-up too"))
+        .remedy(format!("`{name}` counts every step up to the end, those of the warm-up too")))
 }
 
 #[cfg(test)]
@@ -159,7 +201,7 @@ mod tests {
 
     #[test]
     fn prints_as_it_was_written() {
-        let cases: [(Schedule, &str); 9] = [
+        let cases: [(Schedule, &str); 18] = [
             (1e-3.into(), "0.001"),
             (linear(1., 0., 10).into(), "linear(1.0, 0.0, 10)"),
             (linear(1., 0., 10).begin(3).into(), "linear(1.0, 0.0, 10).begin(3)"),
@@ -173,6 +215,38 @@ mod tests {
             (
                 warmup_cosine_decay(0., 0.1, 2, 10, 0.01).exponent(2.).into(),
                 "warmup_cosine_decay(0.0, 0.1, 2, 10, 0.01).exponent(2.0)",
+            ),
+            (warmup_constant(0., 0.1, 2).into(), "warmup_constant(0.0, 0.1, 2)"),
+            (
+                exponential_decay(0.1, 2, 0.5).begin(3).staircase(true).end(0.01).into(),
+                "exponential_decay(0.1, 2, 0.5).begin(3).staircase(true).end(0.01)",
+            ),
+            (
+                warmup_exponential_decay(0., 0.1, 2, 3, 0.5).end(0.01).into(),
+                "warmup_exponential_decay(0.0, 0.1, 2, 3, 0.5).end(0.01)",
+            ),
+            (
+                piecewise_constant(0.1, [(5, 0.5), (2, 0.1)]).into(),
+                "piecewise_constant(0.1, [(2, 0.1), (5, 0.5)])",
+            ),
+            (
+                piecewise_interpolate(Interpolation::Cosine, 0.1, [(2, 0.1)]).into(),
+                "piecewise_interpolate(Interpolation::Cosine, 0.1, [(2, 0.1)])",
+            ),
+            (
+                linear_onecycle(9, 0.1)
+                    .pct_start(0.2)
+                    .pct_final(0.9)
+                    .div_factor(5.)
+                    .final_div_factor(2.)
+                    .into(),
+                "linear_onecycle(9, 0.1).pct_start(0.2).pct_final(0.9).div_factor(5.0).final_div_factor(2.0)",
+            ),
+            (cosine_onecycle(9, 0.1).into(), "cosine_onecycle(9, 0.1)"),
+            (sgdr([warmup_cosine(0.1, 2, 10)]).into(), "sgdr([warmup_cosine(0.1, 2, 10)])"),
+            (
+                join_schedules([constant(0.1), linear(1., 0., 10).into()], [3]).into(),
+                "join_schedules([0.1, linear(1.0, 0.0, 10)], [3])",
             ),
             (Schedule::new("inverse", |count| 1. / count as f64), "inverse"),
         ];
@@ -191,8 +265,35 @@ mod tests {
         );
         assert_eq!(warmup_cosine(0.1, 0, 10).value(0), 0.1);
         assert_eq!(linear(0., 1., 2).value(u64::MAX), 1.);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
         let upside_down = warmup_cosine(0.1, 10, 5);
-        assert!(upside_down.check().is_err());
         assert!(upside_down.value(20).is_nan());
+        let cases: [(Schedule, &str); 9] = [
+            (upside_down.into(), "`decay_steps` of `warmup_cosine(0.1, 10, 5)` is too small"),
+            (cosine_decay(0.1, 0).into(), "`decay_steps` of `cosine_decay(0.1, 0)` is too small"),
+            (linear_onecycle(0, 0.1).into(), "`steps` of `linear_onecycle(0, 0.1)` is too small"),
+            (cosine_onecycle(0, 0.1).into(), "`steps` of `cosine_onecycle(0, 0.1)` is too small"),
+            (
+                piecewise_constant(0.1, [(5, 0.5), (7, -0.1)]).into(),
+                "scales by a wrong factor from step 7 on",
+            ),
+            (
+                piecewise_interpolate(Interpolation::Linear, 0.1, [(2, f64::NAN)]).into(),
+                "scales by a wrong factor from step 2 on",
+            ),
+            (join_schedules([constant(1.)], [3]).into(), "found 1 for 1 schedules"),
+            (
+                join_schedules([constant(1.), cosine_decay(0.1, 0).into()], [3]).into(),
+                "`cosine_decay(0.1, 0)`",
+            ),
+            (sgdr([]).into(), "`sgdr` has no cycles"),
+        ];
+        for (schedule, expected) in cases {
+            let error = schedule.check("learning_rate").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -2,15 +2,20 @@
 
 use std::fmt;
 
-use super::Curve;
+use serde::{Deserialize, Serialize};
+
+use super::{Curve, fmt_option};
 
 /// See [`polynomial`] and [`linear`].
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Polynomial {
     init: f64,
     end: f64,
+    #[serde(default = "straight")]
     power: f64,
     steps: u64,
+    #[serde(default)]
     begin: u64,
 }
 
@@ -64,6 +69,10 @@ impl fmt::Debug for Polynomial {
         } else {
             write!(f, "polynomial({init:?}, {end:?}, {power:?}, {steps})")?;
         }
-        if *begin > 0 { write!(f, ".begin({begin})") } else { Ok(()) }
+        fmt_option(f, "begin", *begin, 0)
     }
+}
+
+fn straight() -> f64 {
+    1.
 }

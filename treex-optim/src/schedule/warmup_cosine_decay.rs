@@ -2,18 +2,24 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use treex_core::Result;
 
-use super::{Curve, check_steps, cosine_decay, linear};
+use super::cosine_decay::unchanged;
+use super::{Curve, check_steps, cosine_decay, fmt_option, linear};
 
 /// See [`warmup_cosine_decay`] and [`warmup_cosine`].
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WarmupCosineDecay {
+    #[serde(default)]
     init: f64,
     peak: f64,
     warmup_steps: u64,
-    decay_steps: u64,
+    pub(super) decay_steps: u64,
+    #[serde(default)]
     end: f64,
+    #[serde(default = "unchanged")]
     exponent: f64,
 }
 
@@ -76,6 +82,6 @@ impl fmt::Debug for WarmupCosineDecay {
         } else {
             write!(f, "warmup_cosine_decay({init:?}, {peak:?}, {warmup_steps}, {decay_steps}, {end:?})")?;
         }
-        if *exponent == 1. { Ok(()) } else { write!(f, ".exponent({exponent:?})") }
+        fmt_option(f, "exponent", *exponent, unchanged())
     }
 }
