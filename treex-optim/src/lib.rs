@@ -41,6 +41,7 @@ mod count;
 pub mod losses;
 pub mod numerics;
 mod optimizer;
+pub mod projections;
 pub mod schedule;
 mod selection;
 mod transform;
@@ -54,7 +55,13 @@ pub use chain::{Chain, chain};
 pub use config::OptimizerConfig;
 pub use count::Count;
 pub use losses::{
-    l2_loss, mse, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, squared_error,
+    Loss, Over, Reduction, binary_dice_loss, cosine_distance, cosine_similarity, ctc_loss, dice_loss,
+    generalized_kl_divergence, hinge_loss, huber_loss, kl_divergence, kl_divergence_with_log_targets,
+    l2_loss, log_cosh, mse, multiclass_generalized_dice_loss, multiclass_hinge_loss,
+    multiclass_perceptron_loss, multiclass_sparsemax_loss, ntxent, perceptron_loss, poly_loss_cross_entropy,
+    ranking_softmax_loss, safe_softmax_cross_entropy, sigmoid_binary_cross_entropy, sigmoid_focal_loss,
+    smooth_labels, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, sparsemax_loss,
+    squared_error, triplet_margin_loss,
 };
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;

@@ -1,9 +1,11 @@
-//! Losses over classes.
+//! Losses over classes that exclude each other, as probabilities.
 
-use candle_core::{D, DType, Tensor};
-use treex_core::{Error, ErrorKind, Result};
+use candle_core::{D, Tensor};
+use treex_core::Result;
 
-use super::{aligned, widened};
+use super::labels::{class_numbers, without_classes};
+use super::rows::Rows;
+use super::{Over, aligned, widened};
 
 /// `-sum(labels * log_softmax(logits))` over the last axis, for labels that are distributions:
 /// `[.., classes]`, `[.., classes]` to `[..]`.
@@ -11,12 +13,17 @@ use super::{aligned, widened};
 /// # Errors
 /// If shapes or element types differ, are not floats, or there is no axis of classes.
 pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let name = "softmax_cross_entropy";
-    check_classes(name, logits)?;
-    let (logits, labels) = aligned(name, ("logits", logits), ("labels", labels))?;
-    let shifted = shifted(&logits)?;
-    let log_softmax = shifted.broadcast_sub(&log_sum_exp(&shifted)?)?;
-    Ok((labels * log_softmax)?.sum(D::Minus1)?.neg()?)
+    softmax_cross_entropy_with(logits, labels, &Over::default())
+}
+
+/// [`softmax_cross_entropy`] over other axes than the last, or over some of the classes. Where none counts it
+/// is 0.
+///
+/// # Errors
+/// As `softmax_cross_entropy`, and if what to sum over does not fit.
+pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<'_>) -> Result<Tensor> {
+    let (rows, log_softmax, labels) = distributions("softmax_cross_entropy", logits, labels, over)?;
+    Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
 /// `-log_softmax(logits)[label]` over the last axis, for labels that are the number of a class, in `u8`, `u32`
@@ -34,76 +41,92 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
 /// # Errors
 /// If the labels' shape is not that of the logits without the last axis, logits are not floats, labels not
 /// integers, or (on the CPU, where looking costs nothing) a label is not the number of a class.
+#[doc(alias = "multiclass_logistic_loss")]
 pub fn softmax_cross_entropy_with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    softmax_cross_entropy_with_integer_labels_with(logits, labels, &Over::default())
+}
+
+/// [`softmax_cross_entropy_with_integer_labels`] over other axes than the last, or over some of the classes.
+/// Where none counts it is 0. Over several axes, a label numbers the elements of those axes in their order.
+///
+/// # Errors
+/// As `softmax_cross_entropy_with_integer_labels`, and if what to sum over does not fit.
+pub fn softmax_cross_entropy_with_integer_labels_with(
+    logits: &Tensor,
+    labels: &Tensor,
+    over: &Over<'_>,
+) -> Result<Tensor> {
     let name = "softmax_cross_entropy_with_integer_labels";
-    let classes = check_classes(name, logits)?;
-    let batch = &logits.dims()[..logits.rank() - 1];
-    if labels.dims() != batch {
-        return Err(Error::shape(format!(
-            "`{name}` got logits of shape {:?} and labels that do not fit",
-            logits.dims()
-        ))
-        .expected(format!("labels of shape {batch:?}: one class for each row"))
-        .found(format!("{:?}", labels.dims()))
-        .remedy("for one-hot or soft labels use `softmax_cross_entropy`"));
-    }
-    let logits = widened(name, "logits", logits)?;
-    let labels = class_numbers(name, labels, classes)?;
-    let shifted = shifted(&logits)?;
-    let label_logits =
-        shifted.contiguous()?.gather(&labels.unsqueeze(D::Minus1)?.contiguous()?, D::Minus1)?;
-    Ok((log_sum_exp(&shifted)? - label_logits)?.squeeze(D::Minus1)?)
+    let (rows, logits) = classes(name, logits, over)?;
+    let labels = class_numbers(name, &logits, labels)?;
+    let (shifted, normalizer) = rows.shifted(&logits)?;
+    let label_logits = shifted.contiguous()?.gather(&labels, D::Minus1)?;
+    rows.or_zero(&(normalizer - label_logits)?.squeeze(D::Minus1)?)
 }
 
-/// The number of classes: the length of the last axis.
-fn check_classes(loss: &str, logits: &Tensor) -> Result<usize> {
-    match logits.dims().last() {
-        Some(&classes) if classes > 0 => Ok(classes),
-        _ => Err(Error::shape(format!("`{loss}` got logits without classes"))
-            .expected("shape [.., classes]")
-            .found(format!("{:?}", logits.dims()))),
-    }
+/// [`softmax_cross_entropy`] in which a label of 0 for a logit of minus infinity counts nothing: `0 * log(0)`
+/// is 0, not NaN. Over the last axis: `[.., classes]`, `[.., classes]` to `[..]`.
+///
+/// # Errors
+/// As `softmax_cross_entropy`.
+pub fn safe_softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let name = "safe_softmax_cross_entropy";
+    let (rows, log_softmax, labels) = distributions(name, logits, labels, &Over::default())?;
+    let finite = log_softmax.maximum(f64::from(f32::MIN))?;
+    let log_softmax = labels.eq(&labels.zeros_like()?)?.where_cond(&finite, &log_softmax)?;
+    Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
-/// Labels in a type that can index.
-fn class_numbers(loss: &str, labels: &Tensor, classes: usize) -> Result<Tensor> {
-    let labels = match labels.dtype() {
-        DType::U8 => labels.to_dtype(DType::U32)?,
-        DType::U32 | DType::I64 => labels.clone(),
-        other => {
-            return Err(Error::new(
-                ErrorKind::DType,
-                format!("`{loss}` got labels that do not number classes"),
-            )
-            .expected("`u8`, `u32` or `i64`")
-            .found(format!("`{}`", other.as_str()))
-            .remedy("cast them with `to_dtype(DType::U32)?`"));
-        }
-    };
-    if labels.device().is_cpu() {
-        let numbers = labels.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-        if let Some(number) =
-            numbers.into_iter().find(|&label| usize::try_from(label).map_or(true, |label| label >= classes))
-        {
-            return Err(Error::argument(format!("`{loss}` got a label that is not the number of a class"))
-                .expected(format!("labels from 0 to {}, as many as the logits have columns", classes - 1))
-                .found(number)
-                .remedy("give the last layer as many outputs as there are classes, or count labels from 0"));
-        }
-    }
-    Ok(labels)
+/// [`poly_loss_cross_entropy_with`] an `epsilon` of 2, over the last axis: `[.., classes]`, `[.., classes]` to
+/// `[..]`.
+///
+/// # Errors
+/// As [`softmax_cross_entropy`].
+pub fn poly_loss_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    poly_loss_cross_entropy_with(logits, labels, 2., &Over::default())
 }
 
-/// Logits less the largest of their row, so that no exponential overflows. What is subtracted cancels in every
-/// loss, so it is not differentiated. An empty batch has no largest.
-fn shifted(logits: &Tensor) -> Result<Tensor> {
-    if logits.elem_count() == 0 {
-        return Ok(logits.clone());
-    }
-    Ok(logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?)
+/// `softmax_cross_entropy + epsilon * sum(labels * (1 - softmax(logits)))`: the cross entropy with another weight
+/// for the first term of its series. Best `epsilon`s depend on the task; 2 suits images, -1 to 0 detection.
+///
+/// Leng et al., [PolyLoss](https://arxiv.org/abs/2204.12511), 2022.
+///
+/// # Errors
+/// As [`softmax_cross_entropy_with`].
+pub fn poly_loss_cross_entropy_with(
+    logits: &Tensor,
+    labels: &Tensor,
+    epsilon: f64,
+    over: &Over<'_>,
+) -> Result<Tensor> {
+    let (rows, log_softmax, labels) = distributions("poly_loss_cross_entropy", logits, labels, over)?;
+    let missing = (&labels * log_softmax.exp()?.affine(-1., 1.)?)?;
+    Ok((rows.sum(&(missing * epsilon)?)? - rows.sum(&(labels * log_softmax)?)?)?)
 }
 
-/// `log(sum(exp(x)))` over the last axis, which is kept.
-fn log_sum_exp(shifted: &Tensor) -> Result<Tensor> {
-    Ok(shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+/// The logarithm of the softmax of logits, and labels that are distributions, as rows.
+fn distributions(
+    loss: &str,
+    logits: &Tensor,
+    labels: &Tensor,
+    over: &Over<'_>,
+) -> Result<(Rows, Tensor, Tensor)> {
+    let (_, labels) = aligned(loss, ("logits", logits), ("labels", labels))?;
+    let (rows, logits) = classes(loss, logits, over)?;
+    let labels = rows.arrange(&labels)?;
+    Ok((rows.clone(), rows.log_softmax(&logits)?, labels))
+}
+
+/// Logits as rows of at least one class.
+fn classes(loss: &str, logits: &Tensor, over: &Over<'_>) -> Result<(Rows, Tensor)> {
+    let wide = widened(loss, "logits", logits)?;
+    if logits.rank() == 0 {
+        return Err(without_classes(loss, "logits", logits));
+    }
+    let rows = over.of(loss, &wide)?;
+    let wide = rows.arrange(&wide)?;
+    match wide.dim(D::Minus1)? {
+        0 => Err(without_classes(loss, "logits", logits)),
+        _ => Ok((rows, wide)),
+    }
 }

@@ -1,39 +1,141 @@
-//! Losses over real numbers.
+//! Losses over real numbers. (Optax takes absent targets for zeros; here zeros are written.)
+
+use std::f64::consts::LN_2;
 
 use candle_core::Tensor;
 use treex_core::Result;
 
-use super::aligned;
+use super::math::softplus;
+use super::{Over, aligned};
 
-/// `(prediction - target)^2`, element by element: any shape, the same for both.
+/// `(predictions - targets)^2`, element by element: any shape, the same for both.
 ///
 /// # Errors
 /// If shapes or element types differ, or are not floats.
-pub fn squared_error(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
-    let (prediction, target) = aligned("squared_error", ("predictions", prediction), ("targets", target))?;
-    Ok((prediction - target)?.sqr()?)
+pub fn squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    Ok(errors("squared_error", predictions, targets)?.sqr()?)
 }
 
-/// Half of [`squared_error`], whose gradient is the difference: `0.5 * (prediction - target)^2`.
+/// Half of [`squared_error`], whose gradient is the difference: `0.5 * (predictions - targets)^2`.
 ///
 /// # Errors
 /// As [`squared_error`].
-pub fn l2_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
-    Ok((squared_error(prediction, target)? * 0.5)?)
+pub fn l2_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    Ok((errors("l2_loss", predictions, targets)?.sqr()? * 0.5)?)
 }
 
 /// The mean of [`squared_error`] over everything, a scalar.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
-/// let prediction = Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?;
-/// let target = Tensor::new(&[1f32, 2., 6.], &Device::Cpu)?;
-/// assert_eq!(treex_optim::mse(&prediction, &target)?.to_scalar::<f32>()?, 3.);
+/// let predictions = Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?;
+/// let targets = Tensor::new(&[1f32, 2., 6.], &Device::Cpu)?;
+/// assert_eq!(treex_optim::mse(&predictions, &targets)?.to_scalar::<f32>()?, 3.);
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// As [`squared_error`].
-pub fn mse(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
-    Ok(squared_error(prediction, target)?.mean_all()?)
+pub fn mse(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    Ok(errors("mse", predictions, targets)?.sqr()?.mean_all()?)
+}
+
+/// [`huber_loss_with`] a `delta` of 1.
+///
+/// # Errors
+/// As [`squared_error`].
+pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    huber_loss_with(predictions, targets, 1.)
+}
+
+/// [`l2_loss`] up to errors of `delta`, and from there on in a straight line, element by element:
+///
+/// ```text
+/// q = min(|error|, delta)
+/// 0.5 * q^2 + delta * (|error| - q)
+/// ```
+///
+/// Its gradient is that of `l2_loss`, clipped to `delta`.
+///
+/// # Errors
+/// As [`squared_error`].
+pub fn huber_loss_with(predictions: &Tensor, targets: &Tensor, delta: f64) -> Result<Tensor> {
+    let errors = errors("huber_loss", predictions, targets)?;
+    // The gradient is the clipped error itself, so it is enough to differentiate by the other factor.
+    let clipped = errors.detach().clamp(-delta, delta)?;
+    Ok((&clipped * (errors - (&clipped * 0.5)?)?)?)
+}
+
+/// `log(cosh(predictions - targets))`, element by element: about half of the square for small errors, and the
+/// error less `log(2)` for large ones.
+///
+/// Chen et al., [Log Hyperbolic Cosine Loss Improves Variational
+/// Auto-Encoder](https://openreview.net/forum?id=rkglvsC9Ym), 2019.
+///
+/// # Errors
+/// As [`squared_error`].
+pub fn log_cosh(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let errors = errors("log_cosh", predictions, targets)?.abs()?;
+    Ok((softplus(&(&errors * -2.)?)? + errors.affine(1., -LN_2)?)?)
+}
+
+/// [`cosine_similarity_with`] an `epsilon` of 0, over the last axis: `[.., n]`, `[.., n]` to `[..]`.
+///
+/// # Errors
+/// As `cosine_similarity_with`.
+pub fn cosine_similarity(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    cosine_similarity_with(predictions, targets, 0., &Over::default())
+}
+
+/// The cosine of the angle between vectors:
+///
+/// ```text
+/// sum(p / sqrt(max(sum(p^2), epsilon)) * t / sqrt(max(sum(t^2), epsilon)))
+/// ```
+///
+/// With an `epsilon` of 0 it is NaN for a vector of zeros.
+///
+/// # Errors
+/// If shapes or element types differ or are not floats, or what to sum over does not fit.
+pub fn cosine_similarity_with(
+    predictions: &Tensor,
+    targets: &Tensor,
+    epsilon: f64,
+    over: &Over<'_>,
+) -> Result<Tensor> {
+    let name = "cosine_similarity";
+    let (predictions, targets) = aligned(name, ("predictions", predictions), ("targets", targets))?;
+    let rows = over.of(name, &predictions)?;
+    let unit = |vectors: &Tensor| -> Result<Tensor> {
+        let vectors = rows.only(&rows.arrange(vectors)?)?;
+        let norm = vectors.sqr()?.sum_keepdim(candle_core::D::Minus1)?.maximum(epsilon)?.sqrt()?;
+        Ok(vectors.broadcast_div(&norm)?)
+    };
+    rows.sum(&(unit(&predictions)? * unit(&targets)?)?)
+}
+
+/// `1 - cosine_similarity`, over the last axis: `[.., n]`, `[.., n]` to `[..]`.
+///
+/// # Errors
+/// As [`cosine_similarity_with`].
+pub fn cosine_distance(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    cosine_distance_with(predictions, targets, 0., &Over::default())
+}
+
+/// `1 - cosine_similarity`.
+///
+/// # Errors
+/// As [`cosine_similarity_with`].
+pub fn cosine_distance_with(
+    predictions: &Tensor,
+    targets: &Tensor,
+    epsilon: f64,
+    over: &Over<'_>,
+) -> Result<Tensor> {
+    Ok(cosine_similarity_with(predictions, targets, epsilon, over)?.affine(-1., 1.)?)
+}
+
+fn errors(loss: &str, predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let (predictions, targets) = aligned(loss, ("predictions", predictions), ("targets", targets))?;
+    Ok((predictions - targets)?)
 }

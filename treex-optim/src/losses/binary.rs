@@ -1,0 +1,112 @@
+//! Losses over two classes, element by element.
+
+use candle_core::Tensor;
+use treex_core::Result;
+
+use super::math::{log_sigmoid, softplus};
+use super::{aligned, labeled};
+
+/// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, element by element: any shape, the
+/// same for both. Each element is a class of its own that applies or not; labels are 0, 1 or between, in any
+/// element type.
+///
+/// # Errors
+/// If shapes differ, or logits are not floats.
+#[doc(alias = "binary_logistic_loss")]
+pub fn sigmoid_binary_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (logits, labels) = labeled("sigmoid_binary_cross_entropy", ("logits", logits), labels)?;
+    cross_entropy(&logits, &labels)
+}
+
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let not_labels = labels.affine(-1., 1.)?;
+    Ok(((labels * softplus(&logits.neg()?)?)? + (not_labels * softplus(logits)?)?)?)
+}
+
+/// [`sigmoid_focal_loss_with`] without `alpha` and with `gamma = 2`.
+///
+/// # Errors
+/// As [`sigmoid_binary_cross_entropy`].
+pub fn sigmoid_focal_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    sigmoid_focal_loss_with(logits, labels, None, 2.)
+}
+
+/// [`sigmoid_binary_cross_entropy`] that counts the less, the more certain the right answer is:
+///
+/// ```text
+/// p       = sigmoid(logits)
+/// missing = labels * (1 - p) + (1 - labels) * p
+/// loss    = missing^gamma * cross_entropy
+/// ```
+///
+/// times `alpha * labels + (1 - alpha) * (1 - labels)` if there is an `alpha`, the weight of the positive class.
+///
+/// Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
+///
+/// # Errors
+/// As [`sigmoid_binary_cross_entropy`].
+pub fn sigmoid_focal_loss_with(
+    logits: &Tensor,
+    labels: &Tensor,
+    alpha: Option<f64>,
+    gamma: f64,
+) -> Result<Tensor> {
+    let (logits, labels) = labeled("sigmoid_focal_loss", ("logits", logits), labels)?;
+    let not_labels = labels.affine(-1., 1.)?;
+    // The logarithm of what is missing, so that its power does not underflow. A label of 0 or 1 takes one of
+    // the two terms out, which then must not be the larger one that is subtracted.
+    let never = logits.zeros_like()?.affine(0., f64::NEG_INFINITY)?;
+    let zeros = logits.zeros_like()?;
+    let log_p = not_labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits)?)?;
+    let log_q = labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits.neg()?)?)?;
+    let larger = log_p.maximum(&log_q)?.detach();
+    let p = (&not_labels * (log_p - &larger)?.exp()?)?;
+    let q = (&labels * (log_q - &larger)?.exp()?)?;
+    let log_missing = ((p + q)?.log()? + larger)?;
+    let loss = ((log_missing * gamma)?.exp()? * cross_entropy(&logits, &labels)?)?;
+    match alpha {
+        None => Ok(loss),
+        Some(alpha) => Ok(((&labels * alpha)? + (not_labels * (1. - alpha))?)?.mul(&loss)?),
+    }
+}
+
+/// `max(0, 1 - predictor_outputs * targets)`, element by element, for targets that are -1 or 1.
+///
+/// # Errors
+/// If shapes or element types differ, or are not floats.
+pub fn hinge_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let (outputs, targets) =
+        aligned("hinge_loss", ("predictor outputs", predictor_outputs), ("targets", targets))?;
+    Ok((outputs * targets)?.affine(-1., 1.)?.maximum(0.)?)
+}
+
+/// `max(0, -predictor_outputs * targets)`, element by element, for targets that are -1 or 1.
+///
+/// # Errors
+/// If shapes or element types differ, or are not floats.
+pub fn perceptron_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let (outputs, targets) =
+        aligned("perceptron_loss", ("predictor outputs", predictor_outputs), ("targets", targets))?;
+    Ok((outputs * targets)?.neg()?.maximum(0.)?)
+}
+
+/// `sparse_plus(-logits)` where there is a label, else `sparse_plus(logits)`, element by element, with
+///
+/// ```text
+/// sparse_plus(x) = 0 for x <= -1, (x + 1)^2 / 4 up to 1, then x
+/// ```
+///
+/// A label is any number but 0, in any element type. The loss is 0 exactly where the logit is beyond 1 on the
+/// right side.
+///
+/// Blondel et al., [Learning with Fenchel-Young Losses](https://arxiv.org/abs/1901.02324), 2020.
+///
+/// # Errors
+/// If shapes differ, or logits are not floats.
+#[doc(alias = "binary_sparsemax_loss")]
+pub fn sparsemax_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (logits, labels) = labeled("sparsemax_loss", ("logits", logits), labels)?;
+    let x = labels.ne(&labels.zeros_like()?)?.where_cond(&logits.neg()?, &logits)?;
+    let bend = (x.clamp(-1., 1.)? + 1.)?.sqr()?.affine(0.25, 0.)?;
+    Ok((bend + x.maximum(1.)?.affine(1., -1.)?)?)
+}

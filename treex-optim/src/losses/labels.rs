@@ -1,0 +1,52 @@
+//! Labels that number classes.
+
+use candle_core::{D, DType, Tensor};
+use treex_core::{Error, ErrorKind, Result};
+
+/// The error for scores or logits that have none.
+pub(super) fn without_classes(loss: &str, name: &str, logits: &Tensor) -> Error {
+    Error::shape(format!("`{loss}` got {name} without classes"))
+        .expected("shape [.., classes]")
+        .found(format!("{:?}", logits.dims()))
+}
+
+/// Labels for `logits` of shape `[.., classes]`, in a type that can index, as `[.., 1]`.
+pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let Some((&classes, batch)) = logits.dims().split_last() else {
+        return Err(without_classes(loss, "logits", logits));
+    };
+    if labels.dims() != batch {
+        return Err(Error::shape(format!(
+            "`{loss}` got logits of shape {:?} and labels that do not fit",
+            logits.dims()
+        ))
+        .expected(format!("labels of shape {batch:?}: one class for each row"))
+        .found(format!("{:?}", labels.dims()))
+        .remedy("for one-hot or soft labels use `softmax_cross_entropy`"));
+    }
+    let labels = match labels.dtype() {
+        DType::U8 => labels.to_dtype(DType::U32)?,
+        DType::U32 | DType::I64 => labels.clone(),
+        other => {
+            return Err(Error::new(
+                ErrorKind::DType,
+                format!("`{loss}` got labels that do not number classes"),
+            )
+            .expected("`u8`, `u32` or `i64`")
+            .found(format!("`{}`", other.as_str()))
+            .remedy("cast them with `to_dtype(DType::U32)?`"));
+        }
+    };
+    if labels.device().is_cpu() {
+        let numbers = labels.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        if let Some(number) =
+            numbers.into_iter().find(|&label| usize::try_from(label).map_or(true, |label| label >= classes))
+        {
+            return Err(Error::argument(format!("`{loss}` got a label that is not the number of a class"))
+                .expected(format!("labels from 0 to {}, as many as the logits have columns", classes - 1))
+                .found(number)
+                .remedy("give the last layer as many outputs as there are classes, or count labels from 0"));
+        }
+    }
+    Ok(labels.unsqueeze(D::Minus1)?.contiguous()?)
+}

@@ -1,0 +1,74 @@
+//! Losses over classes that exclude each other, as scores without probabilities.
+
+use candle_core::{D, DType, Tensor};
+use treex_core::Result;
+
+use super::labels::{class_numbers, without_classes};
+use super::math::row_max;
+use super::widened;
+use crate::projections::simplex_threshold;
+
+/// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that number classes:
+/// `[.., classes]`, `[..]` to `[..]`. It is 0 where the right score leads by at least 1.
+///
+/// # Errors
+/// As [`softmax_cross_entropy_with_integer_labels`](super::softmax_cross_entropy_with_integer_labels).
+pub fn multiclass_hinge_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (scores, labels) = scored("multiclass_hinge_loss", scores, labels)?;
+    let numbers = Tensor::arange(0, scores.dim(D::Minus1)? as i64, scores.device())?;
+    let others = numbers.broadcast_ne(&labels.to_dtype(DType::I64)?)?.to_dtype(scores.dtype())?;
+    Ok((row_max(&(&scores + others)?)? - label_scores(&scores, &labels)?)?)
+}
+
+/// `max_i(scores[i]) - scores[label]` over the last axis, for labels that number classes: `[.., classes]`,
+/// `[..]` to `[..]`. It is 0 where the right score is the largest.
+///
+/// # Errors
+/// As [`multiclass_hinge_loss`].
+pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (scores, labels) = scored("multiclass_perceptron_loss", scores, labels)?;
+    Ok((row_max(&scores)? - label_scores(&scores, &labels)?)?)
+}
+
+/// The cross entropy's counterpart for [sparsemax](https://arxiv.org/abs/1602.02068), which projects scores onto
+/// distributions: with `p` the nearest point of the simplex to `scores`,
+///
+/// ```text
+/// sum(p * (scores - scores[label])) + (1 - sum(p^2)) / 2
+/// ```
+///
+/// over the last axis, for labels that number classes: `[.., classes]`, `[..]` to `[..]`. Its gradient is `p`
+/// less the one-hot label. `p` is found on the host.
+///
+/// Martins and Astudillo, [From Softmax to Sparsemax](https://arxiv.org/abs/1602.02068), 2016.
+///
+/// # Errors
+/// As [`multiclass_hinge_loss`].
+pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (scores, labels) = scored("multiclass_sparsemax_loss", scores, labels)?;
+    let classes = scores.dim(D::Minus1)?;
+    let host = scores.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let thresholds = host.chunks_exact(classes).map(|row| simplex_threshold(row.to_vec(), 1.)).collect();
+    let thresholds = Tensor::from_vec(thresholds, labels.shape(), scores.device())?;
+    // `p` is the best of its kind, so to first order its own changes do not count.
+    let p = scores.detach().broadcast_sub(&thresholds.to_dtype(scores.dtype())?)?.relu()?;
+    let leads = scores.broadcast_sub(&scores.gather(&labels, D::Minus1)?)?;
+    let leads = p.gt(&p.zeros_like()?)?.where_cond(&leads, &leads.zeros_like()?)?;
+    let expected = (&p * leads)?.sum(D::Minus1)?;
+    Ok((expected + p.sqr()?.sum(D::Minus1)?.affine(-0.5, 0.5)?)?)
+}
+
+/// The score of each row's label.
+fn label_scores(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(scores.gather(labels, D::Minus1)?.squeeze(D::Minus1)?)
+}
+
+/// Scores in the type to compute in, and labels that number their columns.
+fn scored(loss: &str, scores: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+    let wide = widened(loss, "scores", scores)?.contiguous()?;
+    if wide.dims().last().is_none_or(|&classes| classes == 0) {
+        return Err(without_classes(loss, "scores", scores));
+    }
+    let labels = class_numbers(loss, &wide, labels)?;
+    Ok((wide, labels))
+}

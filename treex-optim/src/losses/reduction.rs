@@ -1,0 +1,31 @@
+//! How many losses become one.
+
+use candle_core::Tensor;
+use treex_core::Result;
+
+/// What is done with the losses of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// Nothing: they stay as they are.
+    None,
+    /// Their sum.
+    Sum,
+    /// Their sum divided by their number, which treex in Python calls `SUM_OVER_BATCH_SIZE`.
+    #[default]
+    #[doc(alias = "SumOverBatchSize")]
+    Mean,
+}
+
+impl Reduction {
+    /// Reduces over everything.
+    ///
+    /// # Errors
+    /// If Candle cannot.
+    pub fn reduce(self, losses: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::None => losses.clone(),
+            Self::Sum => losses.sum_all()?,
+            Self::Mean => losses.mean_all()?,
+        })
+    }
+}
