@@ -30,22 +30,26 @@
 //! ```
 //!
 //! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
-//! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`] and, for rules of
-//! one's own, [`numerics`].
+//! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`], [`projections`],
+//! [`linear_algebra`] and [`perturbations`], and, for rules of one's own, [`numerics`] and [`tree`].
 
 mod alias;
 mod boxed;
 mod chain;
 mod config;
 mod count;
+mod host;
+pub mod linear_algebra;
 pub mod losses;
 pub mod numerics;
 mod optimizer;
+pub mod perturbations;
 pub mod projections;
 pub mod schedule;
 mod selection;
 mod transform;
 mod transformation;
+pub mod tree;
 
 pub use alias::adam::{Adam, adam};
 pub use alias::adamw::{AdamW, adamw};

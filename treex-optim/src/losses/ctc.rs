@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result as Candle
 use treex_core::{Error, Result};
 
 use super::{Over, widened};
+use crate::host::numbers;
 use crate::numerics::wide;
 
 /// The options of [`ctc_loss_with_forward_probs`].
@@ -87,7 +88,7 @@ pub fn ctc_loss_with_forward_probs(
 ) -> Result<CtcForward> {
     let (log_probs, sequences) = prepare(logits, logit_paddings, labels, label_paddings, options)?;
     let (batch, frames, classes) = log_probs.dims3()?;
-    let values = log_probs.flatten_all()?.to_vec1::<f64>()?;
+    let values = numbers(&log_probs)?;
     let told: Vec<_> = sequences
         .iter()
         .zip(values.chunks_exact(frames * classes))
@@ -149,15 +150,14 @@ fn prepare(
             .expected(format!("less than {classes}"))
             .found(options.blank_id));
     }
-    let host = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
-    let (numbers, pads, frame_pads) = (host(labels)?, host(label_paddings)?, host(logit_paddings)?);
+    let (pads, frame_pads, labels) = (numbers(label_paddings)?, numbers(logit_paddings)?, numbers(labels)?);
     let sequences = frame_pads.chunks_exact(frames).enumerate().map(|(index, frame_pads)| {
         let range = index * count..(index + 1) * count;
-        Sequence::new(&numbers[range.clone()], &pads[range], frame_pads, classes, options)
+        Sequence::new(&labels[range.clone()], &pads[range], frame_pads, classes, options)
     });
     let sequences = sequences.collect::<Result<_>>()?;
     let log_probs = Over::default().of(name, &logits)?.log_softmax(&logits)?;
-    Ok((log_probs.to_dtype(DType::F64)?.to_device(&Device::Cpu)?, sequences))
+    Ok((log_probs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?, sequences))
 }
 
 /// What one sequence is to tell.

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shap
 use treex_core::{Result, compute};
 
 /// `log(1 + exp(x))`, without overflow and without loss for very negative `x`, in f32 and f64.
-pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && !compute::is_plain() {
         return Ok(x.apply_op1(Softplus)?);
     }
@@ -13,12 +13,12 @@ pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `log(sigmoid(x))`.
-pub(super) fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
     Ok(softplus(&x.neg()?)?.neg()?)
 }
 
 /// `1 / (1 + exp(-x))`.
-pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Ok(log_sigmoid(x)?.exp()?)
 }
 
@@ -52,7 +52,7 @@ impl CustomOp1 for Softplus {
 
 /// The largest of each row. Elements that tie share the gradient, as in JAX; with Candle's own maximum each has
 /// all of it, and equal scores, such as those of a last layer of zeros, would get a multiple.
-pub(super) fn row_max(rows: &Tensor) -> Result<Tensor> {
+pub(crate) fn row_max(rows: &Tensor) -> Result<Tensor> {
     if rows.elem_count() == 0 {
         return Ok(rows.sum(D::Minus1)?);
     }

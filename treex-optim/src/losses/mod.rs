@@ -29,7 +29,7 @@ mod ctc;
 mod divergence;
 mod fenchel_young;
 mod labels;
-mod math;
+pub(crate) mod math;
 mod multiclass;
 mod ranking;
 mod reduction;

@@ -1,11 +1,12 @@
 //! Losses over classes that exclude each other, as scores without probabilities.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use treex_core::Result;
 
 use super::labels::{class_numbers, without_classes};
 use super::math::row_max;
 use super::widened;
+use crate::host::numbers;
 use crate::projections::simplex_threshold;
 
 /// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that number classes:
@@ -47,11 +48,12 @@ pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Te
 pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (scores, labels) = scored("multiclass_sparsemax_loss", scores, labels)?;
     let classes = scores.dim(D::Minus1)?;
-    let host = scores.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let host = numbers(&scores)?;
     let thresholds = host.chunks_exact(classes).map(|row| simplex_threshold(row.to_vec(), 1.)).collect();
-    let thresholds = Tensor::from_vec(thresholds, labels.shape(), scores.device())?;
+    let thresholds = Tensor::from_vec(thresholds, labels.shape(), &Device::Cpu)?;
+    let thresholds = thresholds.to_dtype(scores.dtype())?.to_device(scores.device())?;
     // `p` is the best of its kind, so to first order its own changes do not count.
-    let p = scores.detach().broadcast_sub(&thresholds.to_dtype(scores.dtype())?)?.relu()?;
+    let p = scores.detach().broadcast_sub(&thresholds)?.relu()?;
     let leads = scores.broadcast_sub(&scores.gather(&labels, D::Minus1)?)?;
     let leads = p.gt(&p.zeros_like()?)?.where_cond(&leads, &leads.zeros_like()?)?;
     let expected = (&p * leads)?.sum(D::Minus1)?;

@@ -3,6 +3,8 @@
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result};
 
+use crate::host::constant;
+
 /// The axes that a loss sums over, and which elements count: `axis` and `where` in Optax. By default the last
 /// axis, and everything.
 ///
@@ -176,8 +178,7 @@ impl Rows {
             let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
             return Ok((shifted, normalizer));
         };
-        let never = Tensor::full(f64::NEG_INFINITY, (), rows.device())?.to_dtype(rows.dtype())?;
-        let never = never.broadcast_as(rows.shape())?;
+        let never = constant(f64::NEG_INFINITY, rows)?;
         let largest = mask.where_cond(&rows.detach(), &never)?.max_keepdim(D::Minus1)?;
         let none = mask.to_dtype(rows.dtype())?.max_keepdim(D::Minus1)?.affine(-1., 1.)?;
         let largest = none.gt(0f64)?.where_cond(&largest.zeros_like()?, &largest)?;

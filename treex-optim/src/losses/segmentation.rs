@@ -1,10 +1,11 @@
 //! Losses over the overlap of regions.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, Tensor};
 use treex_core::{Error, Result};
 
 use super::math::sigmoid;
 use super::{Over, Reduction, aligned};
+use crate::host::numbers;
 
 /// The options of [`dice_loss_with`], and, as far as they say, of the other two.
 #[derive(Clone, Debug)]
@@ -204,8 +205,7 @@ fn probabilities(loss: &str, predictions: &Tensor, apply_softmax: bool) -> Resul
         (true, true) => sigmoid(predictions),
         (true, false) => Ok(rows.log_softmax(predictions)?.exp()?),
         (false, false) if predictions.device().is_cpu() => {
-            let sums = rows.sum(predictions)?.flatten_all()?.to_dtype(DType::F64)?;
-            match sums.to_vec1::<f64>()?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
+            match numbers(&rows.sum(predictions)?)?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
                 None => Ok(predictions.clone()),
                 Some(sum) => Err(Error::argument(format!("`{loss}` got probabilities that do not sum to 1"))
                     .expected("a sum of 1 over the last axis")

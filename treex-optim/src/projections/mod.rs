@@ -1,19 +1,48 @@
-//! Projections: the nearest tree that a constraint allows.
+//! Projections: the nearest tree that a constraint allows. They have Optax's names and arguments.
+//!
+//! | onto | |
+//! |---|---|
+//! | intervals, element by element | [`projection_non_negative`], [`projection_box`], [`projection_hypercube`], [`projection_linf_ball`] |
+//! | sums of all elements | [`projection_simplex`], [`projection_l1_sphere`], [`projection_l1_ball`] |
+//! | Euclidean norms | [`projection_l2_sphere`], [`projection_l2_ball`] |
+//! | vectors and planes | [`projection_vector`], [`projection_hyperplane`], [`projection_halfspace`] |
+//!
+//! A tree counts as one vector. Any tree will do, so what is projected is chosen by a filter, and what was filtered
+//! out stays out. After a step of an optimizer this is projected gradient descent:
+//!
+//! ```
+//! # use candle_core::{Device, Tensor};
+//! use treex_core::{Leaf, Parameter, prelude::*};
+//! use treex_optim::projections::projection_simplex;
+//!
+//! let mut model = Leaf::<Parameter>::new(Tensor::new(&[0.5f32, 1.5, -3.], &Device::Cpu)?)?;
+//! let projected = projection_simplex(&model.filter(Parameter), 1.)?;
+//! model.update(&projected)?;
+//! assert_eq!(model.get()?.to_vec1::<f32>()?, [0., 1., 0.]);
+//! # Ok::<(), treex_core::Error>(())
+//! ```
+//!
+//! Gradients go through them.
 
-/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the projection
-/// onto the simplex is `max(0, values - threshold)`.
-///
-/// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191), 2008.
-pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
-    values.sort_unstable_by(|a, b| b.total_cmp(a));
-    let (mut sum, mut threshold) = (0., 0.);
-    for (index, &value) in values.iter().enumerate() {
-        sum += value;
-        let lowered = (sum - scale) / (index + 1) as f64;
-        if index > 0 && value <= lowered {
-            break;
-        }
-        threshold = lowered;
+use treex_core::{Error, Result};
+
+mod boxes;
+mod l2;
+mod planes;
+mod simplex;
+
+pub use boxes::{Bound, projection_box, projection_hypercube, projection_linf_ball, projection_non_negative};
+pub use l2::{projection_l2_ball, projection_l2_sphere};
+pub use planes::{projection_halfspace, projection_hyperplane, projection_vector};
+pub(crate) use simplex::simplex_threshold;
+pub use simplex::{projection_l1_ball, projection_l1_sphere, projection_simplex};
+
+/// An error unless `scale` is the size of something.
+fn check_scale(projection: &str, scale: f64) -> Result<()> {
+    if scale.is_finite() && scale > 0. {
+        return Ok(());
     }
-    threshold
+    Err(Error::argument(format!("`scale` of `{projection}` is outside of what it may be"))
+        .expected("a finite number above 0")
+        .found(scale))
 }

@@ -4,6 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
+use treex_core::{Leaf, Parameter, Result, prelude::*};
 
 /// What Optax itself computed, in f64: `fixtures/optax.json`, written by `fixtures/optax.py`.
 pub(crate) fn optax() -> Value {
@@ -42,4 +43,44 @@ pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what
         let equal = found == expected || found.is_nan() && expected.is_nan();
         assert!(equal || (found - expected).abs() <= tolerance, "{what}, {index}: {found} is not {expected}");
     }
+}
+
+/// A pair of leaves, which the fixtures' trees are.
+pub(crate) type Pair = (Leaf<Parameter>, Leaf<Parameter>);
+
+pub(crate) fn pair(leaves: &Value, dtype: DType) -> Pair {
+    let leaf = |index: usize| Leaf::new(tensor(&leaves[index]).to_dtype(dtype).unwrap()).unwrap();
+    (leaf(0), leaf(1))
+}
+
+/// All numbers of a tree, in order.
+pub(crate) fn tree_values(tree: &impl Tree) -> Vec<f64> {
+    tree.flatten().tensors().flat_map(values).collect()
+}
+
+/// A value, and the gradient of the sum of its numbers, each times its place counted from 1.
+pub(crate) fn assert_graded<O: Tree>(
+    call: impl Fn(&Pair) -> Result<O>,
+    x: &Pair,
+    expected: &Value,
+    tolerance: f64,
+    what: &str,
+) {
+    assert_close(&tree_values(&call(x).unwrap()), &numbers(&expected["value"]), tolerance, what);
+    let weighted = |x: &mut Pair| {
+        let (mut sum, mut place) = (None, 1.);
+        for value in call(x)?.flatten().tensors() {
+            let next = place + value.elem_count() as f64;
+            let weights = Tensor::arange(place, next, &Device::Cpu)?.to_dtype(value.dtype())?;
+            let part = (value.flatten_all()? * weights)?.sum_all()?;
+            sum = Some(match sum {
+                Some(sum) => (part + sum)?,
+                None => part,
+            });
+            place = next;
+        }
+        Ok(sum.unwrap())
+    };
+    let (_, grads) = x.clone().value_and_grad(Parameter, weighted).unwrap();
+    assert_close(&tree_values(&grads), &numbers(&expected["grad"]), tolerance, &format!("{what}, gradient"));
 }

@@ -1,0 +1,92 @@
+//! The dominant eigenvalue.
+
+use candle_core::Tensor;
+use treex_core::{Key, Leaf, Parameter, Result, Tree};
+
+use super::square;
+use crate::host::number;
+use crate::numerics::global_norm;
+use crate::tree::{add_scale, scale, vdot};
+
+/// When [`power_iteration_with`] ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PowerIteration {
+    num_iters: usize,
+    error_tolerance: f64,
+}
+
+impl Default for PowerIteration {
+    /// After 100 iterations, or when the relative error is below 1e-6.
+    fn default() -> Self {
+        Self { num_iters: 100, error_tolerance: 1e-6 }
+    }
+}
+
+impl PowerIteration {
+    /// The most iterations.
+    #[must_use]
+    pub fn num_iters(self, num_iters: usize) -> Self {
+        Self { num_iters, ..self }
+    }
+
+    /// The relative error that is small enough.
+    #[must_use]
+    pub fn error_tolerance(self, error_tolerance: f64) -> Self {
+        Self { error_tolerance, ..self }
+    }
+}
+
+/// The eigenvalue of largest absolute value of a square matrix, and its eigenvector, of norm 1: [`power_iteration_with`]
+/// the default options from a vector that is uniform between -1 and 1, by `Key::from(0)`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let matrix = Tensor::new(&[[2f64, 1.], [1., 2.]], &Device::Cpu)?;
+/// let (eigenvalue, eigenvector) = treex_optim::linear_algebra::power_iteration(&matrix)?;
+/// assert!((eigenvalue - 3.).abs() < 1e-6);
+/// assert_eq!(eigenvector.dims(), [2]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the matrix is not square, or does not hold floats.
+pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
+    let (matrix, n) = square("power_iteration", matrix)?;
+    let start = Key::from(0).uniform_between(n, matrix.dtype(), -1., 1.)?.to_device(matrix.device())?;
+    let product = |v: &Leaf<Parameter>| Leaf::new(matrix.matmul(&v.get()?.unsqueeze(1)?)?.squeeze(1)?);
+    let (value, vector) = power_iteration_with(product, &Leaf::new(start)?, PowerIteration::default())?;
+    Ok((value, vector.get()?))
+}
+
+/// [`power_iteration`] of any linear function of trees, such as the product of a Hessian and a vector, from `v0`:
+/// applied again and again, and brought to norm 1 in between. The error is the distance of the image of the vector
+/// from its multiple, relative to the eigenvalue. A function that gives zeros has the eigenvalue 0.
+///
+/// # Errors
+/// What `product` reports, or if a leaf does not hold floats.
+pub fn power_iteration_with<T: Tree>(
+    mut product: impl FnMut(&T) -> Result<T>,
+    v0: &T,
+    options: PowerIteration,
+) -> Result<(f64, T)> {
+    let mut vector = normalized(v0)?;
+    let mut image = product(&vector)?;
+    let mut value = 0.;
+    for _ in 0..options.num_iters {
+        if value != 0. {
+            let error = global_norm(&add_scale(&image, -value, &vector)?)? / value;
+            if error.abs() < options.error_tolerance {
+                break;
+            }
+        }
+        vector = normalized(&image)?;
+        image = product(&vector)?;
+        value = number(&vdot(&vector, &image)?)?;
+    }
+    Ok((value, normalized(&image)?))
+}
+
+fn normalized<T: Tree>(tree: &T) -> Result<T> {
+    let norm = global_norm(tree)?;
+    scale(if norm == 0. { 0. } else { 1. / norm }, tree)
+}

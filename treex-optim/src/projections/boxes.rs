@@ -1,0 +1,75 @@
+//! Onto intervals, element by element.
+
+use treex_core::{Result, Tree};
+
+use super::check_scale;
+
+/// A bound for each element: one number, or a tree of them.
+pub trait Bound<T> {
+    /// The tree, not below the bound.
+    ///
+    /// # Errors
+    /// If the bound does not fit.
+    fn at_least(&self, tree: &T) -> Result<T>;
+
+    /// The tree, not above the bound.
+    ///
+    /// # Errors
+    /// If the bound does not fit.
+    fn at_most(&self, tree: &T) -> Result<T>;
+}
+
+impl<T: Tree> Bound<T> for f64 {
+    fn at_least(&self, tree: &T) -> Result<T> {
+        tree.map(|x| Ok(x.maximum(*self)?))
+    }
+
+    fn at_most(&self, tree: &T) -> Result<T> {
+        tree.map(|x| Ok(x.minimum(*self)?))
+    }
+}
+
+impl<T: Tree> Bound<T> for &T {
+    fn at_least(&self, tree: &T) -> Result<T> {
+        tree.zip_map(self, |x, bound| Ok(x.maximum(bound)?))
+    }
+
+    fn at_most(&self, tree: &T) -> Result<T> {
+        tree.zip_map(self, |x, bound| Ok(x.minimum(bound)?))
+    }
+}
+
+/// Onto what is not negative: `max(x, 0)`.
+///
+/// # Errors
+/// If Candle cannot.
+pub fn projection_non_negative<T: Tree>(tree: &T) -> Result<T> {
+    // What is 0 already has no gradient, as in Optax, nor has what is below.
+    tree.map(|x| Ok(x.le(&x.zeros_like()?)?.where_cond(&x.zeros_like()?, x)?))
+}
+
+/// Onto a box: `min(max(x, lower), upper)`. Each bound is a number, or a tree of numbers by reference.
+///
+/// # Errors
+/// If a bound differs in structure, shapes or element types.
+pub fn projection_box<T: Tree>(tree: &T, lower: impl Bound<T>, upper: impl Bound<T>) -> Result<T> {
+    upper.at_most(&lower.at_least(tree)?)
+}
+
+/// Onto a hypercube with a corner at 0: [`projection_box`] from 0 to `scale`. The unit hypercube has scale 1.
+///
+/// # Errors
+/// As `projection_box`.
+pub fn projection_hypercube<T: Tree>(tree: &T, scale: impl Bound<T>) -> Result<T> {
+    projection_box(tree, 0., scale)
+}
+
+/// Onto the ball of radius `scale` in the norm that is the largest absolute value: [`projection_box`] from `-scale`
+/// to `scale`.
+///
+/// # Errors
+/// If `scale` is not a positive number.
+pub fn projection_linf_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
+    check_scale("projection_linf_ball", scale)?;
+    projection_box(tree, -scale, scale)
+}

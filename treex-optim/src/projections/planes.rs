@@ -1,0 +1,35 @@
+//! Onto vectors and planes.
+
+use candle_core::Tensor;
+use treex_core::{Result, Tree};
+
+use crate::tree::{add_times, times, vdot};
+
+/// Onto the line through 0 and `a`: `a * <x, a> / <a, a>`.
+///
+/// # Errors
+/// If the trees differ in structure or shapes.
+pub fn projection_vector<T: Tree>(x: &T, a: &T) -> Result<T> {
+    times(&(vdot(x, a)? / vdot(a, a)?)?, a)
+}
+
+/// Onto the plane of all `y` with `<a, y> = b`: `x + a * (b - <x, a>) / <a, a>`.
+///
+/// # Errors
+/// If the trees differ in structure or shapes.
+pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
+    add_times(x, &distance(x, a, b)?, a)
+}
+
+/// Onto one side of a plane, all `y` with `<a, y> <= b`: what is there stays, else [`projection_hyperplane`].
+///
+/// # Errors
+/// If the trees differ in structure or shapes.
+pub fn projection_halfspace<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
+    add_times(x, &distance(x, a, b)?.minimum(0.)?, a)
+}
+
+/// How many `a` it is from `x` to the plane.
+fn distance<T: Tree>(x: &T, a: &T, b: f64) -> Result<Tensor> {
+    Ok((vdot(x, a)?.affine(-1., b)? / vdot(a, a)?)?)
+}

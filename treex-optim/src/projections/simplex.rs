@@ -1,0 +1,88 @@
+//! Onto sums of all elements.
+
+use candle_core::Tensor;
+use treex_core::{Result, Tree};
+
+use super::check_scale;
+use crate::host::{number, numbers};
+use crate::numerics::wide;
+use crate::tree::{self, Order, beside, sum_of};
+
+/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the projection
+/// onto the simplex is `max(0, values - threshold)`.
+///
+/// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191), 2008.
+pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    let (mut sum, mut threshold) = (0., 0.);
+    for (index, &value) in values.iter().enumerate() {
+        sum += value;
+        let lowered = (sum - scale) / (index + 1) as f64;
+        if index > 0 && value <= lowered {
+            break;
+        }
+        threshold = lowered;
+    }
+    threshold
+}
+
+/// Onto the simplex of size `scale`: no element is negative, and the sum of all is `scale`. With scale 1 these are
+/// the probability distributions.
+///
+/// ```text
+/// max(0, x - t), with t such that they sum to scale
+/// ```
+///
+/// Which elements stay above 0 is found on the host, with one transfer of the whole tree.
+///
+/// # Errors
+/// If `scale` is not a positive number, or a leaf does not hold floats.
+pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
+    check_scale("projection_simplex", scale)?;
+    let leaves = tree.flatten();
+    let mut values = Vec::with_capacity(leaves.len());
+    for x in leaves.tensors() {
+        values.push(numbers(x)?);
+    }
+    let threshold = simplex_threshold(values.concat(), scale);
+    let (mut kept, mut masks) = (0, Vec::with_capacity(values.len()));
+    for (x, values) in leaves.tensors().zip(values) {
+        let mask: Vec<u8> = values.into_iter().map(|value| u8::from(value > threshold)).collect();
+        kept += mask.iter().filter(|&&kept| kept == 1).count();
+        masks.push(Tensor::from_vec(mask, x.shape(), x.device())?);
+    }
+    // The threshold once more, of the tensors, so that gradients go through it.
+    let above = leaves.tensors().zip(&masks).map(|(x, mask)| mask.where_cond(x, &x.zeros_like()?));
+    let above = sum_of(above.collect::<candle_core::Result<Vec<_>>>()?)?;
+    let threshold = ((above - scale)? / kept.max(1) as f64)?;
+    let mut masks = masks.iter();
+    tree.map(|x| {
+        let lowered = x.to_dtype(wide(x.dtype()))?.broadcast_sub(&beside(&threshold, x)?)?;
+        let Some(mask) = masks.next() else { return Ok(x.clone()) };
+        Ok(mask.where_cond(&lowered, &lowered.zeros_like()?)?.to_dtype(x.dtype())?)
+    })
+}
+
+/// Onto the sphere of radius `scale` in the norm that is the sum of absolute values: [`projection_simplex`] of the
+/// absolute values, with the signs that they had. As in Optax a 0, which has none, stays, so that on a sphere larger
+/// than the tree the norm may stay below `scale`.
+///
+/// # Errors
+/// As `projection_simplex`.
+pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
+    projection_simplex(&tree.map(|x| Ok(x.abs()?))?, scale)?.zip_map(tree, |x, old| Ok((x * old.sign()?)?))
+}
+
+/// Onto the ball of radius `scale` in the norm that is the sum of absolute values: what is inside stays, else
+/// [`projection_l1_sphere`].
+///
+/// # Errors
+/// As `projection_simplex`.
+pub fn projection_l1_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
+    check_scale("projection_l1_ball", scale)?;
+    if number(&tree::norm(tree, Order::L1)?)? <= scale {
+        tree.map(|x| Ok(x.clone()))
+    } else {
+        projection_l1_sphere(tree, scale)
+    }
+}
