@@ -554,11 +554,57 @@ fn half_precision_is_summed_in_f32() {
 
 #[test]
 fn an_empty_batch_has_empty_losses() {
-    let none = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap();
-    assert_eq!(squared_error(&none, &none).unwrap().dims(), [0, 3]);
-    assert_eq!(softmax_cross_entropy(&none, &none).unwrap().dims(), [0]);
-    let labels = Tensor::zeros(0, DType::U32, &Device::Cpu).unwrap();
-    assert_eq!(softmax_cross_entropy_with_integer_labels(&none, &labels).unwrap().dims(), [0]);
+    type Two = fn(&Tensor, &Tensor) -> Result<Tensor>;
+    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+    let none = zeros(&[0, 3], DType::F32);
+    let by_element: [Two; 9] = [
+        squared_error,
+        l2_loss,
+        huber_loss,
+        log_cosh,
+        sigmoid_binary_cross_entropy,
+        sigmoid_focal_loss,
+        hinge_loss,
+        perceptron_loss,
+        sparsemax_loss,
+    ];
+    for loss in by_element {
+        assert_eq!(loss(&none, &none).unwrap().dims(), [0, 3]);
+    }
+    let by_row: [Two; 10] = [
+        softmax_cross_entropy,
+        safe_softmax_cross_entropy,
+        poly_loss_cross_entropy,
+        kl_divergence,
+        kl_divergence_with_log_targets,
+        generalized_kl_divergence,
+        cosine_similarity,
+        cosine_distance,
+        dice_loss,
+        |x, y| triplet_margin_loss(x, y, y),
+    ];
+    for loss in by_row {
+        assert_eq!(loss(&none, &none).unwrap().dims(), [0]);
+    }
+    let by_label: [Two; 4] = [
+        softmax_cross_entropy_with_integer_labels,
+        multiclass_hinge_loss,
+        multiclass_perceptron_loss,
+        multiclass_sparsemax_loss,
+    ];
+    for loss in by_label {
+        assert_eq!(loss(&none, &zeros(&[0], DType::U32)).unwrap().dims(), [0]);
+    }
+    let frames = zeros(&[0, 2], DType::F32);
+    assert_eq!(ctc_loss(&zeros(&[0, 2, 4], DType::F32), &frames, &frames, &frames).unwrap().dims(), [0]);
+    let reduced = Ranking::default().reduction(Reduction::Sum);
+    assert_eq!(values(&ranking_softmax_loss_with(&none, &none, &reduced).unwrap()), [0.]);
+    assert!(ntxent(&none, &zeros(&[0], DType::U32)).is_err());
+
+    // Scalars are vectors of one element where all axes are summed over, and of none where the last is.
+    let one = Tensor::new(0.5f32, &Device::Cpu).unwrap();
+    assert_eq!(kl_divergence_with(&one, &one, &Over::all()).unwrap().dims(), [0usize; 0]);
+    assert!(kl_divergence(&one, &one).is_err());
 }
 
 #[test]
@@ -598,9 +644,85 @@ fn misuse_is_told() {
             softmax_cross_entropy(&zeros(&[], DType::F32), &zeros(&[], DType::F32)),
             "`softmax_cross_entropy` got logits without classes: expected shape [.., classes], found []",
         ),
+        (
+            kl_divergence_with(
+                &zeros(&[8, 3], DType::F32),
+                &zeros(&[8, 3], DType::F32),
+                &Over::axes([1, -1]),
+            ),
+            "`kl_divergence` cannot sum over the axes [1, -1]: expected different axes of shape [8, 3], found -1; \
+             negative axes count from the end",
+        ),
+        (
+            kl_divergence_with(
+                &zeros(&[8, 3], DType::F32),
+                &zeros(&[8, 3], DType::F32),
+                &Over::default().mask(&zeros(&[3], DType::U8)),
+            ),
+            "`kl_divergence` got a mask that does not fit: expected shape [8, 3], or [8] for whole rows, found [3]; \
+             `unsqueeze` it; a mask broadcasts only along lengths of 1",
+        ),
+        (
+            sigmoid_binary_cross_entropy(&zeros(&[8], DType::F32), &zeros(&[8, 1], DType::U8)),
+            "`sigmoid_binary_cross_entropy` got logits and labels of different shapes: expected labels of shape [8], \
+             as the logits, found [8, 1]; `reshape` or `unsqueeze` one of them; losses do not broadcast",
+        ),
+        (
+            make_fenchel_young_loss(|scores| Ok(scores.sum_all()?))(
+                &zeros(&[8, 3], DType::F32),
+                &zeros(&[8, 3], DType::F32),
+            ),
+            "the maximum of `fenchel_young_loss` has the wrong shape: expected [8]: one number for each row, found []; \
+             reduce over the last axis, `D::Minus1`, and do not keep it",
+        ),
+        (
+            ntxent(&zeros(&[8, 3], DType::F32), &zeros(&[7], DType::U8)),
+            "`ntxent` got embeddings and labels that do not fit: expected embeddings of shape [batch, features], at \
+             least one, and labels of shape [batch], found [8, 3] and [7]; `flatten` the features into one axis",
+        ),
+        (
+            dice_loss_with(
+                &zeros(&[8, 3], DType::F32),
+                &zeros(&[8, 3], DType::F32),
+                &Dice::default().apply_softmax(false),
+            ),
+            "`dice_loss` got probabilities that do not sum to 1: expected a sum of 1 over the last axis, found 0; leave \
+             `apply_softmax` on for logits",
+        ),
+        (
+            dice_loss_with(
+                &zeros(&[8, 3], DType::F32),
+                &zeros(&[8, 3], DType::F32),
+                &Dice::default().class_weights(&zeros(&[2], DType::F32)),
+            ),
+            "`dice_loss` got class weights that do not fit: expected shape [3]: one for each class, found [2]",
+        ),
     ];
     for (result, text) in cases {
         assert_eq!(result.unwrap_err().to_string(), text);
+    }
+}
+
+#[test]
+fn what_ctc_does_not_understand_is_told() {
+    let tensor = |rows: &[[f64; 2]; 1]| Tensor::new(rows, &Device::Cpu).unwrap();
+    let logits = Tensor::zeros((1, 2, 3), DType::F32, &Device::Cpu).unwrap();
+    let (zeros, labels) = (tensor(&[[0., 0.]]), tensor(&[[1., 2.]]));
+    let call = |frames: &Tensor, labels: &Tensor, pads: &Tensor, options| {
+        ctc_loss_with_forward_probs(&logits, frames, labels, pads, options)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
+    };
+    let cases = [
+        (call(&tensor(&[[0., 0.5]]), &labels, &zeros, Ctc::default()), "a padding that is neither 0 nor 1"),
+        (call(&zeros, &labels, &tensor(&[[1., 0.]]), Ctc::default()), "a padding before a label"),
+        (call(&zeros, &tensor(&[[1., 3.]]), &zeros, Ctc::default()), "expected labels from 0 to 2, found 3"),
+        (call(&zeros, &labels, &zeros, Ctc::default().blank_id(3)), "expected less than 3, found 3"),
+        (call(&zeros.t().unwrap(), &labels, &zeros, Ctc::default()), "[[1, 2, 3], [2, 1], [1, 2], [1, 2]]"),
+    ];
+    for (found, expected) in cases {
+        assert!(found.contains(expected), "{found}");
     }
 }
 

@@ -111,10 +111,10 @@ fn distributions(
     labels: &Tensor,
     over: &Over<'_>,
 ) -> Result<(Rows, Tensor, Tensor)> {
-    let (_, labels) = aligned(loss, ("logits", logits), ("labels", labels))?;
-    let (rows, logits) = classes(loss, logits, over)?;
-    let labels = rows.arrange(&labels)?;
-    Ok((rows.clone(), rows.log_softmax(&logits)?, labels))
+    let (logits, labels) = aligned(loss, ("logits", logits), ("labels", labels))?;
+    let (rows, logits) = classes(loss, &logits, over)?;
+    let (log_softmax, labels) = (rows.log_softmax(&logits)?, rows.arrange(&labels)?);
+    Ok((rows, log_softmax, labels))
 }
 
 /// Logits as rows of at least one class.

@@ -114,7 +114,6 @@ fn aligned_mask(loss: &str, mask: &Tensor, x: &Tensor, axes: &[usize]) -> Result
 }
 
 /// [`Over`] for one shape: tensors of that shape become `[.., n]`, with what is summed over at the end.
-#[derive(Clone)]
 pub(super) struct Rows {
     pub(super) axes: Vec<usize>,
     /// As rows, in `u8`.

@@ -26,14 +26,14 @@ pub fn ntxent(embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// Chen et al., [A Simple Framework for Contrastive Learning](https://arxiv.org/abs/2002.05709), 2020.
 ///
 /// # Errors
-/// If there is not one label for each embedding, or embeddings are not floats.
+/// If there are no embeddings or not one label for each, or embeddings are not floats.
 pub fn ntxent_with(embeddings: &Tensor, labels: &Tensor, temperature: f64) -> Result<Tensor> {
     let wide = widened("ntxent", "embeddings", embeddings)?;
     let batch = match *wide.dims() {
-        [batch, _] if labels.dims() == [batch] => batch,
+        [batch, _] if batch > 0 && labels.dims() == [batch] => batch,
         _ => {
             return Err(Error::shape("`ntxent` got embeddings and labels that do not fit")
-                .expected("embeddings of shape [batch, features] and labels of shape [batch]")
+                .expected("embeddings of shape [batch, features], at least one, and labels of shape [batch]")
                 .found(format!("{:?} and {:?}", embeddings.dims(), labels.dims()))
                 .remedy("`flatten` the features into one axis"));
         }
