@@ -30,8 +30,9 @@
 //! ```
 //!
 //! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
-//! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`], [`projections`],
-//! [`linear_algebra`] and [`perturbations`], and, for rules of one's own, [`numerics`] and [`tree`].
+//! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`],
+//! [`projections`], [`linear_algebra`] and [`perturbations`], and, for rules of one's own, [`numerics`] and
+//! [`tree`].
 
 mod alias;
 mod boxed;

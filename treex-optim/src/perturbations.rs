@@ -43,23 +43,25 @@ pub struct Perturbed<F> {
     use_baseline: bool,
 }
 
-/// A smooth version of a function of trees, which is the expectation of `fun(x + sigma * noise)`, estimated by the
-/// mean over samples:
+/// A smooth version of a function of trees, which is the expectation of `fun(x + sigma * noise)`, estimated
+/// by the mean over samples:
 ///
 /// ```text
 /// mean(fun(x + sigma * z))
 /// ```
 ///
-/// Its gradient is estimated from the values of `fun` alone, which may be a sort, a choice or a shortest path:
+/// Its gradient is estimated from the values of `fun` alone, which may be a sort, a choice or a shortest
+/// path:
 ///
 /// ```text
 /// mean((fun(x + sigma * z) - fun(x)) * -gradient(log_prob)(z) / sigma)
 /// ```
 ///
-/// By default it takes 1,000 samples, a `sigma` of 0.1 and Gumbel noise; without a baseline it leaves out `- fun(x)`,
-/// which changes the variance and not the mean.
+/// By default it takes 1,000 samples, a `sigma` of 0.1 and Gumbel noise. Without a baseline it leaves out the
+/// value at `x` itself, which changes the variance and not the mean.
 ///
-/// Berthet et al., [Learning with Differentiable Perturbed Optimizers](https://arxiv.org/abs/2002.08676), 2020.
+/// Berthet et al., [Learning with Differentiable Perturbed Optimizers](https://arxiv.org/abs/2002.08676),
+/// 2020.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

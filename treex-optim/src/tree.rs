@@ -6,10 +6,11 @@
 //! | leaf by leaf | [`scale`], [`clip`], [`cast`], [`zeros_like`], [`ones_like`], [`full_like`], [`batch_shape`], [`random_like`] |
 //! | to one number | [`sum`], [`max`], [`min`], [`vdot`], [`norm`], [`size`], [`allclose`] |
 //!
-//! What else there is to do with trees stands in [`Tree`]: `map` and `zip_map`, of which these are made, `filter`
-//! and `update`, `stack` and `unstack`, `flatten`. As in `zip_map`, a leaf that has no value in one of two trees
-//! stays what it is in the first. Numbers of a tree are scalars in f64 if a leaf is, else in f32, and gradients
-//! go through them; without any value a sum is 0, a maximum minus infinity, and a minimum infinity.
+//! What else there is to do with trees stands in [`Tree`]: `map` and `zip_map`, of which these are made,
+//! `filter` and `update`, `stack` and `unstack`, `flatten`. As in `zip_map`, a leaf that has no value in one
+//! of two trees stays what it is in the first. Numbers of a tree are scalars in f64 if a leaf is, else in
+//! f32, and gradients go through them; without any value a sum is 0, a maximum minus infinity, and a minimum
+//! infinity.
 //!
 //! ```
 //! # use candle_core::{Device, Tensor};
@@ -249,8 +250,8 @@ pub enum Order {
     Inf,
 }
 
-/// A norm of all elements as one vector, 0 without any value. [`global_norm`](crate::global_norm) is the second one
-/// as a number on the host.
+/// A norm of all elements as one vector, 0 without any value. [`global_norm`](crate::global_norm) is the
+/// second one as a number on the host.
 ///
 /// # Errors
 /// If a leaf does not hold numbers.
@@ -268,8 +269,8 @@ pub fn size(tree: &impl Tree) -> usize {
     tree.count(TreePart)
 }
 
-/// Whether each pair of elements is closer than `atol + rtol * |b|`. NaN is close to nothing. A leaf that has no
-/// value in one of the trees is not looked at.
+/// Whether each pair of elements is closer than `atol + rtol * |b|`. NaN is close to nothing. A leaf that has
+/// no value in one of the trees is not looked at.
 ///
 /// # Errors
 /// If the trees differ in structure or shapes.

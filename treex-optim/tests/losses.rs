@@ -351,7 +351,8 @@ fn fixture() -> Value {
     serde_json::from_str(include_str!("fixtures/losses.json")).unwrap()
 }
 
-/// The sum of the first value's elements times 1, 2, 3 and so on, so that a gradient that mixes up the batch shows.
+/// The sum of the first value's elements times 1, 2, 3 and so on, so that a gradient that mixes up the batch
+/// shows.
 fn weighted(value: &Tensor) -> Tensor {
     let weights = Tensor::arange(1f64, 1. + value.elem_count() as f64, &Device::Cpu).unwrap();
     (value.flatten_all().unwrap() * weights.to_dtype(value.dtype()).unwrap()).unwrap().sum_all().unwrap()
@@ -442,8 +443,8 @@ fn no_case_of_the_fixtures_is_left_out() {
     assert_eq!(ours(plain()), names(&optax()["losses"]["values"]));
 }
 
-/// Of numbers in half precision the losses are those of the same numbers in f32, and the gradients those of f32
-/// in half precision.
+/// Of numbers in half precision the losses are those of the same numbers in f32, and the gradients those of
+/// f32 in half precision.
 #[test]
 fn half_precision_is_computed_in_f32() {
     let fixture = fixture();

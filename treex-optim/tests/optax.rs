@@ -1,5 +1,6 @@
-//! What Optax itself computed, in f64 (`fixtures/optax.json`, written by `fixtures/optax.py`): every case that
-//! the transformations of this crate can express. `schedules.rs`, `losses.rs` and `projections.rs` read the rest of it.
+//! What Optax itself computed, in f64 (`fixtures/optax.json`, written by `fixtures/optax.py`): every case
+//! that the transformations of this crate can express. `schedules.rs`, `losses.rs` and `projections.rs` read
+//! the rest of it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -123,8 +123,8 @@ fn no_case_of_the_fixtures_is_left_out() {
     assert_eq!(ours, names(&optax()["projections"]["values"]));
 }
 
-/// A projection of a projection changes nothing; nor do projections of flat trees differ. As in Optax, a 0 stays when
-/// it should go to a larger sphere, since it has no sign: then the result is not on the sphere.
+/// A projection of a projection changes nothing; nor do projections of flat trees differ. As in Optax, a 0
+/// stays when it should go to a larger sphere, since it has no sign: then the result is not on the sphere.
 #[test]
 fn twice_is_once() {
     let fixture = fixture();

@@ -94,8 +94,8 @@ fn no_case_of_the_fixture_is_left_out() {
     );
 }
 
-/// Inside of a leaf ties share the gradient equally, as in JAX. Between leaves Optax halves from pair to pair, here
-/// the leaves that tie share equally too: for two leaves it is the same.
+/// Inside of a leaf ties share the gradient equally, as in JAX. Between leaves Optax halves from pair to
+/// pair, here the leaves that tie share equally too: for two leaves it is the same.
 #[test]
 fn ties_share_the_gradient() {
     let fixture = &fixture()["tree_of_ties"];

@@ -6,10 +6,10 @@ use treex_core::{Error, Result};
 use super::floats;
 use crate::host::numbers;
 
-/// The cheapest assignment of rows to columns, or of columns to rows if there are more rows: `[n, m]` to row numbers
-/// and column numbers, both `[min(n, m)]` in `u32`, in the order of the rows. Each row and each column occurs once
-/// at most, and the sum of `costs[i, j]` over the pairs is the least there is. It runs on the host, in
-/// `O(n^2 m)` steps.
+/// The cheapest assignment of rows to columns, or of columns to rows if there are more rows: `[n, m]` to row
+/// numbers and column numbers, both `[min(n, m)]` in `u32`, in the order of the rows. Each row and each
+/// column occurs once at most, and the sum of `costs[i, j]` over the pairs is the least there is. It runs on
+/// the host, in `O(n^2 m)` steps.
 ///
 /// Crouse, [On implementing 2D rectangular assignment
 /// algorithms](https://ieeexplore.ieee.org/document/7738348), 2016.
@@ -51,8 +51,8 @@ pub fn hungarian_algorithm(costs: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((Tensor::from_vec(rows, count, &Device::Cpu)?, Tensor::from_vec(columns, count, &Device::Cpu)?))
 }
 
-/// The row of each column, for `n <= m`: one row after the other looks for its shortest augmenting path, in costs
-/// that potentials keep from being negative.
+/// The row of each column, for `n <= m`: one row after the other looks for its shortest augmenting path, in
+/// costs that potentials keep from being negative.
 fn assign(costs: &[f64], n: usize, m: usize) -> Vec<Option<usize>> {
     let (mut of_rows, mut of_columns) = (vec![0.; n], vec![0.; m]);
     let mut assigned: Vec<Option<usize>> = vec![None; m];

@@ -49,8 +49,8 @@ pub fn matrix_inverse_pth_root(matrix: &Tensor, p: u32) -> Result<(Tensor, f64)>
     matrix_inverse_pth_root_with(matrix, p, InversePthRoot::default())
 }
 
-/// `matrix^(-1/p)` of a symmetric matrix without negative eigenvalues, which is what Shampoo divides by; and its
-/// error. A ridge is added to the diagonal first. Newton's method with a coupled iterate:
+/// `matrix^(-1/p)` of a symmetric matrix without negative eigenvalues, which is what Shampoo divides by; and
+/// its error. A ridge is added to the diagonal first. Newton's method with a coupled iterate:
 ///
 /// ```text
 /// m = matrix * (1 + p) / (2 * frobenius_norm),  h = identity * ((1 + p) / (2 * frobenius_norm))^(1/p)

@@ -6,8 +6,8 @@ use treex_core::{Error, Result};
 use super::floats;
 use crate::host::{number, numbers};
 
-/// The `x` that minimizes `norm(a x - b)` and has no negative element: `[m, n]`, `[m]` or `[m, k]` to `[n]` or
-/// `[n, k]`, by so many iterations of Nesterov's accelerated gradient, projected.
+/// The `x` that minimizes `norm(a x - b)` and has no negative element: `[m, n]`, `[m]` or `[m, k]` to `[n]`
+/// or `[n, k]`, by so many iterations of Nesterov's accelerated gradient, projected.
 ///
 /// Polyak, [Projected gradient method for non-negative least
 /// square](https://www.ams.org/books/conm/636/), 2015.
@@ -27,8 +27,8 @@ pub fn nnls(a: &Tensor, b: &Tensor, iters: usize) -> Result<Tensor> {
     nnls_with(a, b, iters, None)
 }
 
-/// [`nnls`] with an upper bound of the largest eigenvalue of `a^T a`; without one, the smaller of the Frobenius norm
-/// and the largest sum of the absolute values of a column.
+/// [`nnls`] with an upper bound of the largest eigenvalue of `a^T a`; without one, the smaller of the
+/// Frobenius norm and the largest sum of the absolute values of a column.
 ///
 /// # Errors
 /// As `nnls`.

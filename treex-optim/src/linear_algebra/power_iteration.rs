@@ -36,8 +36,9 @@ impl PowerIteration {
     }
 }
 
-/// The eigenvalue of largest absolute value of a square matrix, and its eigenvector, of norm 1: [`power_iteration_with`]
-/// the default options from a vector that is uniform between -1 and 1, by `Key::from(0)`.
+/// The eigenvalue of largest absolute value of a square matrix, and its eigenvector, of norm 1:
+/// [`power_iteration_with`] the default options from a vector that is uniform between -1 and 1, by
+/// `Key::from(0)`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -58,9 +59,10 @@ pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
     Ok((value, vector.get()?))
 }
 
-/// [`power_iteration`] of any linear function of trees, such as the product of a Hessian and a vector, from `v0`:
-/// applied again and again, and brought to norm 1 in between. The error is the distance of the image of the vector
-/// from its multiple, relative to the eigenvalue. A function that gives zeros has the eigenvalue 0.
+/// [`power_iteration`] of any linear function of trees, such as the product of a Hessian and a vector, from
+/// `v0`: applied again and again, and brought to norm 1 in between. The error is the distance of the image of
+/// the vector from its multiple, relative to the eigenvalue. A function that gives zeros has the eigenvalue
+/// 0.
 ///
 /// # Errors
 /// What `product` reports, or if a leaf does not hold floats.

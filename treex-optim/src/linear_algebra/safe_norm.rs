@@ -18,8 +18,8 @@ pub fn safe_norm(x: &Tensor, min_norm: f64) -> Result<Tensor> {
     safe_norm_with(&x.flatten_all()?, min_norm, Order::L2, 0, false)
 }
 
-/// [`safe_norm`] of another order, over some axes, which may be kept with length 1. Over several axes it is the norm
-/// of all their elements as one vector.
+/// [`safe_norm`] of another order, over some axes, which may be kept with length 1. Over several axes it is
+/// the norm of all their elements as one vector.
 ///
 /// # Errors
 /// As `safe_norm`, and if there are no such axes.

@@ -6,8 +6,8 @@ use candle_core::{
 };
 use treex_core::Result;
 
-/// `x`, with a gradient that is `scale` times what it was: -1 turns it round, as in adversarial training. Of a tree:
-/// `tree.map(|x| scale_gradient(x, scale))`.
+/// `x`, with a gradient that is `scale` times what it was: -1 turns it round, as in adversarial training. Of
+/// a tree: `tree.map(|x| scale_gradient(x, scale))`.
 ///
 /// ```
 /// # use candle_core::{Device, Var};

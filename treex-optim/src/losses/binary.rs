@@ -7,9 +7,9 @@ use super::math::{log_sigmoid, softplus};
 use super::{aligned, labeled};
 use crate::host::constant;
 
-/// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, element by element: any shape, the
-/// same for both. Each element is a class of its own that applies or not; labels are 0, 1 or between, in any
-/// element type.
+/// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, element by element: any shape,
+/// the same for both. Each element is a class of its own that applies or not; labels are 0, 1 or between, in
+/// any element type.
 ///
 /// # Errors
 /// If shapes differ, or logits are not floats.
@@ -40,7 +40,8 @@ pub fn sigmoid_focal_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// loss    = missing^gamma * cross_entropy
 /// ```
 ///
-/// times `alpha * labels + (1 - alpha) * (1 - labels)` if there is an `alpha`, the weight of the positive class.
+/// times `alpha * labels + (1 - alpha) * (1 - labels)` if there is an `alpha`, the weight of the positive
+/// class.
 ///
 /// Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
 ///

@@ -26,8 +26,8 @@ pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
-/// `-log_softmax(logits)[label]` over the last axis, for labels that are the number of a class, in `u8`, `u32`
-/// or `i64`: `[.., classes]`, `[..]` to `[..]`.
+/// `-log_softmax(logits)[label]` over the last axis, for labels that are the number of a class, in `u8`,
+/// `u32` or `i64`: `[.., classes]`, `[..]` to `[..]`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -77,8 +77,8 @@ pub fn safe_softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Te
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
-/// [`poly_loss_cross_entropy_with`] an `epsilon` of 2, over the last axis: `[.., classes]`, `[.., classes]` to
-/// `[..]`.
+/// [`poly_loss_cross_entropy_with`] an `epsilon` of 2, over the last axis: `[.., classes]`, `[.., classes]`
+/// to `[..]`.
 ///
 /// # Errors
 /// As [`softmax_cross_entropy`].
@@ -86,8 +86,9 @@ pub fn poly_loss_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tenso
     poly_loss_cross_entropy_with(logits, labels, 2., &Over::default())
 }
 
-/// `softmax_cross_entropy + epsilon * sum(labels * (1 - softmax(logits)))`: the cross entropy with another weight
-/// for the first term of its series. Best `epsilon`s depend on the task; 2 suits images, -1 to 0 detection.
+/// `softmax_cross_entropy + epsilon * sum(labels * (1 - softmax(logits)))`: the cross entropy with another
+/// weight for the first term of its series. Best `epsilon`s depend on the task; 2 suits images, -1 to 0
+/// detection.
 ///
 /// Leng et al., [PolyLoss](https://arxiv.org/abs/2204.12511), 2022.
 ///

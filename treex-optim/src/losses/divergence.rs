@@ -26,8 +26,8 @@ pub fn kl_divergence_with(log_predictions: &Tensor, targets: &Tensor, over: &Ove
     rows.sum(&divergences(&rows.arrange(&logs)?, &rows.arrange(&targets)?)?)
 }
 
-/// `sum(exp(log_targets) * (log_targets - log_predictions))` over the last axis: `[.., n]`, `[.., n]` to `[..]`,
-/// for targets that are logarithms of probabilities too.
+/// `sum(exp(log_targets) * (log_targets - log_predictions))` over the last axis: `[.., n]`, `[.., n]` to
+/// `[..]`, for targets that are logarithms of probabilities too.
 ///
 /// # Errors
 /// As [`kl_divergence`].
@@ -52,8 +52,8 @@ pub fn kl_divergence_with_log_targets_with(
     rows.sum(&(log_targets.exp()? * (&log_targets - logs)?)?)
 }
 
-/// [`kl_divergence`] for measures whose sums are not 1: `kl_divergence + sum(exp(log_predictions) - targets)`,
-/// over the last axis: `[.., n]`, `[.., n]` to `[..]`.
+/// [`kl_divergence`] for measures whose sums are not 1: `kl_divergence + sum(exp(log_predictions) -
+/// targets)`, over the last axis: `[.., n]`, `[.., n]` to `[..]`.
 ///
 /// # Errors
 /// As `kl_divergence`.

@@ -8,8 +8,8 @@ use super::{Over, aligned};
 /// The Fenchel-Young loss of `max_fun`: `max_fun(scores) - sum(targets * scores)` over the last axis:
 /// `[.., n]`, `[.., n]` to `[..]`. `max_fun` takes `[.., n]` to `[..]`.
 ///
-/// With `log(sum(exp(..)))` it is the cross entropy up to a constant of the targets; with the expected maximum
-/// of perturbed scores it learns to rank, to match and to find ways.
+/// With `log(sum(exp(..)))` it is the cross entropy up to a constant of the targets; with the expected
+/// maximum of perturbed scores it learns to rank, to match and to find ways.
 ///
 /// Blondel et al., [Learning with Fenchel-Young Losses](https://arxiv.org/abs/1901.02324), 2020.
 ///

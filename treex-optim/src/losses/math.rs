@@ -50,8 +50,8 @@ impl CustomOp1 for Softplus {
     }
 }
 
-/// The largest of each row. Elements that tie share the gradient, as in JAX; with Candle's own maximum each has
-/// all of it, and equal scores, such as those of a last layer of zeros, would get a multiple.
+/// The largest of each row. Elements that tie share the gradient, as in JAX; with Candle's own maximum each
+/// has all of it, and equal scores, such as those of a last layer of zeros, would get a multiple.
 pub(crate) fn row_max(rows: &Tensor) -> Result<Tensor> {
     if rows.elem_count() == 0 {
         return Ok(rows.sum(D::Minus1)?);

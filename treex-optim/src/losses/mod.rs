@@ -1,8 +1,8 @@
 //! Losses, on tensors, one file for each family.
 //!
 //! They have Optax's names and take its arguments in its order. Keyword arguments of Optax are arguments of a
-//! second function, whose name ends in `_with`: `axis` and `where` together are [`Over`], and what has more than
-//! two has a struct of options.
+//! second function, whose name ends in `_with`: `axis` and `where` together are [`Over`], and what has more
+//! than two has a struct of options.
 //!
 //! | | |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | embeddings | [`ntxent`], [`triplet_margin_loss`] |
 //! | regions | [`dice_loss`], [`multiclass_generalized_dice_loss`], [`binary_dice_loss`] |
 //!
-//! Most do not reduce over the batch: take `mean_all` of what they return, or put them into a [`Loss`]. What does
-//! says so. Half-precision inputs give f32 losses, since a sum in half precision stops growing early.
+//! Most do not reduce over the batch: take `mean_all` of what they return, or put them into a [`Loss`]. What
+//! does says so. Half-precision inputs give f32 losses, since a sum in half precision stops growing early.
 
 use candle_core::Tensor;
 use treex_core::{Error, ErrorKind, Result};

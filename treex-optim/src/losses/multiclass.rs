@@ -31,8 +31,8 @@ pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Te
     Ok((row_max(&scores)? - label_scores(&scores, &labels)?)?)
 }
 
-/// The cross entropy's counterpart for [sparsemax](https://arxiv.org/abs/1602.02068), which projects scores onto
-/// distributions: with `p` the nearest point of the simplex to `scores`,
+/// The cross entropy's counterpart for [sparsemax](https://arxiv.org/abs/1602.02068), which projects scores
+/// onto distributions: with `p` the nearest point of the simplex to `scores`,
 ///
 /// ```text
 /// sum(p * (scores - scores[label])) + (1 - sum(p^2)) / 2

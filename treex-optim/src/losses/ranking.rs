@@ -34,8 +34,8 @@ impl<'a> Ranking<'a> {
     }
 }
 
-/// [`ranking_softmax_loss_with`] the mean over lists of which every item counts: `[.., items]`, `[.., items]` to
-/// a scalar.
+/// [`ranking_softmax_loss_with`] the mean over lists of which every item counts: `[.., items]`, `[.., items]`
+/// to a scalar.
 ///
 /// # Errors
 /// As `ranking_softmax_loss_with`.

@@ -55,8 +55,8 @@ impl<'a> Over<'a> {
         Self { axes: Axes::All, mask: None }
     }
 
-    /// Only the elements where `mask`, of any element type, is not 0. It has the shape of what is summed, or 1
-    /// instead of some lengths; or the shape of the result, for rows that count as a whole or not at all.
+    /// Only the elements where `mask`, of any element type, is not 0. It has the shape of what is summed, or
+    /// 1 instead of some lengths; or the shape of the result, for rows that count as a whole or not at all.
     #[must_use]
     pub fn mask(self, mask: &'a Tensor) -> Self {
         Self { mask: Some(mask), ..self }
@@ -165,9 +165,9 @@ impl Rows {
         }
     }
 
-    /// The rows less their largest element, so that no exponential overflows, and `log(sum(exp(..)))` of that,
-    /// as an axis that is kept. What is subtracted cancels in every loss, so it is not differentiated. An empty
-    /// batch has no largest; of a row of which nothing counts both are the row and 0.
+    /// The rows less their largest element, so that no exponential overflows, and `log(sum(exp(..)))` of
+    /// that, as an axis that is kept. What is subtracted cancels in every loss, so it is not differentiated.
+    /// An empty batch has no largest; of a row of which nothing counts both are the row and 0.
     pub(super) fn shifted(&self, rows: &Tensor) -> Result<(Tensor, Tensor)> {
         if rows.elem_count() == 0 {
             return Ok((rows.clone(), rows.sum_keepdim(D::Minus1)?));

@@ -21,7 +21,8 @@ pub struct Dice<'a> {
 }
 
 impl Default for Dice<'_> {
-    /// `smooth = 1`, `alpha = beta = 0.5`, of logits, the mean over the classes, in each batch element by itself.
+    /// `smooth = 1`, `alpha = beta = 0.5`, of logits, the mean over the classes, in each batch element by
+    /// itself.
     fn default() -> Self {
         Self {
             class_weights: None,
@@ -61,8 +62,8 @@ impl<'a> Dice<'a> {
         Self { beta, ..self }
     }
 
-    /// Whether predictions are logits; else they are probabilities. Of a single class the softmax is a sigmoid:
-    /// this is also `apply_sigmoid` of Optax.
+    /// Whether predictions are logits; else they are probabilities. Of a single class the softmax is a
+    /// sigmoid: this is also `apply_sigmoid` of Optax.
     #[must_use]
     pub fn apply_softmax(self, apply_softmax: bool) -> Self {
         Self { apply_softmax, ..self }
@@ -103,15 +104,15 @@ pub fn dice_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// ```
 ///
 /// with sums over a region and `p` the softmax of the predictions over the classes in the last axis, or the
-/// sigmoid if there is one class. Then the classes are reduced, over the last axis. If one of the two has an axis
-/// less than the other, an axis of one class is added.
+/// sigmoid if there is one class. Then the classes are reduced, over the last axis. If one of the two has an
+/// axis less than the other, an axis of one class is added.
 ///
-/// Milletari et al., [V-Net](https://arxiv.org/abs/1606.04797), 2016; with other `alpha` and `beta`, Salehi et
-/// al., [Tversky loss](https://arxiv.org/abs/1706.05721), 2017.
+/// Milletari et al., [V-Net](https://arxiv.org/abs/1606.04797), 2016; with other `alpha` and `beta`, Salehi
+/// et al., [Tversky loss](https://arxiv.org/abs/1706.05721), 2017.
 ///
 /// # Errors
-/// If shapes or element types differ or are not floats, class weights or axes do not fit, or (on the CPU, where
-/// looking costs nothing) probabilities of more than one class do not sum to 1.
+/// If shapes or element types differ or are not floats, class weights or axes do not fit, or (on the CPU,
+/// where looking costs nothing) probabilities of more than one class do not sum to 1.
 pub fn dice_loss_with(predictions: &Tensor, targets: &Tensor, options: &Dice<'_>) -> Result<Tensor> {
     let name = "dice_loss";
     let (mut predictions, mut targets) = (predictions.clone(), targets.clone());
@@ -156,9 +157,9 @@ pub fn multiclass_generalized_dice_loss(predictions: &Tensor, targets: &Tensor) 
     multiclass_generalized_dice_loss_with(predictions, targets, &Dice::default())
 }
 
-/// The mean over batch and classes of [`dice_loss_with`] the class weights `1 / (sum(targets)^2 + 1e-7)`, with
-/// sums over everything but the classes, scaled to a mean of 1: rare classes count as much as frequent ones. Class
-/// weights and reduction among the options do not count.
+/// The mean over batch and classes of [`dice_loss_with`] the class weights `1 / (sum(targets)^2 + 1e-7)`,
+/// with sums over everything but the classes, scaled to a mean of 1: rare classes count as much as frequent
+/// ones. Class weights and reduction among the options do not count.
 ///
 /// Sudre et al., [Generalised Dice overlap](https://arxiv.org/abs/1707.03237), 2017.
 ///

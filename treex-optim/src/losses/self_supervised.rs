@@ -20,8 +20,8 @@ pub fn ntxent(embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// -log(exp(s[i, j]) / (exp(s[i, j]) + sum(exp(s[i, k]) for labels[k] != labels[i])))
 /// ```
 ///
-/// averaged over all pairs `i != j` of the same label. Labels are of any element type. It is NaN if there is no
-/// such pair. The mean square of an embedding counts as the epsilon of its element type at least.
+/// averaged over all pairs `i != j` of the same label. Labels are of any element type. It is NaN if there is
+/// no such pair. The mean square of an embedding counts as the epsilon of its element type at least.
 ///
 /// Chen et al., [A Simple Framework for Contrastive Learning](https://arxiv.org/abs/2002.05709), 2020.
 ///
@@ -46,7 +46,8 @@ pub fn ntxent_with(embeddings: &Tensor, labels: &Tensor, temperature: f64) -> Re
     let same = labels.unsqueeze(1)?.broadcast_eq(&labels.unsqueeze(0)?)?.to_dtype(wide.dtype())?;
     let itself = Tensor::eye(batch, wide.dtype(), wide.device())?;
     let (matches, differs) = ((&same - &itself)?, same.affine(-1., 1.)?);
-    // Pairs with itself are in neither, and stay out of the largest, which keeps exponentials from overflowing.
+    // Pairs with itself are in neither, and stay out of the largest, which keeps exponentials from
+    // overflowing.
     let apart = (similarities.detach() - (itself * f64::from(f32::MAX))?)?;
     let shifted = similarities.broadcast_sub(&apart.max_keepdim(1)?)?;
     let zeros = shifted.zeros_like()?;

@@ -5,8 +5,8 @@ use treex_core::Result;
 
 use super::{Over, widened};
 
-/// `(1 - alpha) * labels + alpha / classes`, with the classes in the last axis: `[.., classes]` to the same, in
-/// the labels' own element type.
+/// `(1 - alpha) * labels + alpha / classes`, with the classes in the last axis: `[.., classes]` to the same,
+/// in the labels' own element type.
 ///
 /// Szegedy et al., [Rethinking the Inception Architecture](https://arxiv.org/abs/1512.00567), 2015.
 ///
@@ -24,8 +24,8 @@ pub fn smooth_labels(labels: &Tensor, alpha: f64) -> Result<Tensor> {
     smooth_labels_with(labels, alpha, &Over::default())
 }
 
-/// [`smooth_labels`] with the classes in other axes than the last, or of which only some count: `classes` is the
-/// number of those that do. Where none does, labels are only scaled. (Optax makes them infinite.)
+/// [`smooth_labels`] with the classes in other axes than the last, or of which only some count: `classes` is
+/// the number of those that do. Where none does, labels are only scaled. (Optax makes them infinite.)
 ///
 /// # Errors
 /// As `smooth_labels`, and if what to sum over does not fit.

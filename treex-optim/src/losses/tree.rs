@@ -8,8 +8,9 @@ use treex_core::{Error, Result, TreeObject};
 
 use super::Reduction;
 
-/// A loss function with a reduction, a weight and a place in the outputs: treex's `Loss` in Python, around any of
-/// the functions here or one's own. It is a tree without leaves, so a struct of losses can stand in a model.
+/// A loss function with a reduction, a weight and a place in the outputs: treex's `Loss` in Python, around
+/// any of the functions here or one's own. It is a tree without leaves, so a struct of losses can stand in a
+/// model.
 ///
 /// ```
 /// # use std::collections::BTreeMap;
@@ -74,8 +75,8 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync> Loss<F> {
         self.reduced(&self.losses(preds, target)?)
     }
 
-    /// [`call`](Self::call) with a weight for each sample, which has the first axes of the losses. The mean is
-    /// still over the number of losses, not over the sum of the weights.
+    /// [`call`](Self::call) with a weight for each sample, which has the first axes of the losses. The mean
+    /// is still over the number of losses, not over the sum of the weights.
     ///
     /// # Errors
     /// As `call`, and if the weights do not fit.

@@ -64,8 +64,8 @@ pub fn projection_hypercube<T: Tree>(tree: &T, scale: impl Bound<T>) -> Result<T
     projection_box(tree, 0., scale)
 }
 
-/// Onto the ball of radius `scale` in the norm that is the largest absolute value: [`projection_box`] from `-scale`
-/// to `scale`.
+/// Onto the ball of radius `scale` in the norm that is the largest absolute value: [`projection_box`] from
+/// `-scale` to `scale`.
 ///
 /// # Errors
 /// If `scale` is not a positive number.

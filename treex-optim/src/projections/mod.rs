@@ -7,8 +7,8 @@
 //! | Euclidean norms | [`projection_l2_sphere`], [`projection_l2_ball`] |
 //! | vectors and planes | [`projection_vector`], [`projection_hyperplane`], [`projection_halfspace`] |
 //!
-//! A tree counts as one vector. Any tree will do, so what is projected is chosen by a filter, and what was filtered
-//! out stays out. After a step of an optimizer this is projected gradient descent:
+//! A tree counts as one vector. Any tree will do, so what is projected is chosen by a filter, and what was
+//! filtered out stays out. After a step of an optimizer this is projected gradient descent:
 //!
 //! ```
 //! # use candle_core::{Device, Tensor};

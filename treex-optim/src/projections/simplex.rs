@@ -8,10 +8,11 @@ use crate::host::{number, numbers};
 use crate::numerics::wide;
 use crate::tree::{self, Order, beside, sum_of};
 
-/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the projection
-/// onto the simplex is `max(0, values - threshold)`.
+/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the
+/// projection onto the simplex is `max(0, values - threshold)`.
 ///
-/// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191), 2008.
+/// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191),
+/// 2008.
 pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
     values.sort_unstable_by(|a, b| b.total_cmp(a));
     let (mut sum, mut threshold) = (0., 0.);
@@ -26,8 +27,8 @@ pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
     threshold
 }
 
-/// Onto the simplex of size `scale`: no element is negative, and the sum of all is `scale`. With scale 1 these are
-/// the probability distributions.
+/// Onto the simplex of size `scale`: no element is negative, and the sum of all is `scale`. With scale 1
+/// these are the probability distributions.
 ///
 /// ```text
 /// max(0, x - t), with t such that they sum to scale
@@ -63,9 +64,9 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     })
 }
 
-/// Onto the sphere of radius `scale` in the norm that is the sum of absolute values: [`projection_simplex`] of the
-/// absolute values, with the signs that they had. As in Optax a 0, which has none, stays, so that on a sphere larger
-/// than the tree the norm may stay below `scale`.
+/// Onto the sphere of radius `scale` in the norm that is the sum of absolute values: [`projection_simplex`]
+/// of the absolute values, with the signs that they had. As in Optax a 0, which has none, stays, so that on a
+/// sphere larger than the tree the norm may stay below `scale`.
 ///
 /// # Errors
 /// As `projection_simplex`.

@@ -21,8 +21,8 @@ pub enum ScheduleConfig {
     Curve(CurveConfig),
 }
 
-/// A schedule that changes, by its name. The fields are the arguments and options of the function of that name;
-/// options have its defaults.
+/// A schedule that changes, by its name. The fields are the arguments and options of the function of that
+/// name; options have its defaults.
 ///
 /// ```
 /// use treex_optim::{CurveConfig, linear_onecycle};
@@ -40,7 +40,8 @@ pub enum CurveConfig {
     Linear(Polynomial),
     /// [`polynomial`](crate::polynomial), with the fields of `linear` and `power`.
     Polynomial(Polynomial),
-    /// [`piecewise_constant`](crate::piecewise_constant): `init`, and `boundaries_and_scales` as a list of pairs.
+    /// [`piecewise_constant`](crate::piecewise_constant): `init`, and `boundaries_and_scales` as a list of
+    /// pairs.
     PiecewiseConstant(PiecewiseConstant),
     /// [`exponential_decay`](crate::exponential_decay): `init`, `steps`, `rate`, `begin`, `staircase`, `end`.
     ExponentialDecay(ExponentialDecay),
@@ -56,8 +57,8 @@ pub enum CurveConfig {
     CosineOnecycle(CosineOnecycle),
     /// [`warmup_constant`](crate::warmup_constant): `init`, which is 0 if left out, `peak`, `warmup_steps`.
     WarmupConstant(WarmupConstant),
-    /// [`warmup_cosine_decay`](crate::warmup_cosine_decay): `init` and `end`, which are 0 if left out, `peak`,
-    /// `warmup_steps`, `decay_steps`, `exponent`.
+    /// [`warmup_cosine_decay`](crate::warmup_cosine_decay): `init` and `end`, which are 0 if left out,
+    /// `peak`, `warmup_steps`, `decay_steps`, `exponent`.
     #[serde(alias = "warmup_cosine_decay")]
     WarmupCosine(WarmupCosineDecay),
     /// [`warmup_exponential_decay`](crate::warmup_exponential_decay): `init`, which is 0 if left out, `peak`,

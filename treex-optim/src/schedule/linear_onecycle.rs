@@ -32,8 +32,8 @@ pub struct LinearOnecycle {
 /// peak / (div_factor * final_div_factor)  at step steps
 /// ```
 ///
-/// with `pct_start = 0.3`, `pct_final = 0.85`, `div_factor = 25` and `final_div_factor = 1e4`. Of knots that a
-/// short cycle brings to the same step, the last counts. `steps` must be positive.
+/// with `pct_start = 0.3`, `pct_final = 0.85`, `div_factor = 25` and `final_div_factor = 1e4`. Of knots that
+/// a short cycle brings to the same step, the last counts. `steps` must be positive.
 ///
 /// Smith and Topin, [Super-Convergence](https://arxiv.org/abs/1708.07120), 2017.
 ///

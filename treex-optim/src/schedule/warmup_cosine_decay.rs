@@ -23,8 +23,8 @@ pub struct WarmupCosineDecay {
     exponent: f64,
 }
 
-/// From `init` up to `peak` in `warmup_steps` steps, then down to `end` at step `decay_steps`, which counts from
-/// the very first step: [`linear`], then [`cosine_decay`] over the steps that are left.
+/// From `init` up to `peak` in `warmup_steps` steps, then down to `end` at step `decay_steps`, which counts
+/// from the very first step: [`linear`], then [`cosine_decay`] over the steps that are left.
 ///
 /// `decay_steps` must be more than `warmup_steps`. Without a warm-up it starts at `peak`.
 #[must_use]

@@ -24,8 +24,8 @@ pub struct WarmupExponentialDecay {
     end: Option<f64>,
 }
 
-/// From `init` up to `peak` in `warmup_steps` steps, then [`exponential_decay`] from `peak`, whose steps count
-/// from the end of the warm-up. Without a warm-up it starts at `peak`.
+/// From `init` up to `peak` in `warmup_steps` steps, then [`exponential_decay`] from `peak`, whose steps
+/// count from the end of the warm-up. Without a warm-up it starts at `peak`.
 ///
 /// ```
 /// # use treex_optim::{Curve, warmup_exponential_decay};
