@@ -112,6 +112,17 @@ impl Leaves {
         self.handles.get(index).and_then(Handle::tracked_value)
     }
 
+    /// The path to a position, as segments.
+    #[must_use]
+    pub fn path(&self, index: usize) -> &[Segment] {
+        if index < self.len() { self.layout.paths.get(index) } else { &[] }
+    }
+
+    /// The leaves without their paths and kinds, for writing.
+    pub fn handles_mut(&mut self) -> &mut [Handle] {
+        &mut self.handles
+    }
+
     /// The tensors that there are, in order.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.handles.iter().filter_map(Handle::tracked_value)
@@ -157,7 +168,11 @@ impl Leaves {
         })
     }
 
-    fn rebuild(&self, mut at: impl FnMut(usize) -> Result<Option<Tensor>>) -> Result<Self> {
+    /// The same positions with other tensors, or none. They are not copied, as with [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// The first that `at` reports, with its path.
+    pub fn rebuild(&self, mut at: impl FnMut(usize) -> Result<Option<Tensor>>) -> Result<Self> {
         let handles = (0..self.len()).map(|index| match at(index) {
             Ok(tensor) => Ok(tensor.map_or_else(Handle::nothing, Handle::lend)),
             Err(error) => Err(error.at(self.layout.paths.get(index))),

@@ -12,10 +12,12 @@ pub(crate) fn alike(a: &Tensor, b: &Tensor) -> bool {
 
 /// Whether two tensors read the same storage, on any device.
 pub(crate) fn same_storage(a: &Tensor, b: &Tensor) -> bool {
-    storage_address(a) == storage_address(b)
+    storage_id(a) == storage_id(b)
 }
 
-fn storage_address(tensor: &Tensor) -> usize {
+/// By which tensors are told apart that share memory, on any device.
+#[must_use]
+pub fn storage_id(tensor: &Tensor) -> usize {
     std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use treex_core::{Leaves, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
+use crate::engine::Updates;
 use crate::transformation::{Extra, GradientTransformation, foreign_state};
 
 /// Any [`GradientTransformation`], its type forgotten; see [`GradientTransformation::boxed`]. The paths in its
@@ -68,13 +69,13 @@ impl GradientTransformation for Boxed {
         self.0.erased_init(params)
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut BoxedState,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut BoxedState,
         params: &Leaves,
         extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         self.0.erased_update(updates, state, params, extra)
     }
 
@@ -90,13 +91,13 @@ impl GradientTransformation for Boxed {
 /// [`GradientTransformation`] with the type of the state forgotten.
 trait Erased: fmt::Debug + Send + Sync {
     fn erased_init(&self, params: &Leaves) -> Result<BoxedState>;
-    fn erased_update(
-        &self,
-        updates: Leaves,
-        state: &mut BoxedState,
+    fn erased_update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut BoxedState,
         params: &Leaves,
         extra: &Extra,
-    ) -> Result<Leaves>;
+    ) -> Result<Updates<'a>>;
     fn erased_learning_rate(&self, state: &BoxedState) -> Result<Option<f64>>;
 }
 
@@ -105,13 +106,13 @@ impl<T: GradientTransformation> Erased for T {
         Ok(BoxedState(Box::new(self.init(params)?)))
     }
 
-    fn erased_update(
-        &self,
-        updates: Leaves,
-        state: &mut BoxedState,
+    fn erased_update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut BoxedState,
         params: &Leaves,
         extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         match state.0.as_any_mut().downcast_mut::<T::State>() {
             Some(state) => self.update(updates, state, params, extra),
             None => Err(foreign_state(self)),
@@ -158,7 +159,7 @@ mod tests {
         let params = ().flatten();
         let mut state = sgd(0.1).boxed().init(&params).unwrap();
         let error =
-            adam(0.1).boxed().update(params.clone(), &mut state, &params, &Extra::default()).unwrap_err();
+            adam(0.1).boxed().updates(params.clone(), &mut state, &params, &Extra::default()).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -167,6 +168,6 @@ mod tests {
         assert!(adam(0.1).boxed().learning_rate(&state).is_err());
 
         let mut without = None;
-        assert!(Some(scale(1.)).update(params.clone(), &mut without, &params, &Extra::default()).is_err());
+        assert!(Some(scale(1.)).updates(params.clone(), &mut without, &params, &Extra::default()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use treex_core::{Leaves, Result};
 
+use crate::engine::Updates;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// Transformations in a row; see [`chain`]. Its state is the tuple of their states.
@@ -35,13 +36,13 @@ macro_rules! chain {
                 Ok(($(self.0.$index.init(_params)?,)*))
             }
 
-            fn update(
-                &self,
-                updates: Leaves,
-                _state: &mut Self::State,
+            fn update<'a>(
+                &'a self,
+                updates: Updates<'a>,
+                _state: &'a mut Self::State,
                 _params: &Leaves,
                 _extra: &Extra,
-            ) -> Result<Leaves> {
+            ) -> Result<Updates<'a>> {
                 $(let updates = self.0.$index.update(updates, &mut _state.$index, _params, _extra)?;)*
                 Ok(updates)
             }

@@ -39,6 +39,7 @@ mod boxed;
 mod chain;
 mod config;
 mod count;
+pub mod engine;
 mod host;
 pub mod linear_algebra;
 pub mod losses;

@@ -1,39 +1,12 @@
-//! The arithmetic that transformations share. Each piece stands here once, so that a transformation reads like
-//! its paper.
-//!
-//! Moments, sums and decay are computed in f32 at least: in bf16, 0.999 is 1, and a moment would never decay.
+//! What transformations share beside the engine: corrections, norms, checks of options.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
+use treex_core::{Error, Leaves, Result, prelude::*};
 
 /// The element type to compute in: f64 for f64, f32 for everything narrower.
 #[must_use]
 pub fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
-/// Both in the type to compute in.
-fn widened(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
-    let dtype = if b.dtype() == DType::F64 { DType::F64 } else { wide(a.dtype()) };
-    Ok((a.to_dtype(dtype)?, b.to_dtype(dtype)?))
-}
-
-/// `a * x + b * y`.
-///
-/// # Errors
-/// If the shapes differ.
-pub fn weighted_sum(a: f64, x: &Tensor, b: f64, y: &Tensor) -> Result<Tensor> {
-    let (x, y) = widened(x, y)?;
-    let scaled = |factor: f64, value: Tensor| if factor == 1. { Ok(value) } else { value.affine(factor, 0.) };
-    Ok((scaled(a, x)? + scaled(b, y)?)?)
-}
-
-/// `factor * g` for each update.
-///
-/// # Errors
-/// If Candle cannot multiply.
-pub fn scale(updates: &Leaves, factor: f64) -> Result<Leaves> {
-    updates.apply(|g| Ok(g.to_dtype(wide(g.dtype()))?.affine(factor, 0.)?))
 }
 
 /// Zeros beside each parameter, in the type to compute in.
@@ -44,59 +17,10 @@ pub fn zeros_like(params: &Leaves) -> Result<Leaves> {
     params.apply(|param| Ok(Tensor::zeros(param.shape(), wide(param.dtype()), param.device())?))
 }
 
-/// `f(update, state)` wherever there is an update.
-///
-/// # Errors
-/// If the state has nothing there, and what `f` reports, with the path.
-pub fn with_state(
-    updates: &Leaves,
-    state: &Leaves,
-    f: impl FnMut(&Tensor, &Tensor) -> Result<Tensor>,
-) -> Result<Leaves> {
-    for (index, leaf) in updates.iter().enumerate() {
-        if updates.get(index).is_some() && state.get(index).is_none() {
-            let message = "the state holds nothing for a parameter that has a gradient";
-            return Err(Error::new(ErrorKind::FilteredOut, message)
-                .at(leaf.segments())
-                .remedy("`init` with the model that is trained, and update with the whole state"));
-        }
-    }
-    updates.combine(state, f)
-}
-
-/// `decay * moment + (1 - decay) * update^order`, the next exponential moving average of the updates (order 1)
-/// or of their squares (order 2).
-///
-/// # Errors
-/// As [`with_state`].
-pub fn update_moment(updates: &Leaves, moments: &Leaves, decay: f64, order: u32) -> Result<Leaves> {
-    with_state(updates, moments, |update, moment| {
-        let update = if order == 2 { update.to_dtype(wide(update.dtype()))?.sqr()? } else { update.clone() };
-        weighted_sum(decay, moment, 1. - decay, &update)
-    })
-}
-
-/// Puts `new` into `state`, in the element types of `state`. Where `new` has nothing, the state stays.
-///
-/// # Errors
-/// If the leaves do not align.
-pub fn remember(state: &mut Leaves, new: &Leaves) -> Result<()> {
-    let new = state.combine(new, |old, new| Ok(new.to_dtype(old.dtype())?))?;
-    Tree::update(state, &new)
-}
-
 /// By what an average that started at zero is too small after `steps` steps: `1 - decay^steps`.
 #[must_use]
 pub fn bias_correction(decay: f64, steps: u64) -> f64 {
     1. - decay.powf(steps as f64)
-}
-
-/// The parameter after its update: the sum in the wider of the two types, in the parameter's own.
-///
-/// # Errors
-/// If the shapes differ.
-pub fn apply_update(param: &Tensor, update: &Tensor) -> Result<Tensor> {
-    Ok(weighted_sum(1., param, 1., update)?.to_dtype(param.dtype())?)
 }
 
 /// How many elements are summed in the type to compute in, before the sums themselves are summed in f64.

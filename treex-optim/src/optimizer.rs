@@ -14,7 +14,7 @@ use treex_core::{
 };
 
 use crate::count::Count;
-use crate::numerics::apply_update;
+use crate::engine::{Target, Updates, run};
 use crate::selection::Selection;
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -135,15 +135,21 @@ impl<T: GradientTransformation> Optimizer<T> {
         model: &mut M,
         extra: &Extra,
     ) -> Result<()> {
-        let (params, next) = self.next(&grads.flatten(), &model.flatten(), extra)?;
-        // Nobody else holds the model's cells here: the flat trees above are gone.
-        for (index, mut leaf) in model.leaves_mut().into_iter().enumerate() {
-            if let Some(param) = params.get(index) {
-                leaf.handle().write(param)?;
-            }
-        }
-        self.running = Some(next);
-        Ok(())
+        let Running { plan, .. } = self.running()?;
+        let params = planned(plan, &model.flatten(), "model")?;
+        let grads = planned(plan, &grads.flatten(), "gradient")?;
+        check_params(&grads, &params)?;
+        let mut next = self.running()?.clone();
+        next.step.advance()?;
+        let updates = self.transformation.update(Updates::new(grads), &mut next.state, &params, extra)?;
+        // Nobody else holds the model's cells from here on.
+        drop(params);
+        let mut leaves = model.leaves_mut();
+        let handles = leaves.iter_mut().map(|leaf| Some(leaf.handle()));
+        let mut before = self.running.take();
+        let result = run(updates, Target::Model(handles.collect()), || before = None);
+        self.running = before.filter(|_| result.is_err()).or(Some(next));
+        result.map(drop)
     }
 
     /// The parameters after one step, as a new tree; `params` stays: `params = optimizer.update(grads, params)`
@@ -183,17 +189,6 @@ impl<T: GradientTransformation> Optimizer<T> {
             Error::new(ErrorKind::Uninitialized, "the optimizer has no state yet")
                 .remedy("call `let mut optimizer = optimizer.init(&model)?` first")
         })
-    }
-
-    /// The new parameters and what this optimizer will be. Nothing is written.
-    fn next(&self, grads: &Leaves, model: &Leaves, extra: &Extra) -> Result<(Leaves, Running<T::State>)> {
-        let mut next = self.running()?.clone();
-        let params = planned(&next.plan, model, "model")?;
-        let updates = planned(&next.plan, grads, "gradient")?;
-        check_params(&updates, &params)?;
-        let updates = self.transformation.update(updates, &mut next.state, &params, extra)?;
-        next.step.advance()?;
-        Ok((params.combine(&updates, apply_update)?, next))
     }
 }
 

@@ -5,26 +5,35 @@ use std::fmt;
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
 use crate::boxed::Boxed;
+use crate::engine::{Target, Updates, run};
 
 /// A rule that turns gradients into updates, and remembers what it needs in a state of its own.
 ///
 /// The rule itself is a value without tensors; the state is a tree. All trees here are flat ([`Leaves`]), so
-/// that a state is not generic over the model: position by position, `updates` and `params` are the leaves of
+/// that a state is not generic over the model: position by position, updates and `params` are the leaves of
 /// the model that is trained, with nothing where a leaf takes no part in this step.
 ///
 /// **Sign.** Every transformation keeps the gradient's sign, and an update is *added* to its parameter. The
 /// minus of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
 ///
-/// **Element types.** An update may be wider than its gradient: what needs precision is computed in f32 for
-/// narrower types, and stays so until it is added to the parameter. A state keeps the types that `init` gave it.
+/// **Element types.** An update is computed in f32 for narrower types, and stays so until it is added to the
+/// parameter. A state keeps the types that `init` gave it.
 ///
 /// ```
 /// use treex_core::{Leaves, Result};
+/// use treex_optim::engine::{Number, Rule, Updates};
 /// use treex_optim::{Extra, GradientTransformation};
 ///
 /// /// The sign of each element.
 /// #[derive(Clone, Debug)]
 /// struct Sign;
+///
+/// impl Rule<0> for Sign {
+///     #[inline(always)]
+///     fn apply<N: Number>(&self, u: N, _p: N, []: [N; 0]) -> (N, [N; 0]) {
+///         (u.sign(), [])
+///     }
+/// }
 ///
 /// impl GradientTransformation for Sign {
 ///     type State = ();
@@ -33,8 +42,8 @@ use crate::boxed::Boxed;
 ///         Ok(())
 ///     }
 ///
-///     fn update(&self, updates: Leaves, _state: &mut (), _params: &Leaves, _extra: &Extra) -> Result<Leaves> {
-///         updates.apply(|g| Ok(g.sign()?))
+///     fn update<'a>(&'a self, updates: Updates<'a>, _: &'a mut (), _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+///         updates.map(Self, [])
 ///     }
 /// }
 /// ```
@@ -50,19 +59,34 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
     /// If an option is outside of what it may be.
     fn init(&self, params: &Leaves) -> Result<Self::State>;
 
-    /// The updates of one step, with nothing where `updates` has nothing: such a leaf is skipped, and what the
+    /// Asks for what one step does with the updates. Where there is no update a leaf is skipped, and what the
     /// state holds for it stays. After an error the state may be half written; the
     /// [`Optimizer`](crate::Optimizer) hands in a copy.
     ///
     /// # Errors
     /// If leaves do not fit together, or an option is outside of what it may be.
-    fn update(
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        params: &Leaves,
+        extra: &Extra,
+    ) -> Result<Updates<'a>>;
+
+    /// The updates of one step as tensors, for use without an [`Optimizer`](crate::Optimizer).
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    fn updates(
         &self,
-        updates: Leaves,
+        grads: Leaves,
         state: &mut Self::State,
         params: &Leaves,
         extra: &Extra,
-    ) -> Result<Leaves>;
+    ) -> Result<Leaves> {
+        let updates = self.update(Updates::new(grads), state, params, extra)?;
+        Ok(run(updates, Target::Updates(params), || {})?.unwrap_or_else(|| params.clone()))
+    }
 
     /// The learning rate that the next step will use, if this is what applies one.
     ///
@@ -102,13 +126,13 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
         self.as_ref().map(|inner| inner.init(params)).transpose()
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut Self::State,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
         params: &Leaves,
         extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         match (self, state) {
             (Some(inner), Some(state)) => inner.update(updates, state, params, extra),
             (None, None) => Ok(updates),

@@ -83,7 +83,7 @@ fn check_transformations(dtype: DType, tolerance: f64) {
             let grads = Params::read(grads, dtype);
             let extra = Extra::value(3. - 0.3 * step as f64);
             let updates =
-                transformation.update(grads.flatten(), &mut state, &params.flatten(), &extra).unwrap();
+                transformation.updates(grads.flatten(), &mut state, &params.flatten(), &extra).unwrap();
             let found: Vec<f64> = updates.tensors().flat_map(values).collect();
             assert_close(
                 &found,

@@ -660,7 +660,7 @@ fn clipping_shows_what_is_not_a_number() {
         let transformation = clip_by_global_norm(max_norm);
         transformation.init(&leaf.flatten()).unwrap();
         let clipped =
-            transformation.update(leaf.flatten(), &mut (), &leaf.flatten(), &Default::default()).unwrap();
+            transformation.updates(leaf.flatten(), &mut (), &leaf.flatten(), &Default::default()).unwrap();
         clipped.get(0).unwrap().to_vec1().unwrap()
     };
     assert_eq!(clip(&[3., 4.], 5.5), [3., 4.]);

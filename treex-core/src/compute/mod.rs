@@ -6,6 +6,7 @@
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
 
+mod buffer;
 mod custom_vjp;
 pub mod fill;
 pub mod float;
@@ -13,7 +14,10 @@ pub mod simd;
 
 use std::cell::Cell;
 
+pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
+
+pub use crate::tensors::storage_id;
 
 thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };

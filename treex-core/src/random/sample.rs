@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn parts_of_a_whole() {
         let word = |[a, b]: [u32; 2]| a ^ b;
-        let whole = KEY.map(0, &vec![(); 200_001], word).unwrap();
+        let whole = KEY.map(0, &[(); 200_001], word).unwrap();
         assert!((0..).zip(&whole).all(|(n, &got)| got == word(KEY.block(n))));
         for (start, len) in [(0, 0), (1, 70_000), (65_537, 134_464), (200_000, 1)] {
             let mut part = vec![0; len];

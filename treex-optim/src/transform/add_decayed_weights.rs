@@ -1,9 +1,9 @@
 //! Weight decay.
 
-use treex_core::{Filter, Leaves, Result, TreeObject, prelude::*};
+use treex_core::{Filter, Leaves, Result, TreeObject};
 
 use crate::count::Count;
-use crate::numerics::weighted_sum;
+use crate::engine::{Number, Rule, Updates};
 use crate::schedule::Schedule;
 use crate::selection::Selection;
 use crate::transformation::{Extra, GradientTransformation};
@@ -54,26 +54,31 @@ impl GradientTransformation for AddDecayedWeights {
         Ok(AddDecayedWeightsState { count })
     }
 
-    fn update(
-        &self,
-        mut updates: Leaves,
-        state: &mut Self::State,
-        params: &Leaves,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
         _extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         let decay = self.weight_decay.at(state.count.as_ref(), "weight_decay")?;
         if let Some(count) = &mut state.count {
             count.advance()?;
         }
-        if decay == 0. {
-            return Ok(updates);
+        match &self.selection {
+            _ if decay == 0. => Ok(updates),
+            Some(selection) => updates.masked(selection, |selected| selected.map(Decay(decay), [])),
+            None => updates.map(Decay(decay), []),
         }
-        let params = match &self.selection {
-            Some(selection) => params.clone().select(selection),
-            None => params.clone(),
-        };
-        let decayed = updates.combine(&params, |g, p| weighted_sum(1., g, decay, p))?;
-        Tree::update(&mut updates, &decayed)?;
-        Ok(updates)
+    }
+}
+
+/// `u = g + decay * p`.
+struct Decay(f64);
+
+impl Rule<0> for Decay {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, p: N, []: [N; 0]) -> (N, [N; 0]) {
+        (g + p * self.0, [])
     }
 }

@@ -2,7 +2,9 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::numerics::{self, check_not_negative, global_norm};
+use crate::engine::{Squares, Updates};
+use crate::numerics::check_not_negative;
+use crate::transform::scale::Times;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// See [`clip_by_global_norm`].
@@ -11,7 +13,7 @@ pub struct ClipByGlobalNorm {
     max_norm: f64,
 }
 
-/// Shrinks all updates by one factor so that their [`global_norm`] is at most `max_norm`:
+/// Shrinks all updates by one factor so that their [`global_norm`](crate::global_norm) is at most `max_norm`:
 ///
 /// ```text
 /// n = global_norm(g)
@@ -33,8 +35,16 @@ impl GradientTransformation for ClipByGlobalNorm {
         check_not_negative("max_norm", self.max_norm)
     }
 
-    fn update(&self, updates: Leaves, _state: &mut (), _params: &Leaves, _extra: &Extra) -> Result<Leaves> {
-        let norm = global_norm(&updates)?;
-        if norm < self.max_norm { Ok(updates) } else { numerics::scale(&updates, self.max_norm / norm) }
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.measure(Squares, [], |squares| {
+            let norm = squares.total(0).sqrt();
+            Ok(Times(if norm < self.max_norm { 1. } else { self.max_norm / norm }))
+        })
     }
 }

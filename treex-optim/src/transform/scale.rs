@@ -2,6 +2,7 @@
 
 use treex_core::{Leaves, Result};
 
+use crate::engine::{Number, Rule, Updates};
 use crate::numerics;
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -24,7 +25,23 @@ impl GradientTransformation for Scale {
         numerics::check_finite("step_size", self.step_size)
     }
 
-    fn update(&self, updates: Leaves, _state: &mut (), _params: &Leaves, _extra: &Extra) -> Result<Leaves> {
-        numerics::scale(&updates, self.step_size)
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(Times(self.step_size), [])
+    }
+}
+
+/// `u = factor * g`.
+pub(crate) struct Times(pub(crate) f64);
+
+impl Rule<0> for Times {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (g * self.0, [])
     }
 }

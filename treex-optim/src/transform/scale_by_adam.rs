@@ -3,9 +3,8 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::count::Count;
-use crate::numerics::{
-    bias_correction, check_decay, check_not_negative, remember, update_moment, weighted_sum, zeros_like,
-};
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_adam`].
@@ -94,28 +93,45 @@ impl GradientTransformation for ScaleByAdam {
         Ok(ScaleByAdamState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut Self::State,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
         _params: &Leaves,
         _extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
-        let mu = update_moment(&updates, &state.mu, self.b1, 1)?;
-        let nu = update_moment(&updates, &state.nu, self.b2, 2)?;
-        let [of_mu, of_nu] = [bias_correction(self.b1, t), bias_correction(self.b2, t)];
-        let mu_hat = if self.nesterov {
-            let (kept, new) = (self.b1 / bias_correction(self.b1, t + 1), (1. - self.b1) / of_mu);
-            mu.combine(&updates, |mu, g| weighted_sum(kept, mu, new, g))?
-        } else {
-            mu.apply(|mu| Ok(mu.affine(1. / of_mu, 0.)?))?
+        let next = if self.nesterov { t + 1 } else { t };
+        let rule = AdamRule {
+            of: self.clone(),
+            mu_scale: 1. / bias_correction(self.b1, next),
+            g_scale: 1. / bias_correction(self.b1, t),
+            nu_scale: 1. / bias_correction(self.b2, t),
         };
-        remember(&mut state.mu, &mu)?;
-        remember(&mut state.nu, &nu)?;
-        mu_hat.combine(&nu, |mu_hat, nu| {
-            let root = nu.affine(1. / of_nu, self.eps_root)?.sqrt()?;
-            Ok((mu_hat / root.affine(1., self.eps)?)?)
-        })
+        updates.map(rule, [&mut state.mu, &mut state.nu])
+    }
+}
+
+/// One step, with the corrections of its count.
+struct AdamRule {
+    of: ScaleByAdam,
+    mu_scale: f64,
+    g_scale: f64,
+    nu_scale: f64,
+}
+
+impl Rule<2> for AdamRule {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [mu, nu]: [N; 2]) -> (N, [N; 2]) {
+        let ScaleByAdam { b1, b2, eps, eps_root, nesterov } = self.of;
+        let mu = mu * b1 + g.clone() * (1. - b1);
+        let nu = nu * b2 + g.clone().sqr() * (1. - b2);
+        let mu_hat = if nesterov {
+            mu.clone() * (b1 * self.mu_scale) + g * ((1. - b1) * self.g_scale)
+        } else {
+            mu.clone() * self.mu_scale
+        };
+        let u = mu_hat / ((nu.clone() * self.nu_scale + eps_root).sqrt() + eps);
+        (u, [mu, nu])
     }
 }

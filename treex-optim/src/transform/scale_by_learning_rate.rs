@@ -3,8 +3,9 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::count::Count;
-use crate::numerics;
+use crate::engine::Updates;
 use crate::schedule::Schedule;
+use crate::transform::scale::Times;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_learning_rate`].
@@ -38,19 +39,18 @@ impl GradientTransformation for ScaleByLearningRate {
         Ok(ScaleByLearningRateState { count })
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut Self::State,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
         _params: &Leaves,
         _extra: &Extra,
-    ) -> Result<Leaves> {
+    ) -> Result<Updates<'a>> {
         let rate = self.learning_rate.at(state.count.as_ref(), "learning_rate")?;
-        let updates = numerics::scale(&updates, -rate)?;
         if let Some(count) = &mut state.count {
             count.advance()?;
         }
-        Ok(updates)
+        updates.map(Times(-rate), [])
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {

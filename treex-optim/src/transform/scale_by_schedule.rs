@@ -3,8 +3,9 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::count::Count;
-use crate::numerics;
+use crate::engine::Updates;
 use crate::schedule::Schedule;
+use crate::transform::scale::Times;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_schedule`].
@@ -35,15 +36,15 @@ impl GradientTransformation for ScaleBySchedule {
         Ok(ScaleByScheduleState { count: Count::zero()? })
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut Self::State,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
         _params: &Leaves,
         _extra: &Extra,
-    ) -> Result<Leaves> {
-        let updates = numerics::scale(&updates, self.step_size.at(Some(&state.count), "step_size")?)?;
+    ) -> Result<Updates<'a>> {
+        let step_size = self.step_size.at(Some(&state.count), "step_size")?;
         state.count.advance()?;
-        Ok(updates)
+        updates.map(Times(step_size), [])
     }
 }

@@ -2,7 +2,8 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::numerics::{check_finite, remember, weighted_sum, with_state, zeros_like};
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::{check_finite, zeros_like};
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`trace`].
@@ -49,19 +50,22 @@ impl GradientTransformation for Trace {
         Ok(TraceState { trace: zeros_like(params)? })
     }
 
-    fn update(
-        &self,
-        updates: Leaves,
-        state: &mut Self::State,
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
         _params: &Leaves,
         _extra: &Extra,
-    ) -> Result<Leaves> {
-        let trace = with_state(&updates, &state.trace, |g, trace| weighted_sum(1., g, self.decay, trace))?;
-        remember(&mut state.trace, &trace)?;
-        if self.nesterov {
-            updates.combine(&trace, |g, trace| weighted_sum(1., g, self.decay, trace))
-        } else {
-            Ok(trace)
-        }
+    ) -> Result<Updates<'a>> {
+        updates.map(self.clone(), [&mut state.trace])
+    }
+}
+
+impl Rule<1> for Trace {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [trace]: [N; 1]) -> (N, [N; 1]) {
+        let trace = g.clone() + trace * self.decay;
+        let u = if self.nesterov { g + trace.clone() * self.decay } else { trace.clone() };
+        (u, [trace])
     }
 }

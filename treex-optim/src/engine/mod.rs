@@ -1,0 +1,19 @@
+//! The engine of a chain: elementwise rules, and how they run over all leaves at the speed of memory.
+//!
+//! A transformation asks [`Updates`] for what it wants done; the optimizer runs it all. In reading order:
+//! [`Number`] and [`Rule`] (the mathematics of one element), [`Updates`] (what is to be done), then the passes
+//! over memory, and the same as operations on tensors.
+
+mod expression;
+mod number;
+mod piece;
+mod plain;
+mod rule;
+mod run;
+mod slices;
+mod updates;
+
+pub use number::{Lane, Number};
+pub use rule::{Rule, Squares, Terms};
+pub(crate) use run::{Target, run};
+pub use updates::{Sums, Updates};

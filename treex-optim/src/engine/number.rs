@@ -1,0 +1,166 @@
+//! The numbers that an elementwise rule is written for.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A number that a rule computes with: a lane of a vector register, or an expression over whole tensors. A
+/// rule is generic over it, so its mathematics stands once, whatever runs it.
+pub trait Number:
+    Clone
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + Add<f64, Output = Self>
+    + Sub<f64, Output = Self>
+    + Mul<f64, Output = Self>
+    + Div<f64, Output = Self>
+{
+    /// A constant of the rule.
+    fn constant(value: f64) -> Self;
+
+    /// The square root.
+    fn sqrt(self) -> Self;
+
+    /// The magnitude.
+    fn abs(self) -> Self;
+
+    /// `self` to a constant power.
+    fn powf(self, exponent: f64) -> Self;
+
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+
+    /// The exponential.
+    fn exp(self) -> Self;
+
+    /// The natural logarithm.
+    fn ln(self) -> Self;
+
+    /// `then` where `self < other`, elsewhere `otherwise`; so too where either is not a number.
+    fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// The square.
+    #[inline(always)]
+    fn sqr(self) -> Self {
+        self.clone() * self
+    }
+
+    /// The larger one; `other` where `self` is not a number.
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        other.clone().if_less(self.clone(), self, other)
+    }
+
+    /// The smaller one; `other` where `self` is not a number.
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.clone().if_less(other.clone(), self, other)
+    }
+
+    /// -1, 0 or 1 as `self` is; what is not a number stays so.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        let zero = Self::constant(0.);
+        // 0 * self is 0, or what is not a number.
+        let neither = self.clone() * 0.;
+        let positive = zero.clone().if_less(self.clone(), Self::constant(1.), neither);
+        self.if_less(zero, Self::constant(-1.), positive)
+    }
+
+    /// `then` where `self` is not a number, elsewhere `otherwise`.
+    #[inline(always)]
+    fn if_nan(self, then: Self, otherwise: Self) -> Self {
+        let negative = self.clone().if_less(Self::constant(0.), otherwise.clone(), then);
+        Self::constant(-1.).if_less(self, otherwise, negative)
+    }
+}
+
+/// One element in a register.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(transparent)]
+pub struct Lane<T>(pub T);
+
+macro_rules! operators {
+    ($($type:ident: $($trait:ident $method:ident $operator:tt),*);* $(;)?) => {$($(
+        impl $trait for Lane<$type> {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(self.0 $operator other.0)
+            }
+        }
+
+        impl $trait<f64> for Lane<$type> {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: f64) -> Self {
+                Self(self.0 $operator other as $type)
+            }
+        }
+    )*)*};
+}
+
+operators! {
+    f32: Add add +, Sub sub -, Mul mul *, Div div /;
+    f64: Add add +, Sub sub -, Mul mul *, Div div /;
+}
+
+macro_rules! number {
+    ($($type:ident),*) => {$(
+        impl Neg for Lane<$type> {
+            type Output = Self;
+
+            #[inline(always)]
+            fn neg(self) -> Self {
+                Self(-self.0)
+            }
+        }
+
+        impl Number for Lane<$type> {
+            #[inline(always)]
+            fn constant(value: f64) -> Self {
+                Self(value as $type)
+            }
+
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                Self(self.0.sqrt())
+            }
+
+            #[inline(always)]
+            fn abs(self) -> Self {
+                Self(self.0.abs())
+            }
+
+            #[inline(always)]
+            fn powf(self, exponent: f64) -> Self {
+                Self(self.0.powf(exponent as $type))
+            }
+
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                Self(self.0.tanh())
+            }
+
+            #[inline(always)]
+            fn exp(self) -> Self {
+                Self(self.0.exp())
+            }
+
+            #[inline(always)]
+            fn ln(self) -> Self {
+                Self(self.0.ln())
+            }
+
+            #[inline(always)]
+            fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self {
+                if self.0 < other.0 { then } else { otherwise }
+            }
+        }
+    )*};
+}
+
+number!(f32, f64);

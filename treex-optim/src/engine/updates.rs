@@ -1,0 +1,247 @@
+//! Updates on their way through a chain: what came in, and what is to be done with it.
+//!
+//! Nothing is computed while a chain is walked. Its members only say what they want: a rule for each element,
+//! sums over leaves, a function of whole tensors. So whatever can be wrong with options, counts or shapes is
+//! reported before the first number is written, and rules that follow each other run in one pass.
+
+use std::fmt;
+use std::sync::Arc;
+
+use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
+
+use super::rule::{AnyRule, AnyTerms, Rule, Terms, Typed, TypedTerms};
+
+/// The updates of one step, position by position those of the parameters; nothing where a leaf takes no part.
+#[must_use]
+pub struct Updates<'a> {
+    pub(crate) incoming: Leaves,
+    /// Where there is an update that was not dropped.
+    pub(crate) present: Vec<bool>,
+    /// Where the transformation that is asked now applies.
+    on: Mask,
+    pub(crate) ops: Vec<Op<'a>>,
+}
+
+pub(crate) type Mask = Arc<[bool]>;
+
+/// What is to be done.
+pub(crate) struct Op<'a> {
+    pub(crate) on: Mask,
+    pub(crate) work: Work<'a>,
+}
+
+pub(crate) enum Work<'a> {
+    Rules {
+        rules: Rules,
+        state: Vec<&'a mut Leaves>,
+    },
+    /// Sums first; then the rules that depend on them.
+    Measured {
+        terms: Box<dyn AnyTerms>,
+        then: Then<'a>,
+        state: Vec<&'a mut Leaves>,
+    },
+    /// A function of updates and parameters.
+    Tensors(OfTensors<'a>),
+}
+
+type Then<'a> = Box<dyn FnOnce(&Sums) -> Result<Rules> + 'a>;
+pub(crate) type OfTensors<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
+
+/// One rule for all leaves, or one for each.
+pub(crate) enum Rules {
+    One(Box<dyn AnyRule>),
+    Each(Vec<Box<dyn AnyRule>>),
+}
+
+impl Rules {
+    pub(crate) fn at(&self, index: usize) -> &dyn AnyRule {
+        match self {
+            Self::One(rule) => &**rule,
+            Self::Each(rules) => &*rules[index],
+        }
+    }
+}
+
+/// What [`Updates::measure`] has found: `M` sums for each leaf.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    pub(crate) width: usize,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Sums {
+    /// The sum number `term` over the leaf at a position; 0 where there is no update.
+    #[must_use]
+    pub fn leaf(&self, index: usize, term: usize) -> f64 {
+        self.values.get(index * self.width + term).copied().unwrap_or(0.)
+    }
+
+    /// The sum number `term` over all leaves.
+    #[must_use]
+    pub fn total(&self, term: usize) -> f64 {
+        self.values.iter().skip(term).step_by(self.width.max(1)).sum()
+    }
+}
+
+impl<'a> Updates<'a> {
+    /// Updates that come in, gradients usually.
+    pub fn new(incoming: Leaves) -> Self {
+        let present: Vec<_> = (0..incoming.len()).map(|index| incoming.get(index).is_some()).collect();
+        Self { on: present.clone().into(), incoming, present, ops: Vec::new() }
+    }
+
+    /// The number of positions, empty ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// Whether there are no positions at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.present.is_empty()
+    }
+
+    /// Whether there is an update at a position, for this transformation.
+    #[must_use]
+    pub fn has(&self, index: usize) -> bool {
+        self.on.get(index) == Some(&true)
+    }
+
+    /// Applies a rule to each element. `state` holds its numbers, and gets the new ones.
+    ///
+    /// # Errors
+    /// If the state has nothing, or another shape, where there is an update.
+    pub fn map<R: Rule<K>, const K: usize>(self, rule: R, state: [&'a mut Leaves; K]) -> Result<Self> {
+        self.check(&state)?;
+        Ok(self.with(Work::Rules { rules: Rules::One(Box::new(Typed(rule))), state: state.into() }))
+    }
+
+    /// [`map`](Self::map) with a rule of its own for each leaf.
+    ///
+    /// # Errors
+    /// As `map`.
+    pub fn map_each<R: Rule<K>, const K: usize>(
+        self,
+        rule: impl FnMut(usize) -> R,
+        state: [&'a mut Leaves; K],
+    ) -> Result<Self> {
+        self.check(&state)?;
+        let rules = each(self.len(), rule);
+        Ok(self.with(Work::Rules { rules, state: state.into() }))
+    }
+
+    /// Applies a rule that depends on sums over all elements of the updates.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map). What `then` reports ends the step half-way, so it should only report what nobody
+    /// could know before.
+    pub fn measure<S: Terms<M>, R: Rule<K>, const M: usize, const K: usize>(
+        self,
+        terms: S,
+        state: [&'a mut Leaves; K],
+        then: impl FnOnce(&Sums) -> Result<R> + 'a,
+    ) -> Result<Self> {
+        self.check(&state)?;
+        let then = Box::new(|sums: &Sums| Ok(Rules::One(Box::new(Typed(then(sums)?)))));
+        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+    }
+
+    /// [`measure`](Self::measure) with a rule of its own for each leaf.
+    ///
+    /// # Errors
+    /// As `measure`.
+    pub fn measure_each<S: Terms<M>, R: Rule<K>, F, const M: usize, const K: usize>(
+        self,
+        terms: S,
+        state: [&'a mut Leaves; K],
+        then: impl FnOnce(&Sums) -> Result<F> + 'a,
+    ) -> Result<Self>
+    where
+        F: FnMut(usize) -> R,
+    {
+        self.check(&state)?;
+        let count = self.len();
+        let then = Box::new(move |sums: &Sums| Ok(each(count, then(sums)?)));
+        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+    }
+
+    /// Applies a function of all updates and parameters as tensors: for what is no rule. It runs when what
+    /// stands before it in the chain has run, and must give back updates at the positions that it got.
+    pub fn tensors(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
+        self.with(Work::Tensors(Box::new(f)))
+    }
+
+    /// Lets `f` see only the updates that `filter` selects; the others pass unchanged.
+    ///
+    /// # Errors
+    /// What `f` reports.
+    pub fn masked(mut self, filter: &impl Filter, f: impl FnOnce(Self) -> Result<Self>) -> Result<Self> {
+        let outer = Arc::clone(&self.on);
+        let selected = self.incoming.iter().map(|leaf| filter.selects(&leaf));
+        self.on = outer.iter().zip(selected).map(|(on, selected)| *on && selected).collect();
+        let mut updates = f(self)?;
+        updates.on = outer;
+        Ok(updates)
+    }
+
+    /// Drops the updates that `filter` does not select: their parameters stay as they are.
+    pub fn only(mut self, filter: &impl Filter) -> Self {
+        let selected: Vec<_> = self.incoming.iter().map(|leaf| filter.selects(&leaf)).collect();
+        let keep = |(index, on): (usize, &bool)| *on && selected[index];
+        let on: Mask = self.on.iter().enumerate().map(keep).collect();
+        for (index, present) in self.present.iter_mut().enumerate() {
+            *present &= on[index] || !self.on[index];
+        }
+        self.on = on;
+        self
+    }
+
+    fn with(mut self, work: Work<'a>) -> Self {
+        self.ops.push(Op { on: Arc::clone(&self.on), work });
+        self
+    }
+
+    /// Whether each part of the state has what the updates need.
+    fn check(&self, state: &[&'a mut Leaves]) -> Result<()> {
+        for state in state {
+            self.incoming.check_aligned(state, "the state")?;
+            for (index, leaf) in self.incoming.iter().enumerate().filter(|(index, _)| self.has(*index)) {
+                let expected = leaf.shape();
+                let found = state.get(index).map(|state| state.dims());
+                if found == expected.map(|shape| shape.dims()) {
+                    continue;
+                }
+                return Err(match found {
+                    None => Error::new(
+                        ErrorKind::FilteredOut,
+                        "the state holds nothing for a parameter that has a gradient",
+                    )
+                    .remedy("`init` with the model that is trained, and update with the whole state"),
+                    Some(found) => {
+                        Error::shape("the state of a parameter has another shape than its gradient")
+                            .expected(format!("{:?}", expected.map(|shape| shape.dims()).unwrap_or_default()))
+                            .found(format!("{found:?}"))
+                            .remedy("`init` with the model that is trained")
+                    }
+                }
+                .at(leaf.segments()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn each<R: Rule<K>, const K: usize>(count: usize, mut rule: impl FnMut(usize) -> R) -> Rules {
+    Rules::Each((0..count).map(|index| Box::new(Typed(rule(index))) as _).collect())
+}
+
+impl fmt::Debug for Updates<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updates")
+            .field("incoming", &self.incoming)
+            .field("operations", &self.ops.len())
+            .finish()
+    }
+}
