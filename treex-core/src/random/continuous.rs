@@ -20,7 +20,8 @@ impl Key {
     }
 
     /// Uniform on [minval, maxval): `jax.random.uniform(key, shape, dtype, minval, maxval)`. `maxval` itself
-    /// can come out by rounding; with `minval > maxval` every sample is `minval`.
+    /// can come out by rounding; with `minval > maxval` every sample is `minval`, and with a bound that is NaN
+    /// every sample is.
     ///
     /// # Errors
     /// If `dtype` is not a floating-point type.
@@ -43,6 +44,8 @@ impl Key {
     }
 
     /// Standard normal, cut to (lower, upper): `jax.random.truncated_normal(key, lower, upper, shape, dtype)`.
+    /// With `lower >= upper` every sample is the number just below `upper`, and with a bound that is NaN every
+    /// sample is. A bound of 0 itself can come out.
     ///
     /// # Errors
     /// If `dtype` is not a floating-point type.

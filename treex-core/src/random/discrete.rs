@@ -35,24 +35,20 @@ impl Key {
         }
     }
 
-    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`.
+    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`. As there, a `p` below 0
+    /// means 0 and one above 1 means 1.
     ///
     /// # Errors
-    /// If `p` is not a number.
+    /// If `p` is NaN, of which JAX makes zeros without a word.
     pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
-        if p.is_nan() {
-            return Err(
-                Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1")
-            );
-        }
-        let bernoulli = Bernoulli::new(p as f32);
+        let bernoulli = Bernoulli::new(probability(p)?);
         self.sample(shape, move |block| u8::from(bernoulli.sample(block)))
     }
 
     /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`.
     ///
     /// # Errors
-    /// If `dtype` cannot hold -1.
+    /// If `dtype` cannot hold -1, where JAX's samples are 1 and the largest number of the type.
     pub fn rademacher(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
         fn sign<T: WithDType>(block: [u32; 2]) -> T {
             T::from_f64(if f32::unit(block) < 0.5 { 1. } else { -1. })
@@ -72,7 +68,7 @@ impl Key {
     /// Integers from `minval` to `maxval - 1`: `jax.random.randint(key, shape, minval, maxval, dtype)`.
     ///
     /// As in JAX, bounds outside of the type mean its ends, so that `maxval = 256` lets a `U8` be 255; and
-    /// with `minval >= maxval` every sample is `minval`. Samples are very slightly uneven unless the number
+    /// with `minval >= maxval`, an empty range, every sample is `minval`. Samples are very slightly uneven unless the number
     /// of values is a power of two.
     ///
     /// # Errors
@@ -101,6 +97,14 @@ impl Key {
 }
 
 const INTEGERS: &str = "`u8`, `i16`, `u32`, `i32` or `i64`";
+
+/// The probability in the type of the uniform numbers that it is compared with.
+pub(super) fn probability(p: f64) -> Result<f32> {
+    if p.is_nan() {
+        return Err(Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1"));
+    }
+    Ok(p as f32)
+}
 
 /// 32 random bits; narrower types take the low ones.
 pub(super) fn word([a, b]: [u32; 2]) -> u32 {

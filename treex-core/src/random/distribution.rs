@@ -17,6 +17,8 @@ pub(super) trait Distribution {
     /// The sample of some words.
     fn sample<T: Real>(arguments: Self::Arguments<T>, block: [u32; 2]) -> T;
 
+    /// The sampler of one sample, as the oracle of the loops over many.
+    #[cfg(test)]
     fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T + Copy + Send + Sync {
         let arguments = self.arguments();
         move |block| Self::sample(arguments, block)
@@ -116,13 +118,13 @@ pub(super) struct TruncatedNormal {
 impl Distribution for TruncatedNormal {
     const NAME: &'static str = "truncated_normal";
     /// That of the uniform numbers behind the samples; and the innermost values that may come out, since the
-    /// bounds themselves may not.
+    /// bounds themselves may not, except a 0.
     type Arguments<T: Real> = (Interval<T>, [T; 2]);
 
     fn arguments<T: Real>(&self) -> (Interval<T>, [T; 2]) {
         let [lower, upper] = [T::of(self.lower), T::of(self.upper)];
         let images = [lower, upper].map(|bound| bound.over_sqrt_2().erf());
-        (interval(images[0], images[1]), [lower.above(), upper.below()])
+        (interval(images[0], images[1]), [lower.above().flushed(), upper.below().flushed()])
     }
 
     #[inline(always)]

@@ -5,24 +5,31 @@
 //!
 //! **Law:** bits, integers, and floats that come from bit tricks, are those of JAX on a CPU; floats that pass
 //! through `log` or `erf_inv` agree to 2 units in the last place (0 with JAX on a machine with fused
-//! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25.
+//! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25, and
+//! [`orthogonal`](Key::orthogonal) to 1e-6.
 //!
 //! `f64` and `i64` are what JAX draws in its 64-bit mode. Samples are made on the host.
 
+mod categorical;
 mod choice;
 mod continuous;
 mod discrete;
 mod distribution;
 mod math;
 mod math64;
+mod mode;
+mod orthogonal;
+mod permutation;
 mod real;
 mod sample;
+mod seed;
 mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
 use crate::compute::fill;
 use crate::error::{Error, Result};
+pub use mode::SampleMode;
 use sample::{Samples, words};
 use threefry::threefry2x32;
 
@@ -163,20 +170,6 @@ fn filled<T>(n: usize, f: impl FnMut(u64) -> T) -> Result<Vec<T>> {
 fn too_many(found: impl std::fmt::Display) -> Error {
     Error::argument("there is no memory for so many samples").found(found)
 }
-
-/// JAX's rule without 64-bit mode: the low 32 bits of the seed.
-macro_rules! from_seed {
-    ($($int:ty),*) => {$(
-        /// `jax.random.PRNGKey(seed)`: the low 32 bits count, as in JAX without 64-bit mode.
-        impl From<$int> for Key {
-            fn from(seed: $int) -> Self {
-                Self([0, seed as u32])
-            }
-        }
-    )*};
-}
-
-from_seed!(i32, u32, i64, u64);
 
 #[cfg(test)]
 mod statistics;

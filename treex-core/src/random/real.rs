@@ -35,6 +35,12 @@ pub(super) trait Real: Float + Neg<Output = Self> {
     fn log1p(self) -> Self;
     fn tan(self) -> Self;
 
+    /// A subnormal number is a 0 of its sign to XLA, except in `f16`: in `f32`, in which it computes them, those
+    /// are normal.
+    fn flushed(self) -> Self {
+        if self > -Self::TINY && self < Self::TINY { self * Self::zero() } else { self }
+    }
+
     #[inline(always)]
     fn at_least(self, low: Self) -> Self {
         // Unlike `max`, a NaN stays one, as in JAX.
@@ -224,7 +230,12 @@ macro_rules! sixteen_bits {
     };
 }
 
-sixteen_bits!(f16, 16, 10,);
+sixteen_bits! {
+    f16, 16, 10,
+    fn flushed(self) -> Self {
+        self
+    }
+}
 sixteen_bits! {
     bf16, 8, 7,
     // XLA has no arithmetic in `bf16`: it multiplies in `f32`, which comes to a division.

@@ -1,5 +1,5 @@
-//! Against numbers that JAX printed: `tests/fixtures/flax.json`, made by `flax.py` beside it,
-//! and `samplers.json` there, made by `samplers.py`.
+//! Against numbers that JAX printed: `tests/fixtures/flax.json`, made by `flax.py` beside it, `samplers.json`
+//! there, made by `samplers.py`, and `sample_digests.json`, made by `sample_digests.py`.
 
 use std::sync::LazyLock;
 
@@ -23,6 +23,11 @@ fn samplers_json() -> &'static Value {
         serde_json::from_str(include_str!("../../tests/fixtures/samplers.json")).expect("the fixture is JSON")
     });
     &SAMPLERS
+}
+
+fn digests_json() -> Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/sample_digests.json"))
+        .expect("the fixture is JSON")
 }
 
 /// Floats from their bits, eight hexadecimal digits each.
@@ -68,6 +73,38 @@ fn bits() {
         expected["u32_scalar"].as_u64().unwrap()
     );
     assert_eq!(key.bits((3, 0)).unwrap().dims(), [3, 0]);
+}
+
+/// Flat indices around 2^32 and above, which no tensor of a test's size reaches.
+#[test]
+fn large_counters() {
+    let fixture = digests_json();
+    let counters = fixture["counters"].as_array().unwrap();
+    assert_eq!(counters.len(), 40);
+    for counter in counters {
+        let key = Key::from_words(serde_json::from_value(counter[0].clone()).unwrap());
+        let index = counter[1].as_str().unwrap().parse().unwrap();
+        assert_eq!(key.block(index), *words(&counter[2]), "{counter}");
+    }
+}
+
+/// All numbers that `normal` can take the inverse error function of in `f32`.
+#[test]
+fn inverse_error_function_of_every_f32() {
+    use sha1::Digest as _;
+    let fixture = digests_json();
+    let digests = fixture["erf_inv"].as_array().unwrap();
+    let low = (-1f32).next_up();
+    for (part, digest) in digests.iter().enumerate() {
+        let mut hash = sha1::Sha1::new();
+        for word in part << 17..(part + 1) << 17 {
+            let unit = <f32 as real::Real>::unit([(word as u32) << 9, 0]);
+            hash.update(math::erf_inv(unit.mul_add(2., low)).to_le_bytes());
+        }
+        let got: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(got, digest.as_str().unwrap(), "part {part}");
+    }
+    assert_eq!(digests.len() << 17, 1 << 23);
 }
 
 #[test]
@@ -296,7 +333,57 @@ fn arguments_with_a_value_of_their_own() {
     assert_eq!(integers(&key.randint(3, 7, 7, DType::I64).unwrap()), [7; 3]);
     assert_eq!(integers(&key.randint(3, 300, 400, DType::U8).unwrap()), [255; 3]);
     assert_eq!(integers(&key.bernoulli(-1., 3).unwrap()), [0; 3]);
-    assert_eq!(integers(&key.bernoulli(2., 3).unwrap()), [1; 3]);
+    for mode in [SampleMode::Low, SampleMode::High] {
+        assert_eq!(integers(&key.bernoulli_with(-1., 3, mode).unwrap()), [0; 3]);
+        assert_eq!(integers(&key.bernoulli_with(2., 3, mode).unwrap()), [1; 3]);
+    }
+    // Just below a bound of 0 is a negative 0 to XLA, and in f16 the smallest negative number.
+    for (dtype, below) in [
+        (DType::BF16, "8000"),
+        (DType::F16, "8001"),
+        (DType::F32, "80000000"),
+        (DType::F64, "8000000000000000"),
+    ] {
+        let (got, expected) =
+            both_bits(&key.truncated_normal(1., 0., 1, dtype).unwrap(), &serde_json::json!([below]));
+        assert_eq!(got, expected, "{dtype:?}");
+    }
+    // Nothing is asked of the probabilities of no draws.
+    assert_eq!(key.choice(3, (2, 0), true, Some(&[1.])).unwrap().dims(), [2, 0]);
+    let none = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(key.choice_of(&none, 0, false, None, 0).unwrap().dims(), [0, 3]);
+    assert_eq!(key.permutation_of(&none, 0, false).unwrap().dims(), [0, 3]);
+    assert_eq!(key.permutation_of(&none, 1, true).unwrap().dims(), [0, 3]);
+    assert_eq!(key.categorical(&none, 1, 2).unwrap().dims(), [2, 0]);
+    let empty = key.categorical_with(&none, 0, (0, 3), false, SampleMode::Low).unwrap();
+    assert_eq!(empty.dims(), [0, 3]);
+    assert_eq!(key.orthogonal(0, (), DType::F16, Some(3)).unwrap().dims(), [0, 3]);
+    assert_eq!(key.split(0), []);
+}
+
+/// As XLA's `top_k`: a NaN first, one with a minus last, equals in their order.
+#[test]
+fn categories_without_replacement_of_odd_logits() {
+    let picked = |logits: [f32; 4]| {
+        let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
+        integers(&Key::from(42).categorical_with(&logits, 0, 4, false, SampleMode::Low).unwrap())
+    };
+    // What jax.random.categorical(PRNGKey(42), logits, shape=(4,), replace=False) gives.
+    assert_eq!(picked([1., f32::NAN, 2., f32::NAN]), [1, 3, 2, 0]);
+    assert_eq!(picked([1., -f32::NAN, 2., f32::NAN]), [3, 2, 0, 1]);
+    assert_eq!(picked([f32::NEG_INFINITY, 0., f32::NEG_INFINITY, 0.]), [1, 3, 0, 2]);
+}
+
+#[test]
+fn seeds_without_bounds() {
+    for seed in [0, -1, i128::from(i64::MIN), i128::from(i64::MAX), (1 << 40) + 7] {
+        assert_eq!(Key::try_from(seed).unwrap(), Key::from(seed as i64));
+    }
+    for seed in [1 << 63, i128::from(i64::MIN) - 1, i128::MAX] {
+        assert_eq!(Key::try_from(seed).unwrap_err().kind(), ErrorKind::Argument);
+    }
+    // As numpy.uint64, whose bits count.
+    assert_eq!(Key::from(u64::MAX - 4).words(), [0, u32::MAX - 4]);
 }
 
 #[test]
@@ -314,12 +401,25 @@ fn bad_arguments() {
         key.randint(3, 0, 9, DType::F32),
         key.rademacher(3, DType::U8),
         key.categorical(&three_words, 0, ()),
+        key.gumbel_with(3, DType::U8, SampleMode::Low),
+        key.gumbel_with(3, DType::U8, SampleMode::High),
+        key.truncated_normal(0., 1., 3, DType::I64),
+        key.orthogonal(3, (), DType::I64, None),
+        key.orthogonal(3, (), DType::F16, None),
+        key.orthogonal(3, (), DType::BF16, None),
     ] {
         assert_eq!(integer.unwrap_err().kind(), ErrorKind::DType);
     }
     let logits = Tensor::zeros((3, 0), DType::F32, &Device::Cpu).unwrap();
+    let low = SampleMode::Low;
     for error in [
+        key.bernoulli_with(f64::NAN, 3, SampleMode::High),
         key.categorical(&logits, 1, ()),
+        key.categorical(&logits, 1, 0),
+        key.categorical_with(&logits, 1, 3, false, low),
+        key.categorical_with(&logits, 1, (usize::MAX, 2, 3), true, low),
+        key.orthogonal(usize::MAX, (), DType::F32, None),
+        key.categorical_with(&logits.t().unwrap(), 1, (4, 0), false, low),
         key.choice(0, 1, true, None),
         key.choice(0, 1, true, Some(&[])),
         key.choice(3, 4, false, None),
@@ -336,6 +436,16 @@ fn bad_arguments() {
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Argument);
     }
     assert!(key.categorical(&logits, 2, ()).is_err());
+    assert!(key.permutation_of(&logits, 2, false).is_err());
+    assert!(key.permutation_of(&logits.get(0).unwrap().sum(0).unwrap(), 0, false).is_err());
+    assert!(key.choice_of(&logits, 2, true, None, 2).is_err());
+    // One row of logits stands for any number of draws, but only with replacement.
+    let row = Tensor::zeros((1, 3), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(key.categorical_with(&row, 1, (2, 4), true, low).unwrap().dims(), [2, 4]);
+    for (shape, replace) in [(vec![2, 4], false), (vec![], true)] {
+        let error = key.categorical_with(&row, 1, shape, replace, low).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shape);
+    }
     let error = key.choice(3, 4, false, None).unwrap_err().to_string();
     assert_eq!(
         error,

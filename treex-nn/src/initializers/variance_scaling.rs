@@ -1,79 +1,15 @@
-//! Initializers: `jax.nn.initializers`, by name and bit for bit.
-//!
-//! An initializer is a function of a key, a shape and an element type. A layer's builder takes one
-//! (`Linear::new(3, 4).kernel_init(he_normal())`), and so does a leaf of one's own
-//! (`Leaf::param(he_normal(), (3, 4), DType::F32)`); a closure serves as well as the functions here.
-//!
-//! Each operation is rounded as JAX rounds it. Keys draw `F32` alone so far, and report any other type.
+//! Samples whose variance follows from the shape of the parameter.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Key, Result};
 
-/// A function that makes a parameter: what `kernel_init` and its like take.
-///
-/// ```
-/// use treex_nn::{Linear, initializers::normal};
-///
-/// let linear = Linear::new(3, 4).kernel_init(normal(0.02)).bias_init(|key, shape, dtype| {
-///     Ok((key.uniform(shape, dtype)? - 0.5)?)
-/// });
-/// # let _ = linear;
-/// ```
-pub trait InitFn: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'static {}
-
-impl<F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'static> InitFn for F {}
-
-/// All zeros.
-///
-/// # Errors
-/// If the tensor cannot be made.
-pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?)
-}
-
-/// All ones.
-///
-/// # Errors
-/// If the tensor cannot be made.
-pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::ones(shape, dtype, &Device::Cpu)?)
-}
-
-/// All `value`.
-#[must_use]
-pub fn constant(value: f64) -> impl InitFn {
-    move |_: &Key, shape: &Shape, dtype| {
-        Ok(Tensor::full(value, shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.contiguous()?)
-    }
-}
-
-/// Uniform on [0, `scale`).
-#[must_use]
-pub fn uniform(scale: f64) -> impl InitFn {
-    move |key: &Key, shape: &Shape, dtype| scaled(&key.uniform(shape, dtype)?, scale as f32)
-}
-
-/// Normal with mean 0 and standard deviation `stddev`.
-#[must_use]
-pub fn normal(stddev: f64) -> impl InitFn {
-    move |key: &Key, shape: &Shape, dtype| scaled(&key.normal(shape, dtype)?, stddev as f32)
-}
-
-/// The standard normal cut to (-2, 2), times `stddev`, which is therefore a little above the standard
-/// deviation of what comes out.
-#[must_use]
-pub fn truncated_normal(stddev: f64) -> impl InitFn {
-    move |key: &Key, shape: &Shape, dtype| {
-        scaled(&key.truncated_normal(-2., 2., shape, dtype)?, stddev as f32)
-    }
-}
-
-fn scaled(samples: &Tensor, factor: f32) -> Result<Tensor> {
-    Ok((samples * f64::from(factor))?)
-}
+use super::{InitFn, position, scalar, times};
 
 /// Samples with variance `scale / n`, where `mode` says what `n` is, for a kernel whose last two axes are
 /// inputs and outputs and whose other axes are the receptive field. Other axes: [`VarianceScaling`].
+///
+/// As in JAX, a `scale` below 0 makes NaNs, and a parameter that has not both axes is an error, or that has no
+/// elements.
 #[must_use]
 pub fn variance_scaling(scale: f64, mode: FanMode, distribution: Distribution) -> impl InitFn {
     VarianceScaling::new(scale, mode, distribution).build()
@@ -104,7 +40,7 @@ pub enum Distribution {
 }
 
 /// The standard deviation of the standard normal cut to (-2, 2).
-const CUT_STDDEV: f32 = 0.879_625_661_034_239_8_f64 as f32;
+const CUT_STDDEV: f64 = 0.879_625_661_034_239_8;
 
 /// [`variance_scaling`] with a choice of axes. Negative axes count from the end.
 ///
@@ -154,21 +90,29 @@ impl VarianceScaling {
     }
 
     /// The initializer.
+    ///
+    /// Its error is JAX's: an axis that the shape does not have, or a shape without elements, which has no
+    /// inputs to divide by. An axis may be named twice, and then counts twice.
     #[must_use]
     pub fn build(self) -> impl InitFn {
         move |key: &Key, shape: &Shape, dtype| {
-            let variance = (self.scale / self.fan(shape)?) as f32;
-            match self.distribution {
-                Distribution::Normal => scaled(&key.normal(shape, dtype)?, variance.sqrt()),
-                Distribution::TruncatedNormal => {
-                    let stddev = variance.sqrt() / CUT_STDDEV;
-                    scaled(&key.truncated_normal(-2., 2., shape, dtype)?, stddev)
-                }
-                Distribution::Uniform => {
-                    scaled(&key.uniform_between(shape, dtype, -1., 1.)?, (3. * variance).sqrt())
-                }
-            }
+            let samples = match self.distribution {
+                Distribution::Normal => key.normal(shape, dtype)?,
+                Distribution::TruncatedNormal => key.truncated_normal(-2., 2., shape, dtype)?,
+                Distribution::Uniform => key.uniform_between(shape, dtype, -1., 1.)?,
+            };
+            times(&samples, &self.factor(shape, dtype)?)
         }
+    }
+
+    /// What the samples are multiplied by, rounded in their type after each step.
+    fn factor(&self, shape: &Shape, dtype: DType) -> Result<Tensor> {
+        let variance = scalar(self.scale / self.fan(shape)?, dtype)?;
+        Ok(match self.distribution {
+            Distribution::Normal => variance.sqrt()?,
+            Distribution::TruncatedNormal => (variance.sqrt()? / scalar(CUT_STDDEV, dtype)?)?,
+            Distribution::Uniform => (variance * scalar(3., dtype)?)?.sqrt()?,
+        })
     }
 
     fn fan(&self, shape: &Shape) -> Result<f64> {
@@ -177,6 +121,12 @@ impl VarianceScaling {
         let outputs = self.size(shape, &self.out_axis)?;
         let receptive_field = total / inputs / outputs / self.size(shape, &self.batch_axis)?;
         let (fan_in, fan_out) = (inputs * receptive_field, outputs * receptive_field);
+        if total == 0. {
+            return Err(Error::shape("`variance_scaling` cannot divide by the inputs or outputs of nothing")
+                .expected("a parameter with elements")
+                .found(format!("shape {:?}", shape.dims()))
+                .remedy("use `zeros`"));
+        }
         Ok(match self.mode {
             FanMode::FanIn => fan_in,
             FanMode::FanOut => fan_out,
@@ -188,8 +138,7 @@ impl VarianceScaling {
     fn size(&self, shape: &Shape, axes: &[isize]) -> Result<f64> {
         let dims = shape.dims();
         let dim = |&axis: &isize| {
-            let index = if axis < 0 { dims.len().checked_add_signed(axis) } else { Some(axis as usize) };
-            index.and_then(|index| dims.get(index)).map(|&dim| dim as f64).ok_or_else(|| {
+            position(axis, dims.len()).map(|position| dims[position] as f64).ok_or_else(|| {
                 let Self { in_axis, out_axis, batch_axis, .. } = self;
                 let axes = format!("in_axis {in_axis:?}, out_axis {out_axis:?}, batch_axis {batch_axis:?}");
                 Error::shape("`variance_scaling` cannot count the inputs and outputs of a parameter")
@@ -203,13 +152,26 @@ impl VarianceScaling {
 }
 
 macro_rules! named {
-    ($($(#[$doc:meta])* $name:ident: $scale:literal, $mode:ident, $distribution:ident;)*) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name() -> impl InitFn {
-            variance_scaling($scale, FanMode::$mode, Distribution::$distribution)
+    ($($(#[$doc:meta])* $name:ident: $scale:literal, $mode:ident, $distribution:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name() -> impl InitFn {
+                VarianceScaling::$name().build()
+            }
+        )*
+
+        /// The initializers by name, for other axes than the last two.
+        impl VarianceScaling {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name() -> Self {
+                    Self::new($scale, FanMode::$mode, Distribution::$distribution)
+                }
+            )*
         }
-    )*};
+    };
 }
 
 named! {

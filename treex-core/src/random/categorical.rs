@@ -1,0 +1,163 @@
+//! Categories by their logits: the largest of `logits + gumbel`, or the largest few.
+
+use candle_core::shape::Dim;
+use candle_core::{DType, Device, Shape, Tensor};
+use half::{bf16, f16};
+
+use super::continuous::wrong_type;
+use super::real::Real;
+use super::{Key, SampleMode, count};
+use crate::error::{Error, Result};
+
+impl Key {
+    /// Categories with the probabilities `softmax(logits)` along `axis`: the position of the largest of
+    /// `logits + gumbel`, as `U32`. The shape is `samples`, then that of `logits` without `axis`; `()` for
+    /// `samples` draws once.
+    ///
+    /// `jax.random.categorical(key, logits, axis, (*samples, *batch))`. As there, the first NaN among the
+    /// logits wins.
+    ///
+    /// ```
+    /// use candle_core::{D, Device, Tensor};
+    /// use treex_core::random::Key;
+    ///
+    /// let logits = Tensor::new(&[[0.1f32, -1., 2., 0.5], [1., 1., 1., 1.]], &Device::Cpu)?;
+    /// let categories = Key::from(42).categorical(&logits, D::Minus1, 2)?;
+    /// assert_eq!(categories.to_vec2::<u32>()?, [[2, 3], [3, 0]]);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are no categories, or the logits are not of a floating-point type.
+    pub fn categorical(self, logits: &Tensor, axis: impl Dim, samples: impl Into<Shape>) -> Result<Tensor> {
+        let axis = axis.to_index(logits.shape(), "categorical")?;
+        let shape = [samples.into().dims(), &without(logits.dims(), axis)].concat();
+        self.categorical_with(logits, axis, shape, true, SampleMode::Low)
+    }
+
+    /// [`categorical`](Self::categorical) with all that JAX lets one choose:
+    /// `jax.random.categorical(key, logits, axis, shape, replace, mode)`.
+    ///
+    /// `shape` is that of the result: any dimensions, then those of `logits` without `axis`, where one of
+    /// length 1 may stand for any length (each place of it is a draw of its own). Without `replace` the draws
+    /// along the leading dimensions are different categories: the positions of the largest, then of the next
+    /// largest, of `logits + gumbel` (Kool et al., "Stochastic beams and where to find them", 2019).
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use treex_core::random::{Key, SampleMode};
+    ///
+    /// let logits = Tensor::new(&[[0.1f32, -1., 2., 0.5], [1., 1., 1., 1.]], &Device::Cpu)?;
+    /// let pairs = Key::from(42).categorical_with(&logits, 1, (2, 2), false, SampleMode::Low)?;
+    /// assert_eq!(pairs.to_vec2::<u32>()?, [[2, 3], [3, 1]]);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are no categories, or fewer than draws without replacement; if the logits are not of a
+    /// floating-point type; or if `shape` does not end as said.
+    pub fn categorical_with(
+        self,
+        logits: &Tensor,
+        axis: impl Dim,
+        shape: impl Into<Shape>,
+        replace: bool,
+        mode: SampleMode,
+    ) -> Result<Tensor> {
+        let axis = axis.to_index(logits.shape(), "categorical")?;
+        let shape = shape.into();
+        let logits = logits.detach().to_device(&Device::Cpu)?;
+        let draw = match logits.dtype() {
+            DType::BF16 => Self::categories::<bf16>,
+            DType::F16 => Self::categories::<f16>,
+            DType::F32 => Self::categories::<f32>,
+            DType::F64 => Self::categories::<f64>,
+            other => return Err(wrong_type("categorical", "logits of a floating-point type", other)),
+        };
+        draw(self, &logits, axis, shape.dims(), replace, mode)
+    }
+
+    fn categories<T: Real>(
+        self,
+        logits: &Tensor,
+        axis: usize,
+        shape: &[usize],
+        replace: bool,
+        mode: SampleMode,
+    ) -> Result<Tensor> {
+        let (samples, batch) = split_shape(logits.dims(), axis, shape, replace)?;
+        let n = logits.dims()[axis];
+        let draws = count(&samples.into())?;
+        if n == 0 && (replace || draws > 0) {
+            return Err(Error::argument("`categorical` has no categories")
+                .expected("at least one along the axis")
+                .found(format!("logits of shape {:?}, axis {axis}", logits.dims())));
+        }
+        if !replace && draws > n {
+            return Err(Error::argument("`categorical` without replacement runs out of categories")
+                .expected(format!("at most {n} draws"))
+                .found(draws)
+                .remedy("draw fewer, or with replacement"));
+        }
+        let dims = [&batch[..axis], &[n], &batch[axis..]].concat();
+        let leading = if replace { samples } else { &[] };
+        let noise = self.gumbel_with([leading, &dims].concat(), T::DTYPE, mode)?;
+        let noisy = axis_last(&noise.broadcast_add(logits)?, leading.len() + axis)?.to_vec1::<T>()?;
+        // Of an empty axis there are no rows, whatever their length is called.
+        let rows = noisy.chunks_exact(n.max(1));
+        let picked: Vec<u32> = if replace {
+            rows.map(largest).collect()
+        } else {
+            let orders: Vec<_> = rows.map(by_falling).collect();
+            (0..draws).flat_map(|draw| orders.iter().map(move |order| order[draw])).collect()
+        };
+        Ok(Tensor::from_vec(picked, shape, &Device::Cpu)?)
+    }
+}
+
+/// The shape of a result, split into the dimensions that are draws and those that are the logits'.
+fn split_shape<'s>(
+    logits: &[usize],
+    axis: usize,
+    shape: &'s [usize],
+    replace: bool,
+) -> Result<(&'s [usize], &'s [usize])> {
+    let batch = without(logits, axis);
+    let split = shape.len().checked_sub(batch.len()).map(|draws| shape.split_at(draws));
+    let fits = |own: &[usize]| own.iter().zip(&batch).all(|(own, dim)| own == dim || replace && *dim == 1);
+    split.filter(|(_, own)| fits(own)).ok_or_else(|| {
+        Error::shape("`categorical` cannot give this shape")
+            .expected(format!("a shape that ends in {batch:?}"))
+            .found(format!("{shape:?}"))
+    })
+}
+
+fn without(dims: &[usize], axis: usize) -> Vec<usize> {
+    [&dims[..axis], &dims[axis + 1..]].concat()
+}
+
+/// The numbers, those along `axis` beside each other.
+fn axis_last(tensor: &Tensor, axis: usize) -> Result<Tensor> {
+    let order: Vec<usize> = (0..tensor.rank()).filter(|&dim| dim != axis).chain([axis]).collect();
+    Ok(tensor.permute(order)?.contiguous()?.flatten_all()?)
+}
+
+/// The position of the largest number, the first of equals; a NaN is larger than any number.
+fn largest<T: Real>(values: &[T]) -> u32 {
+    let is_nan = |x: T| x.to_f64().is_nan();
+    let mut best: Option<(T, u32)> = None;
+    for (&value, index) in values.iter().zip(0..) {
+        if best.is_none_or(|(top, _)| value > top || is_nan(value) && !is_nan(top)) {
+            best = Some((value, index));
+        }
+    }
+    best.map_or(0, |(_, index)| index)
+}
+
+/// The positions of the numbers from the largest down, equals in their order: XLA's `top_k`, in which a NaN is
+/// larger than infinity, or with a minus smaller than all.
+pub(super) fn by_falling<T: Real>(values: &[T]) -> Vec<u32> {
+    let mut numbered: Vec<_> = values.iter().map(|value| value.to_f64()).zip(0..).collect();
+    numbered.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    numbered.into_iter().map(|(_, position)| position).collect()
+}

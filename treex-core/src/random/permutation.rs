@@ -1,0 +1,78 @@
+//! Random orders.
+
+use candle_core::shape::Dim;
+use candle_core::{Device, Tensor};
+
+use super::{Key, filled};
+use crate::error::{Error, Result};
+
+impl Key {
+    /// The numbers from 0 to `n - 1` in random order, as `U32`: `jax.random.permutation(key, n)`.
+    ///
+    /// # Errors
+    /// If `n` is more than `U32` can count.
+    pub fn permutation(self, n: usize) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.order(&[n], 0)?, n, &Device::Cpu)?)
+    }
+
+    /// `x` with its slices along `axis` in random order, or, if `independent`, with each vector along `axis` in
+    /// an order of its own: `jax.random.permutation(key, x, axis, independent)`.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use treex_core::random::Key;
+    ///
+    /// let x = Tensor::arange(0u32, 6, &Device::Cpu)?.reshape((2, 3))?;
+    /// let key = Key::from(42);
+    /// assert_eq!(key.permutation_of(&x, 1, false)?.to_vec2::<u32>()?, [[2, 0, 1], [5, 3, 4]]);
+    /// assert_eq!(key.permutation_of(&x, 1, true)?.to_vec2::<u32>()?, [[2, 0, 1], [4, 5, 3]]);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If `x` has no such axis (a scalar has none), or more along it than `U32` can count.
+    pub fn permutation_of(self, x: &Tensor, axis: impl Dim, independent: bool) -> Result<Tensor> {
+        let axis = axis.to_index(x.shape(), "permutation")?;
+        if !independent {
+            let n = x.dims()[axis];
+            return Ok(x.index_select(&self.permutation(n)?.to_device(x.device())?, axis)?);
+        }
+        let order = Tensor::from_vec(self.order(x.dims(), axis)?, x.dims(), x.device())?;
+        Ok(x.contiguous()?.gather(&order, axis)?)
+    }
+
+    /// For each place, which place of its vector along `axis` comes there. The vectors are sorted by random
+    /// words, often enough that equal words leave no trace.
+    pub(super) fn order(mut self, dims: &[usize], axis: usize) -> Result<Vec<u32>> {
+        let n = dims[axis];
+        let stride: usize = dims[axis + 1..].iter().product();
+        population(n)?;
+        let size: usize = dims.iter().product();
+        let rounds = (3. * (size.max(1) as f64).ln() / f64::from(u32::MAX).ln()).ceil() as u32;
+        let mut order = filled(size, |at| (at as usize / stride % n) as u32)?;
+        for _ in 0..rounds {
+            let [next, words] = self.split2();
+            self = next;
+            let words = words.bits(dims)?.flatten_all()?.to_vec1::<u32>()?;
+            // The vectors begin at the places whose position along the axis is 0.
+            for first in (0..size).filter(|at| (at / stride).is_multiple_of(n)) {
+                let places = || (first..).step_by(stride).take(n);
+                let mut vector: Vec<_> = places().map(|at| (words[at], order[at])).collect();
+                vector.sort_by_key(|&(word, _)| word);
+                for (at, (_, number)) in places().zip(vector) {
+                    order[at] = number;
+                }
+            }
+        }
+        Ok(order)
+    }
+}
+
+/// A number of things that can be counted in `U32`.
+pub(super) fn population(n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| {
+        Error::argument("there are too many numbers to choose from")
+            .expected(format!("at most {}", u32::MAX))
+            .found(n)
+    })
+}

@@ -1,0 +1,104 @@
+//! Initializers: `jax.nn.initializers`, by name and bit for bit.
+//!
+//! An initializer is a function of a key, a shape and an element type. A layer's builder takes one
+//! (`Linear::new(3, 4).kernel_init(he_normal())`), and so does a leaf of one's own
+//! (`Leaf::param(he_normal(), (3, 4), DType::F32)`); a closure serves as well as the functions here. The layer
+//! says the type, so the factories have no argument for it. What JAX gives a default is an argument here, or a
+//! method of the builders [`VarianceScaling`], [`TruncatedNormal`] and [`Orthogonal`].
+//!
+//! They draw `F32`, `F64`, `F16` and `BF16`; [`zeros`], [`ones`] and [`constant`] fill any type, and
+//! [`orthogonal`] and [`delta_orthogonal`] draw `F32` and `F64`. Each operation is rounded in that type, as JAX
+//! rounds it. As in JAX, which does not check it, a scale or standard deviation below 0 turns the samples around
+//! (that of [`variance_scaling`], whose root is drawn, makes them NaN), and one that is NaN makes them NaN.
+
+mod orthogonal;
+mod truncated_normal;
+mod variance_scaling;
+
+use candle_core::{DType, Device, Shape, Tensor};
+use treex_core::{Key, Result};
+
+pub use orthogonal::{Orthogonal, delta_orthogonal, orthogonal};
+pub use truncated_normal::{TruncatedNormal, truncated_normal};
+pub use variance_scaling::{
+    Distribution, FanMode, VarianceScaling, glorot_normal, glorot_uniform, he_normal, he_uniform,
+    kaiming_normal, kaiming_uniform, lecun_normal, lecun_uniform, variance_scaling, xavier_normal,
+    xavier_uniform,
+};
+
+/// A function that makes a parameter: what `kernel_init` and its like take.
+///
+/// ```
+/// use treex_nn::{Linear, initializers::normal};
+///
+/// let linear = Linear::new(3, 4).kernel_init(normal(0.02)).bias_init(|key, shape, dtype| {
+///     Ok((key.uniform(shape, dtype)? - 0.5)?)
+/// });
+/// # let _ = linear;
+/// ```
+pub trait InitFn: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'static> InitFn for F {}
+
+/// All zeros, in any type.
+///
+/// # Errors
+/// If the tensor cannot be made.
+pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
+    Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?)
+}
+
+/// All ones, in any type.
+///
+/// # Errors
+/// If the tensor cannot be made.
+pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
+    Ok(Tensor::ones(shape, dtype, &Device::Cpu)?)
+}
+
+/// [`zeros`], as Flax calls the factory.
+#[must_use]
+pub fn zeros_init() -> impl InitFn {
+    zeros
+}
+
+/// [`ones`], as Flax calls the factory.
+#[must_use]
+pub fn ones_init() -> impl InitFn {
+    ones
+}
+
+/// All `value`, in any type: in an integer type without its fraction, and no further than the type's ends.
+#[must_use]
+pub fn constant(value: f64) -> impl InitFn {
+    move |_: &Key, shape: &Shape, dtype| Ok(scalar(value, dtype)?.broadcast_as(shape)?.contiguous()?)
+}
+
+/// Uniform on [0, `scale`). JAX's default is 0.01.
+#[must_use]
+pub fn uniform(scale: f64) -> impl InitFn {
+    move |key: &Key, shape: &Shape, dtype| times(&key.uniform(shape, dtype)?, &scalar(scale, dtype)?)
+}
+
+/// Normal with mean 0 and standard deviation `stddev`. JAX's default is 0.01.
+#[must_use]
+pub fn normal(stddev: f64) -> impl InitFn {
+    move |key: &Key, shape: &Shape, dtype| times(&key.normal(shape, dtype)?, &scalar(stddev, dtype)?)
+}
+
+/// The samples times a number of their type.
+fn times(samples: &Tensor, factor: &Tensor) -> Result<Tensor> {
+    Ok(samples.broadcast_mul(factor)?)
+}
+
+/// The number in a type, rounded as numpy does it: to `BF16` by way of `F32`.
+fn scalar(value: f64, dtype: DType) -> Result<Tensor> {
+    let number = Tensor::new(value, &Device::Cpu)?;
+    Ok(if dtype == DType::BF16 { number.to_dtype(DType::F32)? } else { number }.to_dtype(dtype)?)
+}
+
+/// A negative axis counts from the end.
+fn position(axis: isize, rank: usize) -> Option<usize> {
+    let position = if axis < 0 { rank.checked_add_signed(axis) } else { Some(axis as usize) };
+    position.filter(|&position| position < rank)
+}
