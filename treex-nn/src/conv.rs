@@ -5,11 +5,9 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
 use crate::initializers::{lecun_normal, zeros};
-use crate::ops::patches::{Axis, patches};
-use crate::ops::rows::add_to_rows;
+use crate::ops::convolution::convolution;
 use crate::options::parameter_options;
-use crate::padding::Padding;
-use crate::sizes::Sizes;
+use crate::window::{Window, finished, masked, window_options};
 
 /// `y[p, o] = Σ_{k, i} x[p · stride + k, i] · kernel[k, i, o] + bias[o]`, channels last: Flax's `Conv`, a
 /// cross-correlation, over as many spatial dimensions as the kernel has.
@@ -37,15 +35,8 @@ pub struct Conv {
     /// Not known before a first input where the layer was made by `features`.
     cin: Option<usize>,
     cout: usize,
-    kernel_size: Vec<usize>,
     #[tree(skip)]
-    strides: Sizes,
-    #[tree(skip)]
-    padding: Padding,
-    #[tree(skip)]
-    input_dilation: Sizes,
-    #[tree(skip)]
-    kernel_dilation: Sizes,
+    window: Window,
     feature_group_count: usize,
     #[tree(skip)]
     mask: Option<Tensor>,
@@ -56,7 +47,7 @@ impl Conv {
     /// A convolution from `cin` to `cout` channels; `kernel_size` has a number for each spatial dimension.
     #[must_use]
     pub fn new(cin: usize, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
-        Self { cin: Some(cin), ..Self::features(cout, kernel_size) }.feature_group_count(1)
+        Self { cin: Some(cin), ..Self::features(cout, kernel_size) }.declared()
     }
 
     /// A convolution to `cout` channels from as many as the first input has, see
@@ -68,11 +59,7 @@ impl Conv {
             bias: None,
             cin: None,
             cout,
-            kernel_size: kernel_size.into(),
-            strides: Sizes::All(1),
-            padding: Padding::Same,
-            input_dilation: Sizes::All(1),
-            kernel_dilation: Sizes::All(1),
+            window: Window::new(kernel_size.into()),
             feature_group_count: 1,
             mask: None,
             dtype: None,
@@ -80,47 +67,11 @@ impl Conv {
         conv.use_bias(true)
     }
 
-    /// The step from one position of the kernel to the next; 1 unless said.
-    #[must_use]
-    pub fn strides(self, strides: impl Into<Sizes>) -> Self {
-        Self { strides: strides.into(), ..self }
-    }
-
-    /// What stands around the input; [`Padding::Same`] unless said.
-    #[must_use]
-    pub fn padding(self, padding: impl Into<Padding>) -> Self {
-        Self { padding: padding.into(), ..self }
-    }
-
-    /// The step from one element of the input to the next, with zeros between; 1 unless said. Needs a padding
-    /// in numbers, as in Flax.
-    #[must_use]
-    pub fn input_dilation(self, input_dilation: impl Into<Sizes>) -> Self {
-        Self { input_dilation: input_dilation.into(), ..self }
-    }
-
-    /// The step from one place of the kernel to the next; 1 unless said.
-    #[must_use]
-    pub fn kernel_dilation(self, kernel_dilation: impl Into<Sizes>) -> Self {
-        Self { kernel_dilation: kernel_dilation.into(), ..self }
-    }
-
     /// Into how many groups input and output channels fall, each convolved by itself; 1 unless said. As many
     /// as input channels make a depthwise convolution.
     #[must_use]
-    pub fn feature_group_count(mut self, groups: usize) -> Self {
-        self.feature_group_count = groups;
-        if let Some(cin) = self.cin {
-            let shape = self.kernel_shape(cin);
-            self.kernel = self.kernel.with_shape(shape);
-        }
-        self
-    }
-
-    fn kernel_shape(&self, cin: usize) -> Vec<usize> {
-        // Groups that do not divide the channels are reported by the call, which can.
-        let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
-        [self.kernel_size.as_slice(), &[per_group, self.cout]].concat()
+    pub fn feature_group_count(self, groups: usize) -> Self {
+        Self { feature_group_count: groups, ..self }.declared()
     }
 
     /// Whether to add a bias; true unless said.
@@ -131,124 +82,60 @@ impl Conv {
         Self { bias: use_bias.then_some(bias), ..self }
     }
 
-    /// What to multiply the kernel by: a tensor of its shape.
-    #[must_use]
-    pub fn mask(self, mask: Tensor) -> Self {
-        Self { mask: Some(mask), ..self }
+    fn declared(self) -> Self {
+        match self.cin.map(|cin| self.kernel_shape(cin)) {
+            Some(shape) => Self { kernel: self.kernel.with_shape(shape), ..self },
+            None => self,
+        }
     }
 
-    fn check(&self, x: &Tensor, cin: usize) -> Result<()> {
-        let (cout, groups, rank) = (self.cout, self.feature_group_count, self.kernel_size.len());
-        if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
-            return Err(Error::argument(
-                "`Conv` has a `feature_group_count` that does not divide its channels",
-            )
-            .expected(format!("a divisor of {cin} input and {cout} output channels"))
-            .found(groups));
-        }
-        if x.rank() > rank && x.dims().last() == Some(&cin) {
+    fn kernel_shape(&self, cin: usize) -> Vec<usize> {
+        // Groups that do not divide the channels are reported by the call, which can.
+        let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
+        [self.window.size.as_slice(), &[per_group, self.cout]].concat()
+    }
+
+    /// What the kernel says.
+    fn known_cin(&self) -> Option<usize> {
+        let per_group = self.kernel.shape()?.dims().get(self.window.rank())?;
+        Some(per_group * self.feature_group_count)
+    }
+
+    fn check_groups(&self, cin: usize) -> Result<()> {
+        let (cout, groups) = (self.cout, self.feature_group_count);
+        if groups > 0 && cin.is_multiple_of(groups) && cout.is_multiple_of(groups) {
             return Ok(());
         }
-        let spatial = ["width", "height, width", "depth, height, width"];
-        let spatial =
-            rank.checked_sub(1).and_then(|index| spatial.get(index)).unwrap_or(&"spatial dimensions");
-        let found = x.dims();
-        Err(Error::shape("`Conv` got an input of the wrong shape")
-            .expected(format!("[batch, {spatial}, {cin}]"))
-            .found(format!("{found:?}"))
-            .remedy(
-                "channels come last: `x.permute(..)?` moves them there, `x.unsqueeze(D::Minus1)?` makes one",
-            ))
+        Err(Error::argument("`Conv` has a `feature_group_count` that does not divide its channels")
+            .expected(format!("a divisor of {cin} input and {cout} output channels"))
+            .found(groups))
     }
 
-    /// The input, extended where the padding does that by values, and the window over it.
-    fn window(&self, x: &Tensor) -> Result<(Tensor, Vec<Axis>)> {
-        let rank = self.kernel_size.len();
-        let each = |sizes: &Sizes, what| sizes.each("Conv", what, rank);
-        let size = each(&Sizes::Each(self.kernel_size.clone()), "kernel_size")?;
-        let strides = each(&self.strides, "strides")?;
-        let kernel_dilation = each(&self.kernel_dilation, "kernel_dilation")?;
-        let input_dilation = each(&self.input_dilation, "input_dilation")?;
-        let in_numbers = matches!(self.padding, Padding::Each(_) | Padding::Explicit(_));
-        if !in_numbers && input_dilation.iter().any(|&step| step > 1) {
-            return Err(Error::argument(
-                "`Conv` has an `input_dilation`, for which its padding says nothing",
-            )
-            .expected("a padding in numbers")
-            .found(format!("`Padding::{:?}`", self.padding))
-            .remedy("give pairs: `.padding([(before, after), ..])`"));
-        }
-        let covered: Vec<_> = size.iter().zip(&kernel_dilation).map(|(k, step)| (k - 1) * step + 1).collect();
-        let x = self.padding.extended(x, &covered)?;
-        let zeros = self.padding.zeros("Conv", &x.dims()[1..=rank], &covered, &strides)?;
-        let axis = |d: usize| Axis {
-            size: size[d],
-            stride: strides[d],
-            zeros: zeros[d],
-            window_dilation: kernel_dilation[d],
-            input_dilation: input_dilation[d],
-        };
-        Ok((x, (0..rank).map(axis).collect()))
-    }
+    fn convolved(&self, x: &Tensor) -> Result<Tensor> {
+        let cin = self.cin.or_else(|| self.known_cin()).or(x.dims().last().copied()).unwrap_or(0);
+        self.check_groups(cin)?;
+        self.window.check_input("Conv", x, cin)?;
+        let kernel = masked("Conv", self.kernel.infer(self.kernel_shape(cin))?, self.mask.as_ref())?;
+        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
-    fn masked(&self, kernel: Tensor) -> Result<Tensor> {
-        let Some(mask) = &self.mask else { return Ok(kernel) };
-        if mask.dims() != kernel.dims() {
-            return Err(Error::shape("`Conv` has a mask of the wrong shape")
-                .expected(format!("that of the kernel, {:?}", kernel.dims()))
-                .found(format!("{:?}", mask.dims())));
-        }
-        Ok((mask.to_device(kernel.device())?.to_dtype(kernel.dtype())? * kernel)?)
+        let (flat, batch) = self.window.flat_batch(x, dtype)?;
+        let (axes, margins) = self.window.over("Conv", &flat.dims()[1..=self.window.rank()])?;
+        let flat = self.window.padding.extended(&flat, &margins)?;
+        let y = convolution(&flat, &kernel.to_dtype(dtype)?, &axes, self.feature_group_count)?;
+        Ok(finished(&y, bias.as_ref(), batch)?)
     }
 }
 
+window_options!(Conv);
 parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Conv {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let cin = self.cin.or(x.dims().last().copied()).unwrap_or(0);
-        self.check(x, cin).map_err(|error| error.of(self))?;
-        let kernel = self.kernel.infer(self.kernel_shape(cin))?;
-        let kernel = self.masked(kernel).map_err(|error| error.of(self))?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        let (rank, cout, groups) = (self.kernel_size.len(), self.cout, self.feature_group_count);
-        let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
-
-        let (batch, item) = x.dims().split_at(x.rank() - rank - 1);
-        let flat = x.to_dtype(dtype)?.reshape([&[batch.iter().product()], item].concat())?;
-        let (flat, window) = self.window(&flat).map_err(|error| error.of(self))?;
-        let positions: Vec<_> =
-            window.iter().zip(&flat.dims()[1..]).map(|(axis, &n)| axis.positions(n)).collect();
-        let rows = flat.dim(0)? * positions.iter().product::<usize>();
-
-        // [rows, places, cin] by [places, cin / groups, cout], each group by itself.
-        let places: usize = self.kernel_size.iter().product();
-        let kernel = kernel.to_dtype(dtype)?;
-        let patches = if is_pointwise(&window) { flat } else { patches(&flat, &window)? };
-        let mut y = if groups == 1 {
-            patches.reshape((rows, places * cin))?.matmul(&kernel.flatten(0, rank)?)?
-        } else {
-            let per_group = cin / groups;
-            let patches = patches.reshape((rows, places, groups, per_group))?.permute((2, 0, 1, 3))?;
-            let kernel = kernel.reshape((places, per_group, groups, cout / groups))?.permute((2, 0, 1, 3))?;
-            let patches = patches.reshape((groups, rows, places * per_group))?;
-            let kernel = kernel.reshape((groups, places * per_group, cout / groups))?;
-            patches.matmul(&kernel)?.transpose(0, 1)?.reshape((rows, cout))?
-        };
-        if let Some(bias) = bias {
-            y = add_to_rows(&y, &bias.to_dtype(dtype)?)?;
-        }
-        let y = y.reshape([batch, &positions, &[cout]].concat())?;
+        let y = self.convolved(x).map_err(|error| error.of(self))?;
         record(self, x, &y);
         Ok(y)
     }
-}
-
-/// Whether each position sees exactly the element of the same index.
-fn is_pointwise(window: &[Axis]) -> bool {
-    window
-        .iter()
-        .all(|axis| axis.size == 1 && axis.stride == 1 && axis.zeros == (0, 0) && axis.input_dilation == 1)
 }
 
 #[cfg(test)]
@@ -257,6 +144,7 @@ mod tests {
     use treex_core::{ErrorKind, prelude::*};
 
     use super::*;
+    use crate::padding::Padding;
 
     fn error(conv: Conv, input: &[usize]) -> Error {
         let x = Tensor::zeros(input, DType::F32, &Device::Cpu).unwrap();

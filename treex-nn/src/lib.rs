@@ -53,32 +53,49 @@
 //!   in Flax, unless `dtype` says otherwise.
 
 pub mod activations;
+mod batch_apply;
 mod batch_norm;
 mod conv;
+mod conv_local;
+mod conv_transpose;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod dense_general;
 mod dropout;
 mod dtype;
+mod einsum;
+mod embed;
+mod flatten;
 pub mod from_flax;
 pub mod initializers;
 mod lambda;
 mod linear;
+pub mod metrics;
 mod mlp;
 mod ops;
 mod options;
 mod padding;
+pub mod regularizers;
 mod sequential;
 mod sizes;
 mod var_builder;
+mod window;
 
 pub use activations::{
     celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, log_sigmoid,
     log_softmax, logmeanexp, logsumexp, mish, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
     softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, tanh,
 };
+pub use batch_apply::BatchApply;
 pub use batch_norm::BatchNorm;
 pub use conv::Conv;
+pub use conv_local::ConvLocal;
+pub use conv_transpose::ConvTranspose;
+pub use dense_general::DenseGeneral;
 pub use dropout::{Dropout, dropout};
+pub use einsum::Einsum;
+pub use embed::Embed;
+pub use flatten::Flatten;
 pub use initializers::{
     glorot_normal, glorot_uniform, he_normal, he_uniform, kaiming_normal, kaiming_uniform, lecun_normal,
     lecun_uniform, variance_scaling, xavier_normal, xavier_uniform,
@@ -86,8 +103,9 @@ pub use initializers::{
 pub use lambda::Lambda;
 pub use linear::{Dense, Linear};
 pub use mlp::Mlp;
+pub use ops::einsum::einsum;
 pub use padding::Padding;
-pub use sequential::Sequential;
+pub use sequential::{IntoLayers, IntoModule, Sequential, sequential};
 pub use sizes::Sizes;
 pub use var_builder::load_var_builder;
 

@@ -32,18 +32,19 @@ impl Declared for Option<Leaf<Parameter>> {
 }
 
 /// `parameter_options!(Linear { kernel: kernel_init, bias: bias_init });` gives the layer a method for the
-/// initializer of each parameter, and `param_dtype` and `dtype`.
+/// initializer of each parameter, and `param_dtype` and `dtype`. A layer that makes a parameter in a way of its
+/// own names it without an initializer.
 macro_rules! parameter_options {
-    ($layer:ident { $($parameter:ident: $init:ident),* $(,)? }) => {
+    ($layer:ident { $($parameter:ident $(: $init:ident)?),* $(,)? }) => {
         impl $layer {
-            $(
+            $($(
                 #[doc = concat!("How to make the ", stringify!($parameter), ".")]
                 #[must_use]
                 pub fn $init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                     self.$parameter = $crate::options::Declared::with_init(self.$parameter, init);
                     self
                 }
-            )*
+            )?)*
 
             /// The element type of the parameters; `F32` unless said.
             #[must_use]

@@ -14,8 +14,9 @@ use crate::sizes::LARGEST;
 ///
 /// let valid = Conv::new(1, 8, [3, 3]).padding(Padding::Valid);
 /// let one_all_around = Conv::new(1, 8, [3, 3]).padding(1);
+/// let two_at_the_sides = Conv::new(1, 8, [3, 3]).padding([0, 2]);
 /// let below_and_right = Conv::new(1, 8, [3, 3]).padding([(0, 1), (0, 1)]);
-/// # let _ = (valid, one_all_around, below_and_right);
+/// # let _ = (valid, one_all_around, two_at_the_sides, below_and_right);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Padding {
@@ -36,6 +37,9 @@ pub enum Padding {
     Explicit(Vec<(usize, usize)>),
 }
 
+/// What stands before and after each dimension.
+pub(crate) type Margins = Vec<(usize, usize)>;
+
 impl From<usize> for Padding {
     fn from(zeros: usize) -> Self {
         Self::Each(zeros)
@@ -45,6 +49,12 @@ impl From<usize> for Padding {
 impl<const N: usize> From<[(usize, usize); N]> for Padding {
     fn from(zeros: [(usize, usize); N]) -> Self {
         Self::Explicit(zeros.to_vec())
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Padding {
+    fn from(zeros: [usize; N]) -> Self {
+        Self::Explicit(zeros.map(|zeros| (zeros, zeros)).to_vec())
     }
 }
 
@@ -63,7 +73,7 @@ impl Padding {
         n: &[usize],
         covered: &[usize],
         strides: &[usize],
-    ) -> Result<Vec<(usize, usize)>> {
+    ) -> Result<Margins> {
         let rank = n.len();
         let largest = match self {
             Self::Each(zeros) => *zeros,
@@ -105,23 +115,28 @@ impl Padding {
         }
     }
 
-    /// `x`, `[batch, *spatial, channels]`, extended by its own values where the padding says so.
-    pub(crate) fn extended(&self, x: &Tensor, covered: &[usize]) -> Result<Tensor> {
+    /// The values before and after a dimension of size `n` that are taken from the input itself.
+    pub(crate) fn margin(&self, n: usize, covered: usize) -> (usize, usize) {
+        match self {
+            Self::Circular | Self::Reflect if n > 0 => ((covered - 1) / 2, covered / 2),
+            _ => (0, 0),
+        }
+    }
+
+    /// `x`, `[batch, *spatial, channels]`, extended by its own values as `margins` say.
+    pub(crate) fn extended(&self, x: &Tensor, margins: &[(usize, usize)]) -> Result<Tensor> {
         let source: fn(isize, isize) -> isize = match self {
-            Self::Circular => |at, n| at.rem_euclid(n),
             Self::Reflect => |at, n| {
                 let period = (2 * (n - 1)).max(1);
                 let at = at.rem_euclid(period);
                 at.min(period - at)
             },
-            _ => return Ok(x.clone()),
+            _ => |at, n| at.rem_euclid(n),
         };
         let mut x = x.clone();
-        for (axis, covered) in covered.iter().enumerate() {
-            let (before, after) = ((covered - 1) / 2, covered / 2);
-            let n = x.dim(1 + axis)?;
-            if n > 0 && before + after > 0 {
-                let (before, after, n) = (before as isize, after as isize, n as isize);
+        for (axis, &(before, after)) in margins.iter().enumerate() {
+            if before + after > 0 {
+                let (before, after, n) = (before as isize, after as isize, x.dim(1 + axis)? as isize);
                 let index: Vec<u32> = (-before..n + after).map(|at| source(at, n) as u32).collect();
                 x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, 1 + axis)?;
             }
@@ -139,7 +154,7 @@ mod tests {
     /// The padded sequence 0, 1, .., n-1.
     fn padded(padding: &Padding, n: usize, covered: usize) -> Vec<f32> {
         let x = Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap().reshape((1, n, 1)).unwrap();
-        padding.extended(&x, &[covered]).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        padding.extended(&x, &[padding.margin(n, covered)]).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
     /// By `numpy.pad`, modes `wrap` and `reflect`.

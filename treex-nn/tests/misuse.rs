@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use treex_nn::{BatchNorm, Conv, Dropout, Linear, Sequential, prelude::*, relu};
+use treex_nn::{
+    BatchNorm, Conv, ConvLocal, ConvTranspose, DenseGeneral, Dropout, Einsum, Embed, Linear, Sequential,
+    prelude::*, relu,
+};
 
 #[derive(Clone, Debug, TreeObject)]
 struct Net {
@@ -74,4 +77,21 @@ fn errors_say_where() {
         assert_eq!(error.path().map(ToString::to_string).as_deref(), Some(path), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+#[test]
+fn layers_of_a_sequence_say_where() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    fn check(layer: impl Module + 'static, x: &Tensor, name: &str) {
+        let model = Sequential::new().add_fn(|x| Ok(x.clone())).add(layer);
+        let mut model = model.init(0, &Device::Cpu).unwrap();
+        let error = model.value_and_grad(Parameter, |model| Ok(model.call(x)?.sum_all()?)).unwrap_err();
+        assert_eq!(error.path().map(ToString::to_string).as_deref(), Some("layers.1"), "{error}");
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+    }
+    check(DenseGeneral::new(3, 2), &zeros(&[2, 4]), "DenseGeneral");
+    check(Einsum::new((3, 2), "ab,bc->ac"), &zeros(&[2, 4]), "einsum");
+    check(Embed::new(3, 2), &zeros(&[2]), "Embed");
+    check(ConvLocal::new([4, 1], 2, [3]), &zeros(&[2, 5, 1]), "ConvLocal");
+    check(ConvTranspose::new(1, 2, [3]), &zeros(&[2, 5, 2]), "ConvTranspose");
 }

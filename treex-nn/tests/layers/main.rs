@@ -8,6 +8,7 @@ mod case;
 mod contract;
 mod conv;
 mod functions;
+mod initial;
 mod linear;
 mod norm;
 mod stacks;
@@ -34,12 +35,17 @@ fn check_family(
 
 #[test]
 fn linear_layers() -> Result<()> {
-    check_family(linear::FIXTURE, &["Linear"], linear::build, Tolerances::default())
+    check_family(
+        linear::FIXTURE,
+        &["Linear", "DenseGeneral", "Einsum", "Embed"],
+        linear::build,
+        Tolerances::default(),
+    )
 }
 
 #[test]
 fn convolutions() -> Result<()> {
-    check_family(conv::FIXTURE, &["Conv"], conv::build, Tolerances::default())
+    check_family(conv::FIXTURE, &["Conv", "ConvLocal", "ConvTranspose"], conv::build, Tolerances::default())
 }
 
 #[test]
@@ -51,17 +57,30 @@ fn normalizations() -> Result<()> {
 
 #[test]
 fn stacks_of_layers() -> Result<()> {
-    check_family(stacks::FIXTURE, &["Mlp", "Sequential"], stacks::build, Tolerances::default())
+    check_family(
+        stacks::FIXTURE,
+        &["Mlp", "Sequential", "sequential", "BatchApply"],
+        stacks::build,
+        Tolerances::default(),
+    )
 }
 
 #[test]
 fn layers_go_to_other_threads() {
     fn send_sync<T: Send + Sync + Clone + std::fmt::Debug>() {}
     send_sync::<Linear>();
+    send_sync::<DenseGeneral>();
+    send_sync::<Einsum>();
+    send_sync::<Embed>();
     send_sync::<Conv>();
+    send_sync::<ConvLocal>();
+    send_sync::<ConvTranspose>();
     send_sync::<BatchNorm>();
     send_sync::<Dropout>();
     send_sync::<Mlp>();
     send_sync::<Sequential>();
+    send_sync::<Sequential<(Linear, Lambda)>>();
+    send_sync::<BatchApply<Linear>>();
+    send_sync::<Flatten>();
     send_sync::<Lambda>();
 }

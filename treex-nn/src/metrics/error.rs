@@ -1,0 +1,78 @@
+//! Means of errors.
+
+use candle_core::Tensor;
+use treex_core::{Error, Result, TreeObject};
+
+use super::inputs::wide;
+use super::{Inputs, Mean, Metric};
+
+macro_rules! mean_of_errors {
+    ($(#[$doc:meta])* $name:ident, $of_difference:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, TreeObject)]
+        pub struct $name {
+            /// Over all errors so far.
+            pub mean: Mean,
+        }
+
+        impl $name {
+            /// The mean of nothing yet.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+        }
+
+        impl Metric for $name {
+            fn observe(&mut self, inputs: &Inputs) -> Result<()> {
+                let errors = $of_difference(&difference(stringify!($name), inputs)?)?;
+                self.mean.take(stringify!($name), &errors, inputs)
+            }
+
+            fn compute(&self) -> Result<Tensor> {
+                self.mean.compute()
+            }
+        }
+    };
+}
+
+mean_of_errors! {
+    /// The mean of `|preds - target|`, with weights if there are any; of nothing, NaN.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use treex_nn::metrics::{Inputs, Mae, Metric};
+    ///
+    /// let (preds, target) = (Tensor::new(&[1f32, 2.], &Device::Cpu)?, Tensor::new(&[0f32, 5.], &Device::Cpu)?);
+    /// let mae = Mae::new().call(&Inputs::new().preds(&preds).target(&target))?;
+    /// assert_eq!(mae.to_scalar::<f64>()?, 2.);
+    /// # Ok::<(), treex_nn::treex_core::Error>(())
+    /// ```
+    MeanAbsoluteError, Tensor::abs
+}
+
+mean_of_errors! {
+    /// The mean of `(preds - target)²`, with weights if there are any; of nothing, NaN.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use treex_nn::metrics::{Inputs, Metric, Mse};
+    ///
+    /// let (preds, target) = (Tensor::new(&[1f32, 2.], &Device::Cpu)?, Tensor::new(&[0f32, 5.], &Device::Cpu)?);
+    /// let mse = Mse::new().call(&Inputs::new().preds(&preds).target(&target))?;
+    /// assert_eq!(mse.to_scalar::<f64>()?, 5.);
+    /// # Ok::<(), treex_nn::treex_core::Error>(())
+    /// ```
+    MeanSquaredError, Tensor::sqr
+}
+
+fn difference(metric: &str, inputs: &Inputs) -> Result<Tensor> {
+    let (preds, target) = inputs.get_pair(metric)?;
+    if preds.dims() != target.dims() {
+        return Err(Error::shape(format!("`{metric}` got predictions and targets of different shapes"))
+            .expected(format!("targets of shape {:?}", preds.dims()))
+            .found(format!("{:?}", target.dims())));
+    }
+    let dtype = wide(preds);
+    Ok((preds.to_dtype(dtype)? - target.to_device(preds.device())?.to_dtype(dtype)?)?)
+}

@@ -1,0 +1,100 @@
+//! What metrics observe.
+
+use candle_core::{DType, Tensor};
+use treex_core::{Error, Result};
+
+/// Tensors by name. Each metric takes those that it needs, and leaves the others.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::metrics::{Inputs, Metric, Mse};
+///
+/// let (preds, target) = (Tensor::new(&[1f32, 2.], &Device::Cpu)?, Tensor::new(&[1f32, 4.], &Device::Cpu)?);
+/// let mse = Mse::new().call(&Inputs::new().preds(&preds).target(&target))?;
+/// assert_eq!(mse.to_scalar::<f64>()?, 2.);
+/// # Ok::<(), treex_nn::treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    values: Option<Tensor>,
+    preds: Option<Tensor>,
+    target: Option<Tensor>,
+    sample_weight: Option<Tensor>,
+}
+
+impl Inputs {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a [`Mean`](super::Mean) or a [`Sum`](super::Sum) is about: losses, say.
+    #[must_use]
+    pub fn values(self, values: &Tensor) -> Self {
+        Self { values: Some(values.detach()), ..self }
+    }
+
+    /// What the model says.
+    #[must_use]
+    pub fn preds(self, preds: &Tensor) -> Self {
+        Self { preds: Some(preds.detach()), ..self }
+    }
+
+    /// What is true.
+    #[must_use]
+    pub fn target(self, target: &Tensor) -> Self {
+        Self { target: Some(target.detach()), ..self }
+    }
+
+    /// How much each value counts; 1 unless said. It has the first dimensions of the values, or 1 in their
+    /// place, and is the same for all that stand below.
+    #[must_use]
+    pub fn sample_weight(self, sample_weight: &Tensor) -> Self {
+        Self { sample_weight: Some(sample_weight.detach()), ..self }
+    }
+
+    /// The values for `metric`.
+    pub(super) fn get_values(&self, metric: &str) -> Result<&Tensor> {
+        found(&self.values, metric, "values")
+    }
+
+    /// Predictions and targets for `metric`.
+    pub(super) fn get_pair(&self, metric: &str) -> Result<(&Tensor, &Tensor)> {
+        Ok((found(&self.preds, metric, "preds")?, found(&self.target, metric, "target")?))
+    }
+
+    /// The sum of `values` by their weights, and the sum of the weights.
+    pub(super) fn weighted_sum(&self, metric: &str, values: &Tensor) -> Result<(f64, f64)> {
+        let total = |x: &Tensor| x.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let values = values.to_dtype(wide(values))?;
+        let Some(weight) = &self.sample_weight else {
+            return Ok((total(&values)?, values.elem_count() as f64));
+        };
+        let fits = weight.dims().iter().zip(values.dims()).all(|(w, v)| w == v || *w == 1);
+        if weight.rank() > values.rank() || !fits {
+            return Err(Error::shape(format!(
+                "`{metric}` got a `sample_weight` that does not fit its values"
+            ))
+            .expected(format!("the first dimensions of {:?}, or 1 in their place", values.dims()))
+            .found(format!("{:?}", weight.dims())));
+        }
+        let aligned = [weight.dims(), &vec![1; values.rank() - weight.rank()]].concat();
+        let weight = weight.to_device(values.device())?.to_dtype(values.dtype())?.reshape(aligned)?;
+        let weight = weight.broadcast_as(values.shape())?.contiguous()?;
+        Ok((total(&(&values * &weight)?)?, total(&weight)?))
+    }
+}
+
+fn found<'t>(tensor: &'t Option<Tensor>, metric: &str, name: &str) -> Result<&'t Tensor> {
+    tensor.as_ref().ok_or_else(|| {
+        Error::argument(format!("`{metric}` got no `{name}`"))
+            .expected(format!("`{name}` among its inputs"))
+            .remedy(format!("write `Inputs::new().{name}(&{name})`"))
+    })
+}
+
+/// `F64`, where the device has it: sums over an epoch need the digits.
+pub(super) fn wide(x: &Tensor) -> DType {
+    if x.device().is_metal() { DType::F32 } else { DType::F64 }
+}

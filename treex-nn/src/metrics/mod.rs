@@ -1,0 +1,102 @@
+//! Metrics: what is said of a model over many batches, as trees of kind [`MetricState`](treex_core::MetricState).
+//!
+//! A metric observes batch by batch and is computed at the end of an epoch. Its state is a part of the tree, so it
+//! is saved, cloned and filtered like all state; it lives on the host, in sums of `F64` and counts of `I64`.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use treex_nn::metrics::{Accuracy, Inputs, Mean, Metrics};
+//!
+//! let mut metrics = Metrics::new().add("accuracy", Accuracy::multiclass(3)).add("loss", Mean::new());
+//! for labels in [[0u32, 2], [1, 1]] {
+//!     let logits = Tensor::new(&[[2f32, 0., 1.], [0., 3., 1.]], &Device::Cpu)?;
+//!     let losses = Tensor::new(&[0.5f32, 1.5], &Device::Cpu)?;
+//!     let labels = Tensor::new(&labels, &Device::Cpu)?;
+//!     let batch = metrics.call(&Inputs::new().preds(&logits).target(&labels).values(&losses))?;
+//!     assert_eq!(batch["accuracy"].to_scalar::<f64>()?, 0.5); // of this batch
+//! }
+//! let epoch = metrics.compute()?;
+//! assert_eq!(epoch["accuracy"].to_scalar::<f64>()?, 0.5); // of all batches
+//! assert_eq!(epoch["loss"].to_scalar::<f64>()?, 1.);
+//! metrics.reset()?;
+//! # Ok::<(), treex_nn::treex_core::Error>(())
+//! ```
+
+mod accuracy;
+mod collection;
+mod error;
+mod inputs;
+mod reduce;
+mod state;
+
+use candle_core::Tensor;
+use dyn_clone::DynClone;
+use treex_core::{Result, TreeObject};
+
+pub use accuracy::{Accuracy, Average};
+pub use collection::Metrics;
+pub use error::{MeanAbsoluteError, MeanSquaredError};
+pub use inputs::Inputs;
+pub use reduce::{Mean, Sum};
+
+/// By its short name.
+pub type Mae = MeanAbsoluteError;
+/// By its short name.
+pub type Mse = MeanSquaredError;
+
+/// What is computed over many batches.
+///
+/// Whatever the metric remembers stands in leaves of kind [`MetricState`](treex_core::MetricState), and adds up: two metrics that saw a
+/// half each [`merge`](Self::merge) into what one would be that saw the whole. So `reset` and `merge` are written
+/// once, over the leaves. `Box<dyn Metric>` can be cloned.
+pub trait Metric: TreeObject + DynClone {
+    /// Takes a batch into account: what torchmetrics calls `update`, which is a verb over trees here. Nothing
+    /// changes on an error.
+    ///
+    /// # Errors
+    /// If an input is missing or has the wrong shape, and if a count would overflow.
+    fn observe(&mut self, inputs: &Inputs) -> Result<()>;
+
+    /// The value over all batches since the last reset, in `F64`: a scalar, or one number for each class.
+    ///
+    /// # Errors
+    /// If the state was filtered out.
+    fn compute(&self) -> Result<Tensor>;
+
+    /// Forgets all batches.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    fn reset(&mut self) -> Result<()> {
+        state::states(self).into_iter().try_for_each(state::clear)
+    }
+
+    /// Takes into account what `other`, a metric of the same type and options, has seen.
+    ///
+    /// # Errors
+    /// If `other` is another metric, and if a count would overflow.
+    fn merge(&mut self, other: &dyn Metric) -> Result<()> {
+        state::merge(self, &mut *dyn_clone::clone_box(other))
+    }
+
+    /// [`observe`](Self::observe), and the value of this batch alone.
+    ///
+    /// # Errors
+    /// As `observe` and `compute`.
+    fn call(&mut self, inputs: &Inputs) -> Result<Tensor> {
+        let mut batch = dyn_clone::clone_box(self);
+        batch.reset()?;
+        batch.observe(inputs)?;
+        let value = batch.compute()?;
+        state::merge(self, &mut *batch)?;
+        Ok(value)
+    }
+}
+
+dyn_clone::clone_trait_object!(Metric);
+
+impl std::fmt::Debug for dyn Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.module_name().unwrap_or("Metric"))
+    }
+}

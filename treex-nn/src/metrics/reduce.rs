@@ -1,0 +1,100 @@
+//! Means and sums of values.
+
+use candle_core::{DType, Device, Tensor};
+use treex_core::{Leaf, MetricState, Result, TreeObject};
+
+use super::state::{add, nothing_yet, value};
+use super::{Inputs, Metric};
+
+/// `Σ weight · value / Σ weight`, with weights of 1 unless said; of nothing, NaN.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::metrics::{Inputs, Mean, Metric};
+///
+/// let (values, weights) = (Tensor::new(&[1f32, 3., 5.], &Device::Cpu)?, Tensor::new(&[1f32, 1., 0.], &Device::Cpu)?);
+/// let mut mean = Mean::new();
+/// mean.observe(&Inputs::new().values(&values).sample_weight(&weights))?;
+/// assert_eq!(mean.compute()?.to_scalar::<f64>()?, 2.);
+/// # Ok::<(), treex_nn::treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug, TreeObject)]
+pub struct Mean {
+    /// The sum of the values by their weights.
+    pub total: Leaf<MetricState>,
+    /// The sum of the weights.
+    pub count: Leaf<MetricState>,
+}
+
+impl Mean {
+    /// The mean of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { total: nothing_yet((), DType::F64), count: nothing_yet((), DType::F64) }
+    }
+
+    /// Takes `values`, weighted as `inputs` say, into account for `metric`.
+    pub(super) fn take(&mut self, metric: &str, values: &Tensor, inputs: &Inputs) -> Result<()> {
+        let (total, count) = inputs.weighted_sum(metric, values)?;
+        let scalar = |x: f64| Tensor::new(x, &Device::Cpu);
+        add([(&mut self.total, scalar(total)?), (&mut self.count, scalar(count)?)])
+    }
+}
+
+impl Default for Mean {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metric for Mean {
+    fn observe(&mut self, inputs: &Inputs) -> Result<()> {
+        self.take("Mean", inputs.get_values("Mean")?, inputs)
+    }
+
+    fn compute(&self) -> Result<Tensor> {
+        Ok((value(&self.total)? / value(&self.count)?)?)
+    }
+}
+
+/// `Σ weight · value`, with weights of 1 unless said.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::metrics::{Inputs, Metric, Sum};
+///
+/// let values = Tensor::new(&[1f32, 3., 5.], &Device::Cpu)?;
+/// let mut sum = Sum::new();
+/// assert_eq!(sum.call(&Inputs::new().values(&values))?.to_scalar::<f64>()?, 9.);
+/// # Ok::<(), treex_nn::treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug, TreeObject)]
+pub struct Sum {
+    /// The sum of the values by their weights.
+    pub total: Leaf<MetricState>,
+}
+
+impl Sum {
+    /// The sum of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { total: nothing_yet((), DType::F64) }
+    }
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metric for Sum {
+    fn observe(&mut self, inputs: &Inputs) -> Result<()> {
+        let (total, _) = inputs.weighted_sum("Sum", inputs.get_values("Sum")?)?;
+        add([(&mut self.total, Tensor::new(total, &Device::Cpu)?)])
+    }
+
+    fn compute(&self) -> Result<Tensor> {
+        value(&self.total)
+    }
+}
