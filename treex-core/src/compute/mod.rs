@@ -1,7 +1,7 @@
 //! What the layers' own operations share.
 //!
 //! [`simd`] runs a plain loop with the instructions of the machine, [`fill`] writes a buffer with such a loop on
-//! all cores.
+//! all cores, and [`float`] has the element types of such loops.
 //!
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.

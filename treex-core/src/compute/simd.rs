@@ -65,7 +65,6 @@ impl Level {
     }
 
     /// Runs a kernel with these instructions.
-    #[allow(unsafe_code)]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Compiled => kernel.run(),

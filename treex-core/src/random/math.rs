@@ -10,73 +10,75 @@ fn horner<const N: usize>(z: f32, coefficients: [u32; N]) -> f32 {
 /// The inverse error function, after Giles, "Approximating the erfinv function" (2012).
 #[inline(always)]
 pub(super) fn erf_inv(x: f32) -> f32 {
-    if x.abs() == 1. {
-        return x * f32::INFINITY;
-    }
-    let w = -log1p(x * -x);
-    let p = if w < 5. {
-        let central = [
-            0x32F1_6588,
-            0x34B8_4B36,
-            0xB66C_7357,
-            0xB693_5AC1,
-            0x3965_32DB,
-            0xBAA4_5408,
-            0xBB88_E4EF,
-            0x3E7C_8F63,
-            0x3FC0_2E2F,
-        ];
-        horner(w - 2.5, central)
-    } else {
-        let tail = [
-            0xB951_F09B,
-            0x38D3_B56B,
-            0x3AB0_DC72,
-            0xBB70_BDE7,
-            0x3BBC_127B,
-            0xBBF9_C5D7,
-            0x3C1A_A57E,
-            0x3F80_36DB,
-            0x4035_4F7E,
-        ];
-        horner(w.sqrt() - 3., tail)
-    };
-    x * p
+    let w = -log1p_inside(x * -x);
+    let central = [
+        0x32F1_6588,
+        0x34B8_4B36,
+        0xB66C_7357,
+        0xB693_5AC1,
+        0x3965_32DB,
+        0xBAA4_5408,
+        0xBB88_E4EF,
+        0x3E7C_8F63,
+        0x3FC0_2E2F,
+    ];
+    let tail = [
+        0xB951_F09B,
+        0x38D3_B56B,
+        0x3AB0_DC72,
+        0xBB70_BDE7,
+        0x3BBC_127B,
+        0xBBF9_C5D7,
+        0x3C1A_A57E,
+        0x3F80_36DB,
+        0x4035_4F7E,
+    ];
+    let p = if w < 5. { horner(w - 2.5, central) } else { horner(w.sqrt() - 3., tail) };
+    let beyond = if x.abs() == 1. { f32::INFINITY } else { f32::NAN };
+    x * if x.abs() < 1. { p } else { beyond }
 }
 
 /// log(1 + t): a rational function near 0, the logarithm of the rounded sum elsewhere.
 #[inline(always)]
 pub(super) fn log1p(t: f32) -> f32 {
-    if t.abs() >= f32::from_bits(0x3ED4_13CD) {
-        return log(t + 1.);
-    }
+    at_ends(t + 1., log1p_inside(t))
+}
+
+/// The natural logarithm, after Cephes.
+#[inline(always)]
+pub(super) fn log(a: f32) -> f32 {
+    at_ends(a, log_inside(a.max(f32::MIN_POSITIVE)))
+}
+
+/// The logarithm of `a`, which is `inside` unless `a` is at an end of the domain or beyond.
+#[inline(always)]
+fn at_ends(a: f32, inside: f32) -> f32 {
+    let lower = if a == 0. { f32::NEG_INFINITY } else { f32::NAN };
+    let log = if a > 0. { inside } else { lower };
+    if a == f32::INFINITY { a } else { log }
+}
+
+/// [`log1p`] where 1 + t is a positive normal number.
+#[inline(always)]
+fn log1p_inside(t: f32) -> f32 {
     let numerator =
         [0x383D_E04B, 0x3EFF_40C5, 0x40D2_84FA, 0x41EF_4B9C, 0x4273_CC76, 0x4264_73AD, 0x41A0_5101];
     let denominator =
         [0x3F80_0000, 0x4171_01AD, 0x42A6_185B, 0x435D_C32D, 0x439A_8CA3, 0x4358_6D8A, 0x4270_7982];
     let quotient = horner(t, numerator) / horner(t, denominator);
     let square = t * t;
-    t + square.mul_add(-0.5, (t * square) * quotient)
+    let near = t + square.mul_add(-0.5, (t * square) * quotient);
+    if t.abs() < f32::from_bits(0x3ED4_13CD) { near } else { log_inside(t + 1.) }
 }
 
-/// The natural logarithm, after Cephes.
+/// [`log`] of a positive normal number.
 #[inline(always)]
-pub(super) fn log(a: f32) -> f32 {
-    if a.is_nan() || a < 0. {
-        return f32::NAN;
-    }
-    if a == 0. || a.is_infinite() {
-        return if a == 0. { f32::NEG_INFINITY } else { a };
-    }
-    let bits = a.max(f32::MIN_POSITIVE).to_bits();
+fn log_inside(a: f32) -> f32 {
+    let bits = a.to_bits();
     let mantissa = f32::from_bits(bits & 0x807F_FFFF | 0.5f32.to_bits());
-    let mut exponent = ((bits >> 23) as i32 - 127) as f32 + 1.;
-    let mut carried = 0.;
-    if mantissa < std::f32::consts::FRAC_1_SQRT_2 {
-        carried = mantissa;
-        exponent -= 1.;
-    }
-    let x = (mantissa - 1.) + carried;
+    let small = mantissa < std::f32::consts::FRAC_1_SQRT_2;
+    let exponent = ((bits >> 23) as i32 - 127) as f32 + if small { 0. } else { 1. };
+    let x = (mantissa - 1.) + if small { mantissa } else { 0. };
     let square = x * x;
     let cube = square * x;
     let high = horner(x, [0x3D90_21BB, 0xBDEB_D1B8, 0x3DEF_251A]);

@@ -8,7 +8,8 @@
 //! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25, and
 //! [`orthogonal`](Key::orthogonal) to 1e-6.
 //!
-//! `f64` and `i64` are what JAX draws in its 64-bit mode. Samples are made on the host.
+//! `f64` and `i64` are what JAX draws in its 64-bit mode. Samples are made on the host, on all of its cores, and
+//! any part of a tensor can be made alone: [`Key::map`].
 
 mod categorical;
 mod choice;

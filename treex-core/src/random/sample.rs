@@ -38,6 +38,9 @@ pub(super) struct Samples<'a, X, S> {
 // SAFETY: a piece is written part by part until nothing is left of it, and the loop over a part gives every
 // slot a sample, since `x` is cut to the length of the piece.
 unsafe impl<X: Copy + Sync, S: Sampler<X>> Fill<S::Output> for Samples<'_, X, S> {
+    /// 30 microseconds' worth of hashing.
+    const PARALLEL: usize = 1 << 15;
+
     #[inline(always)]
     fn write(&self, first: usize, piece: &mut [MaybeUninit<S::Output>]) {
         // Copies, which what is written cannot alias.
