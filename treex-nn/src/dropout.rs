@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Error, Key, Leaf, Mode, Module, Result, Rng, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::ops::dropout as ops;
+use crate::ops;
 
 /// In training, sets each element to zero with probability `rate` and divides the others by `1 - rate`;
 /// otherwise gives back its input.
@@ -108,7 +108,7 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
     let kept = 1. - rate;
     // As XLA computes it: a product with the rounded inverse, not a quotient.
     let scale = 1. / kept as f32;
-    ops::dropout(&x.to_dtype(common_dtype(None, [x]))?, key, &shape, kept, scale)
+    ops::dropout::dropout(&x.to_dtype(common_dtype(None, [x]))?, key, &shape, kept, scale)
 }
 
 fn check_rate(rate: f64) -> Result<()> {

@@ -34,7 +34,7 @@ pub(super) fn erf_inv(x: f32) -> f32 {
         0x4035_4F7E,
     ];
     let p = if w < 5. { horner(w - 2.5, central) } else { horner(w.sqrt() - 3., tail) };
-    let beyond = if x.abs() == 1. { f32::INFINITY } else { f32::NAN };
+    let beyond = if x.abs() == 1. { f32::INFINITY } else { -f32::NAN };
     x * if x.abs() < 1. { p } else { beyond }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn log1p(t: f32) -> f32 {
 /// The natural logarithm, after Cephes.
 #[inline(always)]
 pub(super) fn log(a: f32) -> f32 {
-    at_ends(a, log_inside(a.max(f32::MIN_POSITIVE)))
+    at_ends(a, log_inside(if a < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { a }))
 }
 
 /// The logarithm of `a`, which is `inside` unless `a` is at an end of the domain or beyond.
