@@ -53,6 +53,7 @@
 //!   in Flax, unless `dtype` says otherwise.
 
 pub mod activations;
+mod attention;
 mod batch_apply;
 mod batch_norm;
 mod conv;
@@ -75,6 +76,7 @@ mod mlp;
 mod ops;
 mod options;
 mod padding;
+mod recurrent;
 pub mod regularizers;
 mod sequential;
 mod sizes;
@@ -85,6 +87,11 @@ pub use activations::{
     celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, log_sigmoid,
     log_softmax, logmeanexp, logsumexp, mish, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
     softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, tanh,
+};
+pub use attention::{
+    AttentionOptions, Intermediate, KvCache, MultiHeadAttention, MultiHeadDotProductAttention, Rotary,
+    SelfAttention, combine_masks, dot_product_attention, dot_product_attention_weights, make_attention_mask,
+    make_causal_mask,
 };
 pub use batch_apply::BatchApply;
 pub use batch_norm::BatchNorm;
@@ -105,6 +112,10 @@ pub use linear::{Dense, Linear};
 pub use mlp::Mlp;
 pub use ops::einsum::einsum;
 pub use padding::Padding;
+pub use recurrent::{
+    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
+    SimpleCell,
+};
 pub use sequential::{IntoLayers, IntoModule, Sequential, sequential};
 pub use sizes::Sizes;
 pub use var_builder::load_var_builder;

@@ -4,13 +4,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attention;
 mod case;
 mod contract;
 mod conv;
+mod dtypes;
 mod functions;
 mod initial;
 mod linear;
 mod norm;
+mod recurrent;
 mod stacks;
 
 use std::collections::BTreeSet;
@@ -49,10 +52,36 @@ fn convolutions() -> Result<()> {
 }
 
 #[test]
+fn attention_layers() -> Result<()> {
+    let layers =
+        ["dot_product_attention", "dot_product_attention_weights", "Rotary", "MultiHeadDotProductAttention"];
+    // The gradient of scores is a difference under the softmax, small beside what it is computed from.
+    let tolerances = Tolerances { bf16: Some(1e-1), ..Tolerances::default() };
+    check_family(attention::FIXTURE, &layers, attention::build, tolerances)
+}
+
+#[test]
 fn normalizations() -> Result<()> {
     // A normalized batch of one is a difference of equal numbers: in half precision, noise.
     let tolerances = Tolerances { f16: None, bf16: None, ..Tolerances::default() };
     check_family(norm::FIXTURE, &["BatchNorm"], norm::build, tolerances)
+}
+
+#[test]
+fn recurrent_layers() -> Result<()> {
+    let layers = [
+        "SimpleCell",
+        "LSTMCell",
+        "OptimizedLSTMCell",
+        "GRUCell",
+        "MGUCell",
+        "ConvLSTMCell",
+        "RNN",
+        "Bidirectional",
+    ];
+    // Rounding adds up from step to step.
+    let tolerances = Tolerances { bf16: Some(1e-1), ..Tolerances::default() };
+    check_family(recurrent::FIXTURE, &layers, recurrent::build, tolerances)
 }
 
 #[test]
@@ -83,4 +112,6 @@ fn layers_go_to_other_threads() {
     send_sync::<BatchApply<Linear>>();
     send_sync::<Flatten>();
     send_sync::<Lambda>();
+    send_sync::<MultiHeadDotProductAttention>();
+    send_sync::<Bidirectional<LSTMCell, ConvLSTMCell>>();
 }

@@ -1,0 +1,93 @@
+//! What decoding remembers: the keys and values of the positions so far.
+
+use candle_core::{DType, Device, Tensor};
+use treex_core::{Cache, Edge, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
+
+/// Keys and values of past positions, in as many slots as there may be positions, as Flax keeps them in its
+/// collection `cache`. All leaves are nothing until decoding starts.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    /// `[batch.., max_length, kv_heads, head_dim]`; zeros where nothing was written.
+    pub cached_key: Leaf<Cache>,
+    /// The same for values.
+    pub cached_value: Leaf<Cache>,
+    /// How many slots are written: a scalar of `I64`.
+    pub cache_index: Leaf<Cache>,
+}
+
+impl KvCache {
+    pub(super) fn empty() -> Self {
+        Self { cached_key: Leaf::nothing(), cached_value: Leaf::nothing(), cache_index: Leaf::nothing() }
+    }
+
+    /// Slots of zeros, of this shape.
+    pub(super) fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        let slots = Tensor::zeros(shape, dtype, device)?;
+        Ok(Self {
+            cached_key: Leaf::new(&slots)?,
+            cached_value: Leaf::new(&slots)?,
+            cache_index: Leaf::new(Tensor::new(0i64, &Device::Cpu)?)?,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.cached_key.is_nothing()
+    }
+
+    /// How many positions were written.
+    pub(super) fn index(&self) -> Result<usize> {
+        Ok(usize::try_from(self.cache_index.get()?.to_scalar::<i64>()?).unwrap_or(usize::MAX))
+    }
+
+    /// Writes `key` and `value`, `[batch.., length, kv_heads, head_dim]`, behind what is there. Returns the keys
+    /// and values of all slots, and the mask `[length, max_length]` by which a new position sees itself and
+    /// what was before. What was written by earlier calls has no gradient.
+    pub(super) fn write(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        let (old_key, old_value, index) = (self.cached_key.get()?, self.cached_value.get()?, self.index()?);
+        let axis = key.rank().saturating_sub(3);
+        let (length, max_length) = (key.dim(axis)?, old_key.dims().get(axis).copied().unwrap_or(0));
+        let mut expected = old_key.dims().to_vec();
+        if let Some(length) = expected.get_mut(axis) {
+            *length = key.dim(axis)?;
+        }
+        if key.dims() != expected || value.dims() != expected || index.saturating_add(length) > max_length {
+            return Err(Error::shape("the cache of attention has no room for these positions")
+                .expected(format!(
+                    "keys and values of shape {expected:?}, at most {} of {max_length} positions",
+                    max_length.saturating_sub(index)
+                ))
+                .found(format!("{:?} and {:?}", key.dims(), value.dims()))
+                .remedy("start again with `init_cache(batch_dims, max_length)`, or end decoding with `clear_cache()`"));
+        }
+        let written = |old: Tensor, new: &Tensor| {
+            let rest = max_length - index - length;
+            let new = new.to_dtype(old.dtype())?;
+            let parts = [old.narrow(axis, 0, index)?, new, old.narrow(axis, index + length, rest)?];
+            Tensor::cat(&parts, axis)
+        };
+        let (key, value) = (written(old_key, key)?, written(old_value, value)?);
+        self.cached_key.set(&key)?;
+        self.cached_value.set(&value)?;
+        self.cache_index.set(Tensor::new((index + length) as i64, &Device::Cpu)?)?;
+
+        let slots = Tensor::arange(0, max_length as i64, key.device())?.reshape((1, max_length))?;
+        let now = Tensor::arange(index as i64, (index + length) as i64, key.device())?;
+        let mask = slots.broadcast_le(&now.reshape((length, 1))?)?;
+        Ok((key, value, mask))
+    }
+}
+
+/// A container, not a module: it takes no key of `init`.
+impl TreeObject for KvCache {
+    fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
+        visitor.child(Edge::new(&[Segment::Field("cached_key")]), &self.cached_key);
+        visitor.child(Edge::new(&[Segment::Field("cached_value")]), &self.cached_value);
+        visitor.child(Edge::new(&[Segment::Field("cache_index")]), &self.cache_index);
+    }
+
+    fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
+        visitor.child(Edge::new(&[Segment::Field("cached_key")]), &mut self.cached_key);
+        visitor.child(Edge::new(&[Segment::Field("cached_value")]), &mut self.cached_value);
+        visitor.child(Edge::new(&[Segment::Field("cache_index")]), &mut self.cache_index);
+    }
+}

@@ -1,0 +1,256 @@
+//! The attention function: weights from queries and keys, and sums of values under them.
+
+use candle_core::{D, DType, Tensor};
+use treex_core::{Error, Key, Result};
+
+use super::masks::as_mask;
+use crate::activations::softmax;
+use crate::dropout::dropout;
+use crate::dtype::common_dtype;
+
+/// What [`dot_product_attention`] takes beside its tensors; `AttentionOptions::default()` is Flax's default.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::AttentionOptions;
+///
+/// let mask = Tensor::new(&[[1u8, 0], [1, 1]], &Device::Cpu)?;
+/// let options = AttentionOptions::default().mask(&mask).dropout(0.1, 42);
+/// assert!(options.broadcast_dropout && options.bias.is_none());
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AttentionOptions {
+    /// What is added to the scores; broadcasts to `[batch.., heads, query_length, kv_length]`.
+    pub bias: Option<Tensor>,
+    /// Hides the keys where it is 0; broadcasts as the bias does. Where all are hidden, all weigh the same.
+    pub mask: Option<Tensor>,
+    /// The rate at which weights are dropped, and the key of the draw.
+    pub dropout: Option<(f64, Key)>,
+    /// Whether all of a batch and all heads share one dropout mask; true unless said.
+    pub broadcast_dropout: bool,
+    /// Whether to compute the softmax in `F32` and go on in it; false unless said. Half types are widened for
+    /// the softmax in any case, and without this the weights are rounded back.
+    pub force_fp32_for_softmax: bool,
+    /// The element type to compute in; unless said, the smallest that holds all inputs.
+    pub dtype: Option<DType>,
+}
+
+impl Default for AttentionOptions {
+    fn default() -> Self {
+        Self {
+            bias: None,
+            mask: None,
+            dropout: None,
+            broadcast_dropout: true,
+            force_fp32_for_softmax: false,
+            dtype: None,
+        }
+    }
+}
+
+impl AttentionOptions {
+    /// With a [`bias`](Self::bias).
+    #[must_use]
+    pub fn bias(self, bias: &Tensor) -> Self {
+        Self { bias: Some(bias.clone()), ..self }
+    }
+
+    /// With a [`mask`](Self::mask).
+    #[must_use]
+    pub fn mask(self, mask: &Tensor) -> Self {
+        Self { mask: Some(mask.clone()), ..self }
+    }
+
+    /// With [`dropout`](Self::dropout).
+    #[must_use]
+    pub fn dropout(self, rate: f64, key: impl Into<Key>) -> Self {
+        Self { dropout: Some((rate, key.into())), ..self }
+    }
+
+    /// With a choice of [`broadcast_dropout`](Self::broadcast_dropout).
+    #[must_use]
+    pub fn broadcast_dropout(self, broadcast_dropout: bool) -> Self {
+        Self { broadcast_dropout, ..self }
+    }
+
+    /// With a choice of [`force_fp32_for_softmax`](Self::force_fp32_for_softmax).
+    #[must_use]
+    pub fn force_fp32_for_softmax(self, force_fp32_for_softmax: bool) -> Self {
+        Self { force_fp32_for_softmax, ..self }
+    }
+
+    /// With a [`dtype`](Self::dtype).
+    #[must_use]
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype: Some(dtype), ..self }
+    }
+}
+
+/// `softmax(query · keyᵀ / √depth + bias) · value`, for each head: Flax's function of this name (Vaswani et
+/// al., 2017).
+///
+/// Shapes: `query` `[batch.., query_length, heads, depth]`, `key` `[batch.., kv_length, kv_heads, depth]`,
+/// `value` `[batch.., kv_length, kv_heads, value_depth]`; the result is
+/// `[batch.., query_length, heads, value_depth]`. Where there are fewer heads of keys and values than of
+/// queries, `heads / kv_heads` neighbours among the queries' share one (Ainslie et al., 2023), as in
+/// `jax.nn.dot_product_attention`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{AttentionOptions, dot_product_attention, make_causal_mask};
+///
+/// let ones = |shape| Tensor::ones(shape, DType::F32, &Device::Cpu);
+/// let (query, key, value) = (ones((2, 5, 4, 8))?, ones((2, 5, 2, 8))?, ones((2, 5, 2, 3))?);
+/// let mask = make_causal_mask(&Tensor::zeros((2, 5), DType::U32, &Device::Cpu)?, 0)?;
+/// let y = dot_product_attention(&query, &key, &value, &AttentionOptions::default().mask(&mask))?;
+/// assert_eq!(y.dims(), [2, 5, 4, 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit together, or the dropout rate is not from 0 to 1.
+pub fn dot_product_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    Ok(attention_and_weights(query, key, value, options)?.0)
+}
+
+/// The weights of [`dot_product_attention`], `[batch.., heads, query_length, kv_length]`, after dropout.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{AttentionOptions, dot_product_attention_weights};
+///
+/// let query = Tensor::ones((5, 4, 8), DType::F32, &Device::Cpu)?;
+/// let weights = dot_product_attention_weights(&query, &query, &AttentionOptions::default())?;
+/// assert_eq!(weights.dims(), [4, 5, 5]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`dot_product_attention`].
+pub fn dot_product_attention_weights(
+    query: &Tensor,
+    key: &Tensor,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let dtype = common_dtype(options.dtype, [query, key]);
+    dropped(&softmax_weights(query, key, options, dtype)?, options)
+}
+
+/// [`dot_product_attention`] as a composition, and the weights before dropout.
+pub(super) fn attention_and_weights(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    options: &AttentionOptions,
+) -> Result<(Tensor, Tensor)> {
+    let (keys, values) = (split(key)?, split(value)?);
+    if (keys.0, keys.1, keys.2) != (values.0, values.1, values.2) {
+        return Err(Error::shape("`dot_product_attention` got values that do not belong to its keys")
+            .expected(format!("all but the last dimension of {:?}", key.dims()))
+            .found(format!("{:?}", value.dims())));
+    }
+    let dtype = common_dtype(options.dtype, [query, key, value]);
+    let weights = softmax_weights(query, key, options, dtype)?;
+    let y = weighted_sum(&dropped(&weights, options)?, &value.to_dtype(dtype)?)?;
+    Ok((y, weights))
+}
+
+/// The weights before dropout, computed in `dtype`.
+fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dtype: DType) -> Result<Tensor> {
+    let (batch, queries, heads, depth) = split(query)?;
+    let (kv_batch, keys, kv_heads, kv_depth) = split(key)?;
+    let group = heads.checked_div(kv_heads).filter(|group| group * kv_heads == heads);
+    let Some(group) = group.filter(|_| kv_batch == batch && kv_depth == depth) else {
+        return Err(Error::shape("`dot_product_attention` got keys that do not fit its queries")
+            .expected(format!("{batch:?} batch dimensions, a divisor of {heads} heads, and depth {depth}"))
+            .found(format!("{:?} for queries {:?}", key.dims(), query.dims())));
+    };
+    let query = (query.to_dtype(dtype)? / (depth.max(1) as f64).sqrt())?;
+    let scores = by_head(&query, group)?.matmul(&by_head(&key.to_dtype(dtype)?, 1)?.t()?)?;
+    let mut scores = scores.reshape([batch, &[heads, queries, keys]].concat())?;
+    if let Some(bias) = &options.bias {
+        check_broadcast("bias", bias, &scores)?;
+        let wide = common_dtype(None, [&scores, bias]);
+        scores = scores.to_dtype(wide)?.broadcast_add(&bias.to_dtype(wide)?)?;
+    }
+    if let Some(mask) = &options.mask {
+        check_broadcast("mask", mask, &scores)?;
+        let hidden = (Tensor::zeros((), scores.dtype(), scores.device())? + lowest(dtype))?;
+        let hidden = hidden.broadcast_as(scores.shape())?;
+        scores = as_mask(mask)?.broadcast_as(scores.shape())?.where_cond(&scores, &hidden)?;
+    }
+    match scores.dtype() {
+        _ if options.force_fp32_for_softmax => softmax(&scores.to_dtype(DType::F32)?, D::Minus1),
+        DType::F16 | DType::BF16 => Ok(softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?.to_dtype(dtype)?),
+        _ => Ok(softmax(&scores, D::Minus1)?.to_dtype(dtype)?),
+    }
+}
+
+/// `weights` with some of them dropped.
+fn dropped(weights: &Tensor, options: &AttentionOptions) -> Result<Tensor> {
+    let Some((rate, key)) = options.dropout else { return Ok(weights.clone()) };
+    let shared = if options.broadcast_dropout { weights.rank() as isize - 2 } else { 0 };
+    dropout(weights, rate, key, &(0..shared).collect::<Vec<_>>())
+}
+
+/// `weights`, `[batch.., heads, query_length, kv_length]`, times `value`.
+fn weighted_sum(weights: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let dtype = common_dtype(None, [weights, value]);
+    let (batch, keys, kv_heads, depth) = split(value)?;
+    let (heads, queries) = (weights.dim(D::Minus(3))?, weights.dim(D::Minus2)?);
+    let items: usize = batch.iter().product();
+    let grouped =
+        weights.to_dtype(dtype)?.reshape((items * kv_heads, (heads / kv_heads.max(1)) * queries, keys))?;
+    let y = grouped.matmul(&by_head(&value.to_dtype(dtype)?, 1)?)?;
+    let y = y.reshape((items, heads, queries, depth))?.transpose(1, 2)?;
+    Ok(y.reshape([batch, &[queries, heads, depth]].concat())?)
+}
+
+/// `[batch.., length, heads, depth]` as the batch dimensions and the three others.
+fn split(x: &Tensor) -> Result<(&[usize], usize, usize, usize)> {
+    match x.dims() {
+        [batch @ .., length, heads, depth] => Ok((batch, *length, *heads, *depth)),
+        other => Err(Error::shape("`dot_product_attention` got an input of the wrong rank")
+            .expected("[batch.., length, heads, depth]")
+            .found(format!("{other:?}"))),
+    }
+}
+
+/// `[batch.., length, heads, depth]` as a matrix for each `group` of heads:
+/// `[batch · heads / group, group · length, depth]`.
+fn by_head(x: &Tensor, group: usize) -> Result<Tensor> {
+    let (batch, length, heads, depth) = split(x)?;
+    let items: usize = batch.iter().product();
+    let x = x.reshape((items, length, heads, depth))?.transpose(1, 2)?;
+    Ok(x.reshape((items * heads / group.max(1), group * length, depth))?)
+}
+
+fn check_broadcast(what: &str, x: &Tensor, scores: &Tensor) -> Result<()> {
+    let fits = x.rank() <= scores.rank()
+        && x.dims().iter().rev().zip(scores.dims().iter().rev()).all(|(&a, &b)| a == b || a == 1);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::shape(format!("`dot_product_attention` got a {what} of the wrong shape"))
+        .expected(format!(
+            "one that broadcasts to [batch.., heads, query_length, kv_length], here {:?}",
+            scores.dims()
+        ))
+        .found(format!("{:?}", x.dims())))
+}
+
+/// The lowest finite number: not minus infinity, of which a softmax over hidden keys alone would make NaN.
+fn lowest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => -65504.,
+        DType::BF16 => -3.389_531_389_251_535_5e38,
+        DType::F64 => f64::MIN,
+        _ => f64::from(f32::MIN),
+    }
+}

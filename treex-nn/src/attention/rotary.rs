@@ -1,0 +1,153 @@
+//! Rotary positions.
+
+use candle_core::{D, DType, Device, Tensor};
+use treex_core::{Error, Result};
+
+use crate::dtype::common_dtype;
+
+/// Positions as rotations of queries and keys, so that their products depend on distances alone (Su et al.,
+/// 2021, "RoFormer").
+///
+/// At position `p`, pair number `i` of the `n` pairs of features is turned by the angle `p · base^(-i / n)`:
+/// `(a, b)` becomes `(a cos - b sin, b cos + a sin)`. Which features make a pair differs between models, and
+/// weights trained one way are useless the other way:
+///
+/// - halves, the default: feature `i` with feature `i + n`, as GPT-NeoX, Llama in Hugging Face's format, Gemma;
+/// - [`interleaved`](Self::interleaved): feature `2i` with `2i + 1`, as in the paper, GPT-J, and Llama in
+///   Meta's format.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::Rotary;
+///
+/// let query = Tensor::ones((2, 5, 4, 8), DType::F32, &Device::Cpu)?; // [batch, length, heads, depth]
+/// let rotary = Rotary::new().base(500_000.);
+/// let turned = rotary.apply(&query, 0)?;
+/// assert_eq!(turned.dims(), [2, 5, 4, 8]);
+/// // The first position is not turned, and the second is what a decoder at offset 1 computes.
+/// let first = turned.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert!(first.iter().all(|&x| x == 1.));
+/// let step = rotary.apply(&query.narrow(1, 1, 1)?, 1)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(step, turned.narrow(1, 1, 1)?.flatten_all()?.to_vec1::<f32>()?);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotary {
+    base: f64,
+    interleaved: bool,
+    features: Option<usize>,
+}
+
+impl Default for Rotary {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Rotary {
+    /// All features, in halves, base 10000.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { base: 10_000., interleaved: false, features: None }
+    }
+
+    /// What the slowest pair's wavelength, `2π · base` nearly, grows with; 10000 unless said.
+    #[must_use]
+    pub fn base(self, base: f64) -> Self {
+        Self { base, ..self }
+    }
+
+    /// Whether neighbours make a pair; false unless said.
+    #[must_use]
+    pub fn interleaved(self, interleaved: bool) -> Self {
+        Self { interleaved, ..self }
+    }
+
+    /// How many features to turn, an even number from the first on; the others pass. All unless said.
+    #[must_use]
+    pub fn features(self, features: usize) -> Self {
+        Self { features: Some(features), ..self }
+    }
+
+    /// `x`, `[batch.., length, heads, depth]`, whose positions are `offset`, `offset + 1`, ..
+    ///
+    /// # Errors
+    /// If `x` has another rank, or an odd number of features to turn.
+    pub fn apply(&self, x: &Tensor, offset: usize) -> Result<Tensor> {
+        let length = x.rank().checked_sub(3).and_then(|axis| x.dims().get(axis)).copied().unwrap_or(0);
+        self.turn(
+            x,
+            &(offset..offset + length).map(|position| position as f64).collect::<Vec<_>>(),
+            &[length],
+        )
+    }
+
+    /// `x`, `[batch.., length, heads, depth]`, at `positions`: integers that broadcast to `[batch.., length]`, for
+    /// sequences that are packed or padded in front.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), and if the positions do not fit.
+    pub fn apply_at(&self, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let rows = &x.dims()[..x.rank().saturating_sub(2)];
+        if positions.broadcast_as(rows).is_err() {
+            return Err(Error::shape("`Rotary` got positions of the wrong shape")
+                .expected(format!("integers that broadcast to [batch.., length], here {rows:?}"))
+                .found(format!("{:?}", positions.dims())));
+        }
+        self.turn(x, &positions.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?, positions.dims())
+    }
+
+    fn turn(&self, x: &Tensor, positions: &[f64], shape: &[usize]) -> Result<Tensor> {
+        let depth = x.dims().last().copied().unwrap_or(0);
+        let features = self.features.unwrap_or(depth);
+        if x.rank() < 3 || features > depth || features % 2 == 1 {
+            return Err(Error::shape("`Rotary` got an input that it cannot turn")
+                .expected(match self.features {
+                    Some(features) => format!(
+                        "[batch.., length, heads, depth] with a depth of at least {features}, an even number"
+                    ),
+                    None => "[batch.., length, heads, depth] with an even depth".to_owned(),
+                })
+                .found(format!("{:?}", x.dims())));
+        }
+        let result = common_dtype(None, [x]);
+        let dtype = if result == DType::F64 { DType::F64 } else { DType::F32 };
+        let pairs = features / 2;
+        let frequencies: Vec<_> =
+            (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();
+        // Angles are wide, on the host: at position 100,000 those of `F32` would have lost 2 digits.
+        let table = |f: fn(f64) -> f64| -> Result<Tensor> {
+            let angles =
+                positions.iter().flat_map(|position| frequencies.iter().map(move |each| position * each));
+            let values: Vec<_> = angles.map(f).collect();
+            let values = Tensor::from_vec(values, [shape, &[1, pairs]].concat(), &Device::Cpu)?;
+            Ok(values.to_dtype(dtype)?.to_device(x.device())?)
+        };
+        let (cos, sin) = (table(f64::cos)?, table(f64::sin)?);
+
+        let turned = x.narrow(D::Minus1, 0, features)?.to_dtype(dtype)?;
+        let rows = &x.dims()[..x.rank() - 1];
+        let (a, b) = if self.interleaved {
+            let turned = turned.reshape([rows, &[pairs, 2]].concat())?;
+            (
+                turned.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?,
+                turned.narrow(D::Minus1, 1, 1)?.squeeze(D::Minus1)?,
+            )
+        } else {
+            (turned.narrow(D::Minus1, 0, pairs)?, turned.narrow(D::Minus1, pairs, pairs)?)
+        };
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        let turned = if self.interleaved {
+            Tensor::stack(&[first, second], D::Minus1)?.reshape([rows, &[features]].concat())?
+        } else {
+            Tensor::cat(&[first, second], D::Minus1)?
+        }
+        .to_dtype(result)?;
+        if features == depth {
+            return Ok(turned);
+        }
+        let others = x.narrow(D::Minus1, features, depth - features)?.to_dtype(result)?;
+        Ok(Tensor::cat(&[turned, others], D::Minus1)?)
+    }
+}

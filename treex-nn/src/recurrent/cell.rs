@@ -1,0 +1,186 @@
+//! What a cell is, and what the cells share.
+
+use candle_core::{DType, Tensor};
+use treex_core::{Error, Initializer, Key, Result, TreeObject};
+
+use crate::dtype::common_dtype;
+
+/// One step of a recurrent network: Flax's `RNNCellBase`. [`RNN`](crate::RNN) runs it over time.
+pub trait RnnCell: TreeObject + Clone {
+    /// What one step hands to the next.
+    type Carry: Carry;
+
+    /// What the first step gets, for an input `x` of one step: zeros unless the cell's `carry_init` says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// What the initializer reports.
+    fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Self::Carry>;
+
+    /// The next carry and the output, from the carry and an input `[batch.., features]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit, or a leaf has no value.
+    fn step(&mut self, carry: &Self::Carry, x: &Tensor) -> Result<(Self::Carry, Tensor)>;
+
+    /// How many dimensions of an input are not batch dimensions: 1, more for images.
+    fn num_feature_axes(&self) -> usize {
+        1
+    }
+}
+
+/// What a cell carries from step to step: a tensor, or a pair of carries.
+pub trait Carry: Clone {
+    /// Its tensors, in order.
+    fn tensors(&self) -> Vec<&Tensor>;
+
+    /// The same with `f` of each tensor, in order.
+    ///
+    /// # Errors
+    /// The first that `f` reports.
+    fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self>;
+}
+
+impl Carry for Tensor {
+    fn tensors(&self) -> Vec<&Tensor> {
+        vec![self]
+    }
+
+    fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        f(self)
+    }
+}
+
+impl<A: Carry, B: Carry> Carry for (A, B) {
+    fn tensors(&self) -> Vec<&Tensor> {
+        [self.0.tensors(), self.1.tensors()].concat()
+    }
+
+    fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok((self.0.map_tensors(f)?, self.1.map_tensors(f)?))
+    }
+}
+
+/// The shape of each tensor in the carry of a cell with `features` features, for an input `x` of one step.
+pub(super) fn carry_shape(x: &Tensor, features: usize) -> Vec<usize> {
+    let batch = x.dims().split_last().map_or(&[][..], |(_, batch)| batch);
+    [batch, &[features]].concat()
+}
+
+/// One tensor of the carry at the beginning, in the element type of the parameters.
+pub(super) fn initial(
+    carry_init: &Initializer,
+    key: Key,
+    x: &Tensor,
+    features: usize,
+    dtype: Option<DType>,
+) -> Result<Tensor> {
+    let init =
+        carry_init.clone().with_shape(carry_shape(x, features)).with_dtype(dtype.unwrap_or(DType::F32));
+    Ok(init.call(&key)?.to_device(x.device())?)
+}
+
+/// Whether the tensors of a carry fit to an input.
+pub(super) fn check_carry<C: RnnCell>(cell: &C, carry: &C::Carry, x: &Tensor, features: usize) -> Result<()> {
+    let expected = carry_shape(x, features);
+    match carry.tensors().into_iter().find(|tensor| tensor.dims() != expected) {
+        None => Ok(()),
+        Some(tensor) => {
+            let name = cell.module_name().unwrap_or("RnnCell");
+            Err(Error::shape(format!("`{name}` got a carry of the wrong shape"))
+                .expected(format!("{expected:?} for an input {:?}", x.dims()))
+                .found(format!("{:?}", tensor.dims()))
+                .remedy("begin with `cell.initialize_carry(key, &x)?`")
+                .of(cell))
+        }
+    }
+}
+
+/// `a + b` in the type that holds both.
+pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = common_dtype(None, [a, b]);
+    Ok((a.to_dtype(dtype)? + b.to_dtype(dtype)?)?)
+}
+
+/// `a · b`, element by element, in the type that holds both.
+pub(super) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = common_dtype(None, [a, b]);
+    Ok((a.to_dtype(dtype)? * b.to_dtype(dtype)?)?)
+}
+
+/// `(1 - gate) new + gate old`.
+pub(super) fn between(gate: &Tensor, new: &Tensor, old: &Tensor) -> Result<Tensor> {
+    add(&mul(&(1. - gate)?, new)?, &mul(gate, old)?)
+}
+
+/// The options of a cell made of [`Linear`](crate::Linear) layers: those that read the input, those that read
+/// the carry, the initializers of biases with the layers that they are for, and the functions.
+macro_rules! cell_options {
+    ($cell:ident {
+        inputs: [$($input:ident),*],
+        hidden: [$($hidden:ident),*],
+        biases: { $($bias_init:ident: [$($biased:ident),*] = $bias_default:literal),* },
+        functions: { $($function:ident = $default:literal),* },
+    }) => {
+        impl $cell {
+            $(
+                #[doc = concat!("The function called so in the formula; `", $default, "` unless said.")]
+                #[must_use]
+                pub fn $function(
+                    self,
+                    f: impl Fn(&candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> + Send + Sync + 'static,
+                ) -> Self {
+                    Self { $function: $crate::lambda::Lambda::of(f), ..self }
+                }
+            )*
+
+            /// How to make the kernels that read the input; `lecun_normal` unless said.
+            #[must_use]
+            pub fn kernel_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
+                $(self.$input = self.$input.kernel_init(init.clone());)*
+                self
+            }
+
+            /// How to make the kernels that read the carry; `lecun_normal` unless said.
+            #[must_use]
+            pub fn recurrent_kernel_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
+                $(self.$hidden = self.$hidden.kernel_init(init.clone());)*
+                self
+            }
+
+            $(
+                #[doc = concat!("How to make the biases", $(" `", stringify!($biased), "`",)* "; ", $bias_default, " unless said.")]
+                #[must_use]
+                pub fn $bias_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
+                    $(self.$biased = self.$biased.bias_init(init.clone());)*
+                    self
+                }
+            )*
+
+            /// How to make the carry; zeros unless said.
+            #[must_use]
+            pub fn carry_init(self, init: impl $crate::initializers::InitFn) -> Self {
+                Self { carry_init: treex_core::Initializer::param(init), ..self }
+            }
+
+            /// The element type of the parameters and of the first carry; `F32` unless said.
+            #[must_use]
+            pub fn param_dtype(mut self, dtype: candle_core::DType) -> Self {
+                $(self.$input = self.$input.param_dtype(dtype);)*
+                $(self.$hidden = self.$hidden.param_dtype(dtype);)*
+                self
+            }
+
+            /// The element type of the gates; unless said, the smallest that holds the input and the
+            /// parameters.
+            #[must_use]
+            pub fn dtype(mut self, dtype: candle_core::DType) -> Self {
+                $(self.$input = self.$input.dtype(dtype);)*
+                $(self.$hidden = self.$hidden.dtype(dtype);)*
+                self
+            }
+        }
+    };
+}
+
+pub(super) use cell_options;

@@ -1,0 +1,19 @@
+//! Recurrent networks: cells, which make one step, and layers that run them over time.
+
+mod bidirectional;
+mod cell;
+mod conv_lstm;
+mod gru;
+mod lstm;
+mod mgu;
+mod rnn;
+mod simple;
+
+pub use bidirectional::Bidirectional;
+pub use cell::{Carry, RnnCell};
+pub use conv_lstm::ConvLSTMCell;
+pub use gru::GRUCell;
+pub use lstm::{LSTMCell, OptimizedLSTMCell};
+pub use mgu::MGUCell;
+pub use rnn::RNN;
+pub use simple::SimpleCell;

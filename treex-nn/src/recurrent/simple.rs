@@ -1,0 +1,94 @@
+//! The plain recurrent cell.
+
+use candle_core::{Module as _, Tensor};
+use treex_core::{Initializer, Key, Result, TreeObject, record};
+
+use super::cell::{RnnCell, add, cell_options, check_carry, initial};
+use crate::activations::tanh;
+use crate::initializers::zeros;
+use crate::lambda::Lambda;
+use crate::linear::Linear;
+
+/// `h' = activation_fn(i(x) + h(h))`, and `+ h` inside if `residual` is set: Flax's `SimpleCell` (Elman, 1990).
+///
+/// The carry is `h`, `[batch.., features]`, which is also the output.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{RnnCell, SimpleCell, prelude::*};
+///
+/// let mut cell = SimpleCell::new(3, 4).init(42, &Device::Cpu)?;
+/// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+/// let carry = cell.initialize_carry(Key::from(0), &x)?;
+/// let (carry, y) = cell.step(&carry, &x)?;
+/// assert_eq!(carry.dims(), [2, 4]);
+/// assert_eq!(y.dims(), [2, 4]);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, TreeObject)]
+pub struct SimpleCell {
+    /// Reads the input, with a bias.
+    pub i: Linear,
+    /// Reads the carry, without a bias.
+    pub h: Linear,
+    features: usize,
+    residual: bool,
+    #[tree(skip)]
+    activation_fn: Lambda,
+    #[tree(skip)]
+    carry_init: Initializer,
+}
+
+impl SimpleCell {
+    /// A cell from `din` to `features` features.
+    #[must_use]
+    pub fn new(din: usize, features: usize) -> Self {
+        Self { i: Linear::new(din, features), ..Self::features(features) }
+    }
+
+    /// A cell to `features` features from as many as the first input has, see
+    /// [`init_with`](treex_core::Tree::init_with).
+    #[must_use]
+    pub fn features(features: usize) -> Self {
+        Self {
+            i: Linear::features(features),
+            h: Linear::new(features, features).use_bias(false),
+            features,
+            residual: false,
+            activation_fn: Lambda::of(tanh),
+            carry_init: Initializer::param(zeros),
+        }
+    }
+
+    /// Whether the carry is added before the activation (Yue et al., 2018); false unless said.
+    #[must_use]
+    pub fn residual(self, residual: bool) -> Self {
+        Self { residual, ..self }
+    }
+}
+
+cell_options!(SimpleCell {
+    inputs: [i],
+    hidden: [h],
+    biases: { bias_init: [i] = "zeros" },
+    functions: { activation_fn = "tanh" },
+});
+
+impl RnnCell for SimpleCell {
+    type Carry = Tensor;
+
+    fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Tensor> {
+        initial(&self.carry_init, key, x, self.features, self.h.kernel.dtype())
+    }
+
+    fn step(&mut self, carry: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        check_carry(self, carry, x, self.features)?;
+        let mut sum = add(&self.i.forward(x)?, &self.h.forward(carry)?)?;
+        if self.residual {
+            sum = add(&sum, carry)?;
+        }
+        let y = self.activation_fn.forward(&sum)?;
+        record(self, x, &y);
+        Ok((y.clone(), y))
+    }
+}

@@ -1,0 +1,260 @@
+//! Recurrent cells and layers.
+
+use candle_core::{DType, Device, Tensor};
+use treex_core::{Key, Result, prelude::*};
+use treex_nn::initializers::{constant, normal};
+use treex_nn::{
+    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
+    SimpleCell, hard_tanh, soft_sign,
+};
+
+use crate::case::{Case, Subject, subject};
+use crate::conv::padding;
+
+pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/recurrent.json");
+
+pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
+    match (case.layer.as_str(), case.config("cell").as_str().unwrap()) {
+        ("RNN", "SimpleCell") => run(case, simple(case)),
+        ("RNN", "LSTMCell") => run(case, lstm(case)),
+        ("RNN", "GRUCell") => run(case, gru(case)),
+        ("RNN", "MGUCell") => run(case, mgu(case)),
+        ("RNN", "ConvLSTMCell") => run(case, conv_lstm(case)),
+        ("Bidirectional", "GRUCell") => run_both(case, gru(case), gru(case)),
+        ("Bidirectional", "LSTMCell") => run_both(case, lstm(case), gru(case)),
+        ("SimpleCell", _) => step(simple(case)),
+        ("LSTMCell", _) => step(lstm(case)),
+        ("OptimizedLSTMCell", _) => step::<OptimizedLSTMCell>(lstm(case)),
+        ("GRUCell", _) => step(gru(case)),
+        ("MGUCell", _) => step(mgu(case)),
+        ("ConvLSTMCell", _) => step(conv_lstm(case)),
+        other => panic!("no layer {other:?}"),
+    }
+}
+
+fn sizes(case: &Case) -> (usize, usize) {
+    (case.usize("in"), case.usize("features"))
+}
+
+fn simple(case: &Case) -> SimpleCell {
+    let (din, features) = sizes(case);
+    let cell = SimpleCell::new(din, features).residual(case.bool("residual"));
+    if case.bool("functions") { cell.activation_fn(soft_sign) } else { cell }
+}
+
+fn lstm(case: &Case) -> LSTMCell {
+    let (din, features) = sizes(case);
+    let cell = LSTMCell::new(din, features);
+    if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
+}
+
+fn gru(case: &Case) -> GRUCell {
+    let (din, features) = sizes(case);
+    let cell = GRUCell::new(din, features);
+    if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
+}
+
+fn mgu(case: &Case) -> MGUCell {
+    let (din, features) = sizes(case);
+    let cell = MGUCell::new(din, features).reset_gate(case.bool("reset_gate"));
+    if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
+}
+
+fn conv_lstm(case: &Case) -> ConvLSTMCell {
+    let (din, features) = sizes(case);
+    ConvLSTMCell::new(din, features, case.sizes("kernel_size"))
+        .padding(padding(case.config("padding")))
+        .use_bias(case.bool("use_bias"))
+}
+
+/// A carry like `like`, of the next of `tensors`.
+fn carry<C: Carry>(like: &C, tensors: &mut impl Iterator<Item = Tensor>) -> Result<C> {
+    like.map_tensors(&mut |_| Ok(tensors.next().unwrap()))
+}
+
+fn outputs<C: Carry>((carry, y): (C, Tensor)) -> Vec<Tensor> {
+    std::iter::once(&y).chain(carry.tensors()).cloned().collect()
+}
+
+fn step<C: RnnCell + 'static>(cell: C) -> Box<dyn Subject> {
+    subject(cell, |cell, inputs| {
+        let like = cell.initialize_carry(0.into(), &inputs[0])?;
+        let carry = carry(&like, &mut inputs[1..].iter().cloned())?;
+        Ok(outputs(cell.step(&carry, &inputs[0])?))
+    })
+}
+
+/// One step of `x`, to find out what a carry is like.
+fn first(x: &Tensor, axes: usize, time_major: bool) -> Result<Tensor> {
+    let axis = if time_major { 0 } else { x.rank() - axes - 1 };
+    Ok(x.narrow(axis, 0, 1)?.squeeze(axis)?)
+}
+
+fn run<C: RnnCell + 'static>(case: &Case, cell: C) -> Box<dyn Subject> {
+    let (has_carry, has_lengths, time_major) =
+        (case.bool("carry"), case.bool("lengths"), case.bool("time_major"));
+    let rnn = RNN::new(cell)
+        .time_major(time_major)
+        .reverse(case.bool("reverse"))
+        .keep_order(case.bool("keep_order"));
+    subject(rnn, move |rnn, inputs| {
+        let x = first(&inputs[0], rnn.cell.num_feature_axes(), time_major)?;
+        let like = rnn.cell.initialize_carry(0.into(), &x)?;
+        let initial = if has_carry { Some(carry(&like, &mut inputs[1..].iter().cloned())?) } else { None };
+        Ok(outputs(rnn.run(&inputs[0], initial.as_ref(), has_lengths.then(|| inputs.last().unwrap()))?))
+    })
+}
+
+fn run_both<F: RnnCell + 'static, B: RnnCell + 'static>(case: &Case, f: F, b: B) -> Box<dyn Subject> {
+    let (has_carry, has_lengths, time_major) =
+        (case.bool("carry"), case.bool("lengths"), case.bool("time_major"));
+    let rnn = Bidirectional::new(RNN::new(f), RNN::new(b)).time_major(time_major);
+    subject(rnn, move |rnn, inputs| {
+        let x = first(&inputs[0], 1, time_major)?;
+        let like = (
+            rnn.forward_rnn.cell.initialize_carry(0.into(), &x)?,
+            rnn.backward_rnn.cell.initialize_carry(0.into(), &x)?,
+        );
+        let initial = if has_carry { Some(carry(&like, &mut inputs[1..].iter().cloned())?) } else { None };
+        Ok(outputs(rnn.run(&inputs[0], initial.as_ref(), has_lengths.then(|| inputs.last().unwrap()))?))
+    })
+}
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn first_carries() -> Result<()> {
+    let x = zeros(&[2, 5, 3]);
+    let cell = LSTMCell::new(3, 4).param_dtype(DType::F64);
+    let (c, h) = cell.initialize_carry(Key::from(0), &x)?;
+    assert_eq!((c.dims(), c.dtype(), h.dims()), (&[2, 5, 4][..], DType::F64, &[2, 5, 4][..]));
+    assert_eq!(c.sqr()?.sum_all()?.to_scalar::<f64>()?, 0.);
+
+    // As Flax: each tensor has a key of its own.
+    let cell = LSTMCell::new(3, 4).carry_init(normal(1.));
+    let [first, second] = Key::from(7).split2();
+    let (c, h) = cell.initialize_carry(Key::from(7), &x)?;
+    assert_eq!(c.to_vec3::<f32>()?, first.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
+    assert_eq!(h.to_vec3::<f32>()?, second.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
+
+    let mut rnn = RNN::new(GRUCell::new(3, 4).carry_init(normal(1.))).init_key(7).init(0, &Device::Cpu)?;
+    let carry = rnn.cell.initialize_carry(Key::from(7), &zeros(&[2, 3]))?;
+    let (last, y) = rnn.run(&x, Some(&carry), None)?;
+    assert_eq!(rnn.call(&x)?.to_vec3::<f32>()?, y.to_vec3::<f32>()?);
+    assert_ne!(rnn.init_key(8).call(&x)?.to_vec3::<f32>()?, y.to_vec3::<f32>()?);
+    assert_eq!(last.dims(), [2, 4]);
+    Ok(())
+}
+
+#[test]
+fn biases_of_a_minimal_cell() -> Result<()> {
+    let mgu = MGUCell::new(2, 1).forget_bias_init(constant(2.)).activation_bias_init(constant(3.));
+    let mgu = mgu.init(0, &Device::Cpu)?;
+    for (layer, value) in [(&mgu.if_, 2.), (&mgu.in_, 3.), (&mgu.hn, 3.)] {
+        assert_eq!(layer.bias.as_ref().unwrap().get()?.to_vec1::<f32>()?, [value]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_carry_that_widens() -> Result<()> {
+    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let x = zeros(&[2, 3, 3]).to_dtype(DType::F64)?;
+    let (last, y) = rnn.run(&x, None, Some(&Tensor::new(&[1u32, 3], &Device::Cpu)?))?;
+    assert_eq!((last.dtype(), y.dtype()), (DType::F64, DType::F64));
+    Ok(())
+}
+
+/// A sequence of no steps has the carry that it began with, whatever its padding holds.
+#[test]
+fn a_length_of_zero() -> Result<()> {
+    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let x = Tensor::ones((2, 3, 3), DType::F32, &Device::Cpu)?;
+    let carry = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
+    let lengths = Tensor::new(&[0u32, 2], &Device::Cpu)?;
+    let (last, y) = rnn.run(&x, Some(&carry), Some(&lengths))?;
+    assert_eq!(last.get(0)?.to_vec1::<f32>()?, [1.; 4]);
+    assert_eq!(last.get(1)?.to_vec1::<f32>()?, y.get(1)?.get(1)?.to_vec1::<f32>()?);
+    Ok(())
+}
+
+#[test]
+fn learned_sizes_and_names() -> Result<()> {
+    let x = zeros(&[2, 3, 5]);
+    let names = |leaves: Vec<(treex_core::Path, treex_core::KindTag, &treex_core::Handle)>| -> Vec<String> {
+        leaves.iter().map(|(path, _, leaf)| format!("{path} {:?}", leaf.shape().unwrap().dims())).collect()
+    };
+    let given = Bidirectional::new(RNN::new(MGUCell::new(5, 2)), RNN::new(SimpleCell::new(5, 2)));
+    let learned = Bidirectional::new(RNN::new(MGUCell::features(2)), RNN::new(SimpleCell::features(2)));
+    let (given, learned) =
+        (given.init_linen(3, &Device::Cpu)?, learned.inferred(&x)?.init_linen(3, &Device::Cpu)?);
+    assert_eq!(names(given.leaves()), names(learned.leaves()));
+    assert_eq!(
+        names(given.filter(treex_core::path("backward_rnn.**")).leaves()),
+        [
+            "backward_rnn.cell.i.kernel [5, 2]",
+            "backward_rnn.cell.i.bias [2]",
+            "backward_rnn.cell.h.kernel [2, 2]"
+        ]
+    );
+    for ((_, _, a), (_, _, b)) in given.leaves().into_iter().zip(learned.leaves()) {
+        let values =
+            |leaf: &treex_core::Handle| leaf.value().unwrap().flatten_all().unwrap().to_vec1::<f32>();
+        assert_eq!(values(a)?, values(b)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn sizes_of_zero() -> Result<()> {
+    let mut rnn = Bidirectional::new(RNN::new(LSTMCell::new(3, 4)), RNN::new(LSTMCell::new(3, 4)));
+    rnn = rnn.init(0, &Device::Cpu)?;
+    assert_eq!(rnn.call(&zeros(&[0, 2, 3]))?.dims(), [0, 2, 8]);
+    let lengths = Tensor::zeros(0, DType::U32, &Device::Cpu)?;
+    assert_eq!(rnn.run(&zeros(&[0, 2, 3]), None, Some(&lengths))?.1.dims(), [0, 2, 8]);
+    Ok(())
+}
+
+#[test]
+fn misuse_of_recurrent_layers() -> Result<()> {
+    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let lengths = |lengths: &[i64]| Tensor::new(lengths, &Device::Cpu).unwrap();
+    let x = zeros(&[2, 5, 3]);
+    let mut cell = LSTMCell::new(3, 4).init(0, &Device::Cpu)?;
+    let mut strided = RNN::new(ConvLSTMCell::new(1, 2, [3]).strides(2)).init(0, &Device::Cpu)?;
+    let cases = [
+        (
+            strided.run(&zeros(&[2, 5, 4, 1]), None, None).err(),
+            "change the size of the carry: expected [2, 4] before the channels, found [2, 2]",
+        ),
+        (rnn.run(&zeros(&[3]), None, None).err(), "expected [batch.., time, features], found [3]"),
+        (rnn.run(&zeros(&[2, 0, 3]), None, None).err(), "`RNN` got an input without steps"),
+        (
+            rnn.clone().time_major(true).run(&zeros(&[0, 2, 3]), None, None).err(),
+            "expected [time, batch.., features]",
+        ),
+        (rnn.run(&zeros(&[2, 5, 4]), None, None).err(), "`Linear` got an input of the wrong width"),
+        (
+            rnn.run(&x, None, Some(&lengths(&[6, 1]))).err(),
+            "expected integers from 0 to 5, of shape [2], found 6",
+        ),
+        (rnn.run(&x, None, Some(&lengths(&[5, -1]))).err(), "found -1"),
+        (rnn.run(&x, None, Some(&lengths(&[5]))).err(), "found `i64` of shape [1]"),
+        (rnn.run(&x, None, Some(&zeros(&[2]))).err(), "found `f32` of shape [2]"),
+        (
+            rnn.run(&x, Some(&zeros(&[1, 4])), None).err(),
+            "`GRUCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [1, 4]",
+        ),
+        (
+            cell.step(&(zeros(&[2, 4]), zeros(&[2, 3])), &zeros(&[2, 3])).err(),
+            "`LSTMCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [2, 3]",
+        ),
+    ];
+    for (error, words) in cases {
+        let error = error.unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    Ok(())
+}
