@@ -4,7 +4,7 @@
 //! with its options as `.add_fn(|x| elu(x, 1.0))`.
 //!
 //! Several of Candle's own differ in gradients or digits (`relu` has the derivative 1 at 0, the exact `gelu`
-//! constants of six digits, `softmax_last_dim` no gradient at all), so each is composed of operations whose
+//! no digits in its left tail, `softmax_last_dim` no gradient at all), so each is composed of operations whose
 //! gradients are right, on every device.
 //!
 //! ```
@@ -20,11 +20,22 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 
-use candle_core::shape::Dim;
+use candle_core::shape::{Dim, Dims};
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
+use crate::dtype::common_dtype;
+use crate::norm::Normalization;
 use crate::ops::derivative::with_derivative;
+use crate::ops::normal;
+
+/// `x`.
+///
+/// # Errors
+/// None; it has the form of the other activations.
+pub fn identity(x: &Tensor) -> Result<Tensor> {
+    Ok(x.clone())
+}
 
 /// `max(x, 0)`, with derivative 0 at 0.
 ///
@@ -69,20 +80,18 @@ pub fn selu(x: &Tensor) -> Result<Tensor> {
     Ok((elu(x, 1.673_263_242_354_377_2)? * 1.050_700_987_355_480_5)?)
 }
 
-/// `x Φ(x)`, where `Φ` is the normal distribution function; `approximate` takes a formula with `tanh`, which
-/// is Flax's default.
+/// `x Φ(x)`, where `Φ` is the normal distribution function, with all digits in both tails; `approximate` takes
+/// a formula with `tanh`, which is Flax's default.
 ///
 /// # Errors
 /// As [`relu`].
 pub fn gelu(x: &Tensor, approximate: bool) -> Result<Tensor> {
-    let twice_phi = if approximate {
-        let cube = (x.sqr()? * x)?;
-        let inner = (x + (cube * 0.044715)?)?;
-        ((inner * (2. / std::f64::consts::PI).sqrt())?.tanh()? + 1.)?
-    } else {
-        ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.)?
-    };
-    Ok((x * (twice_phi * 0.5)?)?)
+    if !approximate {
+        return Ok(with_derivative(x, normal::gelu, normal::gelu_derivative)?);
+    }
+    let cube = (x.sqr()? * x)?;
+    let inner = ((x + (cube * 0.044715)?)? * (2. / std::f64::consts::PI).sqrt())?;
+    Ok((x * ((inner.tanh()? + 1.)? * 0.5)?)?)
 }
 
 /// `x sigmoid(x)`.
@@ -118,6 +127,20 @@ pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     let value = |x: &Tensor| x.maximum(0f64)? + log1p(&x.abs()?.neg()?.exp()?)?;
     Ok(with_derivative(x, value, candle_nn::ops::sigmoid)?)
+}
+
+/// `log(1 - exp(-x))`, for `x` from 0 on.
+///
+/// # Errors
+/// As [`relu`].
+pub fn log1mexp(x: &Tensor) -> Result<Tensor> {
+    // Each formula has its digits on one side (Mächler, 2012).
+    let value = |x: &Tensor| {
+        let near = expm1(&x.neg()?)?.neg()?.log()?;
+        let far = log1p(&x.neg()?.exp()?.neg()?)?;
+        x.lt(std::f64::consts::LN_2)?.where_cond(&near, &far)
+    };
+    Ok(with_derivative(x, value, |x| expm1(x)?.recip())?)
 }
 
 /// `x / (|x| + 1)`.
@@ -222,58 +245,176 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     Ok((values * sigmoid(&gates)?)?)
 }
 
-/// `exp(x) / Σ exp(x)` along `dim`.
+/// `exp(x) / Σ exp(x)` along a dimension, or over several.
 ///
 /// # Errors
 /// As [`relu`].
-pub fn softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "softmax")?;
-    let powers = x.broadcast_sub(&largest(x, dim)?)?.exp()?;
-    Ok(powers.broadcast_div(&powers.sum_keepdim(dim)?)?)
+pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "softmax")?;
+    let powers = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?.exp()?;
+    Ok(powers.broadcast_div(&powers.sum_keepdim(dims)?)?.to_dtype(common_dtype(None, [x]))?)
 }
 
-/// `log(softmax(x))` along `dim`.
+/// [`softmax`] of the elements where `mask` is not 0, and 0 elsewhere. The mask broadcasts to `x`.
 ///
 /// # Errors
-/// As [`relu`].
-pub fn log_softmax(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "log_softmax")?;
-    let shifted = x.broadcast_sub(&largest(x, dim)?)?;
-    Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(dim)?.log()?)?)
+/// If the mask does not fit.
+pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "softmax")?;
+    let powers = kept("softmax_where", x, &dims, mask)?.exp()?;
+    // Where nothing is kept, the sum is 0.
+    let sum = powers.sum_keepdim(dims)?;
+    let sum = sum.eq(0f64)?.where_cond(&sum.ones_like()?, &sum)?;
+    Ok(powers.broadcast_div(&sum)?.to_dtype(common_dtype(None, [x]))?)
 }
 
-/// `log(Σ exp(x))` along `dim`, which goes away.
+/// `log(softmax(x))` along a dimension, or over several.
 ///
 /// # Errors
 /// As [`relu`].
-pub fn logsumexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "logsumexp")?;
-    // Where all are infinite there is nothing to shift by.
-    let largest = largest(x, dim)?;
-    let finite = largest.abs()?.lt(f64::INFINITY)?;
-    let shift = finite.where_cond(&largest, &largest.zeros_like()?)?;
-    let sum = x.broadcast_sub(&shift)?.exp()?.sum(dim)?;
-    Ok((sum.log()? + shift.squeeze(dim)?)?)
+pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "log_softmax")?;
+    let shifted = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?;
+    Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(dims)?.log()?)?.to_dtype(common_dtype(None, [x]))?)
 }
 
-/// `log(mean(exp(x)))` along `dim`, which goes away.
+/// [`log_softmax`] of the elements where `mask` is not 0, and negative infinity elsewhere. The mask broadcasts
+/// to `x`.
 ///
 /// # Errors
-/// As [`relu`].
-pub fn logmeanexp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "logmeanexp")?;
-    Ok((logsumexp(x, dim)? - (x.dim(dim)? as f64).ln())?)
+/// If the mask does not fit.
+pub fn log_softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "log_softmax")?;
+    let kept = kept("log_softmax_where", x, &dims, mask)?;
+    let sum = kept.exp()?.sum_keepdim(dims)?;
+    let sum = sum.eq(0f64)?.where_cond(&sum.ones_like()?, &sum)?;
+    Ok(kept.broadcast_sub(&sum.log()?)?.to_dtype(common_dtype(None, [x]))?)
 }
 
-/// `(x - mean) / sqrt(var + epsilon)` along `dim`. Flax's default: `epsilon` 1e-5.
+/// `log(Σ exp(x))` over dimensions, which go away.
 ///
 /// # Errors
 /// As [`relu`].
-pub fn standardize(x: &Tensor, dim: impl Dim, epsilon: f64) -> Result<Tensor> {
-    let dim = dim.to_index(x.shape(), "standardize")?;
-    let mean = x.mean_keepdim(dim)?;
-    let var = (x.sqr()?.mean_keepdim(dim)? - mean.sqr()?)?.maximum(0f64)?;
-    Ok(x.broadcast_sub(&mean)?.broadcast_mul(&(var + epsilon)?.sqrt()?.recip()?)?)
+pub fn logsumexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
+    Ok(logsumexp_with(x, dims, None, None)?.0)
+}
+
+/// `log(|Σ b exp(x)|)` and the sign of the sum, over dimensions, which go away; only of elements where `mask` is
+/// not 0. This is JAX's `return_sign`. Factors and mask broadcast to `x`.
+///
+/// # Errors
+/// If factors or mask do not fit.
+pub fn logsumexp_with(
+    x: &Tensor,
+    dims: impl Dims,
+    b: Option<&Tensor>,
+    mask: Option<&Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let dims = dims.to_indexes(x.shape(), "logsumexp")?;
+    let b = b.map(|b| spread("logsumexp_with", "factors", &wide(b)?, x)).transpose()?;
+    // What has the factor 0 is left out, however large it is.
+    let factors = b.as_ref().map(|b| b.ne(0f64)).transpose()?;
+    let mask = mask.map(|mask| spread("logsumexp_with", "mask", &mask.ne(0f64)?, x)).transpose()?;
+    let kept = match (&factors, &mask) {
+        (Some(factors), Some(mask)) => Some((factors * mask)?),
+        (factors, mask) => factors.clone().or(mask.clone()),
+    };
+    let all = wide(x)?;
+    let all = match kept {
+        Some(kept) => kept.where_cond(&all, &(all.zeros_like()? + f64::NEG_INFINITY)?)?,
+        None => all,
+    };
+    let shift = finite(&largest(&all, &dims)?)?;
+    let mut powers = all.broadcast_sub(&shift)?.exp()?;
+    if let Some(b) = b {
+        powers = (powers * b)?;
+    }
+    let sum = powers.sum_keepdim(dims.as_slice())?;
+    let log = (sum.abs()?.log()? + shift)?;
+    let squeezed = |x: Tensor| -> Result<Tensor> {
+        let rest: Vec<usize> =
+            (0..x.rank()).filter(|dim| !dims.contains(dim)).map(|dim| x.dims()[dim]).collect();
+        Ok(x.reshape(rest)?)
+    };
+    Ok((
+        squeezed(log)?.to_dtype(common_dtype(None, [x]))?,
+        squeezed(sum.sign()?)?.to_dtype(common_dtype(None, [x]))?,
+    ))
+}
+
+/// `log(mean(exp(x)))` over dimensions, which go away.
+///
+/// # Errors
+/// As [`relu`].
+pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
+    let count: usize = dims.iter().map(|&dim| x.dims()[dim]).product();
+    Ok((logsumexp(x, dims)? - (count as f64).ln())?)
+}
+
+/// [`logmeanexp`] of the elements where `mask` is not 0. The mask broadcasts to `x`.
+///
+/// # Errors
+/// If the mask does not fit.
+pub fn logmeanexp_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
+    let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
+    let counted = spread("logmeanexp_where", "mask", &mask.ne(0f64)?, x)?.to_dtype(wide(x)?.dtype())?;
+    let count = counted.sum(dims.as_slice())?.log()?.to_dtype(common_dtype(None, [x]))?;
+    Ok((logsumexp_with(x, dims, None, Some(mask))?.0 - count)?)
+}
+
+/// `(x - mean) / sqrt(var + epsilon)` along a dimension, or over several. Flax's default: `epsilon` 1e-5.
+///
+/// # Errors
+/// As [`relu`].
+pub fn standardize(x: &Tensor, dims: impl Dims, epsilon: f64) -> Result<Tensor> {
+    standardize_with(x, dims, &Standardize { epsilon, ..Standardize::default() })
+}
+
+pub use standardize as normalize;
+
+/// The options of [`standardize_with`], which are those of JAX.
+#[derive(Clone, Debug)]
+pub struct Standardize<'t> {
+    /// The mean to use, which broadcasts to `x`; that of the elements if none.
+    pub mean: Option<&'t Tensor>,
+    /// The variance to use, which broadcasts to `x`; that of the elements if none.
+    pub variance: Option<&'t Tensor>,
+    /// What is added to the variance; 1e-5 unless said.
+    pub epsilon: f64,
+    /// Mean and variance are of the elements where it is not 0; it broadcasts to `x`.
+    pub mask: Option<&'t Tensor>,
+    /// Whether the variance is `mean((x - mean)²)`, not `mean(x²) - mean²`; false unless said.
+    pub stable: bool,
+}
+
+impl Default for Standardize<'_> {
+    fn default() -> Self {
+        Self { mean: None, variance: None, epsilon: 1e-5, mask: None, stable: false }
+    }
+}
+
+/// [`standardize`] with all options.
+///
+/// # Errors
+/// If mean, variance or mask do not fit.
+pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) -> Result<Tensor> {
+    let mut dims = dims.to_indexes(x.shape(), "standardize")?;
+    dims.sort_unstable();
+    let how = Normalization::new("standardize", options.epsilon);
+    let x = x.to_dtype(common_dtype(None, [x]))?;
+    let all = wide(&x)?;
+    let mean_of = |x: &Tensor| how.mean(x, &dims, options.mask);
+    let given = |what, part: Option<&Tensor>| -> Result<Option<Tensor>> {
+        part.map(|part| spread("standardize_with", what, &wide(part)?, &x)).transpose()
+    };
+    let mean = given("mean", options.mean)?.map_or_else(|| mean_of(&all), Ok)?;
+    let variance = match given("variance", options.variance)? {
+        Some(variance) => variance,
+        None if options.stable => mean_of(&all.broadcast_sub(&mean)?.sqr()?)?,
+        None => mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?.maximum(0f64)?,
+    };
+    how.normalize(&x, (Some(&mean), &variance), &[None, None], None)
 }
 
 /// Integers as vectors of `F32` on a new dimension at `axis`: 1 at the integer's place, 0 elsewhere, and all 0
@@ -295,15 +436,42 @@ pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     Ok(x.to_dtype(DType::I64)?.unsqueeze(index)?.broadcast_eq(&classes)?.to_dtype(DType::F32)?)
 }
 
-/// The maximum along `dim`, untracked: only a shift, of which the result is no function. Candle's cannot take
+/// `x` in `F32` if it is of half precision: its sums need more digits.
+fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.dtype() == DType::F64 { Ok(x.clone()) } else { x.to_dtype(DType::F32) }
+}
+
+/// The maximum over `dims`, untracked: only a shift, of which the result is no function. Candle's cannot take
 /// the maximum of nothing.
-fn largest(x: &Tensor, dim: usize) -> candle_core::Result<Tensor> {
+fn largest(x: &Tensor, dims: &[usize]) -> candle_core::Result<Tensor> {
     if x.elem_count() > 0 {
-        return x.detach().max_keepdim(dim);
+        return dims.iter().try_fold(x.detach(), |x, &dim| x.max_keepdim(dim));
     }
     let mut shape = x.dims().to_vec();
-    shape[dim] = 1;
-    Tensor::full(f64::NEG_INFINITY, shape, x.device())?.to_dtype(x.dtype())
+    dims.iter().for_each(|&dim| shape[dim] = 1);
+    Tensor::zeros(shape, x.dtype(), x.device())? + f64::NEG_INFINITY
+}
+
+/// `x`, with 0 where it is infinite: there is nothing to shift by where all are.
+fn finite(x: &Tensor) -> candle_core::Result<Tensor> {
+    x.abs()?.lt(f64::INFINITY)?.where_cond(x, &x.zeros_like()?)
+}
+
+/// `part`, which is `what` of a function of `x`, in the shape of `x`.
+fn spread(function: &str, what: &str, part: &Tensor, x: &Tensor) -> Result<Tensor> {
+    part.broadcast_as(x.shape()).map_err(|_| {
+        Error::shape(format!("the {what} of `{function}` does not fit its input"))
+            .expected(format!("a shape that broadcasts to {:?}", x.dims()))
+            .found(format!("{:?}", part.dims()))
+    })
+}
+
+/// `x` less its maximum over `dims`, where `mask` is not 0, and negative infinity elsewhere.
+fn kept(function: &str, x: &Tensor, dims: &[usize], mask: &Tensor) -> Result<Tensor> {
+    let mask = spread(function, "mask", &mask.ne(0f64)?, x)?;
+    let all = wide(x)?;
+    let kept = mask.where_cond(&all, &(all.zeros_like()? + f64::NEG_INFINITY)?)?;
+    Ok(kept.broadcast_sub(&finite(&largest(&kept, dims)?)?)?)
 }
 
 /// `exp(x) - 1` without the loss of digits near 0.
@@ -345,6 +513,37 @@ mod tests {
         Ok(())
     }
 
+    /// Half precision is summed in `F32`.
+    #[test]
+    fn half_precision() -> Result<()> {
+        for dtype in [DType::F16, DType::BF16] {
+            let x = Tensor::zeros((1, 5000), dtype, &Device::Cpu)?;
+            let sum = softmax(&x, 1)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+            assert!((sum - 1.).abs() < 4e-3, "{dtype:?} {sum}");
+            let log = logsumexp(&x, 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            assert!((log[0] - 5000f32.ln()).abs() < 0.04, "{dtype:?} {log:?}");
+            for y in [softmax(&x, 1)?, log_softmax(&x, 1)?, standardize(&x, 1, 1e-5)?, gelu(&x, false)?] {
+                assert_eq!(y.dtype(), dtype);
+            }
+        }
+        let integers = Tensor::new(&[1i64, 2], &Device::Cpu)?;
+        assert_eq!(softmax(&integers, 0)?.dtype(), DType::F32);
+        Ok(())
+    }
+
+    /// Where the mask leaves nothing, no gradient is lost to what is not a number.
+    #[test]
+    fn mask_of_all() -> Result<()> {
+        let x = Leaf::<Parameter>::new(Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?)?;
+        let mask = Tensor::new(&[[0u8, 0], [1, 0]], &Device::Cpu)?;
+        let dx = grad(&x, |x| Ok(softmax_where(&x.get()?, 1, &mask)?.sqr()?.sum_all()?))?;
+        assert_eq!(values(&dx.get()?), [0.; 4]);
+        assert_eq!(values(&softmax_where(&x.get()?, 1, &mask)?), [0., 0., 1., 0.]);
+        let log = values(&log_softmax_where(&x.get()?, 1, &mask)?);
+        assert_eq!(log, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0., f32::NEG_INFINITY]);
+        Ok(())
+    }
+
     #[test]
     fn nothing() -> Result<()> {
         let x = Tensor::zeros((3, 0), DType::F32, &Device::Cpu)?;
@@ -373,6 +572,17 @@ mod tests {
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let error = glu(&x, 1).unwrap_err().to_string();
         assert_eq!(error, "`glu` cannot halve its input: expected an even size of dimension 1, found [2, 3]");
+        let error = softmax_where(&x, 1, &x.narrow(1, 0, 2).unwrap()).unwrap_err().to_string();
+        let text =
+            "the mask of `softmax_where` does not fit its input: expected a shape that broadcasts to [2, 3]";
+        assert_eq!(error, format!("{text}, found [2, 2]"));
+        let four = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
+        assert!(log_softmax_where(&x, 1, &four).is_err() && logmeanexp_where(&x, 1, &four).is_err());
+        assert!(logsumexp_with(&x, 1, Some(&four), None).is_err());
+        for mean in [Some(&four), None] {
+            let options = Standardize { mean, variance: Some(&four), ..Standardize::default() };
+            assert!(standardize_with(&x, 1, &options).is_err());
+        }
         let error = one_hot(&x, 4, -1).unwrap_err().to_string();
         assert!(
             error.ends_with("expected integers, and an axis from -3 to 2, found `f32` and axis -1"),

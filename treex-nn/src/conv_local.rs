@@ -152,9 +152,13 @@ mod tests {
 
     #[test]
     fn nothing_to_see() -> Result<()> {
-        let mut conv = ConvLocal::new([4, 2], 0, [2]).init(0, &Device::Cpu)?;
+        let mut conv =
+            ConvLocal::new([4, 2], 0, [2]).kernel_init(crate::initializers::zeros).init(0, &Device::Cpu)?;
         assert_eq!(conv.call(&zeros(&[1, 4, 2]))?.dims(), [1, 4, 0]);
-        let mut conv = ConvLocal::new([0, 2], 3, [2]).padding(Padding::Circular).init(0, &Device::Cpu)?;
+        let mut conv = ConvLocal::new([0, 2], 3, [2])
+            .padding(Padding::Circular)
+            .kernel_init(crate::initializers::zeros)
+            .init(0, &Device::Cpu)?;
         assert_eq!(conv.call(&zeros(&[1, 0, 2]))?.dims(), [1, 0, 3]);
         let mut conv = ConvLocal::new([4, 2], 3, [2]).init(0, &Device::Cpu)?;
         assert_eq!(conv.call(&zeros(&[0, 4, 2]))?.dims(), [0, 4, 3]);
@@ -164,7 +168,11 @@ mod tests {
     #[test]
     fn misuse() {
         let error = |conv: ConvLocal, input: &[usize]| {
-            conv.init(0, &Device::Cpu).and_then(|mut conv| conv.call(&zeros(input))).unwrap_err().to_string()
+            conv.kernel_init(crate::initializers::zeros)
+                .init(0, &Device::Cpu)
+                .and_then(|mut conv| conv.call(&zeros(input)))
+                .unwrap_err()
+                .to_string()
         };
         let conv = || ConvLocal::new([6, 5, 2], 3, [3, 3]);
         for (error, text) in [

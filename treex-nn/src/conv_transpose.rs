@@ -252,7 +252,7 @@ mod tests {
     fn nothing_to_see() -> Result<()> {
         let conv = || ConvTranspose::new(2, 3, [3]).strides(2);
         for (conv, input, output) in [
-            (ConvTranspose::new(2, 0, [3]), [1, 4, 2], [1, 4, 0]),
+            (ConvTranspose::new(2, 0, [3]).kernel_init(zeros), [1, 4, 2], [1, 4, 0]),
             (conv(), [0, 4, 2], [0, 8, 3]),
             (conv().padding(Padding::Circular), [0, 4, 2], [0, 8, 3]),
             (conv().padding(Padding::Circular), [2, 0, 2], [2, 0, 3]),

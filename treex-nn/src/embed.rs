@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn embed(rows: usize) -> Embed {
-        Embed::new(rows, 2).init(0, &Device::Cpu).unwrap()
+        Embed::new(rows, 2).embedding_init(crate::initializers::ones).init(0, &Device::Cpu).unwrap()
     }
 
     #[test]

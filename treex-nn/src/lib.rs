@@ -54,8 +54,8 @@
 
 pub mod activations;
 mod attention;
+mod axes;
 mod batch_apply;
-mod batch_norm;
 mod conv;
 mod conv_local;
 mod conv_transpose;
@@ -73,9 +73,12 @@ mod lambda;
 mod linear;
 pub mod metrics;
 mod mlp;
+mod norm;
 mod ops;
 mod options;
 mod padding;
+pub mod pooling;
+mod prelu;
 mod recurrent;
 pub mod regularizers;
 mod sequential;
@@ -84,17 +87,19 @@ mod var_builder;
 mod window;
 
 pub use activations::{
-    celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, log_sigmoid,
-    log_softmax, logmeanexp, logsumexp, mish, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
-    softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, tanh,
+    Standardize, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu,
+    log_sigmoid, log_softmax, log_softmax_where, log1mexp, logmeanexp, logmeanexp_where, logsumexp,
+    logsumexp_with, mish, normalize, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
+    softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with, swish,
+    tanh,
 };
 pub use attention::{
     AttentionOptions, Intermediate, KvCache, MultiHeadAttention, MultiHeadDotProductAttention, Rotary,
     SelfAttention, combine_masks, dot_product_attention, dot_product_attention_weights, make_attention_mask,
     make_causal_mask,
 };
+pub use axes::Axes;
 pub use batch_apply::BatchApply;
-pub use batch_norm::BatchNorm;
 pub use conv::Conv;
 pub use conv_local::ConvLocal;
 pub use conv_transpose::ConvTranspose;
@@ -110,8 +115,11 @@ pub use initializers::{
 pub use lambda::Lambda;
 pub use linear::{Dense, Linear};
 pub use mlp::Mlp;
+pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
 pub use ops::einsum::einsum;
 pub use padding::Padding;
+pub use pooling::{avg_pool, max_pool, min_pool, pool};
+pub use prelu::PRelu;
 pub use recurrent::{
     Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
     SimpleCell,

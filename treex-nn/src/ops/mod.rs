@@ -5,5 +5,7 @@ pub(crate) mod convolution;
 pub(crate) mod derivative;
 pub(crate) mod dropout;
 pub(crate) mod einsum;
+pub(crate) mod normal;
 pub(crate) mod patches;
 pub(crate) mod rows;
+pub(crate) mod windows;

@@ -37,10 +37,6 @@ impl Case {
         self.config(key).as_array().unwrap().iter().map(usize_of).collect()
     }
 
-    pub(crate) fn isize(&self, key: &str) -> isize {
-        self.config(key).as_i64().unwrap() as isize
-    }
-
     pub(crate) fn f64(&self, key: &str) -> f64 {
         self.config(key).as_f64().unwrap()
     }

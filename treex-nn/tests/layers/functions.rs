@@ -70,9 +70,20 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
     let option = |key: &str, default: f64| {
         case.config("kwargs").get(key).map_or(default, |value| value.as_f64().unwrap())
     };
-    let dim = || {
-        let axis = case.config("kwargs")["axis"].as_i64().unwrap();
-        if axis < 0 { (x.rank() as i64 + axis) as usize } else { axis as usize }
+    let tensor = |key: &str| {
+        case.config("kwargs")
+            .get(key)
+            .filter(|value| value.is_object())
+            .map(|value| tensor_of(value, DType::F32))
+    };
+    let (mask, b) = (tensor("where"), tensor("b"));
+    let dims = || {
+        let axes = match &case.config("kwargs")["axis"] {
+            Value::Array(axes) => axes.clone(),
+            axis => vec![axis.clone()],
+        };
+        let dim = |axis: Value| axis.as_i64().unwrap().rem_euclid(x.rank() as i64) as usize;
+        axes.into_iter().map(dim).collect::<Vec<_>>()
     };
     match case.config("fn").as_str().unwrap() {
         "relu" => relu(x),
@@ -97,14 +108,76 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
         "squareplus" => squareplus(x, option("b", 4.)),
         "sparse_plus" => sparse_plus(x),
         "sparse_sigmoid" => sparse_sigmoid(x),
-        "glu" => glu(x, dim()),
-        "softmax" => softmax(x, dim()),
-        "log_softmax" => log_softmax(x, dim()),
-        "logsumexp" => logsumexp(x, dim()),
-        "logmeanexp" => logmeanexp(x, dim()),
-        "standardize" => standardize(x, dim(), option("epsilon", 1e-5)),
+        "identity" => identity(x),
+        "log1mexp" => log1mexp(x),
+        "glu" => glu(x, dims()[0]),
+        "softmax" => match mask {
+            Some(mask) => softmax_where(x, dims(), &mask),
+            None => softmax(x, dims()),
+        },
+        "log_softmax" => log_softmax(x, dims()),
+        "log_softmax_where" => {
+            let mask = mask.unwrap();
+            let y = log_softmax_where(x, dims(), &mask)?;
+            Ok(mask.where_cond(&y, &y.zeros_like()?)?)
+        }
+        "logsumexp" => logsumexp(x, dims()),
+        "logsumexp_with" => {
+            let (log, sign) = logsumexp_with(x, dims(), b.as_ref(), mask.as_ref())?;
+            Ok(Tensor::stack(&[log, sign], 0)?)
+        }
+        "logmeanexp" => match mask {
+            Some(mask) => logmeanexp_where(x, dims(), &mask),
+            None => logmeanexp(x, dims()),
+        },
+        "standardize" => {
+            let (mean, variance) = (tensor("mean"), tensor("variance"));
+            let options = Standardize {
+                mean: mean.as_ref(),
+                variance: variance.as_ref(),
+                epsilon: option("epsilon", 1e-5),
+                mask: mask.as_ref(),
+                stable: case.config("kwargs").get("algorithm").is_some_and(|name| name == "stable"),
+            };
+            standardize_with(x, dims(), &options)
+        }
         other => panic!("no activation {other}"),
     }
+}
+
+/// In 60 digits, down to where the type has no number that is small enough: so each is as exact as the type.
+#[test]
+fn exact_gelu_in_the_tail() -> Result<()> {
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/gelu.json")).unwrap();
+    let numbers = |key: &str| -> Vec<f64> {
+        fixture[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let (x, sizes) = (numbers("x"), numbers("size"));
+    // Without the kernel, the exponential's argument is rounded, and two dozen terms are added.
+    for (dtype, smallest, tolerance, plain) in [
+        (DType::F32, f64::from(f32::MIN_POSITIVE), 1.2e-7, 1e-6),
+        (DType::F64, f64::MIN_POSITIVE, 1e-15, 1e-14),
+    ] {
+        let found = || -> Result<[Vec<f64>; 2]> {
+            let x = Leaf::<Parameter>::new(Tensor::new(x.as_slice(), &Device::Cpu)?.to_dtype(dtype)?)?;
+            let ((_, y), dx) = treex_core::value_and_grad_aux(&x, |x| {
+                let y = gelu(&x.get()?, false)?;
+                Ok((y.sum_all()?, y))
+            })?;
+            let wide = |x: &Tensor| x.to_dtype(DType::F64)?.to_vec1();
+            Ok([wide(&y)?, wide(&dx.get()?)?])
+        };
+        for (found, tolerance) in [(found()?, tolerance), (treex_core::compute::with_plain(found)?, plain)] {
+            for (key, found) in ["y", "dy"].into_iter().zip(found) {
+                for (((x, found), want), size) in x.iter().zip(found).zip(numbers(key)).zip(&sizes) {
+                    let size = if key == "dy" { *size } else { want.abs() };
+                    let close = (found - want).abs() <= tolerance * size.max(smallest);
+                    assert!(close, "{key} at {x} in {}: {found:e}, not {want:e}", dtype.as_str());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Functions whose formula, or whose derivative's formula, subtracts nearly equal numbers somewhere: there JAX

@@ -13,6 +13,7 @@ mod functions;
 mod initial;
 mod linear;
 mod norm;
+mod pooling;
 mod recurrent;
 mod stacks;
 
@@ -64,7 +65,18 @@ fn attention_layers() -> Result<()> {
 fn normalizations() -> Result<()> {
     // A normalized batch of one is a difference of equal numbers: in half precision, noise.
     let tolerances = Tolerances { f16: None, bf16: None, ..Tolerances::default() };
-    check_family(norm::FIXTURE, &["BatchNorm"], norm::build, tolerances)
+    check_family(norm::FIXTURE, norm::LAYERS, norm::build, tolerances)
+}
+
+#[test]
+fn poolings() -> Result<()> {
+    check_family(pooling::FIXTURE, &["pool"], pooling::build, Tolerances::default())
+}
+
+#[test]
+fn activations_with_parameters() -> Result<()> {
+    let build = |_: &Case| case::module(PRelu::new());
+    check_family(include_str!("../fixtures/layers/prelu.json"), &["PRelu"], build, Tolerances::default())
 }
 
 #[test]
@@ -114,4 +126,11 @@ fn layers_go_to_other_threads() {
     send_sync::<Lambda>();
     send_sync::<MultiHeadDotProductAttention>();
     send_sync::<Bidirectional<LSTMCell, ConvLSTMCell>>();
+    send_sync::<PRelu>();
+    send_sync::<LayerNorm>();
+    send_sync::<RMSNorm>();
+    send_sync::<GroupNorm>();
+    send_sync::<InstanceNorm>();
+    send_sync::<SpectralNorm<Linear>>();
+    send_sync::<WeightNorm<Linear>>();
 }

@@ -1,0 +1,326 @@
+//! Normalizations. What they share is here: statistics over axes, and what is done with them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{DType, Shape, Tensor};
+use treex_core::{Error, Kind, Leaf, Parameter, Result};
+
+use crate::axes::Axes;
+use crate::dtype::common_dtype;
+use crate::initializers::InitFn;
+use crate::ops::rows::{repeat_to, sum_over};
+
+mod batch_norm;
+mod group_norm;
+mod instance_norm;
+mod layer_norm;
+mod reparametrized;
+mod rms_norm;
+mod spectral_norm;
+mod weight_norm;
+
+pub use batch_norm::BatchNorm;
+pub use group_norm::GroupNorm;
+pub use instance_norm::InstanceNorm;
+pub use layer_norm::LayerNorm;
+pub use rms_norm::RMSNorm;
+pub use spectral_norm::SpectralNorm;
+pub use weight_norm::WeightNorm;
+
+/// How to normalize, as far as it is the same for all.
+#[derive(Clone, Debug)]
+pub(crate) struct Normalization {
+    /// Who normalizes, for errors.
+    layer: &'static str,
+    /// What is added to the variance.
+    pub(crate) epsilon: f64,
+    /// Whether the variance is `mean(x²) - mean(x)²`, not `mean((x - mean(x))²)`.
+    pub(crate) use_fast_variance: bool,
+    /// Whether statistics of half precision are made and kept in `F32`.
+    pub(crate) force_float32_reductions: bool,
+    pmean: Option<Pmean>,
+}
+
+impl Normalization {
+    pub(crate) fn new(layer: &'static str, epsilon: f64) -> Self {
+        Self { layer, epsilon, use_fast_variance: true, force_float32_reductions: true, pmean: None }
+    }
+
+    /// The positions of the feature axes of `x`, of which it must have as many as are `known`.
+    fn feature_axes(&self, x: &Tensor, axes: &Axes, known: Option<&Shape>) -> Result<Vec<usize>> {
+        let fits = |axes: &Vec<usize>| known.is_none_or(|known| known.dims() == sizes(x.dims(), axes));
+        if let Some(axes) = axes.of(self.layer, "axes", x.dims()).ok().filter(fits) {
+            return Ok(axes);
+        }
+        let known = match known.map(Shape::dims) {
+            Some([features]) => features.to_string(),
+            Some(features) => format!("{features:?}"),
+            None => "the".to_owned(),
+        };
+        Err(Error::shape(format!("`{}` got an input of the wrong shape", self.layer))
+            .expected(format!("{known} features on {axes}"))
+            .found(format!("{:?}", x.dims()))
+            .remedy("make it with the number of features that the layer before gives"))
+    }
+
+    /// Mean and variance over `axes`, which stay with size 1; only of elements where `mask` is not 0.
+    pub(crate) fn mean_and_variance(
+        &self,
+        x: &Tensor,
+        axes: &[usize],
+        mask: Option<&Tensor>,
+        dtype: Option<DType>,
+    ) -> Result<(Tensor, Tensor)> {
+        let x = x.to_dtype(self.statistics_dtype(x, dtype))?;
+        if self.use_fast_variance {
+            let means = self.means(&[&x, &x.sqr()?], axes, mask)?;
+            // At 0, `maximum` passes on half of the gradient, as in JAX.
+            let var = (&means[1] - means[0].sqr()?)?.maximum(0.)?;
+            Ok((means[0].clone(), var))
+        } else {
+            let mean = self.means(&[&x], axes, mask)?.remove(0);
+            let squares = (&x - repeat_to(&mean, x.dims())?)?.sqr()?;
+            let var = self.means(&[&squares], axes, mask)?.remove(0);
+            Ok((mean, var))
+        }
+    }
+
+    /// The mean of squares over `axes`, which is the variance if the mean is taken for 0.
+    pub(crate) fn mean_square(
+        &self,
+        x: &Tensor,
+        axes: &[usize],
+        mask: Option<&Tensor>,
+        dtype: Option<DType>,
+    ) -> Result<Tensor> {
+        let squares = x.to_dtype(self.statistics_dtype(x, dtype))?.sqr()?;
+        Ok(self.means(&[&squares], axes, mask)?.remove(0))
+    }
+
+    /// `(x - mean) / sqrt(var + epsilon) · scale + bias`. Statistics and parameters have the rank of `x`, and
+    /// size 1 on axes on which they are all the same.
+    pub(crate) fn normalize(
+        &self,
+        x: &Tensor,
+        (mean, var): (Option<&Tensor>, &Tensor),
+        parameters: &[Option<Tensor>; 2],
+        dtype: Option<DType>,
+    ) -> Result<Tensor> {
+        let all = || parameters.iter().flatten().chain([x]);
+        let output = common_dtype(dtype, all());
+        let dtype = common_dtype(None, all().chain([var]));
+        let [scale, bias] = parameters;
+        let mut factor = (var.to_dtype(dtype)? + self.epsilon)?.sqrt()?.recip()?;
+        if let Some(scale) = scale {
+            // Not larger than it must be: for a batch norm, one number a feature.
+            let dims = factor.shape().broadcast_shape_binary_op(scale.shape(), "normalize")?.into_dims();
+            factor = (repeat_to(&factor, &dims)? * repeat_to(&scale.to_dtype(dtype)?, &dims)?)?;
+        }
+        let mut y = x.to_dtype(dtype)?;
+        if let Some(mean) = mean {
+            y = (y - repeat_to(&mean.to_dtype(dtype)?, x.dims())?)?;
+        }
+        y = (y * repeat_to(&factor, x.dims())?)?;
+        if let Some(bias) = bias {
+            y = (y + repeat_to(&bias.to_dtype(dtype)?, x.dims())?)?;
+        }
+        Ok(y.to_dtype(output)?)
+    }
+
+    /// Sums over a batch need more digits than half precision has.
+    fn statistics_dtype(&self, x: &Tensor, dtype: Option<DType>) -> DType {
+        match dtype.unwrap_or(x.dtype()) {
+            DType::F64 => DType::F64,
+            half if half.is_float() && !self.force_float32_reductions => half,
+            _ => DType::F32,
+        }
+    }
+
+    /// `mask`, 1 where it is not 0, in the shape of `x`.
+    fn spread(&self, mask: &Tensor, x: &Tensor) -> Result<Tensor> {
+        mask.ne(0f64)?.broadcast_as(x.shape()).map_err(|_| {
+            Error::shape(format!("`{}` got a mask of the wrong shape", self.layer))
+                .expected(format!("one that broadcasts to {:?}", x.dims()))
+                .found(format!("{:?}", mask.dims()))
+        })
+    }
+
+    /// The means over `axes` of tensors of one shape, and over ranks.
+    fn means(&self, tensors: &[&Tensor], axes: &[usize], mask: Option<&Tensor>) -> Result<Vec<Tensor>> {
+        let means = tensors.iter().map(|x| self.mean(x, axes, mask)).collect::<Result<Vec<_>>>()?;
+        let Some(pmean) = &self.pmean else { return Ok(means) };
+        let together = pmean.call(self.layer, &Tensor::stack(&means, 0)?)?;
+        (0..means.len()).map(|index| Ok(together.get(index)?)).collect()
+    }
+
+    /// The mean over `axes` of `x`, of elements where `mask` is not 0. Half precision is summed in `F32`.
+    pub(crate) fn mean(&self, x: &Tensor, axes: &[usize], mask: Option<&Tensor>) -> Result<Tensor> {
+        let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let all = x.to_dtype(wide)?;
+        let mean = match mask {
+            Some(mask) => {
+                let mask = self.spread(mask, x)?;
+                let sum = sum_over(&mask.where_cond(&all, &all.zeros_like()?)?, axes)?;
+                (sum / sum_over(&mask.to_dtype(wide)?, axes)?)?
+            }
+            None => (sum_over(&all, axes)? / sizes(x.dims(), axes).iter().product::<usize>() as f64)?,
+        };
+        Ok(mean.to_dtype(x.dtype())?)
+    }
+}
+
+/// An average over ranks: Flax's `axis_name`, as a function.
+#[derive(Clone)]
+pub(crate) struct Pmean(Arc<Average>);
+
+type Average = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
+
+impl Pmean {
+    fn new(average: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(average))
+    }
+
+    fn call(&self, layer: &str, x: &Tensor) -> Result<Tensor> {
+        let average = (self.0)(x)?;
+        if (average.dims(), average.dtype()) == (x.dims(), x.dtype()) {
+            return Ok(average);
+        }
+        let array = |x: &Tensor| format!("{:?} of `{}`", x.dims(), x.dtype().as_str());
+        Err(Error::shape(format!("the `pmean` of `{layer}` gave back another shape than it got"))
+            .expected(array(x))
+            .found(array(&average)))
+    }
+}
+
+impl fmt::Debug for Pmean {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pmean")
+    }
+}
+
+/// A leaf of the shape of the features, if that is known yet.
+fn declared<K: Kind>(features: Option<&Shape>, init: impl InitFn) -> Leaf<K> {
+    let leaf = Leaf::unshaped(init, DType::F32);
+    match features {
+        Some(features) => leaf.with_shape(features.clone()),
+        None => leaf,
+    }
+}
+
+/// The sizes on `axes`.
+fn sizes(dims: &[usize], axes: &[usize]) -> Vec<usize> {
+    axes.iter().map(|&axis| dims[axis]).collect()
+}
+
+/// The shape of the features, as far as it was given or learned.
+fn known<'l>(features: &'l Option<Shape>, leaves: [Option<&'l Leaf<Parameter>>; 2]) -> Option<&'l Shape> {
+    features.as_ref().or_else(|| leaves.into_iter().flatten().find_map(Leaf::shape))
+}
+
+/// Scale and bias, which have the features of `x` on `axes`, as tensors of the rank of `x`.
+fn parameters(
+    leaves: [Option<&Leaf<Parameter>>; 2],
+    x: &Tensor,
+    axes: &[usize],
+) -> Result<[Option<Tensor>; 2]> {
+    let parameter = |leaf: &Leaf<Parameter>| along(&leaf.infer(sizes(x.dims(), axes))?, x, axes);
+    let [scale, bias] = leaves.map(|leaf| leaf.map(parameter).transpose());
+    Ok([scale?, bias?])
+}
+
+/// What has the sizes of `x` on `axes`, with size 1 on the others.
+fn along(part: &Tensor, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let mut dims = vec![1; x.rank()];
+    axes.iter().for_each(|&axis| dims[axis] = x.dims()[axis]);
+    Ok(part.reshape(dims)?)
+}
+
+/// `normalization_options!(LayerNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones });` gives a
+/// layer with the fields `features` and `how: Normalization` the options of all normalizations.
+macro_rules! normalization_options {
+    ($layer:ident, epsilon $epsilon:literal $(, $fast:ident)?, {
+        $($parameter:ident: $use:ident $init:ident),* $(,)?
+    }) => {
+        impl $layer {
+            #[doc = concat!("What is added to the variance; ", $epsilon, " unless said.")]
+            #[must_use]
+            pub fn epsilon(mut self, epsilon: f64) -> Self {
+                self.how.epsilon = epsilon;
+                self
+            }
+
+            $(
+                #[doc = concat!("Whether there is a ", stringify!($parameter), "; true unless said.")]
+                #[must_use]
+                pub fn $use(mut self, $use: bool) -> Self {
+                    let parameter = self.$parameter.take();
+                    let parameter = parameter
+                        .unwrap_or_else(|| $crate::norm::declared(self.features.as_ref(), $init));
+                    Self { $parameter: $use.then_some(parameter), ..self }
+                }
+            )*
+
+            $(
+                /// Whether the variance is computed in one pass as `mean(x²) - mean(x)²`, and cut at 0; true
+                /// unless said. It loses digits where the mean is far from 0.
+                #[must_use]
+                pub fn $fast(mut self, use_fast_variance: bool) -> Self {
+                    self.how.use_fast_variance = use_fast_variance;
+                    self
+                }
+            )?
+
+            /// Whether the statistics of half precision are in `F32`; true unless said. Otherwise they are
+            /// rounded to half precision; sums are in `F32` all the same.
+            #[must_use]
+            pub fn force_float32_reductions(mut self, force_float32_reductions: bool) -> Self {
+                self.how.force_float32_reductions = force_float32_reductions;
+                self
+            }
+
+            /// How to average a tensor over ranks that each see a part of the batch: Flax's `axis_name`. It is
+            /// applied to the means of `x` and of its squares, on all ranks the same number of times, while
+            /// shapes are inferred too; gradients flow through it.
+            #[must_use]
+            pub fn pmean<F>(mut self, pmean: F) -> Self
+            where
+                F: Fn(&candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> + Send + Sync + 'static,
+            {
+                self.how.pmean = Some($crate::norm::Pmean::new(pmean));
+                self
+            }
+        }
+    };
+}
+
+/// What calls the method `normalized` of a layer without state.
+macro_rules! masked_call {
+    ($layer:ident) => {
+        impl $layer {
+            /// The call, with statistics of only the elements where `mask` is not 0; all are normalized. The
+            /// mask has the shape of `x`, or one that broadcasts to it. Of no element at all, as in Flax, the
+            /// statistics are not numbers.
+            ///
+            /// # Errors
+            /// If the input is not what the layer was made for, or the mask does not fit.
+            pub fn call_masked<'m>(
+                &self,
+                x: &candle_core::Tensor,
+                mask: impl Into<Option<&'m candle_core::Tensor>>,
+            ) -> treex_core::Result<candle_core::Tensor> {
+                let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
+                treex_core::record(self, x, &y);
+                Ok(y)
+            }
+        }
+
+        impl candle_core::Module for $layer {
+            fn forward(&self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+                Ok(self.call_masked(x, None)?)
+            }
+        }
+    };
+}
+
+use {masked_call, normalization_options};

@@ -1,0 +1,292 @@
+//! Spectral normalization.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObject};
+
+use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
+use crate::dtype::common_dtype;
+
+/// A layer with kernels of spectral norm 1: `kernel / σ` is what it computes with, where `σ` is the largest
+/// singular value of the kernel as a matrix `[.., last]` (Miyato et al., 2018).
+///
+/// `σ` is approached by power iteration from the singular vector `u` of the call before. In training, `u` and
+/// `σ` are kept for the next call, Flax's `update_stats`. As in Flax, `init` leaves the kernel behind that it
+/// has computed. Leaves are named as those of a Flax module that makes both layers in its `setup`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{Linear, SpectralNorm, prelude::*};
+///
+/// let mut layer = SpectralNorm::new(Linear::new(3, 4)).init(42, &Device::Cpu)?;
+/// assert_eq!(layer.layer_instance.kernel.get()?.dims(), [3, 4]);
+/// assert_eq!(layer.stats["layer_instance/kernel/u"].get()?.dims(), [1, 4]);
+/// assert_eq!(layer.stats["layer_instance/kernel/sigma"].get()?.rank(), 0);
+/// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+/// assert_eq!(layer.call(&x)?.dims(), [2, 4]);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SpectralNorm<M> {
+    /// The layer whose parameters of two and more dimensions are normalized.
+    pub layer_instance: M,
+    /// By Flax's names, for each of these parameters: `u`, `[1, last]`, random at first, and `sigma`, a number,
+    /// 1 at first.
+    pub stats: BTreeMap<String, Leaf<BatchStat>>,
+    n_steps: usize,
+    epsilon: f64,
+    error_on_non_matrix: bool,
+    param_dtype: DType,
+    dtype: Option<DType>,
+    mode: Mode,
+}
+
+impl<M: TreeObject + Clone> SpectralNorm<M> {
+    /// `layer` with normalized kernels.
+    #[must_use]
+    pub fn new(layer: M) -> Self {
+        let norm = Self {
+            layer_instance: layer,
+            stats: BTreeMap::new(),
+            n_steps: 1,
+            epsilon: 1e-12,
+            error_on_non_matrix: false,
+            param_dtype: DType::F32,
+            dtype: None,
+            mode: Mode::default(),
+        };
+        norm.declared()
+    }
+
+    /// How many steps of power iteration a call makes; 1 unless said. With 0, nothing is normalized.
+    #[must_use]
+    pub fn n_steps(self, n_steps: usize) -> Self {
+        Self { n_steps, ..self }.declared()
+    }
+
+    /// What is added to squared lengths; 1e-12 unless said.
+    #[must_use]
+    pub fn epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+
+    /// Whether a parameter of more than two dimensions is an error, not a matrix `[.., last]`; false unless
+    /// said.
+    #[must_use]
+    pub fn error_on_non_matrix(self, error_on_non_matrix: bool) -> Self {
+        Self { error_on_non_matrix, ..self }
+    }
+
+    /// The element type of `u` and `sigma`; `F32` unless said.
+    #[must_use]
+    pub fn param_dtype(self, param_dtype: DType) -> Self {
+        Self { param_dtype, ..self }.declared()
+    }
+
+    /// The element type of the normalized kernels; unless said, the smallest that holds kernel and `u`.
+    #[must_use]
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype: Some(dtype), ..self }
+    }
+
+    /// With statistics for each parameter that is normalized, or may be: the rank of one that waits for a first
+    /// input is not known yet.
+    fn declared(mut self) -> Self {
+        let stat = || Leaf::uninitialized().with_dtype(self.param_dtype);
+        let mut stats = BTreeMap::new();
+        for (name, leaf) in parameters(&self.layer_instance).filter(|_| self.n_steps > 0) {
+            let (u, sigma) = match leaf.shape().map(|shape| shape.dims()) {
+                Some([.., _, last]) => (stat().with_shape((1, *last)), stat().with_shape(())),
+                Some(_) => continue,
+                None => (stat(), stat().with_shape(())),
+            };
+            stats.extend([(u_of(&name), u), (sigma_of(&name), sigma)]);
+        }
+        self.stats = stats;
+        self
+    }
+
+    /// Statistics for each parameter that has a value by now; the layer inside keeps what it is to compute
+    /// with.
+    fn module_init(&mut self, key: &mut ModuleKey) -> Result<()> {
+        let parameters: BTreeMap<_, _> = parameters(&self.layer_instance)
+            .filter_map(|(name, leaf)| Some((name, leaf.value()?.clone())))
+            .collect();
+        for (name, value) in &parameters {
+            let (u, sigma) = (u_of(name), sigma_of(name));
+            if value.rank() < 2 {
+                self.stats.remove(&u);
+                self.stats.remove(&sigma);
+            } else if self.stats.get(&u).is_some_and(Leaf::is_uninitialized) {
+                let last = value.dims().last().copied().unwrap_or(1);
+                let random = key.make_rng().normal((1, last), self.param_dtype)?;
+                self.stats.insert(u, Leaf::new(random.to_device(value.device())?)?);
+                self.stats.insert(sigma, Leaf::new(Tensor::ones((), self.param_dtype, value.device())?)?);
+            }
+        }
+        let (normalized, stats) = self.normalized()?;
+        self.layer_instance.update(&normalized)?;
+        self.keep(stats);
+        Ok(())
+    }
+
+    /// The layer inside with the parameters to compute with, and nothing else; and the new statistics.
+    fn normalized(&self) -> Result<(M, BTreeMap<String, Leaf<BatchStat>>)> {
+        let mut stats = BTreeMap::new();
+        let is_normalized = |name: &str| self.stats.contains_key(&u_of(name));
+        let normalized = reparametrized(&self.layer_instance, is_normalized, |name, value| {
+            let (Some(u), Some((last, rows))) = (self.stats.get(&u_of(name)), value.dims().split_last())
+            else {
+                return Ok(value.clone());
+            };
+            if self.error_on_non_matrix && rows.len() > 1 {
+                return Err(Error::shape("`SpectralNorm` is to normalize a parameter that is no matrix")
+                    .expected("two dimensions")
+                    .found(format!("`{name}` of shape {:?}", value.dims()))
+                    .remedy("leave out `error_on_non_matrix`"));
+            }
+            let stored = u.get()?;
+            let output = common_dtype(self.dtype, [value, &stored]);
+            // Products need more digits than half precision has.
+            let dtype = if output == DType::F64 { DType::F64 } else { DType::F32 };
+            let matrix = value.to_dtype(dtype)?.reshape((rows.iter().product::<usize>(), *last))?;
+            let (u, v) = self.power_iteration(&matrix.detach(), stored.to_dtype(dtype)?)?;
+            let sigma = v.matmul(&matrix)?.matmul(&u.t()?)?.reshape(())?;
+            let divisor = sigma.ne(0f64)?.where_cond(&sigma, &sigma.ones_like()?)?;
+            for (name, stat) in [(u_of(name), u), (sigma_of(name), sigma)] {
+                stats.insert(name, Leaf::new(stat.detach().to_dtype(stored.dtype())?)?);
+            }
+            Ok(matrix.broadcast_div(&divisor)?.reshape(value.shape())?.to_dtype(output)?)
+        })?;
+        Ok((normalized, stats))
+    }
+
+    /// The singular vectors of the largest singular value, `u` on the right, after so many steps from `u`.
+    fn power_iteration(&self, matrix: &Tensor, mut u: Tensor) -> Result<(Tensor, Tensor)> {
+        let unit = |x: Tensor| x.broadcast_mul(&(x.sqr()?.sum_all()? + self.epsilon)?.sqrt()?.recip()?);
+        let mut v = u.clone();
+        for _ in 0..self.n_steps {
+            v = unit(u.matmul(&matrix.t()?)?)?;
+            u = unit(v.matmul(matrix)?)?;
+        }
+        Ok((u, v))
+    }
+
+    fn keep(&mut self, stats: BTreeMap<String, Leaf<BatchStat>>) {
+        if self.mode.is_training() {
+            self.stats.extend(stats);
+        }
+    }
+
+    /// What `call` does with the layer inside, of which the kernels are normalized meanwhile.
+    ///
+    /// # Errors
+    /// What `call` reports, and a kernel that is no matrix where that is to be an error.
+    pub fn call_by<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+        let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
+        let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
+        self.keep(stats);
+        Ok(result)
+    }
+}
+
+reparametrization!(SpectralNorm { stats, mode });
+
+/// Flax's names for the statistics of a parameter.
+fn u_of(name: &str) -> String {
+    format!("{name}/u")
+}
+
+fn sigma_of(name: &str) -> String {
+    format!("{name}/sigma")
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use treex_core::{ErrorKind, Parameter, prelude::*};
+
+    use super::*;
+    use crate::{BatchNorm, Conv, Linear, Sequential};
+
+    fn input(shape: &[usize]) -> Tensor {
+        treex_core::Key::from(0).normal(shape, DType::F32).unwrap()
+    }
+
+    #[test]
+    fn converges_to_the_largest_singular_value() -> Result<()> {
+        let mut layer =
+            SpectralNorm::new(Linear::new(2, 2).use_bias(false)).n_steps(50).init(0, &Device::Cpu)?;
+        layer.layer_instance.kernel.set(Tensor::new(&[[3f32, 0.], [4., 5.]], &Device::Cpu)?)?;
+        let kernel = layer.layer_instance.kernel.clone();
+        layer.call(&input(&[1, 2]))?;
+        let sigma = layer.stats["layer_instance/kernel/sigma"].get()?.to_scalar::<f32>()?;
+        assert!((sigma - 45f32.sqrt()).abs() < 1e-5, "{sigma}");
+        assert_eq!(layer.layer_instance.kernel, kernel);
+        Ok(())
+    }
+
+    #[test]
+    fn state_is_written_in_training_alone() -> Result<()> {
+        let mut layer = SpectralNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?;
+        let before = layer.stats.clone();
+        layer.freeze(BatchStat);
+        layer.call(&input(&[2, 3]))?;
+        assert_eq!(layer.stats, before);
+        layer.unfreeze(BatchStat);
+        layer.call(&input(&[2, 3]))?;
+        assert_ne!(layer.stats, before);
+        Ok(())
+    }
+
+    /// Layers of unknown ranks, with state of their own.
+    #[test]
+    fn around_a_model() -> Result<()> {
+        let model =
+            Sequential::new().add(Conv::features(4, [3])).add(BatchNorm::default()).add(Linear::features(2));
+        let mut model = SpectralNorm::new(model).init_with(0, &input(&[2, 5, 3]))?;
+        let names: Vec<_> = model.stats.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "layer_instance/layers_0/kernel/sigma",
+                "layer_instance/layers_0/kernel/u",
+                "layer_instance/layers_2/kernel/sigma",
+                "layer_instance/layers_2/kernel/u"
+            ]
+        );
+        let before = model.filter(BatchStat);
+        let (_, grads) = model.value_and_grad(Parameter, |model| {
+            Ok(model.call_by(|inside| inside.call(&input(&[2, 5, 3])))?.sqr()?.sum_all()?)
+        })?;
+        assert_eq!(grads.count(Parameter), model.count(Parameter));
+        // The batch norm inside has learned as well.
+        let after = model.filter(BatchStat);
+        let changed = before.leaves().into_iter().zip(after.leaves());
+        assert_eq!(
+            changed.filter(|(a, b)| format!("{a:?}") != format!("{b:?}")).count(),
+            after.leaves().len()
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn misuse() -> Result<()> {
+        let x = input(&[2, 5, 3]);
+        let mut layer = SpectralNorm::new(Conv::new(3, 4, [3])).error_on_non_matrix(true);
+        let error = layer.call(&x).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Uninitialized);
+        let error = layer.clone().init(0, &Device::Cpu).unwrap_err().to_string();
+        let text = "expected two dimensions, found `layer_instance/kernel` of shape [3, 3, 4]";
+        assert!(error.contains(text), "{error}");
+        layer = SpectralNorm::new(Conv::new(3, 4, [3])).init(0, &Device::Cpu)?;
+        assert!(layer.clone().error_on_non_matrix(true).call(&x).is_err());
+        // An error inside leaves the parameters as they were.
+        let before = layer.clone();
+        assert!(layer.call(&input(&[2, 5, 4])).is_err());
+        assert_eq!(layer.layer_instance.kernel, before.layer_instance.kernel);
+        assert_eq!(layer.stats, before.stats);
+        Ok(())
+    }
+}
