@@ -1,4 +1,4 @@
-//! Two whole models start from Flax's weights, bit for bit, and follow Flax's loss: `fixtures/flax_models.json`,
+//! Three whole models start from Flax's weights, bit for bit, and follow Flax's loss: `fixtures/flax_models.json`,
 //! written by `flax_models.py` beside it.
 
 #![allow(clippy::unwrap_used)]
@@ -9,7 +9,10 @@ use candle_core::{D, DType, Device, Tensor};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use treex_core::{Key, Rngs};
-use treex_nn::{BatchNorm, Conv, Dropout, Linear, prelude::*, relu, tanh};
+use treex_nn::{
+    BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, MultiHeadDotProductAttention, gelu, initializers,
+    make_causal_mask, prelude::*, relu, tanh,
+};
 use treex_optim::{Optimizer, adamw, softmax_cross_entropy_with_integer_labels};
 
 const BATCH: usize = 16;
@@ -76,6 +79,68 @@ impl Module for Cnn {
     }
 }
 
+#[derive(Clone, Debug, TreeObject)]
+#[allow(non_snake_case)]
+struct Block {
+    LayerNorm_0: LayerNorm,
+    #[tree(rename = "MultiHeadDotProductAttention_0")]
+    attention: MultiHeadDotProductAttention,
+    #[tree(rename = "Dropout_0")]
+    dropout: Dropout,
+    LayerNorm_1: LayerNorm,
+    Dense_0: Linear,
+    Dense_1: Linear,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self {
+            LayerNorm_0: LayerNorm::default(),
+            attention: MultiHeadDotProductAttention::heads(4).use_bias(false).dropout_rate(0.1),
+            dropout: Dropout::new(0.1),
+            LayerNorm_1: LayerNorm::default(),
+            Dense_0: Linear::features(32),
+            Dense_1: Linear::features(16),
+        }
+    }
+
+    fn run(&mut self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let y = self.attention.call_masked(&self.LayerNorm_0.call(x)?, mask)?;
+        let x = (x + self.dropout.call(&y)?)?;
+        let y = gelu(&self.Dense_0.call(&self.LayerNorm_1.call(&x)?)?, true)?;
+        Ok((x + self.Dense_1.call(&y)?)?)
+    }
+}
+
+#[derive(Clone, Debug, TreeObject)]
+struct Transformer {
+    tokens: Embed,
+    positions: Leaf<Parameter>,
+    block: Block,
+    norm: LayerNorm,
+    head: Linear,
+}
+
+impl Transformer {
+    fn new() -> Self {
+        Self {
+            tokens: Embed::new(24, 16),
+            positions: Leaf::param(initializers::normal(0.02), (8, 16), DType::F32),
+            block: Block::new(),
+            norm: LayerNorm::default(),
+            head: Linear::features(4),
+        }
+    }
+}
+
+impl Module for Transformer {
+    fn call(&mut self, ids: &Tensor) -> Result<Tensor> {
+        let x = self.tokens.call(ids)?.broadcast_add(&self.positions.get()?)?;
+        let x = self.block.run(&x, &make_causal_mask(ids, 0)?)?;
+        self.head.call(&self.norm.call(&x)?)
+    }
+}
+
 /// A path as Flax prints it: collection, and the names of the modules.
 fn flax_name(path: &str, kind: treex_core::KindTag) -> String {
     let collection = if kind.is(treex_core::KindTag::of::<BatchStat>()) { "batch_stats" } else { "params" };
@@ -109,15 +174,32 @@ fn check_start(model: &impl Tree, first: &Value) {
     }
 }
 
+/// Makes a batch, as `samples` and `sentences` in the script.
+type Batch = fn(Key, &[usize]) -> Result<(Tensor, Tensor)>;
+
+fn samples(key: Key, shape: &[usize]) -> Result<(Tensor, Tensor)> {
+    let x = key.normal([&[BATCH], shape].concat(), DType::F32)?;
+    let labels = x.flatten_from(1)?.narrow(1, 0, 4)?.argmax(D::Minus1)?;
+    Ok((x, labels))
+}
+
+fn sentences(key: Key, shape: &[usize]) -> Result<(Tensor, Tensor)> {
+    let ids = key.randint([&[BATCH], shape].concat(), 0, 24, DType::I32)?;
+    let rows = ids.to_dtype(DType::I64)?.to_vec2::<i64>()?;
+    let label = |row: &[i64], at: usize| ((row[at] + if at == 0 { 0 } else { row[at - 1] }) % 4) as u32;
+    let labels: Vec<u32> = rows.iter().flat_map(|row| (0..row.len()).map(move |at| label(row, at))).collect();
+    let labels = Tensor::from_vec(labels, ids.shape(), &Device::Cpu)?;
+    Ok((ids, labels))
+}
+
 /// Trains as the script does. Returns the loss before each step.
-fn train<M: Module + Clone>(model: &mut M, shape: &[usize], steps: usize, dropout: bool) -> Result<Vec<f64>> {
+fn train<M: Module + Clone>(model: &mut M, shape: &[usize], steps: usize, batch: Batch) -> Result<Vec<f64>> {
     let mut optimizer = Optimizer::new(adamw(3e-3).weight_decay(1e-2)).init(model)?;
     let mut losses = Vec::new();
     for step in 0..steps {
         let [x_key, dropout_key] = Key::from(1).fold_in(step as u32).split2();
-        let x = x_key.normal([&[BATCH], shape].concat(), DType::F32)?;
-        let labels = x.flatten_from(1)?.narrow(1, 0, 4)?.argmax(D::Minus1)?;
-        if dropout {
+        let (x, labels) = batch(x_key, shape)?;
+        if model.count(Rng) > 0 {
             model.set_rngs("dropout", dropout_key)?;
         }
         let (loss, grads) = model.value_and_grad(Parameter, |model| {
@@ -129,16 +211,16 @@ fn train<M: Module + Clone>(model: &mut M, shape: &[usize], steps: usize, dropou
     Ok(losses)
 }
 
-fn follow<M: Module + Clone>(model: M, name: &str, shape: &[usize], dropout: bool) -> Result<()> {
+fn follow<M: Module + Clone>(model: M, name: &str, shape: &[usize], batch: Batch) -> Result<()> {
     let fixture: Value = serde_json::from_str(include_str!("fixtures/flax_models.json")).unwrap();
     let flax = &fixture[name];
-    let sample = Tensor::zeros([&[1], shape].concat(), DType::F32, &Device::Cpu)?;
+    let sample = batch(Key::from(0), shape)?.0.narrow(0, 0, 1)?.zeros_like()?;
     let rngs = Rngs::new(42).stream("dropout", 7);
     let mut model = model.inferred(&sample)?.init_linen(rngs, &Device::Cpu)?;
     check_start(&model, &flax["first"]);
 
     let want: Vec<f64> = serde_json::from_value(flax["losses"].clone()).unwrap();
-    let got = train(&mut model, shape, want.len(), dropout)?;
+    let got = train(&mut model, shape, want.len(), batch)?;
     for (step, (got, want)) in got.iter().zip(&want).enumerate() {
         assert!((got - want).abs() <= 1e-4 * want, "{name}, step {step}: a loss of {got}, not {want}");
     }
@@ -152,10 +234,15 @@ fn follow<M: Module + Clone>(model: M, name: &str, shape: &[usize], dropout: boo
 
 #[test]
 fn a_multilayer_perceptron_follows_flax() -> Result<()> {
-    follow(Mlp::new(), "mlp", &[12], false)
+    follow(Mlp::new(), "mlp", &[12], samples)
 }
 
 #[test]
 fn a_convolutional_network_with_batch_norm_and_dropout_follows_flax() -> Result<()> {
-    follow(Cnn::new(), "cnn", &[9, 8, 3], true)
+    follow(Cnn::new(), "cnn", &[9, 8, 3], samples)
+}
+
+#[test]
+fn a_transformer_follows_flax() -> Result<()> {
+    follow(Transformer::new(), "transformer", &[8], sentences)
 }
