@@ -85,6 +85,33 @@ impl Leaves {
         Self { layout: Arc::new(layout), handles }
     }
 
+    /// The leaves of `tree`, untracked, which the error calls `what`: as its `flatten`, but by comparing with
+    /// the positions of this one, which costs less.
+    ///
+    /// # Errors
+    /// If `tree` has other leaves; the error names the first that differs.
+    pub fn gather<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<Self> {
+        self.layout.check(tree, what)?;
+        let mut handles = Vec::with_capacity(self.len());
+        walk(tree, |_, _, leaf| handles.push(leaf.untracked()));
+        Ok(Self { layout: Arc::clone(&self.layout), handles })
+    }
+
+    /// Empties every position for which `keep` is false.
+    ///
+    /// # Errors
+    /// The first that `keep` reports, with its path.
+    pub fn retain(mut self, mut keep: impl FnMut(usize, &Handle) -> Result<bool>) -> Result<Self> {
+        for (index, handle) in self.handles.iter_mut().enumerate() {
+            match keep(index, handle) {
+                Ok(true) => {}
+                Ok(false) => *handle = Handle::nothing(),
+                Err(error) => return Err(error.at(self.layout.paths.get(index))),
+            }
+        }
+        Ok(self)
+    }
+
     /// The number of positions, empty ones included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -264,6 +264,11 @@ impl Handle {
         Self { slot: Arc::clone(&NOTHING), scope: None }
     }
 
+    /// The same cell, untracked.
+    pub(crate) fn untracked(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot), scope: None }
+    }
+
     /// Copies `tensor` into a cell; tracked if an open scope tracks `tensor`.
     pub(crate) fn own(tensor: &Tensor) -> Result<Self> {
         match Scope::owner_of(tensor) {

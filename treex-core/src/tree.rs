@@ -140,6 +140,13 @@ pub trait Tree: TreeObject + Clone {
         leaves
     }
 
+    /// [`leaves_mut`](Self::leaves_mut) without paths and kinds.
+    fn handles_mut(&mut self) -> Vec<&mut Handle> {
+        let mut handles = Vec::new();
+        walk_mut(self, |_, _, leaf| handles.push(leaf));
+        handles
+    }
+
     /// The flat tree: all leaves in field order, `Nothing` included, so that positions align.
     #[must_use]
     fn flatten(&self) -> Leaves {

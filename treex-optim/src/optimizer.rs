@@ -136,18 +136,17 @@ impl<T: GradientTransformation> Optimizer<T> {
         extra: &Extra,
     ) -> Result<()> {
         let Running { plan, .. } = self.running()?;
-        let params = planned(plan, &model.flatten(), "model")?;
-        let grads = planned(plan, &grads.flatten(), "gradient")?;
+        let params = planned(plan, model, "model")?;
+        let grads = planned(plan, grads, "gradient")?;
         check_params(&grads, &params)?;
         let mut next = self.running()?.clone();
         next.step.advance()?;
         let updates = self.transformation.update(Updates::new(grads), &mut next.state, &params, extra)?;
         // Nobody else holds the model's cells from here on.
         drop(params);
-        let mut leaves = model.leaves_mut();
-        let handles = leaves.iter_mut().map(|leaf| Some(leaf.handle()));
+        let target = Target::Model(model.handles_mut());
         let mut before = self.running.take();
-        let result = run(updates, Target::Model(handles.collect()), || before = None);
+        let result = run(updates, target, || before = None);
         self.running = before.filter(|_| result.is_err()).or(Some(next));
         result.map(drop)
     }
@@ -217,12 +216,13 @@ fn outline(tensor: &Tensor) -> Result<Tensor> {
     Ok(Tensor::zeros((), tensor.dtype(), tensor.device())?.broadcast_as(tensor.shape())?)
 }
 
-/// What `tree` has at the planned positions, detached.
-fn planned(plan: &Leaves, tree: &Leaves, name: &str) -> Result<Leaves> {
-    plan.check_aligned(tree, &format!("the {name}")).map_err(|error| {
+/// What `tree` has at the planned positions.
+fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
+    let leaves = plan.gather(tree, &format!("the {name}")).map_err(|error| {
         error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, initialize the optimizer again")
     })?;
-    plan.combine(tree, |planned, found| {
+    leaves.retain(|index, leaf| {
+        let (Some(planned), Some(found)) = (plan.get(index), leaf.value()) else { return Ok(false) };
         if planned.shape() != found.shape() {
             return Err(Error::shape(format!(
                 "a leaf of the {name} has another shape than at the optimizer's `init`"
@@ -236,7 +236,7 @@ fn planned(plan: &Leaves, tree: &Leaves, name: &str) -> Result<Leaves> {
                 .expected("floats")
                 .found(format!("`{}`", found.dtype().as_str())));
         }
-        Ok(found.detach())
+        Ok(true)
     })
 }
 

@@ -56,9 +56,7 @@ pub(crate) fn pass(
         Goal::Params => {
             if let Target::Model(handles) = target {
                 for (index, handle) in handles.iter_mut().enumerate().filter(|(index, _)| present[*index]) {
-                    if let (Some(u), Some(handle)) = (updates.get(index), handle)
-                        && let Some(p) = handle.value()
-                    {
+                    if let (Some(u), Some(p)) = (updates.get(index), handle.value()) {
                         let wide = wide(u, p);
                         let sum = (p.to_dtype(wide)? + u.to_dtype(wide)?)?.to_dtype(p.dtype())?;
                         handle.write(&sum)?;

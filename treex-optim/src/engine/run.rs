@@ -20,7 +20,7 @@ use super::updates::{Mask, OfTensors, Op, Rules, Sums, Updates, Work};
 /// What the updates are for.
 pub(crate) enum Target<'t> {
     /// The parameters of a model, by position, to which they are added.
-    Model(Vec<Option<&'t mut Handle>>),
+    Model(Vec<&'t mut Handle>),
     /// Nobody yet: they are handed out. The parameters are read.
     Updates(&'t Leaves),
 }
@@ -29,7 +29,7 @@ impl Target<'_> {
     /// The parameter at a position.
     pub(crate) fn param(&self, index: usize) -> Option<&Tensor> {
         match self {
-            Self::Model(handles) => handles[index].as_deref().and_then(Handle::value),
+            Self::Model(handles) => handles[index].value(),
             Self::Updates(params) => params.get(index),
         }
     }
@@ -160,8 +160,10 @@ fn host(
         _ if memory.rules.is_empty() => Vec::new(),
         _ => sources.iter().map(Source::room).collect(),
     };
-    let reads: Vec<_> =
-        sources.iter().map(|source| (source.u.storage_and_layout(), source.p.storage_and_layout())).collect();
+    let reads: Vec<_> = sources
+        .iter()
+        .map(|source| (source.u.storage_and_layout(), source.p.storage_and_layout()))
+        .collect();
 
     let mut pieces = Vec::with_capacity(positions.len());
     let (mut state, mut params) = (memory.state.iter_mut(), memory.params.iter_mut());
@@ -308,9 +310,7 @@ impl Memory {
         }
         if let (Goal::Params, Target::Model(handles)) = (goal, target) {
             for &index in positions {
-                if let Some(handle) = &mut handles[index] {
-                    memory.params.extend(Buffer::take(handle)?);
-                }
+                memory.params.extend(Buffer::take(handles[index])?);
             }
         }
         Ok(memory)
