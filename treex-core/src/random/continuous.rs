@@ -101,11 +101,22 @@ impl Key {
     }
 
     fn draw<D: Distribution>(self, shape: impl Into<Shape>, dtype: DType, distribution: D) -> Result<Tensor> {
+        self.draw_from(0, shape, dtype, distribution)
+    }
+
+    /// The samples at the flat indices from `start` on.
+    pub(super) fn draw_from<D: Distribution>(
+        self,
+        start: u64,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        distribution: D,
+    ) -> Result<Tensor> {
         match dtype {
-            DType::BF16 => self.sample(shape, Draw::<D, bf16>(distribution.arguments())),
-            DType::F16 => self.sample(shape, Draw::<D, f16>(distribution.arguments())),
-            DType::F32 => self.sample(shape, Draw::<D, f32>(distribution.arguments())),
-            DType::F64 => self.sample(shape, Draw::<D, f64>(distribution.arguments())),
+            DType::BF16 => self.sample(start, shape, Draw::<D, bf16>(distribution.arguments())),
+            DType::F16 => self.sample(start, shape, Draw::<D, f16>(distribution.arguments())),
+            DType::F32 => self.sample(start, shape, Draw::<D, f32>(distribution.arguments())),
+            DType::F64 => self.sample(start, shape, Draw::<D, f64>(distribution.arguments())),
             other => Err(wrong_type(D::NAME, "`bf16`, `f16`, `f32` or `f64`", other)),
         }
     }

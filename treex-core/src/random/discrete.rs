@@ -15,7 +15,7 @@ impl Key {
     /// # Errors
     /// If there are too many to hold.
     pub fn bits(self, shape: impl Into<Shape>) -> Result<Tensor> {
-        self.sample(shape, word)
+        self.sample(0, shape, word)
     }
 
     /// Uniform bits that fill an integer type: `jax.random.bits(key, shape, uint8)` for `U8`, and so on.
@@ -26,11 +26,11 @@ impl Key {
     /// If `dtype` is not an integer type.
     pub fn bits_of(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
         match dtype {
-            DType::U8 => self.sample(shape, |block| word(block) as u8),
-            DType::I16 => self.sample(shape, |block| word(block) as i16),
-            DType::U32 => self.sample(shape, word),
-            DType::I32 => self.sample(shape, |block| word(block) as i32),
-            DType::I64 => self.sample(shape, |block| long_word(block) as i64),
+            DType::U8 => self.sample(0, shape, |block| word(block) as u8),
+            DType::I16 => self.sample(0, shape, |block| word(block) as i16),
+            DType::U32 => self.sample(0, shape, word),
+            DType::I32 => self.sample(0, shape, |block| word(block) as i32),
+            DType::I64 => self.sample(0, shape, |block| long_word(block) as i64),
             other => Err(wrong_type("bits_of", INTEGERS, other)),
         }
     }
@@ -42,7 +42,7 @@ impl Key {
     /// If `p` is NaN, of which JAX makes zeros without a word.
     pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
         let bernoulli = Bernoulli::new(probability(p)?);
-        self.sample(shape, move |block| u8::from(bernoulli.sample(block)))
+        self.sample(0, shape, move |block| u8::from(bernoulli.sample(block)))
     }
 
     /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`.
@@ -54,13 +54,13 @@ impl Key {
             T::from_f64(if f32::unit(block) < 0.5 { 1. } else { -1. })
         }
         match dtype {
-            DType::I16 => self.sample(shape, sign::<i16>),
-            DType::I32 => self.sample(shape, sign::<i32>),
-            DType::I64 => self.sample(shape, sign::<i64>),
-            DType::BF16 => self.sample(shape, sign::<bf16>),
-            DType::F16 => self.sample(shape, sign::<f16>),
-            DType::F32 => self.sample(shape, sign::<f32>),
-            DType::F64 => self.sample(shape, sign::<f64>),
+            DType::I16 => self.sample(0, shape, sign::<i16>),
+            DType::I32 => self.sample(0, shape, sign::<i32>),
+            DType::I64 => self.sample(0, shape, sign::<i64>),
+            DType::BF16 => self.sample(0, shape, sign::<bf16>),
+            DType::F16 => self.sample(0, shape, sign::<f16>),
+            DType::F32 => self.sample(0, shape, sign::<f32>),
+            DType::F64 => self.sample(0, shape, sign::<f64>),
             other => Err(wrong_type("rademacher", "a signed type", other)),
         }
     }

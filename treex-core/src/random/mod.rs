@@ -24,6 +24,7 @@ mod permutation;
 mod real;
 mod sample;
 mod seed;
+mod slice;
 mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
@@ -36,6 +37,7 @@ use threefry::threefry2x32;
 
 pub use distribution::Bernoulli;
 pub use sample::Sampler;
+pub use slice::KeySlice;
 
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
 /// more.
@@ -86,14 +88,15 @@ impl Key {
         threefry2x32(self.0, words(index))
     }
 
-    /// One sample for each flat index, from the two words that it hashes to.
+    /// One sample for each flat index from `start` on, from the two words that it hashes to.
     fn sample<T: WithDType>(
         self,
+        start: u64,
         shape: impl Into<Shape>,
         sampler: impl Sampler<Output = T>,
     ) -> Result<Tensor> {
         let shape = shape.into();
-        let samples = self.map(0, &vec![(); count(&shape)?], sampler)?;
+        let samples = self.map(start, &vec![(); count(&shape)?], sampler)?;
         Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
     }
 

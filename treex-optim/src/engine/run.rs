@@ -160,10 +160,8 @@ fn host(
         _ if memory.rules.is_empty() => Vec::new(),
         _ => sources.iter().map(Source::room).collect(),
     };
-    let reads: Vec<_> = sources
-        .iter()
-        .map(|source| (source.u.storage_and_layout(), source.p.storage_and_layout()))
-        .collect();
+    let reads: Vec<_> =
+        sources.iter().map(|source| (source.u.storage_and_layout(), source.p.storage_and_layout())).collect();
 
     let mut pieces = Vec::with_capacity(positions.len());
     let (mut state, mut params) = (memory.state.iter_mut(), memory.params.iter_mut());
