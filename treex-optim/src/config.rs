@@ -1,86 +1,192 @@
 //! Optimizers as data: what a configuration file says.
 
-use serde::{Deserialize, Serialize};
-use treex_core::{Result, path, prelude::*};
+use candle_core::DType;
+use serde::{Deserialize, Deserializer, Serialize};
+use treex_core::{PathGlob, Result, path, prelude::*};
 
+use crate::alias::adabelief::adabelief;
+use crate::alias::adadelta::adadelta;
+use crate::alias::adafactor::adafactor;
+use crate::alias::adagrad::adagrad;
 use crate::alias::adam::adam;
+use crate::alias::adamax::adamax;
+use crate::alias::adamaxw::adamaxw;
 use crate::alias::adamw::adamw;
+use crate::alias::adan::adan;
+use crate::alias::amsgrad::amsgrad;
+use crate::alias::fromage::fromage;
+use crate::alias::lamb::lamb;
+use crate::alias::lars::lars;
+use crate::alias::lion::lion;
+use crate::alias::nadam::nadam;
+use crate::alias::nadamw::nadamw;
+use crate::alias::noisy_sgd::noisy_sgd;
+use crate::alias::novograd::novograd;
+use crate::alias::optimistic_adam::optimistic_adam;
+use crate::alias::optimistic_adam_v2::optimistic_adam_v2;
+use crate::alias::optimistic_gradient_descent::optimistic_gradient_descent;
+use crate::alias::polyak_sgd::polyak_sgd;
+use crate::alias::radam::radam;
+use crate::alias::rmsprop::rmsprop;
+use crate::alias::rprop::rprop;
 use crate::alias::sgd::sgd;
+use crate::alias::sign_sgd::sign_sgd;
+use crate::alias::signum::signum;
+use crate::alias::sm3::sm3;
+use crate::alias::yogi::yogi;
 use crate::boxed::Boxed;
-use crate::schedule::ScheduleConfig;
+use crate::schedule::{Schedule, ScheduleConfig};
+use crate::transform::scale_by_lion::LionMode;
+use crate::transform::scale_by_polyak::PolyakVariant;
 use crate::transformation::GradientTransformation;
 
-/// An optimizer, chosen by its name; what is left out has the default of the function of that name, and what is
-/// not known is an error.
-///
-/// ```
-/// use treex_optim::{Optimizer, OptimizerConfig};
-///
-/// let text = r#"{
-///     "name": "adamw",
-///     "learning_rate": { "name": "warmup_cosine", "peak": 1e-3, "warmup_steps": 100, "decay_steps": 10000 },
-///     "decay": "**.kernel"
-/// }"#;
-/// let config: OptimizerConfig = serde_json::from_str(text)?;
-/// let optimizer = Optimizer::new(config.build()?);
-/// # let _ = optimizer;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum OptimizerConfig {
-    /// [`sgd`](crate::sgd).
-    Sgd {
-        /// The learning rate.
-        learning_rate: ScheduleConfig,
-        /// How much of the sum of gradients is kept at each step.
-        #[serde(default)]
-        momentum: Option<f64>,
-        /// Whether the momentum looks one step ahead.
-        #[serde(default)]
-        nesterov: bool,
-    },
-    /// [`adam`](crate::adam).
-    Adam {
-        /// The learning rate.
-        learning_rate: ScheduleConfig,
-        /// What the average of the gradients keeps.
-        #[serde(default = "default_b1")]
-        b1: f64,
-        /// What the average of the squares keeps.
-        #[serde(default = "default_b2")]
-        b2: f64,
-        /// Added to the root.
-        #[serde(default = "default_eps")]
-        eps: f64,
-        /// Whether the average of the gradients looks one step ahead.
-        #[serde(default)]
-        nesterov: bool,
-    },
-    /// [`adamw`](crate::adamw).
-    AdamW {
-        /// The learning rate.
-        learning_rate: ScheduleConfig,
-        /// What the average of the gradients keeps.
-        #[serde(default = "default_b1")]
-        b1: f64,
-        /// What the average of the squares keeps.
-        #[serde(default = "default_b2")]
-        b2: f64,
-        /// Added to the root.
-        #[serde(default = "default_eps")]
-        eps: f64,
-        /// Whether the average of the gradients looks one step ahead.
-        #[serde(default)]
-        nesterov: bool,
-        /// By how much of itself a parameter decays, times the learning rate.
-        #[serde(default = "default_weight_decay")]
-        weight_decay: f64,
-        /// The paths of what decays, as in [`path()`]; everything if left out.
-        #[serde(default)]
-        decay: Option<String>,
-    },
+/// The configuration of each function: its name, its arguments, and those of its options that it may have.
+macro_rules! optimizers {
+    ($($name:literal $variant:ident = $function:ident($($argument:ident: $of:ty),*) {
+        $($option:ident: $type:ty),* $(,)?
+    })*) => {
+        /// An optimizer, chosen by its name. The other fields are the arguments and options of the function of
+        /// that name; an option that is left out has its default there, and what is not known is an error.
+        ///
+        /// ```
+        /// use treex_optim::{Optimizer, OptimizerConfig};
+        ///
+        /// let text = r#"{
+        ///     "name": "adamw",
+        ///     "learning_rate": { "name": "warmup_cosine", "peak": 1e-3, "warmup_steps": 100, "decay_steps": 10000 },
+        ///     "decay": "**.kernel"
+        /// }"#;
+        /// let config: OptimizerConfig = serde_json::from_str(text)?;
+        /// let optimizer = Optimizer::new(config.build()?);
+        /// # let _ = optimizer;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "name", deny_unknown_fields)]
+        #[non_exhaustive]
+        pub enum OptimizerConfig {
+            $(
+                #[doc = concat!("[`", $name, "`](crate::", $name, "()).")]
+                #[serde(rename = $name)]
+                $variant {
+                    $(
+                        #[doc = concat!("The argument `", stringify!($argument), "`.")]
+                        $argument: $of,
+                    )*
+                    $(
+                        #[doc = concat!("The option `", stringify!($option), "`.")]
+                        #[serde(
+                            default,
+                            deserialize_with = "given",
+                            skip_serializing_if = "Option::is_none"
+                        )]
+                        $option: Option<$type>,
+                    )*
+                },
+            )*
+        }
+
+        impl OptimizerConfig {
+            fn transformation(&self) -> Boxed {
+                match self {
+                    $(Self::$variant { $($argument,)* $($option,)* } => {
+                        let built = $function($($argument.value()),*);
+                        $(let built = match $option {
+                            Some(option) => built.$option(option.value()),
+                            None => built,
+                        };)*
+                        built.boxed()
+                    })*
+                }
+            }
+        }
+    };
+}
+
+optimizers! {
+    "adabelief" Adabelief = adabelief(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool,
+        weight_decay: ScheduleConfig, decay: String,
+    }
+    "adadelta" Adadelta = adadelta(learning_rate: ScheduleConfig) {
+        rho: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+    }
+    "adafactor" Adafactor = adafactor(learning_rate: ScheduleConfig) {
+        min_dim_size_to_factor: usize, decay_rate: f64, decay_offset: u64, multiply_by_parameter_scale: bool,
+        clipping_threshold: Option<f64>, momentum: f64, dtype_momentum: FloatType,
+        weight_decay_rate: ScheduleConfig, eps: f64, factored: bool, decay: String,
+    }
+    "adagrad" Adagrad = adagrad(learning_rate: ScheduleConfig) { initial_accumulator_value: f64, eps: f64 }
+    "adam" Adam = adam(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
+    }
+    "adamax" Adamax = adamax(learning_rate: ScheduleConfig) { b1: f64, b2: f64, eps: f64 }
+    "adamaxw" AdamaxW = adamaxw(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+    }
+    "adamw" AdamW = adamw(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
+        weight_decay: ScheduleConfig, decay: String,
+    }
+    "adan" Adan = adan(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+    }
+    "amsgrad" Amsgrad = amsgrad(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
+    }
+    "fromage" Fromage = fromage(learning_rate: ScheduleConfig) { min_norm: f64 }
+    "lamb" Lamb = lamb(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+    }
+    "lars" Lars = lars(learning_rate: ScheduleConfig) {
+        weight_decay: ScheduleConfig, decay: String, trust_coefficient: f64, eps: f64, trust_ratio: String,
+        momentum: f64, nesterov: bool,
+    }
+    "lion" Lion = lion(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
+        weight_decay: ScheduleConfig, decay: String,
+    }
+    "nadam" Nadam = nadam(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
+    }
+    "nadamw" NadamW = nadamw(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
+        weight_decay: ScheduleConfig, decay: String,
+    }
+    "noisy_sgd" NoisySgd = noisy_sgd(learning_rate: ScheduleConfig, key: u64) { eta: f64, gamma: f64 }
+    "novograd" Novograd = novograd(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: f64, mu_dtype: FloatType,
+    }
+    "optimistic_adam" OptimisticAdam = optimistic_adam(learning_rate: f64) {
+        optimism: f64, b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
+    }
+    "optimistic_adam_v2" OptimisticAdamV2 = optimistic_adam_v2(learning_rate: ScheduleConfig) {
+        alpha: f64, beta: f64, b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
+    }
+    "optimistic_gradient_descent" OptimisticGradientDescent =
+        optimistic_gradient_descent(learning_rate: ScheduleConfig) { alpha: f64, beta: f64 }
+    "polyak_sgd" PolyakSgd = polyak_sgd() {
+        max_learning_rate: f64, scaling: ScheduleConfig, f_min: f64, eps: f64, variant: PolyakVariant,
+    }
+    "radam" Radam = radam(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, threshold: f64, nesterov: bool,
+    }
+    "rmsprop" Rmsprop = rmsprop(learning_rate: ScheduleConfig) {
+        decay: f64, eps: f64, initial_scale: f64, eps_in_sqrt: bool, centered: bool, momentum: f64,
+        nesterov: bool, bias_correction: bool,
+    }
+    "rprop" Rprop = rprop(learning_rate: f64) {
+        eta_minus: f64, eta_plus: f64, min_step_size: f64, max_step_size: f64, lagged: bool,
+    }
+    "sgd" Sgd = sgd(learning_rate: ScheduleConfig) {
+        momentum: f64, nesterov: bool, accumulator_dtype: FloatType,
+    }
+    "sign_sgd" SignSgd = sign_sgd(learning_rate: ScheduleConfig) {}
+    "signum" Signum = signum(learning_rate: ScheduleConfig) { beta: f64, accumulator_dtype: FloatType }
+    "sm3" Sm3 = sm3(learning_rate: ScheduleConfig) { momentum: f64 }
+    "yogi" Yogi = yogi(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, initial_accumulator_value: f64,
+    }
 }
 
 impl OptimizerConfig {
@@ -89,44 +195,78 @@ impl OptimizerConfig {
     /// # Errors
     /// If a number is outside of what it may be.
     pub fn build(&self) -> Result<Boxed> {
-        let built = match self {
-            Self::Sgd { learning_rate, momentum, nesterov } => {
-                let sgd = sgd(learning_rate.build());
-                match momentum {
-                    Some(momentum) => sgd.momentum(*momentum).nesterov(*nesterov).boxed(),
-                    None => sgd.boxed(),
-                }
-            }
-            Self::Adam { learning_rate, b1, b2, eps, nesterov } => {
-                adam(learning_rate.build()).b1(*b1).b2(*b2).eps(*eps).nesterov(*nesterov).boxed()
-            }
-            Self::AdamW { learning_rate, b1, b2, eps, nesterov, weight_decay, decay } => {
-                let adamw = adamw(learning_rate.build()).b1(*b1).b2(*b2).eps(*eps).nesterov(*nesterov);
-                let adamw = adamw.weight_decay(*weight_decay);
-                match decay {
-                    Some(glob) => adamw.decay(path(glob)).boxed(),
-                    None => adamw.boxed(),
-                }
-            }
-        };
+        let built = self.transformation();
         // What `init` would report of the numbers is known without a model.
         built.init(&().flatten())?;
         Ok(built)
     }
 }
 
-fn default_b1() -> f64 {
-    0.9
+/// The type in which a moment is kept, in a configuration file: `bf16` for instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // they are what they are called
+pub enum FloatType {
+    BF16,
+    F16,
+    F32,
+    F64,
 }
 
-fn default_b2() -> f64 {
-    0.999
+/// What a configuration says, as the function that is configured takes it.
+trait Setting {
+    type Value;
+
+    fn value(&self) -> Self::Value;
 }
 
-fn default_eps() -> f64 {
-    1e-8
+macro_rules! as_it_is {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            type Value = Self;
+
+            fn value(&self) -> Self {
+                *self
+            }
+        }
+    )*};
 }
 
-fn default_weight_decay() -> f64 {
-    1e-4
+as_it_is!(bool, f64, u64, usize, Option<f64>, LionMode, PolyakVariant);
+
+impl Setting for ScheduleConfig {
+    type Value = Schedule;
+
+    fn value(&self) -> Schedule {
+        self.build()
+    }
+}
+
+/// Paths, as in [`path()`].
+impl Setting for String {
+    type Value = PathGlob;
+
+    fn value(&self) -> PathGlob {
+        path(self)
+    }
+}
+
+impl Setting for FloatType {
+    type Value = DType;
+
+    fn value(&self) -> DType {
+        match self {
+            Self::BF16 => DType::BF16,
+            Self::F16 => DType::F16,
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+        }
+    }
+}
+
+/// A field that is there, so that `null` is a value like any other: one that most options do not have.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }

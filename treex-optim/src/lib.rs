@@ -53,12 +53,39 @@ mod transform;
 mod transformation;
 pub mod tree;
 
+pub use alias::adabelief::{Adabelief, adabelief};
+pub use alias::adadelta::{Adadelta, adadelta};
+pub use alias::adafactor::{Adafactor, adafactor};
+pub use alias::adagrad::{Adagrad, adagrad};
 pub use alias::adam::{Adam, adam};
+pub use alias::adamax::{Adamax, adamax};
+pub use alias::adamaxw::{AdamaxW, adamaxw};
 pub use alias::adamw::{AdamW, adamw};
+pub use alias::adan::{Adan, adan};
+pub use alias::amsgrad::{Amsgrad, amsgrad};
+pub use alias::fromage::{Fromage, fromage};
+pub use alias::lamb::{Lamb, lamb};
+pub use alias::lars::{Lars, lars};
+pub use alias::lion::{Lion, lion};
+pub use alias::nadam::nadam;
+pub use alias::nadamw::nadamw;
+pub use alias::noisy_sgd::{NoisySgd, noisy_sgd};
+pub use alias::novograd::{Novograd, novograd};
+pub use alias::optimistic_adam::{OptimisticAdam, optimistic_adam};
+pub use alias::optimistic_adam_v2::{OptimisticAdamV2, optimistic_adam_v2};
+pub use alias::optimistic_gradient_descent::{OptimisticGradientDescent, optimistic_gradient_descent};
+pub use alias::polyak_sgd::{PolyakSgd, polyak_sgd};
+pub use alias::radam::{Radam, radam};
+pub use alias::rmsprop::{Rmsprop, rmsprop};
+pub use alias::rprop::{Rprop, rprop};
 pub use alias::sgd::{Sgd, sgd};
+pub use alias::sign_sgd::{SignSgd, sign_sgd};
+pub use alias::signum::{Signum, signum};
+pub use alias::sm3::{Sm3, sm3};
+pub use alias::yogi::{Yogi, yogi};
 pub use boxed::{Boxed, BoxedState};
 pub use chain::{Chain, chain};
-pub use config::OptimizerConfig;
+pub use config::{FloatType, OptimizerConfig};
 pub use count::Count;
 pub use losses::{
     Loss, Over, Reduction, binary_dice_loss, cosine_distance, cosine_similarity, ctc_loss, dice_loss,
@@ -78,15 +105,52 @@ pub use schedule::{
     exponential_decay, join_schedules, linear, linear_onecycle, piecewise_constant, piecewise_interpolate,
     polynomial, sgdr, warmup_constant, warmup_cosine, warmup_cosine_decay, warmup_exponential_decay,
 };
+pub use transform::adaptive_grad_clip::{AdaptiveGradClip, adaptive_grad_clip};
 pub use transform::add_decayed_weights::{AddDecayedWeights, AddDecayedWeightsState, add_decayed_weights};
+pub use transform::add_noise::{AddNoise, AddNoiseState, add_noise};
+pub use transform::apply_every::{ApplyEvery, ApplyEveryState, apply_every};
+pub use transform::centralize::{Centralize, centralize};
+pub use transform::clip::{Clip, clip};
+pub use transform::clip_by_block_rms::{ClipByBlockRms, clip_by_block_rms};
 pub use transform::clip_by_global_norm::{ClipByGlobalNorm, clip_by_global_norm};
+pub use transform::ema::{Ema, EmaState, ema};
+pub use transform::identity::{Identity, identity};
+pub use transform::keep_params_nonnegative::{KeepParamsNonnegative, keep_params_nonnegative};
+pub use transform::normalize_by_update_norm::{NormalizeByUpdateNorm, normalize_by_update_norm};
 pub use transform::scale::{Scale, scale};
+pub use transform::scale_by_adadelta::{ScaleByAdadelta, ScaleByAdadeltaState, scale_by_adadelta};
 pub use transform::scale_by_adam::{ScaleByAdam, ScaleByAdamState, scale_by_adam};
-pub use transform::scale_by_learning_rate::{
-    ScaleByLearningRate, ScaleByLearningRateState, scale_by_learning_rate,
+pub use transform::scale_by_adamax::{ScaleByAdamax, ScaleByAdamaxState, scale_by_adamax};
+pub use transform::scale_by_adan::{ScaleByAdan, ScaleByAdanState, scale_by_adan};
+pub use transform::scale_by_amsgrad::{ScaleByAmsgrad, ScaleByAmsgradState, scale_by_amsgrad};
+pub use transform::scale_by_belief::{ScaleByBelief, ScaleByBeliefState, scale_by_belief};
+pub use transform::scale_by_distance_over_gradients::{
+    ScaleByDistanceOverGradients, ScaleByDistanceOverGradientsState, scale_by_distance_over_gradients,
 };
+pub use transform::scale_by_factored_rms::{
+    ScaleByFactoredRms, ScaleByFactoredRmsState, scale_by_factored_rms,
+};
+pub use transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+pub use transform::scale_by_lion::{LionMode, ScaleByLion, ScaleByLionState, scale_by_lion};
+pub use transform::scale_by_novograd::{ScaleByNovograd, ScaleByNovogradState, scale_by_novograd};
+pub use transform::scale_by_optimistic_gradient::{
+    ScaleByOptimisticGradient, ScaleByOptimisticGradientState, scale_by_optimistic_gradient,
+};
+pub use transform::scale_by_param_block_norm::{ScaleByParamBlockNorm, scale_by_param_block_norm};
+pub use transform::scale_by_param_block_rms::{ScaleByParamBlockRms, scale_by_param_block_rms};
+pub use transform::scale_by_polyak::{PolyakVariant, ScaleByPolyak, scale_by_polyak};
+pub use transform::scale_by_radam::{ScaleByRadam, ScaleByRadamState, scale_by_radam};
+pub use transform::scale_by_rms::{ScaleByRms, ScaleByRmsState, scale_by_rms, scale_by_stddev};
+pub use transform::scale_by_rprop::{ScaleByRprop, ScaleByRpropState, scale_by_rprop};
+pub use transform::scale_by_rss::{ScaleByRss, ScaleByRssState, scale_by_rss};
 pub use transform::scale_by_schedule::{ScaleBySchedule, ScaleByScheduleState, scale_by_schedule};
+pub use transform::scale_by_sign::{ScaleBySign, scale_by_sign};
+pub use transform::scale_by_sm3::{ScaleBySm3, ScaleBySm3State, scale_by_sm3};
+pub use transform::scale_by_trust_ratio::{ScaleByTrustRatio, scale_by_trust_ratio};
+pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi};
+pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
+pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
 pub use transformation::{Extra, GradientTransformation};
 
 /// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.

@@ -1,7 +1,12 @@
 //! What transformations share beside the engine: corrections, norms, checks of options.
 
-use candle_core::{DType, Tensor};
-use treex_core::{Error, Leaves, Result, prelude::*};
+use std::fmt;
+
+use candle_core::{DType, Device, Tensor};
+use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
+
+use crate::engine::Updates;
+use crate::host;
 
 /// The element type to compute in: f64 for f64, f32 for everything narrower.
 #[must_use]
@@ -15,6 +20,79 @@ pub fn wide(dtype: DType) -> DType {
 /// If Candle cannot allocate.
 pub fn zeros_like(params: &Leaves) -> Result<Leaves> {
     params.apply(|param| Ok(Tensor::zeros(param.shape(), wide(param.dtype()), param.device())?))
+}
+
+/// [`zeros_like`] in another type, if one is given: an option such as `mu_dtype`.
+pub(crate) fn zeros_in(params: &Leaves, dtype: Option<DType>) -> Result<Leaves> {
+    match dtype {
+        None => zeros_like(params),
+        Some(dtype) => params.apply(|param| Ok(Tensor::zeros(param.shape(), dtype, param.device())?)),
+    }
+}
+
+/// One value everywhere, otherwise as [`zeros_like`].
+pub(crate) fn full_like(params: &Leaves, value: f64) -> Result<Leaves> {
+    zeros_like(params)?.apply(|zeros| Ok(zeros.affine(1., value)?))
+}
+
+/// A number for each parameter, in the type to compute in and on the host, where it is computed.
+pub(crate) fn scalars_like(params: &Leaves, mut value: impl FnMut(&Tensor) -> Result<f64>) -> Result<Leaves> {
+    params.apply(|param| Ok(Tensor::new(value(param)?, &Device::Cpu)?.to_dtype(wide(param.dtype()))?))
+}
+
+/// The number of elements at each position.
+pub(crate) fn sizes(params: &Leaves) -> Vec<f64> {
+    (0..params.len()).map(|index| params.get(index).map_or(0, Tensor::elem_count) as f64).collect()
+}
+
+/// What a state holds at a position.
+pub(crate) fn held(state: &Leaves, index: usize) -> Result<&Tensor> {
+    state.get(index).ok_or_else(|| {
+        Error::new(ErrorKind::FilteredOut, "the state holds nothing for a parameter that has a gradient")
+            .at(state.path(index))
+            .remedy("`init` with the model that is trained, and update with the whole state")
+    })
+}
+
+/// The number that a state holds at a position.
+pub(crate) fn scalar(state: &Leaves, index: usize) -> Result<f64> {
+    host::number(held(state, index)?)
+}
+
+/// The numbers that a state holds where there is an update; 0 elsewhere.
+pub(crate) fn scalars(state: &Leaves, updates: &Updates<'_>) -> Result<Vec<f64>> {
+    let at = |index: usize| if updates.has(index) { scalar(state, index) } else { Ok(0.) };
+    (0..updates.len()).map(at).collect()
+}
+
+/// Writes into a state, which keeps its type.
+pub(crate) fn hold(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
+    let dtype = held(state, index)?.dtype();
+    match state.handles_mut().get_mut(index) {
+        Some(handle) => handle.write(&value.to_dtype(dtype)?),
+        None => Ok(()),
+    }
+}
+
+/// Writes a number into a state.
+pub(crate) fn hold_scalar(state: &mut Leaves, index: usize, value: f64) -> Result<()> {
+    hold(state, index, &Tensor::new(value, &Device::Cpu)?)
+}
+
+/// Applies `f` to the updates, with their positions. Those without elements stay as they are.
+pub(crate) fn each_update(
+    updates: &Leaves,
+    mut f: impl FnMut(usize, &Tensor) -> Result<Tensor>,
+) -> Result<Leaves> {
+    updates.rebuild(|index| match updates.get(index) {
+        Some(u) if u.elem_count() > 0 => f(index, u).map(Some),
+        u => Ok(u.cloned()),
+    })
+}
+
+/// `value`, or `least` where that is more. What is not a number stays so.
+pub(crate) fn at_least(value: f64, least: f64) -> f64 {
+    if value < least { least } else { value }
 }
 
 /// By what an average that started at zero is too small after `steps` steps: `1 - decay^steps`.
@@ -39,16 +117,26 @@ pub fn global_norm(tree: &impl Tree) -> Result<f64> {
     let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
     let mut sums = Vec::new();
     for leaf in leaves.tensors() {
-        let squares = leaf.detach().flatten_all()?.to_dtype(dtype)?.sqr()?;
-        let whole = squares.elem_count() / CHUNK;
-        let rest = squares.narrow(0, whole * CHUNK, squares.elem_count() - whole * CHUNK)?;
-        sums.push(squares.narrow(0, 0, whole * CHUNK)?.reshape((whole, CHUNK))?.sum(1)?);
-        sums.push(rest.sum_keepdim(0)?);
+        sums.extend(squares(&leaf.to_dtype(dtype)?)?);
     }
     let sums =
         sums.iter().map(|sum| sum.to_device(first.device())).collect::<candle_core::Result<Vec<_>>>()?;
     let sums = Tensor::cat(&sums, 0)?.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F64)?;
     Ok(sums.to_vec1::<f64>()?.iter().sum::<f64>().sqrt())
+}
+
+/// The sums of the squares of all chunks, and that of the rest.
+fn squares(leaf: &Tensor) -> Result<[Tensor; 2]> {
+    let squares = leaf.detach().flatten_all()?.sqr()?;
+    let whole = squares.elem_count() / CHUNK;
+    let rest = squares.narrow(0, whole * CHUNK, squares.elem_count() - whole * CHUNK)?;
+    Ok([squares.narrow(0, 0, whole * CHUNK)?.reshape((whole, CHUNK))?.sum(1)?, rest.sum_keepdim(0)?])
+}
+
+/// The square of the Euclidean norm of one leaf, in the type to compute in.
+pub(crate) fn squared_norm(leaf: &Tensor) -> Result<f64> {
+    let [chunks, rest] = squares(&leaf.to_dtype(wide(leaf.dtype()))?)?;
+    Ok(host::numbers(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
 }
 
 /// An error unless `value` is in `[0, 1)`.
@@ -58,11 +146,7 @@ pub(crate) fn check_decay(name: &str, value: f64) -> Result<()> {
 
 /// An error unless `value` is a finite number that is not negative.
 pub(crate) fn check_not_negative(name: &str, value: f64) -> Result<()> {
-    if value.is_finite() && value >= 0. {
-        Ok(())
-    } else {
-        Err(outside(name, "a finite number from 0 on", value))
-    }
+    check_at_least(name, value, 0.)
 }
 
 /// An error unless `value` is a finite number.
@@ -70,6 +154,34 @@ pub(crate) fn check_finite(name: &str, value: f64) -> Result<()> {
     if value.is_finite() { Ok(()) } else { Err(outside(name, "a finite number", value)) }
 }
 
-fn outside(name: &str, expected: &str, found: f64) -> Error {
+/// An error unless `value` is a finite number above 0.
+pub(crate) fn check_positive(name: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value > 0. {
+        Ok(())
+    } else {
+        Err(outside(name, "a finite number above 0", value))
+    }
+}
+
+/// An error unless `value` is a finite number, and `least` or more.
+pub(crate) fn check_at_least(name: &str, value: f64, least: f64) -> Result<()> {
+    if value.is_finite() && value >= least {
+        Ok(())
+    } else {
+        Err(outside(name, &format!("a finite number from {least} on"), value))
+    }
+}
+
+/// An error unless a state can be kept in `dtype`.
+pub(crate) fn check_float(name: &str, dtype: Option<DType>) -> Result<()> {
+    match dtype {
+        Some(dtype) if !matches!(dtype, DType::F64 | DType::F32 | DType::BF16 | DType::F16) => {
+            Err(outside(name, "`f64`, `f32`, `bf16` or `f16`", dtype.as_str()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn outside(name: &str, expected: &str, found: impl fmt::Display) -> Error {
     Error::argument(format!("`{name}` is outside of what it may be")).expected(expected).found(found)
 }

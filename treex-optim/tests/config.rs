@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use treex_optim::{
-    CurveConfig, GradientTransformation, OptimizerConfig, ScheduleConfig, adam, adamw, cosine_decay, linear,
-    sgd, warmup_cosine, warmup_cosine_decay,
-};
+use candle_core::DType;
+use treex_core::path;
+use treex_optim::*;
 
 fn built(json: &str) -> String {
     let config: OptimizerConfig = serde_json::from_str(json).unwrap();
@@ -35,12 +34,115 @@ fn a_configuration_is_the_function_of_its_name() {
         (
             r#"{"name": "adamw", "weight_decay": 0.01, "decay": "**.kernel",
                 "learning_rate": {"name": "warmup_cosine", "peak": 0.1, "warmup_steps": 2, "decay_steps": 9}}"#,
-            adamw(warmup_cosine(0.1, 2, 9)).weight_decay(0.01).decay(treex_core::path("**.kernel")).boxed(),
+            adamw(warmup_cosine(0.1, 2, 9)).weight_decay(0.01).decay(path("**.kernel")).boxed(),
         ),
         (
             r#"{"name": "adamw", "learning_rate": {"name": "warmup_cosine", "init": 0.01, "peak": 0.1,
                 "warmup_steps": 2, "decay_steps": 9, "end": 0.02}}"#,
             adamw(warmup_cosine_decay(0.01, 0.1, 2, 9, 0.02)).boxed(),
+        ),
+        (
+            r#"{"name": "adabelief", "learning_rate": 0.1, "eps": 1e-3, "nesterov": true, "weight_decay": 0.1, "decay": "a"}"#,
+            adabelief(0.1).eps(1e-3).nesterov(true).weight_decay(0.1).decay(path("a")).boxed(),
+        ),
+        (
+            r#"{"name": "adadelta", "learning_rate": 0.1, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}"#,
+            adadelta(0.1).rho(0.8).eps(1e-3).weight_decay(0.1).boxed(),
+        ),
+        (r#"{"name": "adafactor", "learning_rate": 0.1}"#, adafactor(0.1).boxed()),
+        (
+            r#"{"name": "adafactor", "learning_rate": 0.1, "min_dim_size_to_factor": 8, "decay_rate": 0.5,
+                "decay_offset": 3, "multiply_by_parameter_scale": false, "clipping_threshold": null, "momentum": 0.9,
+                "dtype_momentum": "bf16", "weight_decay_rate": 0.1, "eps": 1e-20, "factored": false, "decay": "a"}"#,
+            adafactor(0.1)
+                .min_dim_size_to_factor(8)
+                .decay_rate(0.5)
+                .decay_offset(3)
+                .multiply_by_parameter_scale(false)
+                .clipping_threshold(None)
+                .momentum(0.9)
+                .dtype_momentum(DType::BF16)
+                .weight_decay_rate(0.1)
+                .eps(1e-20)
+                .factored(false)
+                .decay(path("a"))
+                .boxed(),
+        ),
+        (
+            r#"{"name": "adagrad", "learning_rate": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-3}"#,
+            adagrad(0.1).initial_accumulator_value(0.2).eps(1e-3).boxed(),
+        ),
+        (r#"{"name": "adamax", "learning_rate": 0.1, "b1": 0.8}"#, adamax(0.1).b1(0.8).boxed()),
+        (
+            r#"{"name": "adamaxw", "learning_rate": 0.1, "weight_decay": 0.1}"#,
+            adamaxw(0.1).weight_decay(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "adan", "learning_rate": 0.1, "b3": 0.9, "weight_decay": 0.1}"#,
+            adan(0.1).b3(0.9).weight_decay(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "amsgrad", "learning_rate": 0.1, "mu_dtype": "f16"}"#,
+            amsgrad(0.1).mu_dtype(DType::F16).boxed(),
+        ),
+        (r#"{"name": "fromage", "learning_rate": 0.1, "min_norm": 0.5}"#, fromage(0.1).min_norm(0.5).boxed()),
+        (
+            r#"{"name": "lamb", "learning_rate": 0.1, "weight_decay": 0.1, "decay": "a"}"#,
+            lamb(0.1).weight_decay(0.1).decay(path("a")).boxed(),
+        ),
+        (
+            r#"{"name": "lars", "learning_rate": 0.1, "trust_ratio": "a", "momentum": 0.5, "nesterov": true}"#,
+            lars(0.1).trust_ratio(path("a")).momentum(0.5).nesterov(true).boxed(),
+        ),
+        (
+            r#"{"name": "lion", "learning_rate": 0.1, "mode": "smooth", "smooth_beta": 2, "mu_dtype": "bf16"}"#,
+            lion(0.1).mode(LionMode::Smooth).smooth_beta(2.).mu_dtype(DType::BF16).boxed(),
+        ),
+        (r#"{"name": "nadam", "learning_rate": 0.1}"#, adam(0.1).nesterov(true).boxed()),
+        (
+            r#"{"name": "nadamw", "learning_rate": 0.1, "decay": "a"}"#,
+            adamw(0.1).nesterov(true).decay(path("a")).boxed(),
+        ),
+        (
+            r#"{"name": "noisy_sgd", "learning_rate": 0.1, "key": 7, "eta": 0.1, "gamma": 0.5}"#,
+            noisy_sgd(0.1, 7).eta(0.1).gamma(0.5).boxed(),
+        ),
+        (
+            r#"{"name": "novograd", "learning_rate": 0.1, "weight_decay": 0.1}"#,
+            novograd(0.1).weight_decay(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "optimistic_adam", "learning_rate": 0.1, "optimism": 0.2}"#,
+            optimistic_adam(0.1).optimism(0.2).boxed(),
+        ),
+        (
+            r#"{"name": "optimistic_adam_v2", "learning_rate": 0.1, "alpha": 0.2, "nesterov": false}"#,
+            optimistic_adam_v2(0.1).alpha(0.2).nesterov(false).boxed(),
+        ),
+        (
+            r#"{"name": "optimistic_gradient_descent", "learning_rate": 0.1, "beta": 0.2}"#,
+            optimistic_gradient_descent(0.1).beta(0.2).boxed(),
+        ),
+        (r#"{"name": "polyak_sgd"}"#, polyak_sgd().boxed()),
+        (
+            r#"{"name": "polyak_sgd", "max_learning_rate": 2, "scaling": 0.5, "variant": "sps+"}"#,
+            polyak_sgd().max_learning_rate(2.).scaling(0.5).variant(PolyakVariant::SpsPlus).boxed(),
+        ),
+        (r#"{"name": "radam", "learning_rate": 0.1, "threshold": 6}"#, radam(0.1).threshold(6.).boxed()),
+        (
+            r#"{"name": "rmsprop", "learning_rate": 0.1, "centered": true, "momentum": 0.9, "decay": 0.99}"#,
+            rmsprop(0.1).centered(true).momentum(0.9).decay(0.99).boxed(),
+        ),
+        (
+            r#"{"name": "rprop", "learning_rate": 0.1, "eta_plus": 2, "lagged": true}"#,
+            rprop(0.1).eta_plus(2.).lagged(true).boxed(),
+        ),
+        (r#"{"name": "sign_sgd", "learning_rate": 0.1}"#, sign_sgd(0.1).boxed()),
+        (r#"{"name": "signum", "learning_rate": 0.1, "beta": 0.5}"#, signum(0.1).beta(0.5).boxed()),
+        (r#"{"name": "sm3", "learning_rate": 0.1, "momentum": 0.5}"#, sm3(0.1).momentum(0.5).boxed()),
+        (
+            r#"{"name": "yogi", "learning_rate": 0.1, "initial_accumulator_value": 0.1}"#,
+            yogi(0.1).initial_accumulator_value(0.1).boxed(),
         ),
     ];
     for (json, expected) in cases {
@@ -54,8 +156,10 @@ fn mistakes_are_told() {
         (r#"{"name": "adam", "learning_rate": 0.1, "beta1": 0.9}"#, "unknown field `beta1`"),
         (
             r#"{"name": "adamm", "learning_rate": 0.1}"#,
-            "unknown variant `adamm`, expected one of `sgd`, `adam`, `adamw`",
+            "unknown variant `adamm`, expected one of `adabelief`, `adadelta`, `adafactor`, `adagrad`, `adam`, ",
         ),
+        (r#"{"name": "adam", "learning_rate": 0.1, "b1": null}"#, "invalid type: null, expected f64"),
+        (r#"{"name": "adam", "learning_rate": 0.1, "mu_dtype": "i64"}"#, "unknown variant `i64`"),
         (r#"{"name": "adam"}"#, "missing field `learning_rate`"),
         (r#"{"name": "adam", "learning_rate": "fast"}"#, "expected a number, or a schedule with its `name`"),
         (r#"{"name": "adam", "learning_rate": {"name": "linear", "init": 1}}"#, "missing field `end`"),
@@ -74,8 +178,12 @@ fn mistakes_are_told() {
 #[test]
 fn numbers_are_checked_before_there_is_a_model() {
     let curve = CurveConfig::WarmupCosine(warmup_cosine(0.1, 9, 9));
-    let config =
-        OptimizerConfig::Sgd { learning_rate: ScheduleConfig::Curve(curve), momentum: None, nesterov: false };
+    let config = OptimizerConfig::Sgd {
+        learning_rate: ScheduleConfig::Curve(curve),
+        momentum: None,
+        nesterov: None,
+        accumulator_dtype: None,
+    };
     let error = config.build().unwrap_err().to_string();
     assert!(error.starts_with("`decay_steps` of `warmup_cosine(0.1, 9, 9)` is too small"), "{error}");
 }

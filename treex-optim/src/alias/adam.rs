@@ -1,5 +1,7 @@
 //! Adam.
 
+use candle_core::DType;
+
 use crate::chain::{Chain, chain};
 use crate::schedule::Schedule;
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
@@ -38,4 +40,6 @@ pub fn adam(learning_rate: impl Into<Schedule>) -> Adam {
     chain((scale_by_adam(), scale_by_learning_rate(learning_rate)))
 }
 
-options!(Adam: 0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool });
+options!(Adam:
+    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
+);

@@ -1,6 +1,6 @@
 //! AdamW.
 
-use treex_core::Filter;
+use candle_core::DType;
 
 use crate::chain::{Chain, chain};
 use crate::schedule::Schedule;
@@ -18,8 +18,8 @@ pub type AdamW = Chain<(ScaleByAdam, AddDecayedWeights, ScaleByLearningRate)>;
 /// p = p - lr * (u + weight_decay * p)
 /// ```
 ///
-/// with Adam's defaults and `weight_decay = 1e-4`; PyTorch's default is 1e-2. As in Optax and PyTorch the decay
-/// is multiplied by the learning rate; in the paper it is not.
+/// with Adam's defaults and `weight_decay = 1e-4`; PyTorch's default is 1e-2. As in Optax and PyTorch the
+/// decay is multiplied by the learning rate; in the paper it is not.
 ///
 /// Loshchilov and Hutter, [Decoupled weight decay regularization](https://arxiv.org/abs/1711.05101), 2017.
 ///
@@ -44,15 +44,8 @@ pub fn adamw(learning_rate: impl Into<Schedule>) -> AdamW {
 }
 
 options!(AdamW:
-    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool }
+    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-impl AdamW {
-    /// Only what `filter` selects decays: `adamw(1e-3).decay(path("**.kernel"))`.
-    #[must_use]
-    pub fn decay(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
-        self.0.1 = self.0.1.to(filter);
-        self
-    }
-}
+decay!(AdamW: 1);

@@ -1,5 +1,5 @@
-//! The optimizers with names. Each is one chain, so its state is a plain tuple, and its options are methods of
-//! that type of chain.
+//! The optimizers with names. Each is one chain, so its state is a plain tuple, and its options are methods
+//! of that type of chain.
 
 /// Gives a chain the options of its members: `options!(Adam: 0 ScaleByAdam { b1: f64 });`.
 macro_rules! options {
@@ -17,6 +17,49 @@ macro_rules! options {
     };
 }
 
+/// Gives a chain the choice of what decays: `decay!(AdamW: 1);`, with the place of its [`AddDecayedWeights`].
+///
+/// [`AddDecayedWeights`]: crate::AddDecayedWeights
+macro_rules! decay {
+    ($chain:ty: $index:tt) => {
+        impl $chain {
+            /// Only what `filter` selects decays: `path("**.kernel")` spares biases and scales.
+            #[must_use]
+            pub fn decay(mut self, filter: impl treex_core::Filter + Send + Sync + 'static) -> Self {
+                self.0.$index = self.0.$index.to(filter);
+                self
+            }
+        }
+    };
+}
+
+pub(crate) mod adabelief;
+pub(crate) mod adadelta;
+pub(crate) mod adafactor;
+pub(crate) mod adagrad;
 pub(crate) mod adam;
+pub(crate) mod adamax;
+pub(crate) mod adamaxw;
 pub(crate) mod adamw;
+pub(crate) mod adan;
+pub(crate) mod amsgrad;
+pub(crate) mod fromage;
+pub(crate) mod lamb;
+pub(crate) mod lars;
+pub(crate) mod lion;
+pub(crate) mod nadam;
+pub(crate) mod nadamw;
+pub(crate) mod noisy_sgd;
+pub(crate) mod novograd;
+pub(crate) mod optimistic_adam;
+pub(crate) mod optimistic_adam_v2;
+pub(crate) mod optimistic_gradient_descent;
+pub(crate) mod polyak_sgd;
+pub(crate) mod radam;
+pub(crate) mod rmsprop;
+pub(crate) mod rprop;
 pub(crate) mod sgd;
+pub(crate) mod sign_sgd;
+pub(crate) mod signum;
+pub(crate) mod sm3;
+pub(crate) mod yogi;

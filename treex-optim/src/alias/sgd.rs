@@ -1,5 +1,7 @@
 //! Stochastic gradient descent.
 
+use candle_core::DType;
+
 use crate::chain::{Chain, chain};
 use crate::schedule::Schedule;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
@@ -50,6 +52,13 @@ impl Sgd {
     #[must_use]
     pub fn nesterov(mut self, nesterov: bool) -> Self {
         self.0.0.get_or_insert(trace(0.)).nesterov = nesterov;
+        self
+    }
+
+    /// The type in which the sum of gradients is kept; without momentum that changes nothing.
+    #[must_use]
+    pub fn accumulator_dtype(mut self, dtype: impl Into<Option<DType>>) -> Self {
+        self.0.0 = Some(self.0.0.unwrap_or_else(|| trace(0.)).accumulator_dtype(dtype));
         self
     }
 }

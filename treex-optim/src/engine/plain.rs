@@ -69,7 +69,7 @@ pub(crate) fn pass(
 }
 
 /// The type to compute in.
-fn wide(u: &Tensor, p: &Tensor) -> DType {
+pub(crate) fn wide(u: &Tensor, p: &Tensor) -> DType {
     if [u.dtype(), p.dtype()].contains(&DType::F64) { DType::F64 } else { DType::F32 }
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn run(
                 let found =
                     pass(&current, std::mem::take(&mut ready), Goal::Sums(&*terms, &on), &mut target)?;
                 current = found.updates.unwrap_or(current);
-                let rules = then(&found.sums)?;
+                let rules = then(found.sums)?;
                 ready.push(Ready { on, rules, state });
             }
             Some(Op { on, work: Work::Tensors(f) }) => {
@@ -108,9 +108,14 @@ fn through(
     target: &Target<'_>,
 ) -> Result<Leaves> {
     let seen = |index: usize| on[index] && present[index];
-    let updates = current.rebuild(|index| Ok(current.get(index).filter(|_| seen(index)).cloned()))?;
-    let params =
-        current.rebuild(|index| Ok(target.param(index).filter(|_| seen(index)).map(Tensor::detach)))?;
+    let wide = |index: usize| -> Option<(&Tensor, &Tensor, DType)> {
+        let (u, p) = (current.get(index).filter(|_| seen(index))?, target.param(index)?);
+        Some((u, p, plain::wide(u, p)))
+    };
+    let updates =
+        current.rebuild(|index| Ok(wide(index).map(|(u, _, dtype)| u.to_dtype(dtype)).transpose()?))?;
+    let params = current
+        .rebuild(|index| Ok(wide(index).map(|(_, p, dtype)| p.detach().to_dtype(dtype)).transpose()?))?;
     let changed = f(updates, &params)?;
     current.check_aligned(&changed, "what a transformation returned")?;
     current.rebuild(|index| Ok(if on[index] { changed.get(index) } else { current.get(index) }.cloned()))

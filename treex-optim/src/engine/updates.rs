@@ -45,7 +45,7 @@ pub(crate) enum Work<'a> {
     Tensors(OfTensors<'a>),
 }
 
-type Then<'a> = Box<dyn FnOnce(&Sums) -> Result<Rules> + 'a>;
+type Then<'a> = Box<dyn FnOnce(Sums) -> Result<Rules> + 'a>;
 pub(crate) type OfTensors<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
 
 /// One rule for all leaves, or one for each.
@@ -141,10 +141,10 @@ impl<'a> Updates<'a> {
         self,
         terms: S,
         state: [&'a mut Leaves; K],
-        then: impl FnOnce(&Sums) -> Result<R> + 'a,
+        then: impl FnOnce(Sums) -> Result<R> + 'a,
     ) -> Result<Self> {
         self.check(&state)?;
-        let then = Box::new(|sums: &Sums| Ok(Rules::One(Box::new(Typed(then(sums)?)))));
+        let then = Box::new(|sums| Ok(Rules::One(Box::new(Typed(then(sums)?)))));
         Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
     }
 
@@ -156,19 +156,20 @@ impl<'a> Updates<'a> {
         self,
         terms: S,
         state: [&'a mut Leaves; K],
-        then: impl FnOnce(&Sums) -> Result<F> + 'a,
+        then: impl FnOnce(Sums) -> Result<F> + 'a,
     ) -> Result<Self>
     where
         F: FnMut(usize) -> R,
     {
         self.check(&state)?;
         let count = self.len();
-        let then = Box::new(move |sums: &Sums| Ok(each(count, then(sums)?)));
+        let then = Box::new(move |sums| Ok(each(count, then(sums)?)));
         Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
     }
 
-    /// Applies a function of all updates and parameters as tensors: for what is no rule. It runs when what
-    /// stands before it in the chain has run, and must give back updates at the positions that it got.
+    /// Applies a function of all updates and parameters as tensors, in the type that is computed in: for what
+    /// is no rule. It runs when what stands before it in the chain has run, and must give back updates at the
+    /// positions that it got.
     pub fn tensors(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
         self.with(Work::Tensors(Box::new(f)))
     }

@@ -121,6 +121,21 @@ impl Schedule {
         self.finite(0, what).map(|_| ())
     }
 
+    /// What a state has to count for it: nothing where every step has the same value.
+    pub(crate) fn start(&self, what: &str) -> Result<Option<Count>> {
+        self.check(what)?;
+        if self.is_constant() { Ok(None) } else { Count::zero().map(Some) }
+    }
+
+    /// The value of this step, which is then counted.
+    pub(crate) fn step(&self, count: &mut Option<Count>, what: &str) -> Result<f64> {
+        let value = self.at(count.as_ref(), what)?;
+        if let Some(count) = count {
+            count.advance()?;
+        }
+        Ok(value)
+    }
+
     /// The value for a state's count, which is absent where it does not matter.
     pub(crate) fn at(&self, count: Option<&Count>, what: &str) -> Result<f64> {
         self.finite(count.map_or(Ok(0), Count::get)?, what)

@@ -24,8 +24,8 @@ pub struct AddDecayedWeights {
 
 /// `u = g + weight_decay * p`, for the parameters that a filter selects, all of them by default.
 ///
-/// After a rescaling this is the decoupled decay of AdamW; before it, the gradient of an L2 penalty. The decay
-/// may follow a schedule of its own, read at the number of steps before this one.
+/// After a rescaling this is the decoupled decay of AdamW; before it, the gradient of an L2 penalty. The
+/// decay may follow a schedule of its own, read at the number of steps before this one.
 #[must_use]
 pub fn add_decayed_weights(weight_decay: impl Into<Schedule>) -> AddDecayedWeights {
     AddDecayedWeights { weight_decay: weight_decay.into(), selection: None }
@@ -49,9 +49,7 @@ impl GradientTransformation for AddDecayedWeights {
     type State = AddDecayedWeightsState;
 
     fn init(&self, _params: &Leaves) -> Result<Self::State> {
-        self.weight_decay.check("weight_decay")?;
-        let count = if self.weight_decay.is_constant() { None } else { Some(Count::zero()?) };
-        Ok(AddDecayedWeightsState { count })
+        Ok(AddDecayedWeightsState { count: self.weight_decay.start("weight_decay")? })
     }
 
     fn update<'a>(
@@ -61,10 +59,7 @@ impl GradientTransformation for AddDecayedWeights {
         _params: &Leaves,
         _extra: &Extra,
     ) -> Result<Updates<'a>> {
-        let decay = self.weight_decay.at(state.count.as_ref(), "weight_decay")?;
-        if let Some(count) = &mut state.count {
-            count.advance()?;
-        }
+        let decay = self.weight_decay.step(&mut state.count, "weight_decay")?;
         match &self.selection {
             _ if decay == 0. => Ok(updates),
             Some(selection) => updates.masked(selection, |selected| selected.map(Decay(decay), [])),

@@ -1,42 +1,41 @@
 //! The learning rate, and the minus of gradient descent.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{Leaves, Result};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::schedule::Schedule;
 use crate::transform::scale::Times;
+use crate::transform::scale_by_schedule::ScaleByScheduleState;
 use crate::transformation::{Extra, GradientTransformation};
-
-/// The state of [`scale_by_learning_rate`].
-#[derive(Clone, Debug, TreeObject)]
-pub struct ScaleByLearningRateState {
-    /// Steps so far: an i64 without dimensions; no leaf where the rate is constant.
-    pub count: Option<Count>,
-}
 
 /// See [`scale_by_learning_rate`].
 #[derive(Clone, Debug)]
 pub struct ScaleByLearningRate {
     learning_rate: Schedule,
+    flip_sign: bool,
 }
 
-/// `u = -lr(c) * g`, with `c` the number of steps before this one: the first step uses `lr(0)`.
+/// `u = -lr(c) * g`, with `c` the number of steps before this one: the first step uses `lr(0)`. Its state is
+/// that of [`scale_by_schedule`](crate::scale_by_schedule).
 ///
-/// This is the one place where the sign turns, so it ends a chain. A negative rate goes uphill, as in Optax; one
-/// that is not finite is an error.
+/// This is the one place where the sign turns, so it ends a chain; without `flip_sign`, `u = lr(c) * g`. A
+/// negative rate goes uphill, as in Optax; one that is not finite is an error. Optax's `None` for a rate also
+/// leaves the sign as it is; leave this out instead.
 #[must_use]
 pub fn scale_by_learning_rate(learning_rate: impl Into<Schedule>) -> ScaleByLearningRate {
-    ScaleByLearningRate { learning_rate: learning_rate.into() }
+    ScaleByLearningRate { learning_rate: learning_rate.into(), flip_sign: true }
 }
 
+builder!(ScaleByLearningRate {
+    /// Whether ascent becomes descent; so by default.
+    flip_sign: bool,
+});
+
 impl GradientTransformation for ScaleByLearningRate {
-    type State = ScaleByLearningRateState;
+    type State = ScaleByScheduleState;
 
     fn init(&self, _params: &Leaves) -> Result<Self::State> {
-        self.learning_rate.check("learning_rate")?;
-        let count = if self.learning_rate.is_constant() { None } else { Some(Count::zero()?) };
-        Ok(ScaleByLearningRateState { count })
+        Ok(ScaleByScheduleState { count: self.learning_rate.start("learning_rate")? })
     }
 
     fn update<'a>(
@@ -46,11 +45,8 @@ impl GradientTransformation for ScaleByLearningRate {
         _params: &Leaves,
         _extra: &Extra,
     ) -> Result<Updates<'a>> {
-        let rate = self.learning_rate.at(state.count.as_ref(), "learning_rate")?;
-        if let Some(count) = &mut state.count {
-            count.advance()?;
-        }
-        updates.map(Times(-rate), [])
+        let rate = self.learning_rate.step(&mut state.count, "learning_rate")?;
+        updates.map(Times(if self.flip_sign { -rate } else { rate }), [])
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {

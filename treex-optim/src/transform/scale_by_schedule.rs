@@ -11,8 +11,8 @@ use crate::transformation::{Extra, GradientTransformation};
 /// The state of [`scale_by_schedule`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByScheduleState {
-    /// Steps so far: an i64 without dimensions.
-    pub count: Count,
+    /// Steps so far: an i64 without dimensions; no leaf where the step size is constant.
+    pub count: Option<Count>,
 }
 
 /// See [`scale_by_schedule`].
@@ -32,8 +32,7 @@ impl GradientTransformation for ScaleBySchedule {
     type State = ScaleByScheduleState;
 
     fn init(&self, _params: &Leaves) -> Result<Self::State> {
-        self.step_size.check("step_size")?;
-        Ok(ScaleByScheduleState { count: Count::zero()? })
+        Ok(ScaleByScheduleState { count: self.step_size.start("step_size")? })
     }
 
     fn update<'a>(
@@ -43,8 +42,6 @@ impl GradientTransformation for ScaleBySchedule {
         _params: &Leaves,
         _extra: &Extra,
     ) -> Result<Updates<'a>> {
-        let step_size = self.step_size.at(Some(&state.count), "step_size")?;
-        state.count.advance()?;
-        updates.map(Times(step_size), [])
+        updates.map(Times(self.step_size.step(&mut state.count, "step_size")?), [])
     }
 }

@@ -1,15 +1,17 @@
 //! Momentum.
 
+use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::{check_finite, zeros_like};
+use crate::numerics::{check_finite, check_float, zeros_in};
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`trace`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct TraceState {
-    /// The decaying sum of updates: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The decaying sum of updates: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `accumulator_dtype`.
     pub trace: Leaves,
 }
 
@@ -18,6 +20,7 @@ pub struct TraceState {
 pub struct Trace {
     pub(crate) decay: f64,
     pub(crate) nesterov: bool,
+    accumulator_dtype: Option<DType>,
 }
 
 /// A decaying sum of updates, the momentum of stochastic gradient descent:
@@ -28,26 +31,29 @@ pub struct Trace {
 /// ```
 ///
 /// It is a sum, not an average: a constant gradient grows to `g / (1 - decay)`. As PyTorch's momentum without
-/// dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters' type.
+/// dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters' type;
+/// `accumulator_dtype` says otherwise, and rounds only what is kept.
 #[must_use]
 pub fn trace(decay: f64) -> Trace {
-    Trace { decay, nesterov: false }
+    Trace { decay, nesterov: false, accumulator_dtype: None }
 }
 
-impl Trace {
+builder!(Trace {
+    /// How much of the sum is kept at each step.
+    decay: f64,
     /// Whether the update looks one step ahead, after Nesterov; not by default.
-    #[must_use]
-    pub fn nesterov(self, nesterov: bool) -> Self {
-        Self { nesterov, ..self }
-    }
-}
+    nesterov: bool,
+    /// The type in which the sum is kept.
+    accumulator_dtype: impl Into<Option<DType>>,
+});
 
 impl GradientTransformation for Trace {
     type State = TraceState;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         check_finite("decay", self.decay)?;
-        Ok(TraceState { trace: zeros_like(params)? })
+        check_float("accumulator_dtype", self.accumulator_dtype)?;
+        Ok(TraceState { trace: zeros_in(params, self.accumulator_dtype)? })
     }
 
     fn update<'a>(

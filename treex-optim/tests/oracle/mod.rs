@@ -45,6 +45,15 @@ pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what
     }
 }
 
+/// How far `found` is from `expected`, in units of the largest magnitude there is, or of 1 if that is less.
+pub(crate) fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1f64, |largest, value| largest.max(value.abs()));
+    let apart = |(a, b): (&f64, &f64)| if a == b || a.is_nan() && b.is_nan() { 0. } else { (a - b).abs() };
+    let apart = |pair| Some(apart(pair)).filter(|apart| !apart.is_nan()).unwrap_or(f64::INFINITY);
+    found.iter().zip(expected).map(apart).fold(0., f64::max) / largest
+}
+
 /// A pair of leaves, which the fixtures' trees are.
 pub(crate) type Pair = (Leaf<Parameter>, Leaf<Parameter>);
 

@@ -1,0 +1,54 @@
+//! Sign descent with momentum.
+
+use candle_core::DType;
+
+use crate::chain::{Chain, chain};
+use crate::schedule::Schedule;
+use crate::transform::ema::{Ema, ema};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transform::scale_by_sign::{ScaleBySign, scale_by_sign};
+
+/// The type of [`signum`].
+pub type Signum = Chain<(Ema, ScaleBySign, ScaleByLearningRate)>;
+
+/// Steps of one size, in the direction of an average of the gradients:
+///
+/// ```text
+/// ema = beta * ema + (1 - beta) * g
+/// p   = p - lr * sign(ema)
+/// ```
+///
+/// with `beta = 0.9`.
+///
+/// Bernstein et al., [signSGD: compressed optimisation for non-convex problems](https://arxiv.org/abs/1802.04434), 2018.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, prelude::*};
+/// # use treex_optim::{Optimizer, signum};
+/// let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)?;
+/// let mut optimizer = Optimizer::new(signum(0.1)).init(&x)?;
+/// let mut objective = Vec::new();
+/// for _ in 0..5 {
+///     let (value, gradient) = x.value_and_grad(Parameter, |x| Ok(x.get()?.sqr()?.sum_all()?))?;
+///     optimizer.update(&gradient, &mut x)?;
+///     objective.push(format!("{:.2}", value.to_scalar::<f32>()?));
+/// }
+/// assert_eq!(objective, ["14.00", "12.83", "11.72", "10.67", "9.68"]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[must_use]
+pub fn signum(learning_rate: impl Into<Schedule>) -> Signum {
+    chain((ema(0.9).debias(false), scale_by_sign(), scale_by_learning_rate(learning_rate)))
+}
+
+options!(Signum: 0 Ema { accumulator_dtype: impl Into<Option<DType>> });
+
+impl Signum {
+    /// How much of the average of the gradients is kept at each step.
+    #[must_use]
+    pub fn beta(mut self, beta: f64) -> Self {
+        self.0.0 = self.0.0.decay(beta);
+        self
+    }
+}

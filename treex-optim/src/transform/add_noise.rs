@@ -1,0 +1,83 @@
+//! Noise that fades.
+
+use treex_core::random::Key;
+use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
+
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::numerics::{check_finite, check_not_negative, each_update};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`add_noise`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct AddNoiseState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The key for the steps to come: two u32.
+    pub rng_key: Leaf<OptState>,
+}
+
+/// See [`add_noise`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddNoise {
+    eta: f64,
+    gamma: f64,
+    key: Key,
+}
+
+/// Adds normal noise, at step `t` (from 1):
+///
+/// ```text
+/// u = g + sqrt(eta / t^gamma) * n             n ~ N(0, 1)
+/// ```
+///
+/// The numbers are those of JAX: the key is split at each step, and the part for this step into one for each
+/// trained leaf. They are drawn on the host, in f32 for narrower parameters, where Optax draws in their type.
+///
+/// Neelakantan et al., [Adding gradient noise improves learning for very deep
+/// networks](https://arxiv.org/abs/1511.06807), 2015.
+#[must_use]
+pub fn add_noise(eta: f64, gamma: f64, key: impl Into<Key>) -> AddNoise {
+    AddNoise { eta, gamma, key: key.into() }
+}
+
+builder!(AddNoise {
+    /// The variance of the noise at the first step.
+    eta: f64,
+    /// How fast the variance fades.
+    gamma: f64,
+});
+
+impl GradientTransformation for AddNoise {
+    type State = AddNoiseState;
+
+    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+        check_not_negative("eta", self.eta)?;
+        check_finite("gamma", self.gamma)?;
+        Ok(AddNoiseState { count: Count::zero()?, rng_key: Leaf::new(self.key.to_tensor()?)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let deviation = (self.eta / (state.count.advance()? as f64).powf(self.gamma)).sqrt();
+        let [next, now] = Key::from_tensor(&state.rng_key.get()?)?.split2();
+        state.rng_key.set(next.to_tensor()?)?;
+        let mut trained = 0;
+        let mut keys = Vec::with_capacity(params.len());
+        for index in 0..params.len() {
+            keys.push(now.fold_in(trained));
+            trained += u32::from(params.get(index).is_some());
+        }
+        Ok(updates.tensors(move |updates, _| {
+            each_update(&updates, |index, g| {
+                let noise = keys[index].normal(g.shape(), g.dtype())?.to_device(g.device())?;
+                Ok((g + (noise * deviation)?)?)
+            })
+        }))
+    }
+}

@@ -1,0 +1,75 @@
+//! Sums of updates over several steps.
+
+use treex_core::{Error, Leaves, Result, TreeObject};
+
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::zeros_like;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`apply_every`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ApplyEveryState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The sum since the last `k`-th step: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub grad_acc: Leaves,
+}
+
+/// See [`apply_every`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplyEvery {
+    k: u64,
+}
+
+/// Sums the updates of `k` steps and hands out the sum at every `k`-th; zeros at the other steps:
+///
+/// ```text
+/// sum = sum + g
+/// u   = sum, and sum = 0      at every k-th step
+///       0                     at the others
+/// ```
+///
+/// It is a sum, not a mean, and what follows in the chain sees the zeros: momentum coasts and weights decay
+/// at every step. Optax empties the sum one step later, which changes no update.
+#[must_use]
+pub fn apply_every(k: u64) -> ApplyEvery {
+    ApplyEvery { k }
+}
+
+impl GradientTransformation for ApplyEvery {
+    type State = ApplyEveryState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        if self.k == 0 {
+            return Err(
+                Error::argument("`apply_every(0)` never applies an update").expected("1 or more steps")
+            );
+        }
+        Ok(ApplyEveryState { count: Count::zero()?, grad_acc: zeros_like(params)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let emit = state.count.advance()?.is_multiple_of(self.k);
+        updates.map(Sum { emit }, [&mut state.grad_acc])
+    }
+}
+
+/// One step; the last of `k` hands out.
+struct Sum {
+    emit: bool,
+}
+
+impl Rule<1> for Sum {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [sum]: [N; 1]) -> (N, [N; 1]) {
+        let sum = sum + g;
+        if self.emit { (sum, [N::constant(0.)]) } else { (N::constant(0.), [sum]) }
+    }
+}

@@ -1,0 +1,78 @@
+//! Gradients without their mean.
+
+use candle_core::Tensor;
+use treex_core::{Error, Leaves, Result};
+
+use crate::engine::Updates;
+use crate::numerics::each_update;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`centralize`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Centralize {
+    output_axis: isize,
+}
+
+/// Subtracts from the gradient of each unit its mean: `u = g - mean(g)`, the mean being over all axes but
+/// `output_axis`, the last by default. Leaves with fewer than two dimensions stay as they are.
+///
+/// A unit is what feeds one output, and Flax's kernels have their outputs last. Optax takes the mean over all
+/// axes but the first, which fits PyTorch's kernels and not Flax's; `output_axis(0)` does the same.
+///
+/// Yong et al., [Gradient centralization: a new optimization technique for deep neural
+/// networks](https://arxiv.org/abs/2004.01461), 2020.
+#[must_use]
+pub fn centralize() -> Centralize {
+    Centralize { output_axis: -1 }
+}
+
+builder!(Centralize {
+    /// The axis of the units, from the end where it is negative.
+    output_axis: isize,
+});
+
+impl GradientTransformation for Centralize {
+    type State = ();
+
+    fn init(&self, params: &Leaves) -> Result<()> {
+        for (index, param) in params.iter().enumerate() {
+            let rank = params.get(index).map_or(0, Tensor::rank);
+            self.reduced(rank).map_err(|error| error.at(param.segments()))?;
+        }
+        Ok(())
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(|updates, _| {
+            each_update(&updates, |_, g| {
+                let axes = self.reduced(g.rank())?;
+                if axes.is_empty() {
+                    return Ok(g.clone());
+                }
+                Ok(g.broadcast_sub(&g.mean_keepdim(axes)?)?)
+            })
+        }))
+    }
+}
+
+impl Centralize {
+    /// The axes that the mean is over; none for what stays as it is.
+    fn reduced(&self, rank: usize) -> Result<Vec<usize>> {
+        if rank < 2 {
+            return Ok(Vec::new());
+        }
+        let from_end = if self.output_axis < 0 { rank } else { 0 };
+        match from_end.checked_add_signed(self.output_axis) {
+            Some(kept) if kept < rank => Ok((0..rank).filter(|&axis| axis != kept).collect()),
+            _ => Err(Error::argument("`output_axis` is none of a parameter")
+                .expected(format!("an axis of {rank}"))
+                .found(self.output_axis)),
+        }
+    }
+}

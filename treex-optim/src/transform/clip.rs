@@ -1,0 +1,47 @@
+//! Clipping of each element.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::check_not_negative;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`clip`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clip {
+    max_delta: f64,
+}
+
+/// `u = min(max(g, -max_delta), max_delta)`, element by element. A NaN stays one. As PyTorch's
+/// `clip_grad_value_`.
+#[must_use]
+pub fn clip(max_delta: f64) -> Clip {
+    Clip { max_delta }
+}
+
+impl GradientTransformation for Clip {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_not_negative("max_delta", self.max_delta)
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(self.clone(), [])
+    }
+}
+
+impl Rule<0> for Clip {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        let (low, high) = (N::constant(-self.max_delta), N::constant(self.max_delta));
+        let below = high.clone().if_less(g.clone(), high, g.clone());
+        (g.if_less(low.clone(), low, below), [])
+    }
+}

@@ -1,0 +1,73 @@
+//! An average of the updates.
+
+use candle_core::DType;
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::numerics::{check_decay, check_float, zeros_in};
+use crate::transform::average::Average;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`ema`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct EmaState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average, not debiased: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `accumulator_dtype`.
+    pub ema: Leaves,
+}
+
+/// See [`ema`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ema {
+    decay: f64,
+    debias: bool,
+    accumulator_dtype: Option<DType>,
+}
+
+/// A decaying average of the updates, at step `t` (from 1):
+///
+/// ```text
+/// ema = decay * ema + (1 - decay) * g
+/// u   = ema / (1 - decay^t)           ema without debias
+/// ```
+///
+/// What is kept is never debiased. The average is f32 for narrower parameters, where Optax keeps the
+/// parameters' type; `accumulator_dtype` says otherwise, and rounds only what is kept.
+#[must_use]
+pub fn ema(decay: f64) -> Ema {
+    Ema { decay, debias: true, accumulator_dtype: None }
+}
+
+builder!(Ema {
+    /// How much of the average is kept at each step.
+    decay: f64,
+    /// Whether to make up for the start at zero; so by default.
+    debias: bool,
+    /// The type in which the average is kept.
+    accumulator_dtype: impl Into<Option<DType>>,
+});
+
+impl GradientTransformation for Ema {
+    type State = EmaState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_decay("decay", self.decay)?;
+        check_float("accumulator_dtype", self.accumulator_dtype)?;
+        Ok(EmaState { count: Count::zero()?, ema: zeros_in(params, self.accumulator_dtype)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let t = state.count.advance()?;
+        let average = if self.debias { Average::debiased(self.decay, t) } else { Average::raw(self.decay) };
+        updates.map(average, [&mut state.ema])
+    }
+}

@@ -1,0 +1,45 @@
+//! Parameters from zero on.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Rule, Updates};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`keep_params_nonnegative`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeepParamsNonnegative;
+
+/// Keeps parameters that start at zero or above from falling below it: `u = -p` where `p + g < 0`, elsewhere
+/// `g`. It reads updates, not gradients, so it stands at the end of a chain.
+#[must_use]
+pub fn keep_params_nonnegative() -> KeepParamsNonnegative {
+    KeepParamsNonnegative
+}
+
+impl GradientTransformation for KeepParamsNonnegative {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        Ok(())
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(AtLeastZero, [])
+    }
+}
+
+/// `u = -p` where `p + g < 0`, elsewhere `g`.
+struct AtLeastZero;
+
+impl Rule<0> for AtLeastZero {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, p: N, []: [N; 0]) -> (N, [N; 0]) {
+        ((p.clone() + g.clone()).if_less(N::constant(0.), -p, g), [])
+    }
+}

@@ -1,0 +1,50 @@
+//! Updates of one length.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Squares, Updates};
+use crate::numerics::{check_finite, check_not_negative};
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`normalize_by_update_norm`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormalizeByUpdateNorm {
+    scale_factor: f64,
+    eps: f64,
+}
+
+/// `u = g * scale_factor / (global_norm(g) + eps)`, with `scale_factor = 1` and `eps = 1e-6`: all updates
+/// together have the length `scale_factor`.
+#[must_use]
+pub fn normalize_by_update_norm() -> NormalizeByUpdateNorm {
+    NormalizeByUpdateNorm { scale_factor: 1., eps: 1e-6 }
+}
+
+builder!(NormalizeByUpdateNorm {
+    /// The length of all updates together.
+    scale_factor: f64,
+    /// Added to the norm.
+    eps: f64,
+});
+
+impl GradientTransformation for NormalizeByUpdateNorm {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_finite("scale_factor", self.scale_factor)?;
+        check_not_negative("eps", self.eps)
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.measure(Squares, [], |squares| {
+            Ok(Times(self.scale_factor / (squares.total(0).sqrt() + self.eps)))
+        })
+    }
+}

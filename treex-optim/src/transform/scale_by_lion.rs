@@ -1,0 +1,105 @@
+//! Lion's rescaling.
+
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::{check_decay, check_finite, check_float, zeros_in};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_lion`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScaleByLionState {
+    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `mu_dtype`.
+    pub mu: Leaves,
+}
+
+/// See [`scale_by_lion`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByLion {
+    b1: f64,
+    b2: f64,
+    mu_dtype: Option<DType>,
+    mode: LionMode,
+    smooth_beta: f64,
+}
+
+/// The sign of a mixture of gradient and average:
+///
+/// ```text
+/// x  = b1 * mu + (1 - b1) * g
+/// u  = sign(x)
+/// mu = b2 * mu + (1 - b2) * g
+/// ```
+///
+/// with `b1 = 0.9` and `b2 = 0.99`. Other modes than [`LionMode::Hard`] replace the sign. There is no
+/// correction for the start at zero, and Optax's count, which nothing reads, is left out.
+///
+/// Chen et al., [Symbolic discovery of optimization algorithms](https://arxiv.org/abs/2302.06675), 2023.
+#[must_use]
+pub fn scale_by_lion() -> ScaleByLion {
+    ScaleByLion { b1: 0.9, b2: 0.99, mu_dtype: None, mode: LionMode::Hard, smooth_beta: 1. }
+}
+
+builder!(ScaleByLion {
+    /// How much of the average goes into the update.
+    b1: f64,
+    /// How much of the average is kept at each step.
+    b2: f64,
+    /// The type in which `mu` is kept.
+    mu_dtype: impl Into<Option<DType>>,
+    /// What the mixture becomes.
+    mode: LionMode,
+    /// How steep [`LionMode::Smooth`] is.
+    smooth_beta: f64,
+});
+
+impl GradientTransformation for ScaleByLion {
+    type State = ScaleByLionState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        check_float("mu_dtype", self.mu_dtype)?;
+        check_finite("smooth_beta", self.smooth_beta)?;
+        Ok(ScaleByLionState { mu: zeros_in(params, self.mu_dtype)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(self.clone(), [&mut state.mu])
+    }
+}
+
+/// What [`scale_by_lion`] makes of the mixture `x` of gradient and average.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LionMode {
+    /// `sign(x)`.
+    #[default]
+    Hard,
+    /// `tanh(smooth_beta * x)`.
+    Smooth,
+    /// `x` where it lies between -1 and 1, elsewhere `sign(x)`.
+    Refined,
+}
+
+impl Rule<1> for ScaleByLion {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [mu]: [N; 1]) -> (N, [N; 1]) {
+        let x = g.clone() * (1. - self.b1) + mu.clone() * self.b1;
+        let u = match self.mode {
+            LionMode::Hard => x.sign(),
+            LionMode::Smooth => (x * self.smooth_beta).tanh(),
+            LionMode::Refined => x.clone().abs().if_less(N::constant(1.), x.clone(), x.sign()),
+        };
+        (u, [mu * self.b2 + g * (1. - self.b2)])
+    }
+}

@@ -1,0 +1,121 @@
+//! NovoGrad's rescaling.
+
+use candle_core::DType;
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::count::Count;
+use crate::engine::{Number, Rule, Squares, Updates};
+use crate::numerics::{
+    check_decay, check_finite, check_float, check_not_negative, hold_scalar, scalars, scalars_like, zeros_in,
+};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_novograd`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScaleByNovogradState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The sum of the rescaled gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `mu_dtype`.
+    pub mu: Leaves,
+    /// The average of the squared norms: a number for each leaf, f32 (f64 for f64 parameters), on the host.
+    pub nu: Leaves,
+}
+
+/// See [`scale_by_novograd`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByNovograd {
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    eps_root: f64,
+    weight_decay: f64,
+    mu_dtype: Option<DType>,
+}
+
+/// Divides by a norm of each leaf, then sums with momentum:
+///
+/// ```text
+/// nu = b2 * nu + (1 - b2) * norm(g)^2         norm(g)^2 at the first step
+/// mu = b1 * mu + g / (sqrt(nu + eps_root) + eps) + weight_decay * p
+/// u  = mu
+/// ```
+///
+/// with `b1 = 0.9`, `b2 = 0.25`, `eps = 1e-8`, `eps_root = 0` and `weight_decay = 0`. `mu` is a sum as in
+/// [`trace`](crate::trace), not an average.
+///
+/// Ginsburg et al., [Stochastic gradient methods with layer-wise adaptive moments for training of deep
+/// networks](https://arxiv.org/abs/1905.11286), 2019.
+#[must_use]
+pub fn scale_by_novograd() -> ScaleByNovograd {
+    ScaleByNovograd { b1: 0.9, b2: 0.25, eps: 1e-8, eps_root: 0., weight_decay: 0., mu_dtype: None }
+}
+
+builder!(ScaleByNovograd {
+    /// How much of the sum is kept at each step.
+    b1: f64,
+    /// How much of the average of the squared norms is kept at each step.
+    b2: f64,
+    /// Added to the root.
+    eps: f64,
+    /// Added under the root.
+    eps_root: f64,
+    /// By how much of itself a parameter decays, before momentum.
+    weight_decay: f64,
+    /// The type in which `mu` is kept.
+    mu_dtype: impl Into<Option<DType>>,
+});
+
+impl GradientTransformation for ScaleByNovograd {
+    type State = ScaleByNovogradState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("eps_root", self.eps_root)?;
+        check_finite("weight_decay", self.weight_decay)?;
+        check_float("mu_dtype", self.mu_dtype)?;
+        Ok(ScaleByNovogradState {
+            count: Count::zero()?,
+            mu: zeros_in(params, self.mu_dtype)?,
+            nu: scalars_like(params, |_| Ok(0.))?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let b2 = if state.count.advance()? == 1 { 0. } else { self.b2 };
+        let ScaleByNovogradState { mu, nu, .. } = state;
+        let before = scalars(nu, &updates)?;
+        let on: Vec<_> = (0..updates.len()).filter(|&index| updates.has(index)).collect();
+        updates.measure_each(Squares, [mu], move |squares| {
+            let mut now = before;
+            for index in on {
+                now[index] = b2 * now[index] + (1. - b2) * squares.leaf(index, 0);
+                hold_scalar(nu, index, now[index])?;
+            }
+            let norm = move |index: usize| (now[index] + self.eps_root).sqrt() + self.eps;
+            Ok(move |index| NovogradRule { of: self.clone(), norm: norm(index) })
+        })
+    }
+}
+
+/// One step of one leaf.
+struct NovogradRule {
+    of: ScaleByNovograd,
+    norm: f64,
+}
+
+impl Rule<1> for NovogradRule {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, p: N, [mu]: [N; 1]) -> (N, [N; 1]) {
+        let mu = mu * self.of.b1 + (g / self.norm + p * self.of.weight_decay);
+        (mu.clone(), [mu])
+    }
+}

@@ -1,0 +1,55 @@
+//! Updates in proportion to the parameters of their leaf.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Terms, Updates};
+use crate::numerics::{at_least, check_not_negative};
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`scale_by_param_block_norm`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByParamBlockNorm {
+    min_scale: f64,
+}
+
+/// `u = g * max(norm(p), min_scale)`, with the Euclidean norm of each leaf and `min_scale = 1e-3`.
+#[must_use]
+pub fn scale_by_param_block_norm() -> ScaleByParamBlockNorm {
+    ScaleByParamBlockNorm { min_scale: 1e-3 }
+}
+
+builder!(ScaleByParamBlockNorm {
+    /// Leaves with a smaller norm are taken to have this one, so that zeros can be trained.
+    min_scale: f64,
+});
+
+impl GradientTransformation for ScaleByParamBlockNorm {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_not_negative("min_scale", self.min_scale)
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.measure_each(ParamSquares, [], move |squares| {
+            Ok(move |index| Times(at_least(squares.leaf(index, 0).sqrt(), self.min_scale)))
+        })
+    }
+}
+
+/// The squares of the parameters.
+pub(crate) struct ParamSquares;
+
+impl Terms<1> for ParamSquares {
+    #[inline(always)]
+    fn terms<N: Number>(&self, _: N, p: N) -> [N; 1] {
+        [p.sqr()]
+    }
+}

@@ -1,0 +1,89 @@
+//! Polyak's step size.
+
+use serde::{Deserialize, Serialize};
+use treex_core::{Error, Leaves, Result};
+
+use crate::engine::{Squares, Updates};
+use crate::numerics::{at_least, check_finite, check_not_negative};
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`scale_by_polyak`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByPolyak {
+    f_min: f64,
+    max_learning_rate: f64,
+    eps: f64,
+    variant: PolyakVariant,
+}
+
+/// The step that would reach the minimum of a linear function, from the value of the loss:
+///
+/// ```text
+/// n = global_norm(g)^2 + eps
+/// u = g * min((value - f_min) / n, max_learning_rate)         0 where n is 0 (up to 2e-16)
+/// ```
+///
+/// with `f_min = 0`, `max_learning_rate = 1` and `eps = 0`. It needs [`Extra::value`], the loss at these
+/// parameters.
+///
+/// Polyak, *Introduction to optimization*, 1987; Loizou et al., [Stochastic Polyak step-size for SGD: an
+/// adaptive learning rate for fast convergence](https://arxiv.org/abs/2002.10542), 2020.
+#[must_use]
+pub fn scale_by_polyak() -> ScaleByPolyak {
+    ScaleByPolyak { f_min: 0., max_learning_rate: 1., eps: 0., variant: PolyakVariant::Sps }
+}
+
+builder!(ScaleByPolyak {
+    /// The least value that the loss can have.
+    f_min: f64,
+    /// No step is longer than this times the gradient.
+    max_learning_rate: f64,
+    /// Added to the square of the norm.
+    eps: f64,
+    /// What a loss below `f_min` does.
+    variant: PolyakVariant,
+});
+
+impl GradientTransformation for ScaleByPolyak {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_finite("f_min", self.f_min)?;
+        check_finite("max_learning_rate", self.max_learning_rate)?;
+        check_not_negative("eps", self.eps)
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let value = extra.value.ok_or_else(|| {
+            Error::argument("Polyak's step size needs the value of the loss")
+                .remedy("call `optimizer.update_with(&grads, &mut model, &Extra::value(loss))`")
+        })?;
+        let gap = value - self.f_min;
+        let gap = if self.variant == PolyakVariant::SpsPlus { at_least(gap, 0.) } else { gap };
+        updates.measure(Squares, [], move |squares| {
+            let norm = squares.total(0) + self.eps;
+            let step =
+                if norm <= f64::EPSILON { 0. } else { -at_least(-gap / norm, -self.max_learning_rate) };
+            Ok(Times(step))
+        })
+    }
+}
+
+/// What [`scale_by_polyak`] does where the loss is below `f_min`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolyakVariant {
+    /// It goes uphill: `sps`.
+    #[default]
+    Sps,
+    /// It stays: `sps+`.
+    #[serde(rename = "sps+")]
+    SpsPlus,
+}

@@ -1,0 +1,44 @@
+//! The signs of the updates.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Rule, Updates};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`scale_by_sign`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleBySign;
+
+/// `u = sign(g)`, with `sign(0) = 0`. A NaN stays one.
+#[must_use]
+pub fn scale_by_sign() -> ScaleBySign {
+    ScaleBySign
+}
+
+impl GradientTransformation for ScaleBySign {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        Ok(())
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(Sign, [])
+    }
+}
+
+/// `u = sign(g)`.
+struct Sign;
+
+impl Rule<0> for Sign {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (g.sign(), [])
+    }
+}

@@ -1,0 +1,44 @@
+//! Updates that leave every parameter where it is.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Rule, Updates};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`set_to_zero`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetToZero;
+
+/// `u = 0`, whatever the gradient is, a NaN included.
+#[must_use]
+pub fn set_to_zero() -> SetToZero {
+    SetToZero
+}
+
+impl GradientTransformation for SetToZero {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        Ok(())
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map(Zero, [])
+    }
+}
+
+/// `u = 0`.
+struct Zero;
+
+impl Rule<0> for Zero {
+    #[inline(always)]
+    fn apply<N: Number>(&self, _: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (N::constant(0.), [])
+    }
+}
