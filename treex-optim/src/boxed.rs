@@ -74,13 +74,17 @@ impl GradientTransformation for Boxed {
         updates: Updates<'a>,
         state: &'a mut BoxedState,
         params: &Leaves,
-        extra: &Extra,
+        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>> {
         self.0.erased_update(updates, state, params, extra)
     }
 
     fn learning_rate(&self, state: &BoxedState) -> Result<Option<f64>> {
         self.0.erased_learning_rate(state)
+    }
+
+    fn eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>> {
+        self.0.erased_eval_params(state, params)
     }
 
     fn boxed(self) -> Boxed {
@@ -96,9 +100,10 @@ trait Erased: fmt::Debug + Send + Sync {
         updates: Updates<'a>,
         state: &'a mut BoxedState,
         params: &Leaves,
-        extra: &Extra,
+        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>>;
     fn erased_learning_rate(&self, state: &BoxedState) -> Result<Option<f64>>;
+    fn erased_eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>>;
 }
 
 impl<T: GradientTransformation> Erased for T {
@@ -111,7 +116,7 @@ impl<T: GradientTransformation> Erased for T {
         updates: Updates<'a>,
         state: &'a mut BoxedState,
         params: &Leaves,
-        extra: &Extra,
+        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>> {
         match state.0.as_any_mut().downcast_mut::<T::State>() {
             Some(state) => self.update(updates, state, params, extra),
@@ -122,6 +127,13 @@ impl<T: GradientTransformation> Erased for T {
     fn erased_learning_rate(&self, state: &BoxedState) -> Result<Option<f64>> {
         match state.0.as_any().downcast_ref::<T::State>() {
             Some(state) => self.learning_rate(state),
+            None => Err(foreign_state(self)),
+        }
+    }
+
+    fn erased_eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>> {
+        match state.0.as_any().downcast_ref::<T::State>() {
+            Some(state) => self.eval_params(state, params),
             None => Err(foreign_state(self)),
         }
     }

@@ -41,7 +41,7 @@ macro_rules! chain {
                 updates: Updates<'a>,
                 _state: &'a mut Self::State,
                 _params: &Leaves,
-                _extra: &Extra,
+                _extra: &'a Extra<'a>,
             ) -> Result<Updates<'a>> {
                 $(let updates = self.0.$index.update(updates, &mut _state.$index, _params, _extra)?;)*
                 Ok(updates)
@@ -50,6 +50,13 @@ macro_rules! chain {
             fn learning_rate(&self, _state: &Self::State) -> Result<Option<f64>> {
                 $(if let Some(rate) = self.0.$index.learning_rate(&_state.$index)? {
                     return Ok(Some(rate));
+                })*
+                Ok(None)
+            }
+
+            fn eval_params(&self, _state: &Self::State, _params: &Leaves) -> Result<Option<Leaves>> {
+                $(if let Some(params) = self.0.$index.eval_params(&_state.$index, _params)? {
+                    return Ok(Some(params));
                 })*
                 Ok(None)
             }

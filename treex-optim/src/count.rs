@@ -14,7 +14,13 @@ impl Count {
     /// # Errors
     /// If Candle cannot allocate.
     pub fn zero() -> Result<Self> {
-        Ok(Self(Leaf::new(Tensor::new(0i64, &Device::Cpu)?)?))
+        Self::of(0)
+    }
+
+    /// A number of steps.
+    pub(crate) fn of(steps: u64) -> Result<Self> {
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
+        Ok(Self(Leaf::new(Tensor::new(steps, &Device::Cpu)?)?))
     }
 
     /// The number of steps.

@@ -34,19 +34,26 @@
 //! [`projections`], [`linear_algebra`] and [`perturbations`], and, for rules of one's own, [`numerics`] and
 //! [`tree`].
 
+#[macro_use]
 mod alias;
 mod boxed;
 mod chain;
+mod combinators;
 mod config;
+mod contrib;
 mod count;
 pub mod engine;
 mod host;
 pub mod linear_algebra;
+mod linesearch;
+mod loss_scale;
 pub mod losses;
 pub mod numerics;
 mod optimizer;
 pub mod perturbations;
 pub mod projections;
+mod reconcile;
+mod scalar;
 pub mod schedule;
 mod selection;
 mod transform;
@@ -85,8 +92,59 @@ pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
 pub use boxed::{Boxed, BoxedState};
 pub use chain::{Chain, chain};
+pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
+pub use combinators::conditionally::{
+    Conditionally, ConditionallyState, conditionally_mask, conditionally_transform,
+};
+pub use combinators::flatten::{Flatten, FlattenState, flatten};
+pub use combinators::inject_hyperparams::{
+    Hyperparams, InjectHyperparams, InjectHyperparamsState, inject_hyperparams,
+};
+pub use combinators::lookahead::{Lookahead, LookaheadState, lookahead};
+pub use combinators::masked::{Masked, Only, freeze, masked, only};
+pub use combinators::master_weights::{MasterWeights, MasterWeightsState, master_weights};
+pub use combinators::monitor::{MonitorNorm, MonitorState, monitor_norm};
+pub use combinators::multi_steps::{MultiSteps, MultiStepsState, Skip, multi_steps};
+pub use combinators::named_chain::{NamedChain, named_chain};
+pub use combinators::params_ema::{ParamsEma, ParamsEmaState, params_ema};
+pub use combinators::partition::{Partition, multi_transform, partition};
 pub use config::{FloatType, OptimizerConfig};
+pub use contrib::acprop::{Acprop, ScaleByAcprop, ScaleByAcpropState, acprop, scale_by_acprop};
+pub use contrib::ademamix::{Ademamix, ScaleByAdemamix, ScaleByAdemamixState, ademamix, scale_by_ademamix};
+pub use contrib::adopt::{Adopt, ScaleByAdopt, ScaleByAdoptState, adopt, scale_by_adopt};
+pub use contrib::cocob::{Cocob, CocobState, ScaleByCocob, cocob, scale_by_cocob};
+pub use contrib::dadapt_adamw::{DAdaptAdamW, DAdaptAdamWState, dadapt_adamw};
+pub use contrib::dog::{Dog, DogState, InitStep, ScaleByDog, dog, scale_by_dog};
+pub use contrib::dowg::{Dowg, DowgState, ScaleByDowg, dowg, scale_by_dowg};
+pub use contrib::galore::{Galore, GaloreState, ScaleByGalore, galore, scale_by_galore};
+pub use contrib::madgrad::{Madgrad, MadgradState, ScaleByMadgrad, madgrad, scale_by_madgrad};
+pub use contrib::mechanize::{MechanicState, Mechanize, mechanize};
+pub use contrib::momo::{Momo, MomoState, momo};
+pub use contrib::momo_adam::{MomoAdam, MomoAdamState, momo_adam};
+pub use contrib::muon::{
+    Muon, MuonForMatrices, ScaleByMuon, ScaleByMuonState, ScaleByShape, muon, scale_by_muon, scale_by_shape,
+};
+pub use contrib::newton_schulz::{NewtonSchulz, Preconditioning, newton_schulz};
+pub use contrib::normalize::{Normalize, normalize};
+pub use contrib::prodigy::{Prodigy, ProdigyState, prodigy};
+pub use contrib::reduce_on_plateau::{ReduceOnPlateau, ReduceOnPlateauState, reduce_on_plateau};
+pub use contrib::sam::{Sam, SamState, sam};
+pub use contrib::schedule_free::{
+    ScheduleFree, ScheduleFreeAdamW, ScheduleFreeSgd, ScheduleFreeState, schedule_free, schedule_free_adamw,
+    schedule_free_sgd,
+};
+pub use contrib::simplified_ademamix::{
+    ScaleBySimplifiedAdemamix, ScaleBySimplifiedAdemamixState, SimplifiedAdemamix,
+    scale_by_simplified_ademamix, simplified_ademamix,
+};
 pub use count::Count;
+pub use linesearch::backtracking::{
+    BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
+};
+pub use linesearch::lbfgs::{Lbfgs, lbfgs};
+pub use linesearch::scale_by_lbfgs::{ScaleByLbfgs, ScaleByLbfgsState, scale_by_lbfgs};
+pub use linesearch::zoom::{InitialGuess, ScaleByZoomLinesearch, ZoomState, scale_by_zoom_linesearch};
+pub use loss_scale::DynamicLossScale;
 pub use losses::{
     Loss, Over, Reduction, binary_dice_loss, cosine_distance, cosine_similarity, ctc_loss, dice_loss,
     generalized_kl_divergence, hinge_loss, huber_loss, kl_divergence, kl_divergence_with_log_targets,
@@ -98,6 +156,8 @@ pub use losses::{
 };
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;
+pub use reconcile::Reconciled;
+pub use scalar::Scalar;
 pub use schedule::{
     CosineDecay, CosineOnecycle, Curve, CurveConfig, ExponentialDecay, Interpolation, JoinSchedules,
     LinearOnecycle, PiecewiseConstant, PiecewiseInterpolate, Polynomial, Schedule, ScheduleConfig, Sgdr,
@@ -151,7 +211,7 @@ pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi}
 pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
-pub use transformation::{Extra, GradientTransformation};
+pub use transformation::{Extra, GradientTransformation, ValueFn};
 
 /// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
 pub mod prelude {

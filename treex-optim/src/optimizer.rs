@@ -7,14 +7,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use treex_core::{
-    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Result, TreeObject, TreePart, Visitor,
-    VisitorMut, prelude::*,
+    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, Segment, TreeObject,
+    TreePart, Visitor, VisitorMut, prelude::*,
 };
 
 use crate::count::Count;
 use crate::engine::{Target, Updates, run};
+use crate::host::number;
+use crate::numerics::check_finite;
 use crate::selection::Selection;
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -133,7 +135,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         &mut self,
         grads: &M,
         model: &mut M,
-        extra: &Extra,
+        extra: &Extra<'_>,
     ) -> Result<()> {
         let Running { plan, .. } = self.running()?;
         let params = planned(plan, model, "model")?;
@@ -162,6 +164,66 @@ impl<T: GradientTransformation> Optimizer<T> {
         Ok(params)
     }
 
+    /// One step of an optimizer that looks at the loss in more than one place, as a line search does: takes
+    /// value and gradient of `loss`, updates `model`, and returns the value before the step.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use treex_core::{Leaf, Parameter, prelude::*};
+    /// # use treex_optim::{Optimizer, lbfgs};
+    /// let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f64, 2., 3.], &Device::Cpu)?)?;
+    /// let mut optimizer = Optimizer::new(lbfgs()).init(&x)?;
+    /// for _ in 0..5 {
+    ///     optimizer.minimize(&mut x, |x| Ok((x.get()? - 0.5)?.sqr()?.sum_all()?))?;
+    /// }
+    /// assert!((x.get()?.to_vec1::<f64>()?[2] - 0.5).abs() < 1e-9);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// What the loss changes beside parameters (running statistics, random keys) stays as the first call left
+    /// it; a trial of the line search sees a copy. For any other optimizer this is `value_and_grad` and
+    /// [`update`](Self::update).
+    ///
+    /// # Errors
+    /// As [`update`](Self::update), and what `loss` reports.
+    pub fn minimize<M: TreeObject + Clone>(
+        &mut self,
+        model: &mut M,
+        loss: impl Fn(&mut M) -> Result<Tensor>,
+    ) -> Result<f64> {
+        let plan = Arc::clone(&self.running()?.plan);
+        let wrt = self.wrt.clone();
+        let mut after = model.clone();
+        let (value, grads) = after.value_and_grad(wrt.clone(), &loss)?;
+        let value = number(&value)?;
+        let gradient = planned(&plan, &grads.flatten(), "gradient")?;
+        let trial = after.clone();
+        let value_fn = |params: &Leaves| {
+            let mut model = trial.updated(&trial.unflatten(params)?)?;
+            let (value, grads) = model.value_and_grad(wrt.clone(), &loss)?;
+            Ok((number(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
+        };
+        let extra = Extra { value: Some(value), gradient: Some(&gradient), value_fn: Some(&value_fn) };
+        self.update_with(&grads, &mut after, &extra)?;
+        *model = after;
+        Ok(value)
+    }
+
+    /// The model to evaluate with: `model` itself, or with the parameters that the transformation keeps for
+    /// that, such as those of [`params_ema`](crate::params_ema), [`lookahead`](crate::lookahead) or
+    /// [`schedule_free`](crate::schedule_free).
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized, or `model` is not the one that it trains.
+    pub fn eval_model<M: TreeObject + Clone>(&self, model: &M) -> Result<M> {
+        let Running { plan, state, .. } = self.running()?;
+        let params = planned(plan, &model.flatten(), "model")?;
+        match self.transformation.eval_params(state, &params)? {
+            Some(params) => model.updated(&model.unflatten(&params)?),
+            None => Ok(model.clone()),
+        }
+    }
+
     /// The number of updates so far.
     ///
     /// # Errors
@@ -176,6 +238,78 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// If the optimizer was not initialized, or the rate is not a finite number.
     pub fn learning_rate(&self) -> Result<Option<f64>> {
         self.transformation.learning_rate(&self.running()?.state)
+    }
+
+    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). Where several have one name,
+    /// more of the path in the state tells them apart: `encoder.learning_rate`.
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized, or there is no such number, or more than one.
+    pub fn hyperparam(&self, name: &str) -> Result<f64> {
+        self.read("hyperparams", name)
+    }
+
+    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), for all steps from the next one on.
+    /// One that follows a schedule is written by that at each step.
+    ///
+    /// # Errors
+    /// As [`hyperparam`](Self::hyperparam), and if `value` is not finite.
+    pub fn set_hyperparam(&mut self, name: &str, value: f64) -> Result<()> {
+        check_finite(name, value)?;
+        let path = self.named("hyperparams", name)?;
+        let value = Tensor::new(value, &Device::Cpu)?;
+        let mut leaves = self.leaves_mut();
+        leaves.iter_mut().filter(|leaf| *leaf.path() == path).try_for_each(|leaf| leaf.handle().write(&value))
+    }
+
+    /// What a [`monitor_norm`](crate::monitor_norm) found at the last step; names as in
+    /// [`hyperparam`](Self::hyperparam).
+    ///
+    /// # Errors
+    /// As `hyperparam`.
+    pub fn measurement(&self, name: &str) -> Result<f64> {
+        self.read("measurements", name)
+    }
+
+    fn read(&self, folder: &str, name: &str) -> Result<f64> {
+        let path = self.named(folder, name)?;
+        let leaves = self.leaves();
+        let value = leaves.iter().find(|(own, _, _)| *own == path).and_then(|(_, _, leaf)| leaf.value());
+        value.map_or(Ok(f64::NAN), number)
+    }
+
+    /// The path of the one number in a `folder` of the state whose path, without the folder, ends with `name`.
+    fn named(&self, folder: &str, name: &str) -> Result<Path> {
+        self.running()?;
+        let mut all = Vec::new();
+        for (path, _, _) in self.leaves() {
+            let mut names: Vec<_> = path.segments().iter().map(Segment::to_string).collect();
+            if names.len() >= 2 && names[names.len() - 2] == folder {
+                names.remove(names.len() - 2);
+                all.push((names.join("."), path));
+            }
+        }
+        let fits =
+            |full: &str| full.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let mut found: Vec<_> = all.iter().filter(|(full, _)| fits(full)).collect();
+        match (found.pop(), found.pop()) {
+            (Some((_, path)), None) => Ok(path.clone()),
+            (found, _) => {
+                let how_many = if found.is_none() { "nothing" } else { "more than one number" };
+                let all: Vec<_> = all.iter().map(|(full, _)| full).collect();
+                Err(Error::argument(format!("the {folder} of the optimizer have {how_many} named `{name}`"))
+                    .expected(format!("the end of one of {all:?}"))
+                    .remedy("write as much of the path as tells it apart"))
+            }
+        }
+    }
+
+    /// The state of the transformation.
+    ///
+    /// # Errors
+    /// If the optimizer was not initialized.
+    pub fn state(&self) -> Result<&T::State> {
+        Ok(&self.running()?.state)
     }
 
     /// What is run at each step.

@@ -5,7 +5,7 @@ use std::fmt;
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
 use crate::boxed::Boxed;
-use crate::engine::{Target, Updates, run};
+use crate::engine::{Updates, now};
 
 /// A rule that turns gradients into updates, and remembers what it needs in a state of its own.
 ///
@@ -70,7 +70,7 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         updates: Updates<'a>,
         state: &'a mut Self::State,
         params: &Leaves,
-        extra: &Extra,
+        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>>;
 
     /// The updates of one step as tensors, for use without an [`Optimizer`](crate::Optimizer).
@@ -82,10 +82,9 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         grads: Leaves,
         state: &mut Self::State,
         params: &Leaves,
-        extra: &Extra,
+        extra: &Extra<'_>,
     ) -> Result<Leaves> {
-        let updates = self.update(Updates::new(grads), state, params, extra)?;
-        Ok(run(updates, Target::Updates(params), || {})?.unwrap_or_else(|| params.clone()))
+        now(self.update(Updates::new(grads), state, params, extra)?, params)
     }
 
     /// The learning rate that the next step will use, if this is what applies one.
@@ -96,6 +95,14 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The parameters to evaluate with, where those are not the ones that are trained: an average, say.
+    ///
+    /// # Errors
+    /// If the state does not belong to `params`.
+    fn eval_params(&self, _state: &Self::State, _params: &Leaves) -> Result<Option<Leaves>> {
+        Ok(None)
+    }
+
     /// This transformation without its type, for a choice at run time.
     fn boxed(self) -> Boxed {
         Boxed::new(self)
@@ -103,18 +110,31 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a step may know beside gradients and parameters. Whoever does not need it ignores it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Default)]
 #[non_exhaustive]
-pub struct Extra {
+pub struct Extra<'a> {
     /// The value of the loss.
     pub value: Option<f64>,
+    /// The gradient before any transformation. [`Optimizer::minimize`](crate::Optimizer::minimize) tells it.
+    pub gradient: Option<&'a Leaves>,
+    /// The loss and its gradient at other parameters, for a line search. So too.
+    pub value_fn: Option<&'a ValueFn<'a>>,
 }
 
-impl Extra {
+/// The value and the gradient of a loss at some parameters.
+pub type ValueFn<'a> = dyn Fn(&Leaves) -> Result<(f64, Leaves)> + 'a;
+
+impl fmt::Debug for Extra<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extra").field("value", &self.value).finish_non_exhaustive()
+    }
+}
+
+impl Extra<'_> {
     /// With the value of the loss.
     #[must_use]
     pub fn value(value: f64) -> Self {
-        Self { value: Some(value) }
+        Self { value: Some(value), ..Self::default() }
     }
 }
 
@@ -131,7 +151,7 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
         updates: Updates<'a>,
         state: &'a mut Self::State,
         params: &Leaves,
-        extra: &Extra,
+        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>> {
         match (self, state) {
             (Some(inner), Some(state)) => inner.update(updates, state, params, extra),
@@ -143,6 +163,13 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
         match (self, state) {
             (Some(inner), Some(state)) => inner.learning_rate(state),
+            _ => Ok(None),
+        }
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        match (self, state) {
+            (Some(inner), Some(state)) => inner.eval_params(state, params),
             _ => Ok(None),
         }
     }

@@ -13,7 +13,7 @@ use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
 use super::piece::{Param, Pass, Piece, Scratch};
 use super::plain;
-use super::rule::AnyTerms;
+use super::rule::{AnyTerms, Terms, TypedTerms};
 use super::slices::{Slice, View};
 use super::updates::{Mask, OfTensors, Op, Rules, Sums, Updates, Work};
 
@@ -52,8 +52,7 @@ pub(crate) fn run(
     release: impl FnOnce(),
 ) -> Result<Option<Leaves>> {
     let Updates { incoming, present, ops, .. } = updates;
-    let on_host = |tensor: &Tensor| matches!(tensor.device(), Device::Cpu);
-    let fast = !is_plain() && incoming.tensors().all(on_host);
+    let fast = is_fast(&incoming);
     let mut ops = VecDeque::from(ops);
     let mut current = incoming;
     let mut release = Some(release);
@@ -80,7 +79,13 @@ pub(crate) fn run(
                 let keep = matches!(target, Target::Updates(_));
                 let goal = if keep { Goal::Updates } else { Goal::Params };
                 let found = pass(&current, ready, goal, &mut target)?;
-                return Ok(if keep { Some(found.updates.unwrap_or(current)) } else { None });
+                if !keep {
+                    return Ok(None);
+                }
+                let updates = found.updates.unwrap_or(current);
+                return updates
+                    .rebuild(|index| Ok(updates.get(index).filter(|_| present[index]).cloned()))
+                    .map(Some);
             }
             Some(Op { on, work: Work::Measured { terms, then, state } }) => {
                 let found =
@@ -97,6 +102,26 @@ pub(crate) fn run(
             Some(Op { work: Work::Rules { .. }, .. }) => {}
         }
     }
+}
+
+/// The updates that were asked for, at once: for a function of tensors that has a transformation inside.
+pub(crate) fn now(updates: Updates<'_>, params: &Leaves) -> Result<Leaves> {
+    Ok(run(updates, Target::Updates(params), || {})?.unwrap_or_else(|| params.clone()))
+}
+
+/// Sums over the positions that two trees share, at once.
+pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, params: &Leaves) -> Result<Sums> {
+    updates.check_aligned(params, "the other flat tree")?;
+    let both = |index| updates.get(index).is_some() && params.get(index).is_some();
+    let on: Mask = (0..updates.len()).map(both).collect();
+    let (terms, mut target) = (TypedTerms(terms), Target::Updates(params));
+    let pass = if is_fast(updates) { host } else { plain::pass };
+    Ok(pass(updates, &on, Vec::new(), Goal::Sums(&terms, &on), &mut target)?.sums)
+}
+
+/// Whether the loops over memory can run.
+fn is_fast(updates: &Leaves) -> bool {
+    !is_plain() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
 }
 
 /// Applies a function of tensors where it is on.

@@ -178,10 +178,19 @@ impl<'a> Updates<'a> {
     ///
     /// # Errors
     /// What `f` reports.
-    pub fn masked(mut self, filter: &impl Filter, f: impl FnOnce(Self) -> Result<Self>) -> Result<Self> {
+    pub fn masked(self, filter: &impl Filter, f: impl FnOnce(Self) -> Result<Self>) -> Result<Self> {
+        let selected: Vec<_> = self.incoming.iter().map(|leaf| filter.selects(&leaf)).collect();
+        self.masked_at(&selected, f)
+    }
+
+    /// [`masked`](Self::masked) by position.
+    pub(crate) fn masked_at(
+        mut self,
+        selected: &[bool],
+        f: impl FnOnce(Self) -> Result<Self>,
+    ) -> Result<Self> {
         let outer = Arc::clone(&self.on);
-        let selected = self.incoming.iter().map(|leaf| filter.selects(&leaf));
-        self.on = outer.iter().zip(selected).map(|(on, selected)| *on && selected).collect();
+        self.on = outer.iter().zip(selected).map(|(on, selected)| *on && *selected).collect();
         let mut updates = f(self)?;
         updates.on = outer;
         Ok(updates)

@@ -1,0 +1,74 @@
+//! Steps by gradients that are numbers.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::{is_finite, unchanged};
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`apply_if_finite`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ApplyIfFiniteState<S> {
+    /// Gradients in a row, up to the last one, that were not finite: an i64 without dimensions.
+    pub notfinite_count: Count,
+    /// Gradients so far that were not finite: an i64 without dimensions.
+    pub total_notfinite: Count,
+    /// The state of the inner transformation.
+    pub inner_state: S,
+}
+
+/// See [`apply_if_finite`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplyIfFinite<T> {
+    inner: T,
+    max_consecutive_errors: u64,
+}
+
+/// Skips a step whose gradients have an infinity or something that is not a number: parameters and the inner
+/// state stay bit for bit. After `max_consecutive_errors` in a row the next one is applied all the same, so
+/// that a training which has gone wrong is seen to.
+#[must_use]
+pub fn apply_if_finite<T: GradientTransformation>(inner: T, max_consecutive_errors: u64) -> ApplyIfFinite<T> {
+    ApplyIfFinite { inner, max_consecutive_errors }
+}
+
+impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
+    type State = ApplyIfFiniteState<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        Ok(ApplyIfFiniteState {
+            notfinite_count: Count::zero()?,
+            total_notfinite: Count::zero()?,
+            inner_state: self.inner.init(params)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |grads, params| {
+            if is_finite(&grads)? {
+                state.notfinite_count = Count::zero()?;
+            } else {
+                state.total_notfinite.advance()?;
+                if state.notfinite_count.advance()? <= self.max_consecutive_errors {
+                    return unchanged(&grads);
+                }
+            }
+            self.inner.updates(grads, &mut state.inner_state, params, extra)
+        }))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.inner.learning_rate(&state.inner_state)
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        self.inner.eval_params(&state.inner_state, params)
+    }
+}

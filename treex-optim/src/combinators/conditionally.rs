@@ -1,0 +1,101 @@
+//! Transformations for some of the steps.
+
+use std::fmt;
+use std::sync::Arc;
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::Unchanged;
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`conditionally_transform`] and [`conditionally_mask`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ConditionallyState<S> {
+    /// Steps so far, whether transformed or not: an i64 without dimensions.
+    pub step: Count,
+    /// The state of the inner transformation.
+    pub inner_state: S,
+}
+
+/// See [`conditionally_transform`].
+#[derive(Clone)]
+pub struct Conditionally<T> {
+    inner: T,
+    condition: Arc<Condition>,
+    /// Whether updates pass where the condition does not hold.
+    pass: bool,
+}
+
+type Condition = dyn Fn(u64, &Extra<'_>) -> bool + Send + Sync;
+
+/// Transforms at the steps for which `condition` holds; at the others updates pass unchanged, and the inner
+/// state stays bit for bit. The condition gets the number of steps before this one, and what the step knows
+/// beside gradients.
+///
+/// ```
+/// use treex_optim::{chain, clip_by_global_norm, conditionally_transform, sgd};
+///
+/// let clip_at_first = conditionally_transform(clip_by_global_norm(1.0), |step, _| step < 1_000);
+/// let optimizer = chain((clip_at_first, sgd(0.1)));
+/// # let _ = optimizer;
+/// ```
+#[must_use]
+pub fn conditionally_transform<T: GradientTransformation>(
+    inner: T,
+    condition: impl Fn(u64, &Extra<'_>) -> bool + Send + Sync + 'static,
+) -> Conditionally<T> {
+    Conditionally { inner, condition: Arc::new(condition), pass: true }
+}
+
+/// Transforms at the steps for which `condition` holds; at the others updates are zero, and the inner state
+/// stays bit for bit. See [`conditionally_transform`].
+#[must_use]
+pub fn conditionally_mask<T: GradientTransformation>(
+    inner: T,
+    condition: impl Fn(u64, &Extra<'_>) -> bool + Send + Sync + 'static,
+) -> Conditionally<T> {
+    Conditionally { inner, condition: Arc::new(condition), pass: false }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Conditionally<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conditionally")
+            .field("inner", &self.inner)
+            .field("pass", &self.pass)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: GradientTransformation> GradientTransformation for Conditionally<T> {
+    type State = ConditionallyState<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        Ok(ConditionallyState { step: Count::zero()?, inner_state: self.inner.init(params)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let holds = (self.condition)(state.step.get()?, extra);
+        state.step.advance()?;
+        match (holds, self.pass) {
+            (true, _) => self.inner.update(updates, &mut state.inner_state, params, extra),
+            (false, true) => Ok(updates),
+            (false, false) => updates.map(Unchanged, []),
+        }
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.inner.learning_rate(&state.inner_state)
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        self.inner.eval_params(&state.inner_state, params)
+    }
+}

@@ -1,0 +1,116 @@
+//! Transformations for a part of the leaves.
+
+use treex_core::{Filter, Leaves, Negated, Result};
+
+use crate::chain::{Chain, chain};
+use crate::engine::Updates;
+use crate::selection::Selection;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`masked`].
+#[derive(Clone, Debug)]
+pub struct Masked<T> {
+    pub(crate) inner: T,
+    pub(crate) selection: Selection,
+}
+
+/// Transforms the updates that `filter` selects; the others pass unchanged.
+///
+/// ```
+/// use treex_optim::{chain, clip_by_global_norm, masked, prelude::*, sgd};
+///
+/// // Only the gradients of the recurrent kernels are clipped; all are stepped by.
+/// let clipped = chain((masked(clip_by_global_norm(1.0), path("**.cell.kernel")), sgd(0.1)));
+/// # let _ = clipped;
+/// ```
+///
+/// **What passes unchanged is a gradient, and is added.** `masked(sgd(0.1), filter)` alone walks uphill by the
+/// raw gradient where `filter` does not select. To leave the rest alone there are [`only`], and
+/// [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to step it otherwise, [`partition`](crate::partition).
+///
+/// The state has no leaves for what is not selected. In Optax a mask may also be a tree of truths.
+#[must_use]
+pub fn masked<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Masked<T> {
+    Masked { inner, selection: Selection::new(filter) }
+}
+
+impl<T: GradientTransformation> GradientTransformation for Masked<T> {
+    type State = T::State;
+
+    fn init(&self, params: &Leaves) -> Result<T::State> {
+        self.inner.init(&params.clone().select(&self.selection))
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut T::State,
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        updates.masked(&self.selection, |selected| self.inner.update(selected, state, params, extra))
+    }
+
+    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
+        self.inner.learning_rate(state)
+    }
+
+    fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {
+        self.inner.eval_params(state, &params.clone().select(&self.selection))
+    }
+}
+
+/// See [`only`].
+#[derive(Clone, Debug)]
+pub struct Only<T> {
+    inner: T,
+    selection: Selection,
+}
+
+/// Transforms the updates that `filter` selects, and drops the others: their parameters stay bit for bit.
+///
+/// A leaf that is dropped takes no part in the whole step: no member of a chain, before this one or after it,
+/// sees its gradient. Optax's `selective_transform` with the filter turned round.
+#[must_use]
+pub fn only<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Only<T> {
+    Only { inner, selection: Selection::new(filter) }
+}
+
+/// Drops the updates that `filter` selects: `only(chain(()), !filter)`. It may stand anywhere in a chain.
+///
+/// ```
+/// use treex_optim::{adamw, chain, freeze, prelude::*};
+///
+/// let fine_tuning = chain((freeze(path("encoder.**")), adamw(1e-4)));
+/// # let _ = fine_tuning;
+/// ```
+#[must_use]
+pub fn freeze(filter: impl Filter + Send + Sync + 'static) -> Only<Chain<()>> {
+    only(chain(()), Negated::new(filter))
+}
+
+impl<T: GradientTransformation> GradientTransformation for Only<T> {
+    type State = T::State;
+
+    fn init(&self, params: &Leaves) -> Result<T::State> {
+        self.inner.init(&params.clone().select(&self.selection))
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut T::State,
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        self.inner.update(updates.only(&self.selection), state, params, extra)
+    }
+
+    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
+        self.inner.learning_rate(state)
+    }
+
+    fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {
+        self.inner.eval_params(state, &params.clone().select(&self.selection))
+    }
+}

@@ -1,0 +1,62 @@
+//! Transformations of transformations: for some leaves, at some steps, with other numbers.
+//!
+//! What is known when a chain is walked (filters, counts, options) costs no pass over memory. What depends on
+//! the gradients' values runs the transformation inside as a function of tensors.
+
+pub(crate) mod apply_if_finite;
+pub(crate) mod conditionally;
+pub(crate) mod flatten;
+pub(crate) mod inject_hyperparams;
+pub(crate) mod lookahead;
+pub(crate) mod masked;
+pub(crate) mod master_weights;
+pub(crate) mod monitor;
+pub(crate) mod multi_steps;
+pub(crate) mod named_chain;
+pub(crate) mod params_ema;
+pub(crate) mod partition;
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Number, Rule, Terms, sum};
+use crate::numerics::wide;
+
+/// Updates that leave every bit of their parameters: minus zero, since `-0.0 + 0.0` would be `0.0`.
+pub(crate) fn unchanged(updates: &Leaves) -> Result<Leaves> {
+    updates.apply(|update| Ok(update.zeros_like()?.neg()?))
+}
+
+/// [`unchanged`] as a rule.
+pub(crate) struct Unchanged;
+
+impl Rule<0> for Unchanged {
+    #[inline(always)]
+    fn apply<N: Number>(&self, _: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (-N::constant(0.), [])
+    }
+}
+
+/// Whether every element of every leaf is a finite number.
+pub(crate) fn is_finite(updates: &Leaves) -> Result<bool> {
+    struct NotFinite;
+
+    impl Terms<1> for NotFinite {
+        #[inline(always)]
+        fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
+            // 0, or what is not a number.
+            [u * 0.]
+        }
+    }
+
+    Ok(sum(NotFinite, updates, updates)?.total(0) == 0.)
+}
+
+/// A copy of each parameter, in the type to compute in: what a state may keep of them.
+pub(crate) fn copied(params: &Leaves) -> Result<Leaves> {
+    params.apply(|param| Ok(param.to_dtype(wide(param.dtype()))?.copy()?))
+}
+
+/// What a state keeps instead of the parameters, in their element types.
+pub(crate) fn in_place_of(params: &Leaves, kept: &Leaves) -> Result<Leaves> {
+    params.combine(kept, |param, kept| Ok(kept.detach().to_dtype(param.dtype())?))
+}

@@ -1,0 +1,180 @@
+//! AdEMAMix.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::chain::{Chain, chain};
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::schedule::Schedule;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_ademamix`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScaleByAdemamixState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The fast average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub m1: Leaves,
+    /// The slow average: as `m1`.
+    pub m2: Leaves,
+    /// The average of their squares: as `m1`.
+    pub nu: Leaves,
+}
+
+/// See [`scale_by_ademamix`].
+#[derive(Clone, Debug)]
+pub struct ScaleByAdemamix {
+    b1: f64,
+    b2: f64,
+    b3: Schedule,
+    alpha: Schedule,
+    eps: f64,
+    eps_root: f64,
+}
+
+/// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, which is not corrected
+/// so that it fills slowly:
+///
+/// ```text
+/// m1 = b1 m1 + (1 - b1) g     m2 = b3 m2 + (1 - b3) g     nu = b2 nu + (1 - b2) g^2
+/// u  = (m1 / (1 - b1^t) + alpha m2) / (sqrt(nu / (1 - b2^t) + eps_root) + eps)
+/// ```
+///
+/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = 0.9999`, `alpha = 6`, `eps = 1e-8` and `eps_root = 0`. The paper lets `b3`
+/// and `alpha` grow over the training; both may be schedules of the number of steps before.
+///
+/// Pagliardini, Ablin and Grangier, [The AdEMAMix optimizer](https://arxiv.org/abs/2409.03137), 2024.
+#[must_use]
+pub fn scale_by_ademamix() -> ScaleByAdemamix {
+    ScaleByAdemamix {
+        b1: 0.9,
+        b2: 0.999,
+        b3: Schedule::from(0.9999),
+        alpha: Schedule::from(6.),
+        eps: 1e-8,
+        eps_root: 0.,
+    }
+}
+
+impl ScaleByAdemamix {
+    /// How much of the fast average is kept at each step.
+    #[must_use]
+    pub fn b1(self, b1: f64) -> Self {
+        Self { b1, ..self }
+    }
+
+    /// How much of the average of the squares is kept at each step.
+    #[must_use]
+    pub fn b2(self, b2: f64) -> Self {
+        Self { b2, ..self }
+    }
+
+    /// How much of the slow average is kept at each step.
+    #[must_use]
+    pub fn b3(self, b3: impl Into<Schedule>) -> Self {
+        Self { b3: b3.into(), ..self }
+    }
+
+    /// How much the slow average counts.
+    #[must_use]
+    pub fn alpha(self, alpha: impl Into<Schedule>) -> Self {
+        Self { alpha: alpha.into(), ..self }
+    }
+
+    /// Added to the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// Added under the root.
+    #[must_use]
+    pub fn eps_root(self, eps_root: f64) -> Self {
+        Self { eps_root, ..self }
+    }
+}
+
+impl GradientTransformation for ScaleByAdemamix {
+    type State = ScaleByAdemamixState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        self.b3.check("b3")?;
+        self.alpha.check("alpha")?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("eps_root", self.eps_root)?;
+        Ok(ScaleByAdemamixState {
+            count: Count::zero()?,
+            m1: zeros_like(params)?,
+            m2: zeros_like(params)?,
+            nu: zeros_like(params)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let b3 = self.b3.at(Some(&state.count), "b3")?;
+        let alpha = self.alpha.at(Some(&state.count), "alpha")?;
+        let t = state.count.advance()?;
+        let rule = Step {
+            b1: self.b1,
+            b2: self.b2,
+            b3,
+            alpha,
+            eps: self.eps,
+            eps_root: self.eps_root,
+            m1_scale: 1. / bias_correction(self.b1, t),
+            nu_scale: 1. / bias_correction(self.b2, t),
+        };
+        updates.map(rule, [&mut state.m1, &mut state.m2, &mut state.nu])
+    }
+}
+
+/// One step, with the numbers of its count.
+struct Step {
+    b1: f64,
+    b2: f64,
+    b3: f64,
+    alpha: f64,
+    eps: f64,
+    eps_root: f64,
+    m1_scale: f64,
+    nu_scale: f64,
+}
+
+impl Rule<3> for Step {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [m1, m2, nu]: [N; 3]) -> (N, [N; 3]) {
+        let m1 = m1 * self.b1 + g.clone() * (1. - self.b1);
+        let m2 = m2 * self.b3 + g.clone() * (1. - self.b3);
+        let nu = nu * self.b2 + g.sqr() * (1. - self.b2);
+        let root = (nu.clone() * self.nu_scale + self.eps_root).sqrt() + self.eps;
+        let u = (m1.clone() * self.m1_scale + m2.clone() * self.alpha) / root;
+        (u, [m1, m2, nu])
+    }
+}
+
+/// The type of [`ademamix`].
+pub type Ademamix = Chain<(ScaleByAdemamix, AddDecayedWeights, ScaleByLearningRate)>;
+
+/// AdEMAMix with decoupled weight decay: [`scale_by_ademamix`] with `alpha = 5`, no decay by default.
+#[must_use]
+pub fn ademamix(learning_rate: impl Into<Schedule>) -> Ademamix {
+    chain((scale_by_ademamix().alpha(5.), add_decayed_weights(0.), scale_by_learning_rate(learning_rate)))
+}
+
+options!(Ademamix:
+    0 ScaleByAdemamix {
+        b1: f64, b2: f64, b3: impl Into<Schedule>, alpha: impl Into<Schedule>, eps: f64, eps_root: f64
+    }
+    1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
+);

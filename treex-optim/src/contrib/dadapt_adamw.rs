@@ -1,0 +1,178 @@
+//! AdamW with D-adaptation.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::{Descend, l1_norm, total};
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates, now};
+use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`dadapt_adamw`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct DAdaptAdamWState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average of the scaled gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub exp_avg: Leaves,
+    /// The average of the squares of the gradients: as `exp_avg`.
+    pub exp_avg_sq: Leaves,
+    /// The average behind the estimate: as `exp_avg`.
+    pub grad_sum: Leaves,
+    /// The estimate of the distance to go, which is the learning rate: an f64 without dimensions.
+    pub estim_lr: Scalar,
+    /// The numerator of the estimate: an f64 without dimensions.
+    pub numerator_weighted: Scalar,
+}
+
+/// See [`dadapt_adamw`].
+#[derive(Clone, Debug)]
+pub struct DAdaptAdamW {
+    learning_rate: Schedule,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    estim_lr0: f64,
+    weight_decay: f64,
+}
+
+/// AdamW that finds its learning rate: an estimate `d` of the distance to the solution, which only grows. At
+/// step `t` (from 1), with `rate = d * lr * sqrt(1 - b2^t) / (1 - b1^t)` and `b = sqrt(b2)`:
+///
+/// ```text
+/// r = b r + (1 - b) rate <g, s / (sqrt(v) + eps)>
+/// m = b1 m + (1 - b1) rate g      v = b2 v + (1 - b2) g^2      s = b s + (1 - b) rate g
+/// d = max(d, r / ((1 - b) norm1(s)))
+/// u = -m / (sqrt(v) + eps) - weight_decay * rate * p
+/// ```
+///
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8`, and 1e-6 as the first estimate. Gradients of zeros leave it, where
+/// Optax makes it NaN. [`prodigy`](crate::prodigy) is its successor.
+///
+/// Defazio and Mishchenko, [Learning-rate-free learning by D-adaptation](https://arxiv.org/abs/2301.07733), 2023.
+#[must_use]
+pub fn dadapt_adamw() -> DAdaptAdamW {
+    DAdaptAdamW {
+        learning_rate: Schedule::from(1.),
+        b1: 0.9,
+        b2: 0.999,
+        eps: 1e-8,
+        estim_lr0: 1e-6,
+        weight_decay: 0.,
+    }
+}
+
+impl DAdaptAdamW {
+    /// A factor on the estimate, over the steps.
+    #[must_use]
+    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
+        Self { learning_rate: learning_rate.into(), ..self }
+    }
+
+    /// How much of the average of the gradients is kept at each step.
+    #[must_use]
+    pub fn b1(self, b1: f64) -> Self {
+        Self { b1, ..self }
+    }
+
+    /// How much of the average of the squares is kept at each step.
+    #[must_use]
+    pub fn b2(self, b2: f64) -> Self {
+        Self { b2, ..self }
+    }
+
+    /// Added to the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// The first estimate.
+    #[must_use]
+    pub fn estim_lr0(self, estim_lr0: f64) -> Self {
+        Self { estim_lr0, ..self }
+    }
+
+    /// By how much of itself a parameter decays, times the rate.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    fn step(&self, grads: Leaves, state: &mut DAdaptAdamWState, params: &Leaves) -> Result<Leaves> {
+        let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        let t = state.count.advance()?;
+        let d = state.estim_lr.get()?;
+        let rate = d * lr * bias_correction(self.b2, t).sqrt() / bias_correction(self.b1, t);
+
+        let b = self.b2.sqrt();
+        let moments = Moments { rate, b1: self.b1, b2: self.b2, b, eps: self.eps };
+        let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum];
+        let products = now(Updates::new(grads).map(moments, own)?, params)?;
+
+        let r = b * state.numerator_weighted.get()? + (1. - b) * rate * total(&products)?;
+        state.numerator_weighted.set(r)?;
+        state.estim_lr.set(d.max(r / ((1. - b) * l1_norm(&state.grad_sum, &products)?)))?;
+
+        let step = Descend { rate: 1., eps: self.eps, decay: self.weight_decay * rate };
+        now(Updates::new(products).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+    }
+}
+
+impl GradientTransformation for DAdaptAdamW {
+    type State = DAdaptAdamWState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.learning_rate.check("learning_rate")?;
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("1 / estim_lr0", 1. / self.estim_lr0)?;
+        Ok(DAdaptAdamWState {
+            count: Count::zero()?,
+            exp_avg: zeros_like(params)?,
+            exp_avg_sq: zeros_like(params)?,
+            grad_sum: zeros_like(params)?,
+            estim_lr: Scalar::new(self.estim_lr0)?,
+            numerator_weighted: Scalar::new(0.)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        let schedule = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        Ok(Some(schedule * state.estim_lr.get()?))
+    }
+}
+
+/// The moments of one step; the update is each element's part in `<g, s / (sqrt(v) + eps)>`.
+struct Moments {
+    rate: f64,
+    b1: f64,
+    b2: f64,
+    b: f64,
+    eps: f64,
+}
+
+impl Rule<3> for Moments {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [m, v, s]: [N; 3]) -> (N, [N; 3]) {
+        let Self { rate, b1, b2, b, eps } = *self;
+        let product = g.clone() * s.clone() / (v.clone().sqrt() + eps);
+        let m = m * b1 + g.clone() * ((1. - b1) * rate);
+        let v = v * b2 + g.clone().sqr() * (1. - b2);
+        let s = s * b + g * ((1. - b) * rate);
+        (product, [m, v, s])
+    }
+}

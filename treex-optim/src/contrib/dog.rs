@@ -1,0 +1,132 @@
+//! Distance over gradients.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::squared_distance;
+use crate::chain::{Chain, chain};
+use crate::combinators::copied;
+use crate::count::Count;
+use crate::engine::{Squares, Updates, sum};
+use crate::linesearch::vdot;
+use crate::numerics::check_not_negative;
+use crate::scalar::Scalar;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_dog`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct DogState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
+    pub init_params: Leaves,
+    /// The largest distance from there: an f64 without dimensions.
+    pub max_dist: Scalar,
+    /// The sum of the squares of all gradients: an f64 without dimensions.
+    pub sum_sq_norm_grads: Scalar,
+}
+
+/// How [`dog`] takes its first step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum InitStep {
+    /// As if it had come this far.
+    Distance(f64),
+    /// As if it had come this far, relative to 1 and the norm of the parameters.
+    Heuristic(f64),
+    /// With this factor on the gradient.
+    LearningRate(f64),
+}
+
+/// See [`scale_by_dog`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByDog {
+    init_step: InitStep,
+    eps: f64,
+}
+
+/// Scales gradients by the largest distance that the parameters have been from their start, over the root of the
+/// sum of the squares of all gradients so far:
+///
+/// ```text
+/// d = max(d, norm(p0 - p))
+/// G = G + norm(g)^2
+/// u = d / sqrt(G + eps) * g
+/// ```
+///
+/// over all leaves, with `eps = 1e-8` and a first distance of `1e-6 * (1 + norm(p))`.
+///
+/// Ivgi, Hinder and Carmon, [DoG is SGD's best friend](https://arxiv.org/abs/2302.12022), 2023.
+#[must_use]
+pub fn scale_by_dog() -> ScaleByDog {
+    ScaleByDog { init_step: InitStep::Heuristic(1e-6), eps: 1e-8 }
+}
+
+impl ScaleByDog {
+    /// How the first step is taken.
+    #[must_use]
+    pub fn init_step(self, init_step: InitStep) -> Self {
+        Self { init_step, ..self }
+    }
+
+    /// Added under the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+}
+
+impl GradientTransformation for ScaleByDog {
+    type State = DogState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_not_negative("eps", self.eps)?;
+        let max_dist = match self.init_step {
+            InitStep::Distance(distance) => distance,
+            InitStep::Heuristic(relative) => relative * (1. + vdot(params, params)?.sqrt()),
+            InitStep::LearningRate(_) => 0.,
+        };
+        Ok(DogState {
+            count: Count::zero()?,
+            init_params: copied(params)?,
+            max_dist: Scalar::new(max_dist)?,
+            sum_sq_norm_grads: Scalar::new(0.)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let t = state.count.advance()?;
+        Ok(updates.tensors(move |grads, params| {
+            let distance = state.max_dist.get()?.max(squared_distance(&state.init_params, params)?.sqrt());
+            let squares = state.sum_sq_norm_grads.get()? + sum(Squares, &grads, params)?.total(0);
+            state.max_dist.set(distance)?;
+            state.sum_sq_norm_grads.set(squares)?;
+            let rate = match self.init_step {
+                InitStep::LearningRate(rate) if t == 1 => rate,
+                _ => distance / (squares + self.eps).sqrt(),
+            };
+            grads.apply(|grad| Ok((grad * rate)?))
+        }))
+    }
+}
+
+/// The type of [`dog`].
+pub type Dog = Chain<(AddDecayedWeights, ScaleByDog, ScaleByLearningRate)>;
+
+/// Gradient descent that finds its learning rate, by [`scale_by_dog`]. It is meant for use with an average of the
+/// parameters: `chain((dog(), params_ema(0.999)))`.
+#[must_use]
+pub fn dog() -> Dog {
+    chain((add_decayed_weights(0.), scale_by_dog(), scale_by_learning_rate(1.)))
+}
+
+options!(Dog:
+    0 AddDecayedWeights { weight_decay: f64 }
+    1 ScaleByDog { init_step: InitStep, eps: f64 }
+);

@@ -1,0 +1,106 @@
+//! Distance over weighted gradients.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::squared_distance;
+use crate::chain::{Chain, chain};
+use crate::combinators::copied;
+use crate::engine::{Squares, Updates, sum};
+use crate::numerics::check_not_negative;
+use crate::scalar::Scalar;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_dowg`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct DowgState {
+    /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
+    pub init_params: Leaves,
+    /// The sum of the squares of the gradients, each times the squared distance then: an f64 without dimensions.
+    pub weighted_sq_norm_grads: Scalar,
+    /// The square of the largest distance from the start: an f64 without dimensions.
+    pub estim_sq_dist: Scalar,
+}
+
+/// See [`scale_by_dowg`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByDowg {
+    init_estim_sq_dist: Option<f64>,
+    eps: f64,
+}
+
+/// Scales gradients as [`scale_by_dog`](crate::scale_by_dog), but weighs later ones by the distance:
+///
+/// ```text
+/// d2 = max(d2, norm(p0 - p)^2)
+/// V  = V + d2 * norm(g)^2
+/// u  = d2 / (sqrt(V) + eps) * g
+/// ```
+///
+/// over all leaves, with `eps = 1e-4`, which is also the first `d2`.
+///
+/// Khaled, Mishchenko and Jin, [DoWG unleashed](https://arxiv.org/abs/2305.16284), 2023.
+#[must_use]
+pub fn scale_by_dowg() -> ScaleByDowg {
+    ScaleByDowg { init_estim_sq_dist: None, eps: 1e-4 }
+}
+
+impl ScaleByDowg {
+    /// The square of the distance to begin with.
+    #[must_use]
+    pub fn init_estim_sq_dist(self, init_estim_sq_dist: f64) -> Self {
+        Self { init_estim_sq_dist: Some(init_estim_sq_dist), ..self }
+    }
+
+    /// Added to the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+}
+
+impl GradientTransformation for ScaleByDowg {
+    type State = DowgState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_not_negative("eps", self.eps)?;
+        Ok(DowgState {
+            init_params: copied(params)?,
+            weighted_sq_norm_grads: Scalar::new(0.)?,
+            estim_sq_dist: Scalar::new(self.init_estim_sq_dist.unwrap_or(self.eps))?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |grads, params| {
+            let distance = state.estim_sq_dist.get()?.max(squared_distance(&state.init_params, params)?);
+            let squares =
+                distance * sum(Squares, &grads, params)?.total(0) + state.weighted_sq_norm_grads.get()?;
+            state.estim_sq_dist.set(distance)?;
+            state.weighted_sq_norm_grads.set(squares)?;
+            let rate = distance / (squares.sqrt() + self.eps);
+            grads.apply(|grad| Ok((grad * rate)?))
+        }))
+    }
+}
+
+/// The type of [`dowg`].
+pub type Dowg = Chain<(AddDecayedWeights, ScaleByDowg, ScaleByLearningRate)>;
+
+/// Gradient descent that finds its learning rate, by [`scale_by_dowg`].
+#[must_use]
+pub fn dowg() -> Dowg {
+    chain((add_decayed_weights(0.), scale_by_dowg(), scale_by_learning_rate(1.)))
+}
+
+options!(Dowg:
+    0 AddDecayedWeights { weight_decay: f64 }
+    1 ScaleByDowg { init_estim_sq_dist: f64, eps: f64 }
+);

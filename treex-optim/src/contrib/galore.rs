@@ -1,0 +1,179 @@
+//! Gradients projected to a low rank.
+
+use candle_core::Tensor;
+use treex_core::{Error, Leaves, Result, TreeObject};
+
+use super::newton_schulz::{SVD_ITERATIONS, beside, on_host};
+use crate::chain::{Chain, chain};
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::numerics::{check_finite, wide};
+use crate::schedule::Schedule;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_galore`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct GaloreState<S> {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The projector of each matrix, `[longer side, rank]`; nothing for other leaves.
+    pub projector: Leaves,
+    /// The state of the base transformation, over the projections.
+    pub base_optimizer_state: S,
+}
+
+/// See [`scale_by_galore`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByGalore<T> {
+    rank: usize,
+    update_proj_gap: u64,
+    scale: f64,
+    base: T,
+}
+
+/// Runs a base transformation, [`scale_by_adam`] by default, on the gradients of matrices projected to their
+/// leading singular vectors, so that its state takes `rank / side` of the memory:
+///
+/// ```text
+/// P = the first rank left singular vectors of g, every update_proj_gap (200) steps
+/// u = scale * P base(P^T g)                with rows at least as many as columns; else on the other side
+/// ```
+///
+/// Leaves that are no matrices are left to the base transformation. It does not see the parameters, so it must
+/// not need them. The decomposition is made in f64 on the host; in Optax it is in f32.
+///
+/// Zhao and others, [GaLore: memory-efficient LLM training by gradient low-rank
+/// projection](https://arxiv.org/abs/2403.03507), 2024.
+#[must_use]
+pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
+    ScaleByGalore { rank, update_proj_gap: 200, scale: 1., base: scale_by_adam() }
+}
+
+impl<T> ScaleByGalore<T> {
+    /// After how many steps the projectors are made anew.
+    #[must_use]
+    pub fn update_proj_gap(self, update_proj_gap: u64) -> Self {
+        Self { update_proj_gap, ..self }
+    }
+
+    /// A factor on the updates of matrices.
+    #[must_use]
+    pub fn scale(self, scale: f64) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// Another transformation of the projections.
+    #[must_use]
+    pub fn base<U: GradientTransformation>(self, base: U) -> ScaleByGalore<U> {
+        let Self { rank, update_proj_gap, scale, .. } = self;
+        ScaleByGalore { rank, update_proj_gap, scale, base }
+    }
+
+    /// The leading singular vectors of the longer side, or what was before if there are none.
+    fn projector(&self, grad: &Tensor, before: &Tensor) -> Result<Tensor> {
+        let matrix = on_host(grad)?;
+        let tall = matrix.nrows() >= matrix.ncols();
+        let matrix = if tall { matrix } else { matrix.transpose() };
+        if matrix.iter().any(|value| !value.is_finite()) {
+            return Ok(before.clone());
+        }
+        let vectors = matrix.try_svd(true, false, f64::EPSILON, SVD_ITERATIONS).and_then(|svd| svd.u);
+        match vectors {
+            Some(vectors) => beside(&vectors.columns(0, before.dims2()?.1).into_owned(), before),
+            None => Ok(before.clone()),
+        }
+    }
+}
+
+/// `P^T g`, or `g P` for a matrix with more columns than rows.
+fn project(grad: &Tensor, projector: &Tensor) -> Result<Tensor> {
+    let grad = grad.to_dtype(projector.dtype())?;
+    let (rows, columns) = grad.dims2()?;
+    Ok(if rows >= columns { projector.t()?.matmul(&grad)? } else { grad.matmul(projector)? })
+}
+
+/// The way back.
+fn unproject(update: &Tensor, projector: &Tensor, like: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = like.dims2()?;
+    let update = update.to_dtype(projector.dtype())?;
+    Ok(if rows >= columns { projector.matmul(&update)? } else { update.matmul(&projector.t()?)? })
+}
+
+impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
+    type State = GaloreState<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_finite("scale", self.scale)?;
+        if self.rank == 0 || self.update_proj_gap == 0 {
+            return Err(Error::argument("`rank` or `update_proj_gap` of GaLore is too small")
+                .expected("1 or more")
+                .found(0));
+        }
+        let projector = params.rebuild(|index| {
+            let Some(param) = params.get(index).filter(|param| param.rank() == 2) else { return Ok(None) };
+            let (rows, columns) = param.dims2()?;
+            let shape = (rows.max(columns), self.rank.min(rows).min(columns));
+            Ok(Some(Tensor::zeros(shape, wide(param.dtype()), param.device())?))
+        })?;
+        let low = params.rebuild(|index| match (params.get(index), projector.get(index)) {
+            (Some(param), Some(projector)) => project(param, projector).map(Some),
+            (param, _) => Ok(param.cloned()),
+        })?;
+        Ok(GaloreState { count: Count::zero()?, base_optimizer_state: self.base.init(&low)?, projector })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let renew = state.count.get()? % self.update_proj_gap == 0;
+        state.count.advance()?;
+        Ok(updates.tensors(move |grads, _| {
+            if renew {
+                let next = grads.combine(&state.projector, |grad, before| self.projector(grad, before))?;
+                state.projector.store(&next)?;
+            }
+            let projector = &state.projector;
+            let low = grads.rebuild(|index| match (grads.get(index), projector.get(index)) {
+                (Some(grad), Some(projector)) => project(grad, projector).map(Some),
+                (grad, _) => Ok(grad.cloned()),
+            })?;
+            let low = self.base.updates(low.clone(), &mut state.base_optimizer_state, &low, extra)?;
+            low.rebuild(|index| match (low.get(index), projector.get(index), grads.get(index)) {
+                (Some(update), Some(projector), Some(grad)) => {
+                    Ok(Some((unproject(update, projector, grad)? * self.scale)?))
+                }
+                (update, _, _) => Ok(update.cloned()),
+            })
+        }))
+    }
+}
+
+/// The type of [`galore`].
+pub type Galore = Chain<(ScaleByGalore<ScaleByAdam>, AddDecayedWeights, ScaleByLearningRate)>;
+
+/// Adam on projected gradients with decoupled weight decay, none by default: [`scale_by_galore`] with rank 128.
+#[must_use]
+pub fn galore(learning_rate: impl Into<Schedule>) -> Galore {
+    chain((scale_by_galore(128), add_decayed_weights(0.), scale_by_learning_rate(learning_rate)))
+}
+
+options!(Galore:
+    0 ScaleByGalore { update_proj_gap: u64, scale: f64 }
+    1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
+);
+
+impl Galore {
+    /// How many singular vectors a projection has at most.
+    #[must_use]
+    pub fn rank(mut self, rank: usize) -> Self {
+        self.0.0.rank = rank;
+        self
+    }
+}

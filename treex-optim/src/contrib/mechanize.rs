@@ -1,0 +1,168 @@
+//! Mechanic, a learning rate tuner.
+
+use candle_core::{Device, Tensor};
+use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
+
+use crate::combinators::copied;
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::host::numbers;
+use crate::linesearch::vdot;
+use crate::numerics::check_not_negative;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`mechanize`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct MechanicState<S> {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The reward of each tuner: an f64 for each.
+    pub r: Leaf<OptState>,
+    /// The largest gain of each: as `r`.
+    pub m: Leaf<OptState>,
+    /// The sum of the squares of the gains of each: as `r`.
+    pub v: Leaf<OptState>,
+    /// The factor that each proposes; their sum is used: as `r`.
+    pub s: Leaf<OptState>,
+    /// The parameters before the first step: their shapes, f32 (f64 for f64 parameters).
+    pub x0: Leaves,
+    /// The state of the base optimizer.
+    pub base_optimizer_state: S,
+}
+
+/// See [`mechanize`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mechanize<T> {
+    base: T,
+    weight_decay: f64,
+    eps: f64,
+    s_init: f64,
+    num_betas: usize,
+}
+
+/// Finds the factor on what a base optimizer adds up, beginning with 1e-8 or so. With the sum `D` of its updates
+/// since the start, turned round, and `b_i = 1 - 0.1^i` for six tuners:
+///
+/// ```text
+/// D  = (x0 - p) / (sum(s) + eps)              h = <g + decay, D>
+/// m  = max(b m, |h| + eps)                    v = b^2 v + h^2
+/// r  = b r + clamp(h, -m before, m before) s
+/// s  = (s_init / 6 * m + max(0, r)) / (sqrt(v) + eps)
+/// p  = x0 - sum(s) (D - base(g))
+/// ```
+///
+/// where `decay = weight_decay * sum(s) * norm(g) / norm(p) * p` with `weight_decay = 1e-2` enters `h` alone;
+/// `eps = 1e-8`, `s_init = 1e-6`. The base optimizer keeps its schedule, from a peak of 1.
+///
+/// Cutkosky, Defazio and Mehta, [Mechanic: a learning rate tuner](https://arxiv.org/abs/2306.00144), 2023.
+#[must_use]
+pub fn mechanize<T: GradientTransformation>(base: T) -> Mechanize<T> {
+    Mechanize { base, weight_decay: 1e-2, eps: 1e-8, s_init: 1e-6, num_betas: 6 }
+}
+
+impl<T> Mechanize<T> {
+    /// How much the parameters themselves count as a gradient for the tuners.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// What keeps quotients finite.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// The first factor of each tuner.
+    #[must_use]
+    pub fn s_init(self, s_init: f64) -> Self {
+        Self { s_init, ..self }
+    }
+
+    /// How many tuners there are.
+    #[must_use]
+    pub fn num_betas(self, num_betas: usize) -> Self {
+        Self { num_betas, ..self }
+    }
+}
+
+fn vector(values: &[f64]) -> Result<Tensor> {
+    Ok(Tensor::new(values, &Device::Cpu)?)
+}
+
+impl<T: GradientTransformation> Mechanize<T> {
+    fn step(
+        &self,
+        grads: Leaves,
+        state: &mut MechanicState<T::State>,
+        params: &Leaves,
+        extra: &Extra<'_>,
+    ) -> Result<Leaves> {
+        let base = self.base.updates(grads.clone(), &mut state.base_optimizer_state, params, extra)?;
+        if state.count.advance()? == 1 {
+            // They may have been loaded since `init`.
+            state.x0.store(&copied(params)?)?;
+        }
+        let read = |leaf: &Leaf<OptState>| numbers(&leaf.get()?);
+        let (r, m, v, s) = (read(&state.r)?, read(&state.m)?, read(&state.v)?, read(&state.s)?);
+        let s_sum: f64 = s.iter().sum();
+        let back = params.combine(&state.x0, |p, x0| Ok((x0 - p.to_dtype(x0.dtype())?)?))?;
+        let norm = |leaves: &Leaves| Ok::<_, Error>(vdot(leaves, leaves)?.sqrt());
+        let decay = self.weight_decay * s_sum * norm(&grads)? / (norm(params)? + self.eps);
+        let h = (vdot(&grads, &back)? + decay * vdot(params, &back)?) / (s_sum + self.eps);
+
+        let mut next = [const { Vec::new() }; 4];
+        for (index, (((r, m), v), s)) in r.iter().zip(&m).zip(&v).zip(&s).enumerate() {
+            let beta = 1. - 0.1f64.powf(index as f64 + 1.);
+            let r = beta * r + h.max(-m).min(*m) * s;
+            let m = f64::max(beta * m, h.abs() + self.eps);
+            let v = beta * beta * v + h * h;
+            let wealth = self.s_init / self.num_betas as f64 * m + r.max(0.);
+            let s = wealth / (v.sqrt() + self.eps);
+            next.iter_mut().zip([r, m, v, s]).for_each(|(all, value)| all.push(value));
+        }
+        let [r, m, v, s] = next;
+        state.r.set(vector(&r)?)?;
+        state.m.set(vector(&m)?)?;
+        state.v.set(vector(&v)?)?;
+        state.s.set(vector(&s)?)?;
+        let new_sum: f64 = s.iter().sum();
+        // x0 - sum(s) (D - base) - p, with D = (x0 - p) / (sum(s) before + eps).
+        let keep = 1. - new_sum / (s_sum + self.eps);
+        back.combine(&base, |back, base| Ok(((back * keep)? + (base.to_dtype(back.dtype())? * new_sum)?)?))
+    }
+}
+
+impl<T: GradientTransformation> GradientTransformation for Mechanize<T> {
+    type State = MechanicState<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_not_negative("weight_decay", self.weight_decay)?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("s_init", self.s_init)?;
+        let filled = |value: f64| Leaf::new(vector(&vec![value; self.num_betas])?);
+        Ok(MechanicState {
+            count: Count::zero()?,
+            r: filled(0.)?,
+            m: filled(0.)?,
+            v: filled(0.)?,
+            s: filled(self.s_init)?,
+            x0: copied(params)?,
+            base_optimizer_state: self.base.init(params)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |grads, params| self.step(grads, state, params, extra)))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.base.learning_rate(&state.base_optimizer_state)
+    }
+}

@@ -1,0 +1,225 @@
+//! Momentum with a model of the loss.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::loss_value;
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates, now};
+use crate::linesearch::vdot;
+use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`momo`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct MomoState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub exp_avg: Leaves,
+    /// The average of the losses: an f64 without dimensions.
+    pub barf: Scalar,
+    /// The average of the products of gradients and parameters: an f64 without dimensions.
+    pub gamma: Scalar,
+    /// The lower bound of the loss: an f64 without dimensions.
+    pub lb: Scalar,
+}
+
+/// See [`momo`].
+#[derive(Clone, Debug)]
+pub struct Momo {
+    learning_rate: Schedule,
+    beta: f64,
+    lower_bound: f64,
+    weight_decay: f64,
+    adapt_lower_bound: bool,
+}
+
+/// Momentum that steps no further than to where its model of the loss reaches the lowest value that there is:
+///
+/// ```text
+/// f = beta f + (1 - beta) loss     c = beta c + (1 - beta) <g, p>     m = beta m + (1 - beta) g
+/// t = max((1 + lr wd) (f - lower_bound - c) + <m, p>, 0) / norm(m)^2
+/// u = -min(lr, t) m - lr wd / (1 + lr wd) p
+/// ```
+///
+/// over all leaves, with `beta = 0.9` (0 at the first step), and 1, 0 and 0 for `lr`, `lower_bound` and `wd`. With
+/// `adapt_lower_bound` the bound follows what the model finds. Needs the loss of each step:
+/// [`Extra::value`] or [`Optimizer::minimize`](crate::Optimizer::minimize).
+///
+/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583), 2023.
+#[must_use]
+pub fn momo() -> Momo {
+    Momo {
+        learning_rate: Schedule::from(1.),
+        beta: 0.9,
+        lower_bound: 0.,
+        weight_decay: 0.,
+        adapt_lower_bound: false,
+    }
+}
+
+impl Momo {
+    /// The largest step.
+    #[must_use]
+    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
+        Self { learning_rate: learning_rate.into(), ..self }
+    }
+
+    /// How much of the averages is kept at each step.
+    #[must_use]
+    pub fn beta(self, beta: f64) -> Self {
+        Self { beta, ..self }
+    }
+
+    /// What the loss cannot fall below.
+    #[must_use]
+    pub fn lower_bound(self, lower_bound: f64) -> Self {
+        Self { lower_bound, ..self }
+    }
+
+    /// By how much of itself a parameter decays, times the largest step.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// Whether the bound follows the training.
+    #[must_use]
+    pub fn adapt_lower_bound(self, adapt_lower_bound: bool) -> Self {
+        Self { adapt_lower_bound, ..self }
+    }
+}
+
+/// The model of the loss along the averaged gradient, which both kinds share.
+pub(super) struct Model {
+    /// The average of the losses, plus `<m, p>`, minus the average of `<g, p>`: each weighed as it is needed.
+    pub(super) barf: f64,
+    pub(super) gamma: f64,
+    pub(super) iprod: f64,
+    /// The square of the norm of the averaged gradient.
+    pub(super) norm: f64,
+    /// The largest step and the decay.
+    pub(super) alpha: f64,
+    pub(super) weight_decay: f64,
+    /// By how much the averages are too small.
+    pub(super) correction: f64,
+}
+
+impl Model {
+    fn decay(&self) -> f64 {
+        1. + self.alpha * self.weight_decay
+    }
+
+    /// The bound for this step: half of what the model reaches, if that is lower.
+    pub(super) fn reset_bound(&self, bound: f64, lowest: f64) -> f64 {
+        let cap = self.decay() * (self.barf - self.gamma) + self.iprod;
+        let scale = self.decay() * self.correction;
+        if cap < scale * bound { (cap / (2. * scale)).max(lowest) } else { bound }
+    }
+
+    /// How far to go.
+    pub(super) fn step(&self, bound: f64) -> f64 {
+        let gap = self.decay() * (self.barf - self.correction * bound - self.gamma) + self.iprod;
+        let reach = if self.norm <= f64::EPSILON { 0. } else { gap.max(0.) / self.norm };
+        reach.min(self.alpha / self.correction)
+    }
+
+    /// The bound after a step.
+    pub(super) fn next_bound(&self, step: f64, lowest: f64) -> f64 {
+        ((self.barf + self.iprod - self.gamma - 0.5 * step * self.norm) / self.correction).max(lowest)
+    }
+
+    /// The rule of the step.
+    pub(super) fn rule(&self, step: f64) -> Proximal {
+        Proximal { step, decay: self.alpha * self.weight_decay / self.decay() }
+    }
+}
+
+impl Momo {
+    fn descend(&self, grads: Leaves, state: &mut MomoState, params: &Leaves, value: f64) -> Result<Leaves> {
+        let alpha = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        let beta = if state.count.get()? == 0 { 0. } else { self.beta };
+        state.count.advance()?;
+        let barf = beta * state.barf.get()? + (1. - beta) * value;
+        let gamma = beta * state.gamma.get()? + (1. - beta) * vdot(&grads, params)?;
+        let mean = now(Updates::new(grads).map(Mean(beta), [&mut state.exp_avg])?, params)?;
+        let model = Model {
+            barf,
+            gamma,
+            iprod: vdot(&mean, params)?,
+            norm: vdot(&mean, &mean)?,
+            alpha,
+            weight_decay: self.weight_decay,
+            correction: 1.,
+        };
+        let mut bound = state.lb.get()?;
+        if self.adapt_lower_bound {
+            bound = model.reset_bound(bound, self.lower_bound);
+        }
+        let step = model.step(bound);
+        if self.adapt_lower_bound {
+            state.lb.set(model.next_bound(step, self.lower_bound))?;
+        }
+        state.barf.set(barf)?;
+        state.gamma.set(gamma)?;
+        now(Updates::new(mean).map(model.rule(step), [])?, params)
+    }
+}
+
+impl GradientTransformation for Momo {
+    type State = MomoState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.learning_rate.check("learning_rate")?;
+        check_decay("beta", self.beta)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
+        Ok(MomoState {
+            count: Count::zero()?,
+            exp_avg: zeros_like(params)?,
+            barf: Scalar::new(0.)?,
+            gamma: Scalar::new(0.)?,
+            lb: Scalar::new(self.lower_bound)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let value = loss_value(extra, "momo")?;
+        Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.learning_rate.at(Some(&state.count), "learning_rate").map(Some)
+    }
+}
+
+/// `m = beta m + (1 - beta) g`, which is the update.
+struct Mean(f64);
+
+impl Rule<1> for Mean {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [m]: [N; 1]) -> (N, [N; 1]) {
+        let m = m * self.0 + g * (1. - self.0);
+        (m.clone(), [m])
+    }
+}
+
+/// `u = -step m - decay p`.
+pub(super) struct Proximal {
+    step: f64,
+    decay: f64,
+}
+
+impl Rule<0> for Proximal {
+    #[inline(always)]
+    fn apply<N: Number>(&self, m: N, p: N, []: [N; 0]) -> (N, [N; 0]) {
+        (-(m * self.step) - p * self.decay, [])
+    }
+}

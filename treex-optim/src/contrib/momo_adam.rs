@@ -1,0 +1,194 @@
+//! Adam with a model of the loss.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::loss_value;
+use super::momo::Model;
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates, now};
+use crate::linesearch::vdot;
+use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`momo_adam`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct MomoAdamState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub exp_avg: Leaves,
+    /// The average of their squares: as `exp_avg`.
+    pub exp_avg_sq: Leaves,
+    /// The average of the losses: an f64 without dimensions.
+    pub barf: Scalar,
+    /// The average of the products of gradients and parameters: an f64 without dimensions.
+    pub gamma: Scalar,
+    /// The lower bound of the loss: an f64 without dimensions.
+    pub lb: Scalar,
+}
+
+/// See [`momo_adam`].
+#[derive(Clone, Debug)]
+pub struct MomoAdam {
+    learning_rate: Schedule,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    lower_bound: f64,
+    weight_decay: f64,
+    adapt_lower_bound: bool,
+}
+
+/// [`momo`](crate::momo) with Adam's average and preconditioner `d = eps + sqrt(v / (1 - b2^t))`: norms are
+/// `norm(m)^2 = <m, m / d>`, the update is `-min(lr / (1 - b1^t), reach) m / d`, and averages are corrected by
+/// `1 - b1^t`. With `lr = 1e-2`, `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`.
+///
+/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583), 2023.
+#[must_use]
+pub fn momo_adam() -> MomoAdam {
+    MomoAdam {
+        learning_rate: Schedule::from(1e-2),
+        b1: 0.9,
+        b2: 0.999,
+        eps: 1e-8,
+        lower_bound: 0.,
+        weight_decay: 0.,
+        adapt_lower_bound: false,
+    }
+}
+
+impl MomoAdam {
+    /// The largest step.
+    #[must_use]
+    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
+        Self { learning_rate: learning_rate.into(), ..self }
+    }
+
+    /// How much of the average of the gradients is kept at each step.
+    #[must_use]
+    pub fn b1(self, b1: f64) -> Self {
+        Self { b1, ..self }
+    }
+
+    /// How much of the average of the squares is kept at each step.
+    #[must_use]
+    pub fn b2(self, b2: f64) -> Self {
+        Self { b2, ..self }
+    }
+
+    /// Added to the root.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// What the loss cannot fall below.
+    #[must_use]
+    pub fn lower_bound(self, lower_bound: f64) -> Self {
+        Self { lower_bound, ..self }
+    }
+
+    /// By how much of itself a parameter decays, times the largest step.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// Whether the bound follows the training.
+    #[must_use]
+    pub fn adapt_lower_bound(self, adapt_lower_bound: bool) -> Self {
+        Self { adapt_lower_bound, ..self }
+    }
+
+    fn descend(
+        &self,
+        grads: Leaves,
+        state: &mut MomoAdamState,
+        params: &Leaves,
+        value: f64,
+    ) -> Result<Leaves> {
+        let alpha = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        let t = state.count.advance()?;
+        let barf = self.b1 * state.barf.get()? + (1. - self.b1) * value;
+        let gamma = self.b1 * state.gamma.get()? + (1. - self.b1) * vdot(&grads, params)?;
+        let rule =
+            Moments { b1: self.b1, b2: self.b2, eps: self.eps, scale: 1. / bias_correction(self.b2, t) };
+        let own = [&mut state.exp_avg, &mut state.exp_avg_sq];
+        let scaled = now(Updates::new(grads).map(rule, own)?, params)?;
+        let model = Model {
+            barf,
+            gamma,
+            iprod: vdot(&state.exp_avg, &scaled.combine(params, |_, p| Ok(p.clone()))?)?,
+            norm: vdot(&state.exp_avg, &scaled)?,
+            alpha,
+            weight_decay: self.weight_decay,
+            correction: bias_correction(self.b1, t),
+        };
+        let mut bound = state.lb.get()?;
+        if self.adapt_lower_bound {
+            bound = model.reset_bound(bound, self.lower_bound);
+        }
+        let step = model.step(bound);
+        if self.adapt_lower_bound {
+            state.lb.set(model.next_bound(step, self.lower_bound))?;
+        }
+        state.barf.set(barf)?;
+        state.gamma.set(gamma)?;
+        now(Updates::new(scaled).map(model.rule(step), [])?, params)
+    }
+}
+
+impl GradientTransformation for MomoAdam {
+    type State = MomoAdamState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.learning_rate.check("learning_rate")?;
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("weight_decay", self.weight_decay)?;
+        Ok(MomoAdamState {
+            count: Count::zero()?,
+            exp_avg: zeros_like(params)?,
+            exp_avg_sq: zeros_like(params)?,
+            barf: Scalar::new(0.)?,
+            gamma: Scalar::new(0.)?,
+            lb: Scalar::new(self.lower_bound)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let value = loss_value(extra, "momo_adam")?;
+        Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.learning_rate.at(Some(&state.count), "learning_rate").map(Some)
+    }
+}
+
+/// The moments of one step; the update is `m / d`.
+struct Moments {
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    scale: f64,
+}
+
+impl Rule<2> for Moments {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [m, v]: [N; 2]) -> (N, [N; 2]) {
+        let m = m * self.b1 + g.clone() * (1. - self.b1);
+        let v = v * self.b2 + g.sqr() * (1. - self.b2);
+        let u = m.clone() / ((v.clone() * self.scale).sqrt() + self.eps);
+        (u, [m, v])
+    }
+}

@@ -1,0 +1,325 @@
+//! Muon: momentum, orthogonalized.
+
+use candle_core::Tensor;
+use treex_core::{Filter, Leaves, Negated, Result, TreeObject, by};
+
+use super::newton_schulz::{NewtonSchulz, newton_schulz};
+use crate::alias::adamw::{AdamW, adamw};
+use crate::chain::{Chain, chain};
+use crate::combinators::masked::{Masked, masked};
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::{bias_correction, check_decay, check_finite, zeros_like};
+use crate::schedule::Schedule;
+use crate::selection::Selection;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale::Times;
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_muon`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScaleByMuonState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub mu: Leaves,
+}
+
+/// See [`scale_by_muon`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByMuon {
+    newton_schulz: NewtonSchulz,
+    beta: f64,
+    nesterov: bool,
+    adaptive: bool,
+}
+
+/// Orthogonalizes an average of the gradients: every direction counts alike.
+///
+/// ```text
+/// mu  = beta mu + (1 - beta) g
+/// mu^ = beta mu / (1 - beta^(t+1)) + (1 - beta) g / (1 - beta^t)      mu / (1 - beta^t) without nesterov
+/// u   = newton_schulz(mu^)                                            times sum(mu^ * u) if adaptive
+/// ```
+///
+/// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns are its
+/// last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. One of fewer is an error:
+/// [`muon`] leaves those to AdamW.
+///
+/// Jordan and others, [Muon: an optimizer for hidden layers in neural
+/// networks](https://kellerjordan.github.io/posts/muon/), 2024.
+#[must_use]
+pub fn scale_by_muon() -> ScaleByMuon {
+    ScaleByMuon { newton_schulz: newton_schulz(), beta: 0.95, nesterov: true, adaptive: false }
+}
+
+impl ScaleByMuon {
+    /// How the average is orthogonalized.
+    #[must_use]
+    pub fn newton_schulz(self, newton_schulz: NewtonSchulz) -> Self {
+        Self { newton_schulz, ..self }
+    }
+
+    /// How much of the average is kept at each step.
+    #[must_use]
+    pub fn beta(self, beta: f64) -> Self {
+        Self { beta, ..self }
+    }
+
+    /// Whether the average looks one step ahead.
+    #[must_use]
+    pub fn nesterov(self, nesterov: bool) -> Self {
+        Self { nesterov, ..self }
+    }
+
+    /// Whether updates grow with the gradients, by their dual norm.
+    #[must_use]
+    pub fn adaptive(self, adaptive: bool) -> Self {
+        Self { adaptive, ..self }
+    }
+
+    fn orthogonalize(&self, mu: &Tensor) -> Result<Tensor> {
+        let (rows, columns) = fans(mu.dims());
+        let orthogonal = match mu.rank() {
+            0 | 1 => self.newton_schulz.orthogonalize(mu)?,
+            _ => self.newton_schulz.orthogonalize(&mu.reshape((rows, columns))?)?.reshape(mu.shape())?,
+        };
+        if !self.adaptive {
+            return Ok(orthogonal);
+        }
+        let dual = (mu * &orthogonal)?.sum_all()?;
+        Ok(orthogonal.broadcast_mul(&dual)?)
+    }
+}
+
+/// The numbers of rows and columns of a leaf as a matrix: inputs and outputs of a kernel.
+fn fans(dims: &[usize]) -> (usize, usize) {
+    dims.split_last().map_or((1, 1), |(columns, rows)| (rows.iter().product(), *columns))
+}
+
+impl GradientTransformation for ScaleByMuon {
+    type State = ScaleByMuonState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        check_decay("beta", self.beta)?;
+        Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_like(params)? })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        let t = state.count.advance()?;
+        let rule = if self.nesterov {
+            let (mu_scale, g_scale) = (
+                self.beta / bias_correction(self.beta, t + 1),
+                (1. - self.beta) / bias_correction(self.beta, t),
+            );
+            Momentum { beta: self.beta, mu_scale, g_scale }
+        } else {
+            Momentum { beta: self.beta, mu_scale: 1. / bias_correction(self.beta, t), g_scale: 0. }
+        };
+        let updates = updates.map(rule, [&mut state.mu])?;
+        Ok(updates.tensors(|mu, _| mu.apply(|mu| self.orthogonalize(mu))))
+    }
+}
+
+/// One step of the average.
+struct Momentum {
+    beta: f64,
+    mu_scale: f64,
+    g_scale: f64,
+}
+
+impl Rule<1> for Momentum {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, [mu]: [N; 1]) -> (N, [N; 1]) {
+        let mu = mu * self.beta + g.clone() * (1. - self.beta);
+        (mu.clone() * self.mu_scale + g * self.g_scale, [mu])
+    }
+}
+
+/// See [`scale_by_shape`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScaleByShape {
+    consistent_rms: Option<f64>,
+    output_first: bool,
+}
+
+/// Scales the update of each matrix by a number that depends on its shape, so that one learning rate serves all:
+/// `sqrt(max(1, outputs / inputs))`, or `consistent_rms * sqrt(max(inputs, outputs))` if that is given; with 0.2
+/// the root mean square is about Adam's.
+///
+/// The outputs are on the last axis, as in treex's kernels; `output_first` is for those of Candle and PyTorch.
+#[must_use]
+pub fn scale_by_shape() -> ScaleByShape {
+    ScaleByShape::default()
+}
+
+impl ScaleByShape {
+    /// The root mean square that updates should have, whatever their shape.
+    #[must_use]
+    pub fn consistent_rms(self, consistent_rms: f64) -> Self {
+        Self { consistent_rms: Some(consistent_rms), ..self }
+    }
+
+    /// Whether the outputs are on the first axis.
+    #[must_use]
+    pub fn output_first(self, output_first: bool) -> Self {
+        Self { output_first, ..self }
+    }
+
+    fn factor(&self, dims: &[usize]) -> f64 {
+        let (inputs, outputs) = match dims.split_first() {
+            Some((outputs, inputs)) if self.output_first => (inputs.iter().product(), *outputs),
+            _ => fans(dims),
+        };
+        let (inputs, outputs) = (inputs as f64, outputs as f64);
+        match self.consistent_rms {
+            Some(rms) => rms * inputs.max(outputs).sqrt(),
+            None => f64::max(1., outputs / inputs).sqrt(),
+        }
+    }
+}
+
+impl GradientTransformation for ScaleByShape {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        check_finite("consistent_rms", self.consistent_rms.unwrap_or(0.))
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.map_each(|index| Times(params.get(index).map_or(1., |param| self.factor(param.dims()))), [])
+    }
+}
+
+/// The type of [`muon`].
+pub type Muon = Chain<(Masked<MuonForMatrices>, Masked<AdamW>)>;
+
+/// What [`muon`] does with matrices.
+pub type MuonForMatrices = Chain<(ScaleByMuon, ScaleByShape, AddDecayedWeights, ScaleByLearningRate)>;
+
+/// Muon for matrices, AdamW for everything else: [`scale_by_muon`], [`scale_by_shape`], decay and rate there;
+/// no decay by default. Both have Nesterov's momentum.
+///
+/// Embeddings and the last layer are matrices too, and better left to AdamW:
+///
+/// ```
+/// use treex_core::by;
+/// use treex_optim::{muon, prelude::*};
+///
+/// let hidden = path("blocks.**") & by(|leaf| leaf.rank() == Some(2));
+/// let optimizer = muon(0.02).adam_learning_rate(3e-4).orthogonalize(hidden);
+/// # let _ = optimizer;
+/// ```
+#[must_use]
+pub fn muon(learning_rate: impl Into<Schedule>) -> Muon {
+    let rate = learning_rate.into();
+    let matrices = chain((
+        scale_by_muon(),
+        scale_by_shape(),
+        add_decayed_weights(0.),
+        scale_by_learning_rate(rate.clone()),
+    ));
+    let adam = adamw(rate).weight_decay(0.).nesterov(true);
+    chain((masked(matrices, by(is_matrix)), masked(adam, Negated::new(by(is_matrix)))))
+}
+
+fn is_matrix(leaf: &treex_core::LeafRef<'_>) -> bool {
+    leaf.rank() == Some(2)
+}
+
+impl Muon {
+    /// Which leaves are orthogonalized, instead of those with two dimensions; AdamW takes the rest.
+    #[must_use]
+    pub fn orthogonalize(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        let selection = Selection::new(filter);
+        self.0.0.selection = selection.clone();
+        self.0.1.selection = Selection::new(Negated::new(selection));
+        self
+    }
+
+    /// How averages are orthogonalized.
+    #[must_use]
+    pub fn newton_schulz(mut self, newton_schulz: NewtonSchulz) -> Self {
+        self.matrices().0.newton_schulz = newton_schulz;
+        self
+    }
+
+    /// How much of the average of the gradients of matrices is kept at each step.
+    #[must_use]
+    pub fn beta(mut self, beta: f64) -> Self {
+        self.matrices().0.beta = beta;
+        self
+    }
+
+    /// Whether the averages look one step ahead, AdamW's too.
+    #[must_use]
+    pub fn nesterov(mut self, nesterov: bool) -> Self {
+        self.matrices().0.nesterov = nesterov;
+        self.adam(|adam| adam.nesterov(nesterov))
+    }
+
+    /// Whether the updates of matrices grow with their gradients.
+    #[must_use]
+    pub fn adaptive(mut self, adaptive: bool) -> Self {
+        self.matrices().0.adaptive = adaptive;
+        self
+    }
+
+    /// [`ScaleByShape::consistent_rms`]
+    #[must_use]
+    pub fn consistent_rms(mut self, consistent_rms: f64) -> Self {
+        self.matrices().1.consistent_rms = Some(consistent_rms);
+        self
+    }
+
+    /// [`ScaleByShape::output_first`]
+    #[must_use]
+    pub fn output_first(mut self, output_first: bool) -> Self {
+        self.matrices().1.output_first = output_first;
+        self
+    }
+
+    /// By how much of itself a matrix decays, times the learning rate.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: impl Into<Schedule>) -> Self {
+        self.matrices().2 = add_decayed_weights(weight_decay);
+        self
+    }
+
+    /// The learning rate of AdamW.
+    #[must_use]
+    pub fn adam_learning_rate(mut self, learning_rate: impl Into<Schedule>) -> Self {
+        self.0.1.inner.0.2 = scale_by_learning_rate(learning_rate);
+        self
+    }
+
+    /// AdamW's weight decay.
+    #[must_use]
+    pub fn adam_weight_decay(self, weight_decay: impl Into<Schedule>) -> Self {
+        self.adam(|adam| adam.weight_decay(weight_decay))
+    }
+
+    /// Other options of AdamW: `muon(0.02).adam(|adam| adam.b2(0.95))`.
+    #[must_use]
+    pub fn adam(mut self, change: impl FnOnce(AdamW) -> AdamW) -> Self {
+        self.0.1.inner = change(self.0.1.inner);
+        self
+    }
+
+    fn matrices(&mut self) -> &mut (ScaleByMuon, ScaleByShape, AddDecayedWeights, ScaleByLearningRate) {
+        &mut self.0.0.inner.0
+    }
+}

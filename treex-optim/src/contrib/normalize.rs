@@ -1,0 +1,35 @@
+//! Gradients of length one.
+
+use treex_core::{Leaves, Result};
+
+use crate::engine::{Squares, Updates};
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// See [`normalize`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalize;
+
+/// `u = g / global_norm(g)`; what is not a number if all is zero. For the ascent of [`sam`](crate::sam).
+#[must_use]
+pub fn normalize() -> Normalize {
+    Normalize
+}
+
+impl GradientTransformation for Normalize {
+    type State = ();
+
+    fn init(&self, _params: &Leaves) -> Result<()> {
+        Ok(())
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        updates.measure(Squares, [], |squares| Ok(Times(1. / squares.total(0).sqrt())))
+    }
+}

@@ -1,0 +1,228 @@
+//! Prodigy.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::{Descend, l1_norm, total};
+use crate::combinators::copied;
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates, now};
+use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`prodigy`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ProdigyState {
+    /// Steps so far: an i64 without dimensions.
+    pub count: Count,
+    /// The average of the scaled gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    pub exp_avg: Leaves,
+    /// The average of their squares: as `exp_avg`.
+    pub exp_avg_sq: Leaves,
+    /// The decaying sum of the gradients: as `exp_avg`.
+    pub grad_sum: Leaves,
+    /// The parameters at the start: as `exp_avg`.
+    pub params0: Leaves,
+    /// The estimate of the distance to go, which is the learning rate: an f64 without dimensions.
+    pub estim_lr: Scalar,
+    /// The numerator of the estimate: an f64 without dimensions.
+    pub numerator_weighted: Scalar,
+}
+
+/// See [`prodigy`].
+#[derive(Clone, Debug)]
+pub struct Prodigy {
+    learning_rate: Schedule,
+    b1: f64,
+    b2: f64,
+    b3: Option<f64>,
+    eps: f64,
+    estim_lr0: f64,
+    estim_lr_coef: f64,
+    weight_decay: f64,
+    safeguard_warmup: bool,
+}
+
+/// Adam that finds its learning rate: an estimate `d` of the distance to the solution, which only grows. At
+/// step `t` (from 1), with `rate = d * lr * sqrt(1 - b2^t) / (1 - b1^t)`:
+///
+/// ```text
+/// m = b1 m + (1 - b1) d g            v = b2 v + (1 - b2) (d g)^2
+/// s = b3 s + (d / d0) rate g         r = b3 r + (d / d0) rate <g, p0 - p>
+/// d = max(d, estim_lr_coef * r / norm1(s))
+/// u = -rate m / (sqrt(v) + d eps) - weight_decay * rate * p
+/// ```
+///
+/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = sqrt(b2)`, `eps = 1e-8` and `d0 = 1e-6`. The schedule, 1 by default, is
+/// what a schedule of AdamW is divided by its peak. Gradients of zeros leave the estimate, where Optax makes it
+/// NaN.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, prelude::*};
+/// # use treex_optim::{Optimizer, prodigy};
+/// let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)?;
+/// let mut optimizer = Optimizer::new(prodigy()).init(&x)?;
+/// let mut objective = Vec::new();
+/// for step in 0..50 {
+///     let (value, gradient) = x.value_and_grad(Parameter, |x| Ok(x.get()?.sqr()?.sum_all()?))?;
+///     optimizer.update(&gradient, &mut x)?;
+///     if step % 10 == 0 {
+///         objective.push(format!("{:.2}", value.to_scalar::<f32>()?));
+///     }
+/// }
+/// assert_eq!(objective, ["14.00", "14.00", "13.98", "12.72", "3.68"]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// Mishchenko and Defazio, [Prodigy: an expeditiously adaptive parameter-free
+/// learner](https://arxiv.org/abs/2306.06101), 2023.
+#[must_use]
+pub fn prodigy() -> Prodigy {
+    Prodigy {
+        learning_rate: Schedule::from(1.),
+        b1: 0.9,
+        b2: 0.999,
+        b3: None,
+        eps: 1e-8,
+        estim_lr0: 1e-6,
+        estim_lr_coef: 1.,
+        weight_decay: 0.,
+        safeguard_warmup: false,
+    }
+}
+
+impl Prodigy {
+    /// A factor on the estimate, over the steps.
+    #[must_use]
+    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
+        Self { learning_rate: learning_rate.into(), ..self }
+    }
+
+    /// How much of the average of the gradients is kept at each step.
+    #[must_use]
+    pub fn b1(self, b1: f64) -> Self {
+        Self { b1, ..self }
+    }
+
+    /// How much of the average of the squares is kept at each step.
+    #[must_use]
+    pub fn b2(self, b2: f64) -> Self {
+        Self { b2, ..self }
+    }
+
+    /// How much of the sums behind the estimate is kept at each step.
+    #[must_use]
+    pub fn b3(self, b3: f64) -> Self {
+        Self { b3: Some(b3), ..self }
+    }
+
+    /// Added to the root, times the estimate.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// The first estimate.
+    #[must_use]
+    pub fn estim_lr0(self, estim_lr0: f64) -> Self {
+        Self { estim_lr0, ..self }
+    }
+
+    /// A factor on later estimates.
+    #[must_use]
+    pub fn estim_lr_coef(self, estim_lr_coef: f64) -> Self {
+        Self { estim_lr_coef, ..self }
+    }
+
+    /// By how much of itself a parameter decays, times the rate.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// Whether the schedule and the corrections are left out of `s`, for a warm-up.
+    #[must_use]
+    pub fn safeguard_warmup(self, safeguard_warmup: bool) -> Self {
+        Self { safeguard_warmup, ..self }
+    }
+
+    fn step(&self, grads: Leaves, state: &mut ProdigyState, params: &Leaves) -> Result<Leaves> {
+        let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        let t = state.count.advance()?;
+        let b3 = self.b3.unwrap_or(self.b2.sqrt());
+        let d = state.estim_lr.get()?;
+        let rate = d * lr * bias_correction(self.b2, t).sqrt() / bias_correction(self.b1, t);
+
+        let weight = d / self.estim_lr0 * if self.safeguard_warmup { d } else { rate };
+        let moments = Moments { d, b1: self.b1, b2: self.b2, b3, weight };
+        let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum, &mut state.params0];
+        let descent = now(Updates::new(grads).map(moments, own)?, params)?;
+
+        let r = b3 * state.numerator_weighted.get()? + d / self.estim_lr0 * rate * total(&descent)?;
+        state.numerator_weighted.set(r)?;
+        let d = d.max(self.estim_lr_coef * r / l1_norm(&state.grad_sum, &descent)?);
+        state.estim_lr.set(d)?;
+
+        let step = Descend { rate, eps: d * self.eps, decay: self.weight_decay * rate };
+        now(Updates::new(descent).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+    }
+}
+
+impl GradientTransformation for Prodigy {
+    type State = ProdigyState;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.learning_rate.check("learning_rate")?;
+        check_decay("b1", self.b1)?;
+        check_decay("b2", self.b2)?;
+        check_not_negative("eps", self.eps)?;
+        check_not_negative("1 / estim_lr0", 1. / self.estim_lr0)?;
+        Ok(ProdigyState {
+            count: Count::zero()?,
+            exp_avg: zeros_like(params)?,
+            exp_avg_sq: zeros_like(params)?,
+            grad_sum: zeros_like(params)?,
+            params0: copied(params)?,
+            estim_lr: Scalar::new(self.estim_lr0)?,
+            numerator_weighted: Scalar::new(0.)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        _extra: &Extra,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        let schedule = self.learning_rate.at(Some(&state.count), "learning_rate")?;
+        Ok(Some(schedule * state.estim_lr.get()?))
+    }
+}
+
+/// The moments of one step; the update is each element's part in `<g, p0 - p>`.
+struct Moments {
+    d: f64,
+    b1: f64,
+    b2: f64,
+    b3: f64,
+    weight: f64,
+}
+
+impl Rule<4> for Moments {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, p: N, [m, v, s, p0]: [N; 4]) -> (N, [N; 4]) {
+        let Self { d, b1, b2, b3, weight } = *self;
+        let scaled = g.clone() * d;
+        let m = m * b1 + scaled.clone() * (1. - b1);
+        let v = v * b2 + scaled.sqr() * (1. - b2);
+        let s = s * b3 + g.clone() * weight;
+        (g * (p0.clone() - p), [m, v, s, p0])
+    }
+}

@@ -1,0 +1,182 @@
+//! A step size that falls when the loss does not.
+
+use treex_core::{Error, Leaves, Result, TreeObject};
+
+use super::loss_value;
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::scalar::Scalar;
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`reduce_on_plateau`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ReduceOnPlateauState {
+    /// The factor on the updates: an f64 without dimensions.
+    pub scale: Scalar,
+    /// The best loss so far: an f64 without dimensions.
+    pub best_value: Scalar,
+    /// Losses in a row that were no better: an i64 without dimensions.
+    pub plateau_count: Count,
+    /// Losses still to be ignored: an i64 without dimensions.
+    pub cooldown_count: Count,
+    /// Steps in the average of losses: an i64 without dimensions.
+    pub count: Count,
+    /// That average: an f64 without dimensions.
+    pub avg_value: Scalar,
+}
+
+/// See [`reduce_on_plateau`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReduceOnPlateau {
+    factor: f64,
+    patience: u64,
+    rtol: f64,
+    atol: f64,
+    cooldown: u64,
+    accumulation_size: u64,
+    min_scale: f64,
+}
+
+/// Scales updates by a number that starts at 1 and is multiplied by `factor` (0.1) when `patience` (10) losses
+/// in a row were no better than the best one: none below `(1 - rtol) best - atol`, with `rtol = 1e-4` and
+/// `atol = 0`. After that `cooldown` (0) losses are ignored. A loss is the mean over `accumulation_size` (1)
+/// steps.
+///
+/// It stands at the end of a chain, and needs the loss of each step: [`Extra::value`] or
+/// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one loss more.
+///
+/// ```
+/// use treex_optim::{adam, chain, reduce_on_plateau};
+///
+/// let optimizer = chain((adam(1e-3), reduce_on_plateau().factor(0.5).accumulation_size(1_000)));
+/// # let _ = optimizer;
+/// ```
+#[must_use]
+pub fn reduce_on_plateau() -> ReduceOnPlateau {
+    ReduceOnPlateau {
+        factor: 0.1,
+        patience: 10,
+        rtol: 1e-4,
+        atol: 0.,
+        cooldown: 0,
+        accumulation_size: 1,
+        min_scale: 0.,
+    }
+}
+
+impl ReduceOnPlateau {
+    /// By what the scale is multiplied, in (0, 1).
+    #[must_use]
+    pub fn factor(self, factor: f64) -> Self {
+        Self { factor, ..self }
+    }
+
+    /// How many losses in a row may be no better.
+    #[must_use]
+    pub fn patience(self, patience: u64) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// By how much a loss must be better, relative to the best one.
+    #[must_use]
+    pub fn rtol(self, rtol: f64) -> Self {
+        Self { rtol, ..self }
+    }
+
+    /// By how much besides.
+    #[must_use]
+    pub fn atol(self, atol: f64) -> Self {
+        Self { atol, ..self }
+    }
+
+    /// How many losses are ignored after a reduction.
+    #[must_use]
+    pub fn cooldown(self, cooldown: u64) -> Self {
+        Self { cooldown, ..self }
+    }
+
+    /// How many steps make one loss.
+    #[must_use]
+    pub fn accumulation_size(self, accumulation_size: u64) -> Self {
+        Self { accumulation_size, ..self }
+    }
+
+    /// The smallest scale.
+    #[must_use]
+    pub fn min_scale(self, min_scale: f64) -> Self {
+        Self { min_scale, ..self }
+    }
+
+    /// Takes note of a loss.
+    fn judge(&self, state: &mut ReduceOnPlateauState, value: f64) -> Result<()> {
+        let best = state.best_value.get()?;
+        if value < (1. - self.rtol) * best - self.atol {
+            state.best_value.set(value)?;
+            state.plateau_count = Count::zero()?;
+        } else {
+            state.plateau_count.advance()?;
+        }
+        let cooling = state.cooldown_count.get()?;
+        if cooling > 0 {
+            state.plateau_count = Count::zero()?;
+            state.cooldown_count = Count::of(cooling - 1)?;
+            return Ok(());
+        }
+        let mut scale = state.scale.get()?;
+        if state.plateau_count.get()? == self.patience {
+            scale *= self.factor;
+            state.plateau_count = Count::zero()?;
+            state.cooldown_count = Count::of(self.cooldown)?;
+        }
+        state.scale.set(scale.max(self.min_scale))
+    }
+}
+
+impl GradientTransformation for ReduceOnPlateau {
+    type State = ReduceOnPlateauState;
+
+    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+        let fits = 0. < self.factor
+            && self.factor < 1.
+            && (0. ..=1.).contains(&self.rtol)
+            && self.atol >= 0.
+            && self.rtol + self.atol > 0.
+            && self.accumulation_size > 0;
+        if !fits {
+            return Err(Error::argument("`reduce_on_plateau` has an option outside of what it may be")
+                .expected(
+                    "`factor` in (0, 1), `rtol` in [0, 1], `atol` from 0 on, one of both and \
+                     `accumulation_size` above 0",
+                )
+                .found(format!("{self:?}")));
+        }
+        Ok(ReduceOnPlateauState {
+            scale: Scalar::new(1.)?,
+            best_value: Scalar::new(f64::INFINITY)?,
+            plateau_count: Count::zero()?,
+            cooldown_count: Count::zero()?,
+            count: Count::zero()?,
+            avg_value: Scalar::new(0.)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let value = loss_value(extra, "reduce_on_plateau")?;
+        let count = state.count.advance()?;
+        let mean = ((count - 1) as f64 * state.avg_value.get()? + value) / count as f64;
+        state.avg_value.set(mean)?;
+        if count == self.accumulation_size {
+            self.judge(state, mean)?;
+            state.count = Count::zero()?;
+            state.avg_value.set(0.)?;
+        }
+        updates.map(Times(state.scale.get()?), [])
+    }
+}

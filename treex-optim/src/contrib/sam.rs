@@ -1,0 +1,172 @@
+//! Sharpness-aware minimization.
+
+use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
+
+use crate::combinators::copied;
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates};
+use crate::linesearch::add_scaled;
+use crate::transform::scale::Times;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`sam`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct SamState<S, A> {
+    /// Steps since the parameters were those of the optimizer: an i64 without dimensions.
+    pub steps_since_sync: Count,
+    /// The state of the optimizer.
+    pub opt_state: S,
+    /// The state of the ascent.
+    pub adv_state: A,
+    /// The parameters before the ascent: their shapes, f32 (f64 for f64 parameters).
+    pub cache: Leaves,
+}
+
+/// See [`sam`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sam<T, A> {
+    optimizer: T,
+    adv_optimizer: A,
+    sync_period: u64,
+    reset_state: bool,
+    opaque: bool,
+}
+
+/// Descends by the gradient not here, but uphill from here, so that flat minima are preferred. Of each
+/// `sync_period` (2) updates all but the last climb, by the negative of `adv_optimizer`'s updates; the last
+/// goes back and makes a step of `optimizer` by the gradient found up there:
+///
+/// ```text
+/// p = p - adv_optimizer(g)                      sync_period - 1 times
+/// p = p0 + optimizer(g at the top), where p0 is where the climb began
+/// ```
+///
+/// So two gradients make one step, and the model is between climbs only after every second update.
+/// [`opaque`](Sam::opaque) makes a whole step at once.
+///
+/// ```
+/// use treex_optim::{chain, normalize, sam, sgd};
+///
+/// let optimizer = sam(sgd(0.1), chain((normalize(), sgd(0.05))));
+/// # let _ = optimizer;
+/// ```
+///
+/// Foret and others, [Sharpness-aware minimization for efficiently improving
+/// generalization](https://arxiv.org/abs/2010.01412), 2020.
+#[must_use]
+pub fn sam<T, A>(optimizer: T, adv_optimizer: A) -> Sam<T, A>
+where
+    T: GradientTransformation,
+    A: GradientTransformation,
+{
+    Sam { optimizer, adv_optimizer, sync_period: 2, reset_state: true, opaque: false }
+}
+
+impl<T, A> Sam<T, A> {
+    /// How many gradients make one step.
+    #[must_use]
+    pub fn sync_period(self, sync_period: u64) -> Self {
+        Self { sync_period, ..self }
+    }
+
+    /// Whether the ascent starts anew at each step, as by default.
+    #[must_use]
+    pub fn reset_state(self, reset_state: bool) -> Self {
+        Self { reset_state, ..self }
+    }
+
+    /// Climbs and steps in one update, which evaluates the other gradients itself: by
+    /// [`Optimizer::minimize`](crate::Optimizer::minimize).
+    #[must_use]
+    pub fn opaque(self, opaque: bool) -> Self {
+        Self { opaque, ..self }
+    }
+}
+
+impl<T: GradientTransformation, A: GradientTransformation> Sam<T, A> {
+    fn whole_step(
+        &self,
+        mut grads: Leaves,
+        state: &mut SamState<T::State, A::State>,
+        params: &Leaves,
+        extra: &Extra<'_>,
+    ) -> Result<Leaves> {
+        let value_fn = extra.value_fn.ok_or_else(|| {
+            Error::new(ErrorKind::Argument, "an opaque `sam` does not know the loss")
+                .expected("its gradient at other parameters")
+                .remedy("step with `optimizer.minimize(&mut model, |model| ...)`")
+        })?;
+        let mut top = params.clone();
+        for _ in 1..self.sync_period {
+            let climb = self.adv_optimizer.updates(grads, &mut state.adv_state, &top, extra)?;
+            top = add_scaled(&top, -1., &climb)?;
+            (_, grads) = value_fn(&top)?;
+        }
+        if self.reset_state {
+            state.adv_state = self.adv_optimizer.init(&state.cache)?;
+        }
+        self.optimizer.updates(grads, &mut state.opt_state, params, extra)
+    }
+}
+
+impl<T: GradientTransformation, A: GradientTransformation> GradientTransformation for Sam<T, A> {
+    type State = SamState<T::State, A::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        if self.sync_period < 1 {
+            return Err(Error::argument("`sync_period` is too small").expected("1 or more").found(0));
+        }
+        Ok(SamState {
+            steps_since_sync: Count::zero()?,
+            opt_state: self.optimizer.init(params)?,
+            adv_state: self.adv_optimizer.init(params)?,
+            cache: copied(params)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        if self.opaque {
+            return Ok(updates.tensors(move |grads, params| self.whole_step(grads, state, params, extra)));
+        }
+        let since = state.steps_since_sync.advance()?;
+        let SamState { opt_state, adv_state, cache, .. } = state;
+        if since < self.sync_period {
+            let updates = self.adv_optimizer.update(updates, adv_state, params, extra)?;
+            return if since == 1 { updates.map(Leave, [cache]) } else { updates.map(Times(-1.), []) };
+        }
+        if self.reset_state {
+            *adv_state = self.adv_optimizer.init(cache)?;
+        }
+        state.steps_since_sync = Count::zero()?;
+        let climbed = since > 1;
+        Ok(updates.tensors(move |grads, params| {
+            if !climbed {
+                return self.optimizer.updates(grads, opt_state, params, extra);
+            }
+            let base = params.combine(cache, |_, base| Ok(base.clone()))?;
+            let updates = self.optimizer.updates(grads, opt_state, &base, extra)?;
+            add_scaled(&base, -1., &params.combine(&base, |p, base| Ok(p.to_dtype(base.dtype())?))?)?
+                .combine(&updates, |back, update| Ok((back + update.to_dtype(back.dtype())?)?))
+        }))
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.optimizer.learning_rate(&state.opt_state)
+    }
+}
+
+/// The first part of a climb: remembers where it begins.
+struct Leave;
+
+impl Rule<1> for Leave {
+    #[inline(always)]
+    fn apply<N: Number>(&self, u: N, p: N, [_]: [N; 1]) -> (N, [N; 1]) {
+        (-u, [p])
+    }
+}

@@ -1,0 +1,233 @@
+//! Training without a schedule.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use crate::chain::{Chain, chain};
+use crate::combinators::copied;
+use crate::count::Count;
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::check_finite;
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
+use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`schedule_free`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ScheduleFreeState<S> {
+    /// The number of the next step, from 1: an i64 without dimensions.
+    pub step_count: Count,
+    /// The sum of the weights in the average: an f64 without dimensions.
+    pub weight_sum: Scalar,
+    /// The largest learning rate so far: an f64 without dimensions.
+    pub max_lr: Scalar,
+    /// The parameters that the base optimizer would have: their shapes, f32 (f64 for f64 parameters).
+    pub z: Leaves,
+    /// The state of the base optimizer.
+    pub base_optimizer_state: S,
+}
+
+/// See [`schedule_free`].
+#[derive(Clone, Debug)]
+pub struct ScheduleFree<T> {
+    base: T,
+    learning_rate: Schedule,
+    b1: f64,
+    weight_lr_power: f64,
+}
+
+/// Takes the place of both the schedule and the momentum of a base optimizer: gradients are taken between its
+/// parameters `z` and their average `x`, and `x` is the result.
+///
+/// ```text
+/// z = z + base(g)
+/// x = (1 - c) x + c z         c = w / sum(w),  w = max(lr so far)^2
+/// p = b1 x + (1 - b1) z
+/// ```
+///
+/// The model holds `p`; `x = (p - (1 - b1) z) / b1` is what
+/// [`Optimizer::eval_model`](crate::Optimizer::eval_model) gives, and what should be evaluated and kept. `base`
+/// should have no momentum; `learning_rate` is its rate, possibly with a warm-up, and `b1 = 0.9`. Batch
+/// statistics belong to `x`: run some batches through it before evaluating.
+///
+/// As in Optax the weights read the schedule one step ahead of the base optimizer.
+///
+/// Defazio and others, [The road less scheduled](https://arxiv.org/abs/2405.15682), 2024.
+#[must_use]
+pub fn schedule_free<T: GradientTransformation>(
+    base: T,
+    learning_rate: impl Into<Schedule>,
+) -> ScheduleFree<T> {
+    ScheduleFree { base, learning_rate: learning_rate.into(), b1: 0.9, weight_lr_power: 2. }
+}
+
+impl<T> ScheduleFree<T> {
+    /// Where between `z` (0) and `x` (1) the gradients are taken.
+    #[must_use]
+    pub fn b1(self, b1: f64) -> Self {
+        Self { b1, ..self }
+    }
+
+    /// The power of the learning rate in the weights of the average; 0 weighs all steps alike.
+    #[must_use]
+    pub fn weight_lr_power(self, weight_lr_power: f64) -> Self {
+        Self { weight_lr_power, ..self }
+    }
+}
+
+/// The type of [`schedule_free_sgd`].
+pub type ScheduleFreeSgd = ScheduleFree<Chain<(AddDecayedWeights, ScaleByLearningRate)>>;
+
+/// [`schedule_free`] around gradient descent. A rate with a warm-up is `warmup_constant(0.0, 1.0, 100)`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, prelude::*};
+/// # use treex_optim::{Optimizer, schedule_free_sgd};
+/// let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)?;
+/// let mut optimizer = Optimizer::new(schedule_free_sgd(0.2)).init(&x)?;
+/// let mut objective = Vec::new();
+/// for _ in 0..5 {
+///     let (_, gradient) = x.value_and_grad(Parameter, |x| Ok(x.get()?.sqr()?.sum_all()?))?;
+///     optimizer.update(&gradient, &mut x)?;
+///     let average = optimizer.eval_model(&x)?;
+///     objective.push(format!("{:.2}", average.get()?.sqr()?.sum_all()?.to_scalar::<f32>()?));
+/// }
+/// assert_eq!(objective, ["5.04", "3.23", "2.00", "1.18", "0.66"]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[must_use]
+pub fn schedule_free_sgd(learning_rate: impl Into<Schedule>) -> ScheduleFreeSgd {
+    let rate = learning_rate.into();
+    schedule_free(chain((add_decayed_weights(0.), scale_by_learning_rate(rate.clone()))), rate)
+}
+
+impl ScheduleFreeSgd {
+    /// By how much of itself a parameter decays, times the learning rate.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.base.0.0 = self.base.0.0.weight_decay(weight_decay);
+        self
+    }
+}
+
+/// The type of [`schedule_free_adamw`].
+pub type ScheduleFreeAdamW = ScheduleFree<Chain<(ScaleByAdam, AddDecayedWeights, ScaleByLearningRate)>>;
+
+/// [`schedule_free`] around AdamW without its first moment: `b2 = 0.999`, `eps = 1e-8`, no decay. Rates are
+/// larger than AdamW's; 0.0025 is Optax's default.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, prelude::*};
+/// # use treex_optim::{Optimizer, schedule_free_adamw};
+/// let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)?;
+/// let mut optimizer = Optimizer::new(schedule_free_adamw(0.5)).init(&x)?;
+/// let mut objective = Vec::new();
+/// for _ in 0..5 {
+///     let (_, gradient) = x.value_and_grad(Parameter, |x| Ok(x.get()?.sqr()?.sum_all()?))?;
+///     optimizer.update(&gradient, &mut x)?;
+///     let average = optimizer.eval_model(&x)?;
+///     objective.push(format!("{:.2}", average.get()?.sqr()?.sum_all()?.to_scalar::<f32>()?));
+/// }
+/// assert_eq!(objective, ["8.75", "6.94", "5.44", "4.21", "3.21"]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[must_use]
+pub fn schedule_free_adamw(learning_rate: impl Into<Schedule>) -> ScheduleFreeAdamW {
+    let rate = learning_rate.into();
+    // Without a first moment Adam is a root mean square, corrected.
+    let base = chain((scale_by_adam().b1(0.), add_decayed_weights(0.), scale_by_learning_rate(rate.clone())));
+    schedule_free(base, rate)
+}
+
+impl ScheduleFreeAdamW {
+    /// How much of the average of the squares is kept at each step.
+    #[must_use]
+    pub fn b2(mut self, b2: f64) -> Self {
+        self.base.0.0 = self.base.0.0.b2(b2);
+        self
+    }
+
+    /// Added to the root.
+    #[must_use]
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.base.0.0 = self.base.0.0.eps(eps);
+        self
+    }
+
+    /// By how much of itself a parameter decays, times the learning rate.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.base.0.1 = self.base.0.1.weight_decay(weight_decay);
+        self
+    }
+}
+
+impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
+    type State = ScheduleFreeState<T::State>;
+
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        self.learning_rate.check("learning_rate")?;
+        check_finite("1 / b1", 1. / self.b1)?;
+        check_finite("weight_lr_power", self.weight_lr_power)?;
+        Ok(ScheduleFreeState {
+            step_count: Count::of(1)?,
+            weight_sum: Scalar::new(0.)?,
+            max_lr: Scalar::new(0.)?,
+            z: copied(params)?,
+            base_optimizer_state: self.base.init(params)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        let rate = self.learning_rate.at(Some(&state.step_count), "learning_rate")?;
+        let max_lr = state.max_lr.get()?.max(rate);
+        let weight = max_lr.powf(self.weight_lr_power);
+        let weight_sum = state.weight_sum.get()? + weight;
+        state.step_count.advance()?;
+        state.max_lr.set(max_lr)?;
+        state.weight_sum.set(weight_sum)?;
+        // Before a warm-up there is nothing to average.
+        let share = if weight_sum == 0. { 0. } else { weight / weight_sum };
+        let updates = self.base.update(updates, &mut state.base_optimizer_state, params, extra)?;
+        updates.map(Average { share, b1: self.b1 }, [&mut state.z])
+    }
+
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        self.base.learning_rate(&state.base_optimizer_state)
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        let average = |y: &candle_core::Tensor, z: &candle_core::Tensor| {
+            let x = ((y.to_dtype(z.dtype())? - (z * (1. - self.b1))?)? / self.b1)?;
+            Ok(x.to_dtype(y.dtype())?)
+        };
+        params.combine(&state.z, average).map(Some)
+    }
+}
+
+/// One step of `z`, of the average of all, and of the parameters between them.
+struct Average {
+    share: f64,
+    b1: f64,
+}
+
+impl Rule<1> for Average {
+    #[inline(always)]
+    fn apply<N: Number>(&self, u: N, p: N, [z]: [N; 1]) -> (N, [N; 1]) {
+        let Self { share, b1 } = *self;
+        let x = (p.clone() - z.clone() * (1. - b1)) / b1;
+        let z = z + u;
+        let x = x * (1. - share) + z.clone() * share;
+        (x * b1 + z.clone() * (1. - b1) - p, [z])
+    }
+}

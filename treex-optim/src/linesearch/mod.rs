@@ -1,0 +1,81 @@
+//! Optimizers that look at the loss in more than one place: L-BFGS, and the line searches it needs.
+//!
+//! They are stepped by [`Optimizer::minimize`](crate::Optimizer::minimize), which tells them what the loss is
+//! elsewhere.
+
+pub(crate) mod backtracking;
+pub(crate) mod lbfgs;
+pub(crate) mod scale_by_lbfgs;
+pub(crate) mod zoom;
+mod zoom_search;
+
+use treex_core::{Error, ErrorKind, Leaves, Result};
+
+use crate::engine::{Number, Terms, sum};
+use crate::transformation::{Extra, ValueFn};
+
+/// The inner product of two flat trees, over the positions that both have.
+pub(crate) fn vdot(a: &Leaves, b: &Leaves) -> Result<f64> {
+    struct Products;
+
+    impl Terms<1> for Products {
+        #[inline(always)]
+        fn terms<N: Number>(&self, u: N, p: N) -> [N; 1] {
+            [u * p]
+        }
+    }
+
+    Ok(sum(Products, a, b)?.total(0))
+}
+
+/// `a + scale * b`, in the type of `b`, at its positions.
+pub(crate) fn add_scaled(a: &Leaves, scale: f64, b: &Leaves) -> Result<Leaves> {
+    b.combine(a, |b, a| Ok((a.to_dtype(b.dtype())? + (b * scale)?)?))
+}
+
+/// A line through the loss: what it is at parameters plus a multiple of the updates.
+struct Line<'l> {
+    params: &'l Leaves,
+    updates: &'l Leaves,
+    value_fn: &'l ValueFn<'l>,
+    /// The value at the parameters.
+    value: f64,
+    /// How it changes there along the updates.
+    slope: f64,
+}
+
+impl<'l> Line<'l> {
+    fn new(params: &'l Leaves, updates: &'l Leaves, extra: &'l Extra<'_>) -> Result<Self> {
+        let (Some(value), Some(gradient), Some(value_fn)) = (extra.value, extra.gradient, extra.value_fn)
+        else {
+            return Err(Error::new(ErrorKind::Argument, "a line search does not know the loss")
+                .expected("its value, its gradient, and both at other parameters")
+                .remedy("step with `optimizer.minimize(&mut model, |model| ...)`"));
+        };
+        Ok(Self { params, updates, value_fn, value, slope: vdot(updates, gradient)? })
+    }
+
+    /// Value and slope after a step.
+    fn at(&self, step: f64) -> Result<Point> {
+        let (value, gradient) = (self.value_fn)(&add_scaled(self.params, step, self.updates)?)?;
+        Ok(Point { step, value, slope: vdot(self.updates, &gradient)? })
+    }
+
+    /// The end of no step.
+    fn start(&self) -> Point {
+        Point { step: 0., value: self.value, slope: self.slope }
+    }
+}
+
+/// A place on a line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    step: f64,
+    value: f64,
+    slope: f64,
+}
+
+/// How much too large a number is: 0 if it is not above 0, infinite if it is none.
+fn excess(error: f64) -> f64 {
+    if error.is_nan() { f64::INFINITY } else { error.max(0.) }
+}

@@ -1,0 +1,168 @@
+//! A line search for the strong Wolfe conditions.
+
+use treex_core::{Leaves, Result, TreeObject};
+
+use super::Line;
+use super::zoom_search::search;
+use crate::count::Count;
+use crate::engine::Updates;
+use crate::scalar::Scalar;
+use crate::transformation::{Extra, GradientTransformation};
+
+/// The state of [`scale_by_zoom_linesearch`].
+#[derive(Clone, Debug, TreeObject)]
+pub struct ZoomState {
+    /// The step of the last search: an f64 without dimensions, 1 before it.
+    pub learning_rate: Scalar,
+    /// The loss where it ended: an f64 without dimensions.
+    pub value: Scalar,
+    /// How many steps it tried: an i64 without dimensions.
+    pub num_linesearch_steps: Count,
+    /// By how much the loss misses the decrease that was asked: an f64 without dimensions.
+    pub decrease_error: Scalar,
+    /// By how much the slope is too steep: an f64 without dimensions.
+    pub curvature_error: Scalar,
+}
+
+/// See [`scale_by_zoom_linesearch`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleByZoomLinesearch {
+    pub(super) max_linesearch_steps: u64,
+    pub(super) max_learning_rate: Option<f64>,
+    pub(super) tol: f64,
+    pub(super) increase_factor: f64,
+    pub(super) slope_rtol: f64,
+    pub(super) curv_rtol: f64,
+    pub(super) approx_dec_rtol: Option<f64>,
+    pub(super) stepsize_precision: f64,
+    initial_guess: InitialGuess,
+}
+
+/// The step that a zoom line search tries first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialGuess {
+    /// 1, which Newton's method and its relatives make.
+    One,
+    /// That of the last search.
+    Keep,
+}
+
+/// Scales the updates, which already point downhill, by a step `a` at which the loss is smaller and flatter:
+///
+/// ```text
+/// f(p + a u) <= f(p) + slope_rtol * a * m       with m the slope <u, g> at p, m(a) that at p + a u
+/// |m(a)|     <= curv_rtol * |m|
+/// ```
+///
+/// with `slope_rtol = 1e-4` and `curv_rtol = 0.9`. Near a minimum, where the first is lost in rounding, it is
+/// enough that `m(a) <= (2 slope_rtol - 1) m` and `f(p + a u) <= f(p) + approx_dec_rtol |f(p)|`, with 1e-6.
+///
+/// First the step doubles (`increase_factor`) until an interval holds such a step, then cubic and quadratic
+/// interpolation and bisection narrow it down. After `max_linesearch_steps`, or in an interval of 1e-5
+/// (`stepsize_precision`), the best step that satisfies the first condition is taken.
+///
+/// Each trial computes a loss and its gradient. Step with [`Optimizer::minimize`](crate::Optimizer::minimize).
+///
+/// Nocedal and Wright, *Numerical optimization*, 1999, algorithms 3.5 and 3.6; Hager and Zhang, [Algorithm
+/// 851: CG_DESCENT](https://doi.org/10.1145/1132973.1132979), 2006.
+#[must_use]
+pub fn scale_by_zoom_linesearch(max_linesearch_steps: u64) -> ScaleByZoomLinesearch {
+    ScaleByZoomLinesearch {
+        max_linesearch_steps,
+        max_learning_rate: None,
+        tol: 0.,
+        increase_factor: 2.,
+        slope_rtol: 1e-4,
+        curv_rtol: 0.9,
+        approx_dec_rtol: Some(1e-6),
+        stepsize_precision: 1e-5,
+        initial_guess: InitialGuess::Keep,
+    }
+}
+
+impl ScaleByZoomLinesearch {
+    /// The largest step; none by default.
+    #[must_use]
+    pub fn max_learning_rate(self, max_learning_rate: f64) -> Self {
+        Self { max_learning_rate: Some(max_learning_rate), ..self }
+    }
+
+    /// By how much the conditions may be missed.
+    #[must_use]
+    pub fn tol(self, tol: f64) -> Self {
+        Self { tol, ..self }
+    }
+
+    /// The factor between trials until there is an interval.
+    #[must_use]
+    pub fn increase_factor(self, increase_factor: f64) -> Self {
+        Self { increase_factor, ..self }
+    }
+
+    /// How much of what the slope promises the loss must fall.
+    #[must_use]
+    pub fn slope_rtol(self, slope_rtol: f64) -> Self {
+        Self { slope_rtol, ..self }
+    }
+
+    /// How much of the slope may be left.
+    #[must_use]
+    pub fn curv_rtol(self, curv_rtol: f64) -> Self {
+        Self { curv_rtol, ..self }
+    }
+
+    /// How much the loss may rise for the condition near a minimum to count; `None` leaves that out.
+    #[must_use]
+    pub fn approx_dec_rtol(self, approx_dec_rtol: Option<f64>) -> Self {
+        Self { approx_dec_rtol, ..self }
+    }
+
+    /// The interval that is not searched any further.
+    #[must_use]
+    pub fn stepsize_precision(self, stepsize_precision: f64) -> Self {
+        Self { stepsize_precision, ..self }
+    }
+
+    /// The first trial.
+    #[must_use]
+    pub fn initial_guess(self, initial_guess: InitialGuess) -> Self {
+        Self { initial_guess, ..self }
+    }
+}
+
+impl GradientTransformation for ScaleByZoomLinesearch {
+    type State = ZoomState;
+
+    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+        Ok(ZoomState {
+            learning_rate: Scalar::new(1.)?,
+            value: Scalar::new(f64::INFINITY)?,
+            num_linesearch_steps: Count::zero()?,
+            decrease_error: Scalar::new(f64::INFINITY)?,
+            curvature_error: Scalar::new(f64::INFINITY)?,
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        state: &'a mut Self::State,
+        _params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        Ok(updates.tensors(move |updates, params| {
+            let guess = match self.initial_guess {
+                InitialGuess::One => 1.,
+                InitialGuess::Keep => state.learning_rate.get()?,
+            };
+            let line = Line::new(params, &updates, extra)?;
+            let found = search(self, line.start(), guess, |step| line.at(step))?;
+            state.learning_rate.set(found.point.step)?;
+            state.value.set(found.point.value)?;
+            state.decrease_error.set(found.decrease_error)?;
+            state.curvature_error.set(found.curvature_error)?;
+            state.num_linesearch_steps = Count::of(found.trials)?;
+            updates.apply(|update| Ok((update * found.point.step)?))
+        }))
+    }
+}

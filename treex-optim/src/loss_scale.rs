@@ -1,0 +1,130 @@
+//! Loss scaling, for gradients that half precision would lose.
+
+use candle_core::Tensor;
+use treex_core::{Error, Leaves, OptState, Result, TreeObject, prelude::*};
+
+use crate::combinators::is_finite;
+use crate::count::Count;
+use crate::numerics::wide;
+use crate::scalar::Scalar;
+
+/// A factor on the loss that is as large as the gradients allow.
+///
+/// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied, and its gradient
+/// divided; a gradient that is not finite is skipped and halves the factor, and `growth_interval` good ones in a
+/// row double it. A tree, so it is saved and loaded; the factor starts at 2^16, as PyTorch's `GradScaler`.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, prelude::*};
+/// use treex_optim::{DynamicLossScale, Optimizer, master_weights, sgd};
+///
+/// # let mut x = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2.], &Device::Cpu)?.to_dtype(DType::F16)?)?;
+/// let mut optimizer = Optimizer::new(master_weights(sgd(0.1))).init(&x)?;
+/// let mut scale = DynamicLossScale::new()?;
+/// for _ in 0..3 {
+///     let (_, grads) = x.value_and_grad(Parameter, |x| {
+///         let prediction = x.get()?.to_dtype(DType::F32)?; // a loss itself is no matter for half precision
+///         scale.scaled(&(prediction.sqr()?.sum_all()? * 1e-3)?)
+///     })?;
+///     if let Some(grads) = scale.unscaled(&grads)? {
+///         optimizer.update(&grads, &mut x)?;
+///     }
+/// }
+/// assert_eq!((optimizer.step()?, scale.scale()?), (3, 65536.0));
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// Micikevicius and others, [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
+#[derive(Clone, Debug, TreeObject)]
+pub struct DynamicLossScale {
+    #[tree(kind = OptState)]
+    scale: Scalar,
+    #[tree(kind = OptState)]
+    good_steps: Count,
+    #[tree(kind = OptState)]
+    skipped: Count,
+    growth_interval: u64,
+}
+
+impl DynamicLossScale {
+    /// A factor of 2^16 that may double every 2000 steps.
+    ///
+    /// # Errors
+    /// If Candle cannot allocate.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            scale: Scalar::new(65536.)?,
+            good_steps: Count::zero()?,
+            skipped: Count::zero()?,
+            growth_interval: 2000,
+        })
+    }
+
+    /// Another factor to start with.
+    ///
+    /// # Errors
+    /// If it is not a finite number above 0.
+    pub fn starting_at(mut self, scale: f64) -> Result<Self> {
+        if !(scale.is_finite() && scale > 0.) {
+            return Err(Error::argument("a loss cannot be scaled so")
+                .expected("a finite number above 0")
+                .found(scale));
+        }
+        self.scale.set(scale)?;
+        Ok(self)
+    }
+
+    /// How many good steps in a row double the factor.
+    #[must_use]
+    pub fn growth_interval(self, growth_interval: u64) -> Self {
+        Self { growth_interval, ..self }
+    }
+
+    /// The factor on the next loss.
+    ///
+    /// # Errors
+    /// If its leaf was filtered out.
+    pub fn scale(&self) -> Result<f64> {
+        self.scale.get()
+    }
+
+    /// How many gradients were skipped so far.
+    ///
+    /// # Errors
+    /// If its leaf was filtered out.
+    pub fn skipped(&self) -> Result<u64> {
+        self.skipped.get()
+    }
+
+    /// The loss times the factor, in f32 for narrower types.
+    ///
+    /// # Errors
+    /// If Candle cannot compute.
+    pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
+        Ok((loss.to_dtype(wide(loss.dtype()))? * self.scale()?)?)
+    }
+
+    /// The gradient of the loss itself, in f32 for narrower types; `None` if it is not finite, so that this step
+    /// is to be skipped. Adjusts the factor.
+    ///
+    /// # Errors
+    /// If Candle cannot compute.
+    pub fn unscaled<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
+        let scale = self.scale()?;
+        let flat: Leaves = grads.flatten();
+        if !is_finite(&flat)? {
+            self.skipped.advance()?;
+            self.good_steps = Count::zero()?;
+            self.scale.set(scale / 2.)?;
+            return Ok(None);
+        }
+        if self.good_steps.advance()? >= self.growth_interval {
+            self.good_steps = Count::zero()?;
+            // As far as a factor is a factor.
+            self.scale.set((scale * 2.).min(f64::from(f32::MAX)))?;
+        }
+        let unscaled = flat.apply(|grad| Ok((grad.to_dtype(wide(grad.dtype()))? / scale)?))?;
+        grads.unflatten(&unscaled).map(Some)
+    }
+}

@@ -1,0 +1,61 @@
+//! An optimizer for a model that was changed.
+
+use std::collections::BTreeMap;
+
+use treex_core::{Path, Result, TreeObject, prelude::*};
+
+use crate::optimizer::Optimizer;
+use crate::transformation::GradientTransformation;
+
+/// What [`Optimizer::reconcile`] did, as paths in the optimizer.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Reconciled {
+    /// State that goes on.
+    pub kept: Vec<Path>,
+    /// State that starts anew: of new leaves, and of those with another shape or type.
+    pub initialized: Vec<Path>,
+    /// State that no leaf of the model has any use for.
+    pub dropped: Vec<Path>,
+}
+
+impl<T: GradientTransformation> Optimizer<T> {
+    /// The optimizer for a model after surgery: a new head, one layer more, a wider table. What the state has
+    /// under the same path, with the same shape and type, goes on, counts too; the rest starts anew.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use treex_core::{Leaf, Parameter, prelude::*};
+    /// # use treex_optim::{Optimizer, adam};
+    /// # let leaf = |len: usize| Leaf::<Parameter>::new(Tensor::ones(len, candle_core::DType::F32, &Device::Cpu)?);
+    /// let mut layers = vec![leaf(2)?];
+    /// let optimizer = Optimizer::new(adam(1e-3)).init(&layers)?;
+    /// layers.push(leaf(3)?);
+    /// let (optimizer, report) = optimizer.reconcile(&layers)?;
+    /// let names: Vec<_> = report.initialized.iter().map(|path| path.to_string()).collect();
+    /// assert_eq!(names, ["state.0.mu.1", "state.0.nu.1"]);
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`init`](Self::init).
+    pub fn reconcile<M: TreeObject + Clone>(&self, model: &M) -> Result<(Self, Reconciled)> {
+        let mut next = self.clone().init(model)?;
+        let mut report = Reconciled::default();
+        let mut known: BTreeMap<_, _> =
+            self.leaves().into_iter().map(|(path, _, leaf)| (path, leaf)).collect();
+        for leaf in next.leaves_mut().iter_mut().filter(|leaf| leaf.as_ref().value().is_some()) {
+            let path = leaf.path().clone();
+            match known.remove(&path) {
+                Some(old) if old.shape() == leaf.handle().shape() && old.dtype() == leaf.handle().dtype() => {
+                    *leaf.handle() = old.clone();
+                    report.kept.push(path);
+                }
+                _ => report.initialized.push(path),
+            }
+        }
+        let initialized = |path: &Path| report.initialized.contains(path);
+        report.dropped = known.into_keys().filter(|path| !initialized(path)).collect();
+        Ok((next, report))
+    }
+}

@@ -1,0 +1,228 @@
+//! The optimizers of Optax's `contrib`: its numbers (`fixtures/optax.json`), and what each promises.
+
+#![allow(clippy::unwrap_used)]
+
+mod contract;
+mod oracle;
+
+use candle_core::{DType, Device, Tensor};
+use contract::{F64, Params, assert_golden, assert_promises, extra};
+use oracle::{assert_close, numbers, optax, tensor, tree_values, values};
+use treex_core::{Leaf, Parameter, path, prelude::*};
+use treex_optim::{
+    Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
+    acprop, ademamix, adopt, chain, cocob, dadapt_adamw, dog, dowg, galore, madgrad, mechanize, momo,
+    momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
+    schedule_free_sgd, sgd, simplified_ademamix, warmup_constant,
+};
+
+/// Optax's singular vectors are those of a decomposition in f32.
+const PROJECTED: f64 = 2e-7;
+
+/// Optax takes the root of a count in f32, in an f64 run too.
+const COUNTED: f64 = 1e-9;
+
+/// The optimizers under the names of their cases, and how close they come.
+fn table() -> Vec<(&'static str, Boxed, f64)> {
+    let exact = Schedule::from(warmup_constant(0., 0.1, 2));
+    let warm = Schedule::new("warmup_constant in f32", move |count| f64::from(exact.value(count) as f32));
+    let schulz = newton_schulz;
+    let dion = schulz().coeffs(NewtonSchulz::DION).preconditioning(Preconditioning::Aol);
+    let schatten = schulz().preconditioning(Preconditioning::Schatten);
+    let spectral = schulz().preconditioning(Preconditioning::Spectral);
+    vec![
+        ("acprop(.01)", acprop(0.01).boxed(), F64),
+        ("ademamix(.01)", ademamix(0.01).boxed(), F64),
+        ("simplified_ademamix(.01)", simplified_ademamix(0.01).alpha(0.5).boxed(), F64),
+        ("adopt(.01)", adopt(0.01).boxed(), F64),
+        ("adopt(.01,nesterov,noclip)", adopt(0.01).nesterov(true).clip(None).boxed(), F64),
+        ("cocob()", cocob().boxed(), F64),
+        ("dadapt_adamw()", dadapt_adamw().boxed(), F64),
+        ("dog()", dog().boxed(), F64),
+        ("dog(learning_rate .1)", dog().init_step(InitStep::LearningRate(0.1)).boxed(), F64),
+        ("dowg()", dowg().boxed(), F64),
+        ("madgrad(.01)", madgrad(0.01).boxed(), COUNTED),
+        ("mechanize(sgd(.1))", mechanize(sgd(0.1)).boxed(), F64),
+        ("momo()", momo().boxed(), F64),
+        ("momo(adapt_lb,wd)", momo().adapt_lower_bound(true).weight_decay(0.01).boxed(), F64),
+        ("momo_adam()", momo_adam().boxed(), F64),
+        ("momo_adam(adapt_lb,wd)", momo_adam().adapt_lower_bound(true).weight_decay(0.01).boxed(), F64),
+        ("muon(.01)", muon(0.01).boxed(), F64),
+        ("muon(.01,dion,aol)", muon(0.01).newton_schulz(dion).boxed(), F64),
+        (
+            "muon(.01,schatten,consistent_rms=.2)",
+            muon(0.01).newton_schulz(schatten).consistent_rms(0.2).boxed(),
+            F64,
+        ),
+        (
+            "muon(.01,spectral,adaptive,no nesterov)",
+            muon(0.01).newton_schulz(spectral).adaptive(true).nesterov(false).boxed(),
+            F64,
+        ),
+        ("prodigy()", prodigy().boxed(), F64),
+        ("prodigy(safeguard,wd)", prodigy().safeguard_warmup(true).weight_decay(0.01).boxed(), F64),
+        ("schedule_free_sgd(.1,warmup 2,wd)", schedule_free_sgd(warm).weight_decay(0.01).boxed(), F64),
+        ("schedule_free_adamw(.1)", schedule_free_adamw(0.1).boxed(), F64),
+        ("reduce_on_plateau", chain((sgd(0.1), reduce_on_plateau().factor(0.5).patience(1))).boxed(), F64),
+        ("sam(sgd .1, normalize+sgd .05)", sam(sgd(0.1), chain((normalize(), sgd(0.05)))).boxed(), F64),
+        ("galore(.01,rank=1)", galore(0.01).rank(1).boxed(), PROJECTED),
+    ]
+}
+
+#[test]
+fn optax_gives_the_same() {
+    let fixture = optax();
+    for (name, transformation, tolerance) in table() {
+        assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
+    }
+}
+
+#[test]
+fn promises() {
+    let fixture = optax();
+    for (name, transformation, _) in table() {
+        assert_promises(&fixture["meta"], name, &transformation);
+    }
+}
+
+#[test]
+fn orthogonalized_as_in_optax() {
+    let fixture = &optax()["newton_schulz"];
+    let w = tensor(&fixture["w"]);
+    let standard = vec![NewtonSchulz::STANDARD; 5];
+    for (name, preconditioning) in [
+        ("frobenius", Preconditioning::Frobenius),
+        ("spectral", Preconditioning::Spectral),
+        ("aol", Preconditioning::Aol),
+        ("schatten", Preconditioning::Schatten),
+    ] {
+        for (preset, coeffs) in [("standard", standard.clone()), ("dion", NewtonSchulz::DION.to_vec())] {
+            let schulz = newton_schulz().coeffs(coeffs).preconditioning(preconditioning);
+            let case = &fixture["values"][format!("{name}_{preset}")];
+            assert_close(&values(&schulz.orthogonalize(&w).unwrap()), &numbers(case), 1e-12, name);
+            // The transpose gives the transpose.
+            let turned = schulz.orthogonalize(&w.t().unwrap().contiguous().unwrap()).unwrap();
+            assert_close(&values(&turned.t().unwrap().contiguous().unwrap()), &numbers(case), 1e-12, name);
+        }
+    }
+    let error = newton_schulz().orthogonalize(&w.flatten_all().unwrap()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "only a matrix can be orthogonalized: expected [rows, columns], found [12]"
+    );
+}
+
+/// What is to be evaluated is the average of `z`, weighed by the squares of the rates.
+#[test]
+fn schedule_free_evaluates_the_average() {
+    let fixture = optax();
+    let meta = &fixture["meta"];
+    let mut params = Params::read(&meta["params"], DType::F64);
+    let mut optimizer = Optimizer::new(schedule_free_sgd(0.1)).init(&params).unwrap();
+    let mut mean = vec![0.; 10];
+    for step in 0..6 {
+        let grads = Params::read(&meta["grads"][step], DType::F64);
+        optimizer.update(&grads, &mut params).unwrap();
+        let z = tree_values(&optimizer.state().unwrap().z);
+        mean.iter_mut().zip(z).for_each(|(mean, z)| *mean += (z - *mean) / (step + 1) as f64);
+        let evaluated = tree_values(&optimizer.eval_model(&params).unwrap());
+        assert_close(&evaluated, &mean, 1e-12, "the mean of equal rates");
+    }
+    assert_eq!(optimizer.learning_rate().unwrap(), Some(0.1));
+}
+
+/// A kernel of a convolution is a matrix of all its inputs and its outputs.
+#[test]
+fn muon_takes_kernels_as_matrices() {
+    let flat = Tensor::arange(0f64, 24., &Device::Cpu).unwrap().sin().unwrap();
+    let step = |shape: &[usize]| {
+        let leaf = |tensor: &Tensor| Leaf::<Parameter>::new(tensor.reshape(shape).unwrap()).unwrap();
+        let mut kernel = vec![leaf(&flat)];
+        let optimizer = muon(0.1).orthogonalize(path("**")).adam(|adam| adam.b2(0.9));
+        let mut optimizer = Optimizer::new(optimizer).init(&kernel).unwrap();
+        let grads = vec![leaf(&flat.cos().unwrap())];
+        optimizer.update(&grads, &mut kernel).unwrap();
+        tree_values(&kernel)
+    };
+    assert_eq!(step(&[2, 3, 4]), step(&[6, 4]));
+    assert_ne!(step(&[2, 3, 4]), step(&[4, 6]));
+    let bias = Leaf::<Parameter>::new(Tensor::ones(3, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let mut biases = vec![bias];
+    let grads = biases.clone();
+    let mut optimizer = Optimizer::new(muon(0.1).orthogonalize(path("**"))).init(&biases).unwrap();
+    assert!(optimizer.update(&grads, &mut biases).is_err());
+}
+
+/// Whole steps by `minimize` are what pairs of updates are.
+#[test]
+fn sam_in_one_step() {
+    let loss = |x: &mut Leaf<Parameter>| Ok((x.get()?.sqr()?.sum_all()? + x.get()?.sin()?.sum_all()?)?);
+    let start = || Leaf::<Parameter>::new(Tensor::new(&[1., -2., 0.5], &Device::Cpu).unwrap()).unwrap();
+    let optimizer = || sam(sgd(0.1).momentum(0.9), chain((normalize(), sgd(0.05))));
+    let (mut pairs, mut whole) = (start(), start());
+    let mut by_pairs = Optimizer::new(optimizer()).init(&pairs).unwrap();
+    let mut at_once = Optimizer::new(optimizer().opaque(true)).init(&whole).unwrap();
+    for _ in 0..4 {
+        for _ in 0..2 {
+            let (_, grads) = pairs.value_and_grad(Parameter, loss).unwrap();
+            by_pairs.update(&grads, &mut pairs).unwrap();
+        }
+        at_once.minimize(&mut whole, loss).unwrap();
+        assert_close(&tree_values(&whole), &tree_values(&pairs), 1e-14, "after a step");
+    }
+    let grads = whole.clone();
+    let error = at_once.update(&grads, &mut whole).unwrap_err();
+    assert!(error.to_string().starts_with("an opaque `sam` does not know the loss"), "{error}");
+}
+
+#[test]
+fn a_plateau_is_left_after_cooling() {
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[0f64], &Device::Cpu).unwrap()).unwrap();
+    let plateau = reduce_on_plateau().factor(0.5).patience(2).cooldown(2).min_scale(0.2);
+    let mut optimizer = Optimizer::new(plateau).init(&x).unwrap();
+    let grads = x.clone();
+    let mut scales = Vec::new();
+    for _ in 0..12 {
+        optimizer.update_with(&grads, &mut x, &Extra::value(1.)).unwrap();
+        scales.push(optimizer.state().unwrap().scale.get().unwrap());
+    }
+    // The first loss is the best; two are no better; two are ignored; two are no better.
+    assert_eq!(scales, [1., 1., 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.2, 0.2]);
+}
+
+#[test]
+fn what_needs_the_loss_says_so() {
+    for transformation in [momo().boxed(), momo_adam().boxed(), reduce_on_plateau().boxed()] {
+        let mut params = Params::read(&optax()["meta"]["params"], DType::F64);
+        let grads = params.clone();
+        let mut optimizer = Optimizer::new(transformation).init(&params).unwrap();
+        let error = optimizer.update(&grads, &mut params).unwrap_err().to_string();
+        assert!(
+            error.contains("does not know the value of the loss: expected `Extra::value(loss)`"),
+            "{error}"
+        );
+        optimizer.update_with(&grads, &mut params, &extra(0)).unwrap();
+    }
+    let refused = |transformation: Boxed| {
+        Optimizer::new(transformation)
+            .init(&Params::read(&optax()["meta"]["params"], DType::F64))
+            .unwrap_err()
+    };
+    refused(reduce_on_plateau().factor(1.).boxed());
+    refused(galore(0.1).rank(0).boxed());
+    refused(sam(sgd(0.1), sgd(0.1)).sync_period(0).boxed());
+    refused(prodigy().estim_lr0(0.).boxed());
+}
+
+/// The estimates of the distance survive gradients of zeros.
+#[test]
+fn zero_gradients_leave_estimates() {
+    for transformation in [prodigy().boxed(), dadapt_adamw().boxed(), dog().boxed(), dowg().boxed()] {
+        let mut params = Params::read(&optax()["meta"]["params"], DType::F32);
+        let zeros = params.map(|leaf| Ok(leaf.zeros_like()?)).unwrap();
+        let mut optimizer = Optimizer::new(transformation.clone()).init(&params).unwrap();
+        optimizer.update(&zeros, &mut params).unwrap();
+        let all = [tree_values(&params), tree_values(&optimizer)].concat();
+        assert!(all.iter().all(|value| value.is_finite()), "{transformation:?}");
+    }
+}

@@ -1,0 +1,150 @@
+//! L-BFGS and the line searches, on Rosenbrock's function in three dimensions as Optax goes
+//! (`fixtures/optax.json`).
+
+#![allow(clippy::unwrap_used)]
+
+mod contract;
+mod oracle;
+
+use candle_core::{DType, Device, Tensor};
+use contract::{F64, assert_as_plain, assert_golden, assert_resumes};
+use oracle::{assert_close, numbers, optax, values};
+use serde_json::Value;
+use treex_core::{Leaf, Parameter, Result, prelude::*};
+use treex_optim::{
+    GradientTransformation, InitialGuess, Optimizer, chain, lbfgs, scale, scale_by_backtracking_linesearch,
+    scale_by_lbfgs, scale_by_learning_rate, scale_by_zoom_linesearch, sgd,
+};
+
+fn rosenbrock(x: &mut Leaf<Parameter>) -> Result<Tensor> {
+    let x = x.get()?;
+    let last = x.dims1()? - 1;
+    let (here, next) = (x.narrow(0, 0, last)?, x.narrow(0, 1, last)?);
+    let valley = ((next - here.sqr()?)?.sqr()? * 100.)?;
+    Ok((valley + (1. - here)?.sqr()?)?.sum_all()?)
+}
+
+fn start() -> Leaf<Parameter> {
+    Leaf::new(Tensor::new(&[-1.2, 1., 0.5], &Device::Cpu).unwrap()).unwrap()
+}
+
+/// Goes as far as the case does; `search` tells the step and the number of trials.
+fn assert_goes<T: GradientTransformation>(
+    name: &str,
+    transformation: T,
+    tolerance: f64,
+    search: impl Fn(&T::State) -> Option<(f64, u64)>,
+) {
+    let fixture = optax();
+    let mut x = start();
+    let mut optimizer = Optimizer::new(transformation).init(&x).unwrap();
+    for (step, expected) in fixture["lbfgs"][name].as_array().unwrap().iter().enumerate() {
+        let what = format!("{name}, step {step}");
+        optimizer.minimize(&mut x, rosenbrock).unwrap();
+        assert_close(&values(&x.get().unwrap()), &numbers(&expected["x"]), tolerance, &what);
+        let value = rosenbrock(&mut x).unwrap().to_scalar::<f64>().unwrap();
+        assert_close(
+            &[value],
+            &numbers(&expected["f"]),
+            tolerance * expected["f"].as_f64().unwrap().max(1.),
+            &what,
+        );
+        match search(optimizer.state().unwrap()) {
+            Some((rate, trials)) => {
+                assert_close(&[rate], &numbers(&expected["lr"]), tolerance, &what);
+                assert_eq!(Some(trials), expected["ls_steps"].as_u64(), "{what}");
+            }
+            None => assert_eq!(expected["lr"], Value::Null),
+        }
+    }
+}
+
+#[test]
+fn optax_goes_the_same_way() {
+    // 25 steps through a valley: Optax itself goes 5e-9 elsewhere from a start that differs in the last bit.
+    assert_goes("lbfgs()", lbfgs(), 1e-9, |(_, (), zoom)| {
+        Some((zoom.learning_rate.get().unwrap(), zoom.num_linesearch_steps.get().unwrap()))
+    });
+    let without = chain((scale_by_lbfgs().memory_size(5), scale_by_learning_rate(1e-3)));
+    assert_goes("lbfgs(lr=1e-3,no linesearch,memory 5)", without, F64, |_| None);
+    let backtracking = chain((sgd(1.), scale_by_backtracking_linesearch(20)));
+    assert_goes("chain(sgd(1),backtracking(20))", backtracking, F64, |(_, search)| {
+        Some((search.learning_rate.get().unwrap(), search.num_linesearch_steps.get().unwrap()))
+    });
+    let zoom = chain((sgd(1.), scale_by_zoom_linesearch(20)));
+    assert_goes("chain(sgd(1),zoom(20))", zoom, F64, |(_, zoom)| {
+        Some((zoom.learning_rate.get().unwrap(), zoom.num_linesearch_steps.get().unwrap()))
+    });
+}
+
+#[test]
+fn preconditioned_updates_are_those_of_optax() {
+    let fixture = optax();
+    let (name, transformation) = ("scale_by_lbfgs(memory_size=3)", scale_by_lbfgs().memory_size(3).boxed());
+    assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, F64);
+    let downhill = chain((scale_by_lbfgs().memory_size(3), scale(-0.1))).boxed();
+    assert_as_plain(&fixture["meta"], name, &downhill, DType::F64, 1e-12);
+    assert_resumes(&fixture["meta"], name, &downhill);
+}
+
+#[test]
+fn finds_the_minimum() {
+    let mut x = start();
+    let mut optimizer = Optimizer::new(lbfgs()).init(&x).unwrap();
+    for _ in 0..60 {
+        optimizer.minimize(&mut x, rosenbrock).unwrap();
+    }
+    assert_close(&values(&x.get().unwrap()), &[1., 1., 1.], 1e-8, "the minimum");
+}
+
+#[test]
+fn saved_and_continued_is_not_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut x = start();
+    let mut optimizer = Optimizer::new(lbfgs()).init(&x).unwrap();
+    for _ in 0..7 {
+        optimizer.minimize(&mut x, rosenbrock).unwrap();
+    }
+    optimizer.save(folder.path().join("optimizer")).unwrap();
+    let mut resumed = x.clone();
+    let mut loaded = Optimizer::new(lbfgs()).init(&resumed).unwrap();
+    loaded.load(folder.path().join("optimizer")).unwrap();
+    for _ in 0..5 {
+        optimizer.minimize(&mut x, rosenbrock).unwrap();
+        loaded.minimize(&mut resumed, rosenbrock).unwrap();
+    }
+    assert_eq!(x, resumed);
+    assert_eq!(optimizer.flatten(), loaded.flatten());
+}
+
+/// Where the loss is no number a step is shortened, or not made.
+#[test]
+fn the_domain_of_the_loss_is_not_left() {
+    let root = |x: &mut Leaf<Parameter>| Ok(x.get()?.sqrt()?.sum_all()?);
+    for transformation in [
+        chain((sgd(10.), scale_by_backtracking_linesearch(30))).boxed(),
+        chain((sgd(10.), scale_by_zoom_linesearch(30).initial_guess(InitialGuess::One))).boxed(),
+        chain((sgd(10.), scale_by_backtracking_linesearch(2))).boxed(),
+    ] {
+        let mut x = Leaf::<Parameter>::new(Tensor::new(&[0.25, 1.], &Device::Cpu).unwrap()).unwrap();
+        let mut optimizer = Optimizer::new(transformation.clone()).init(&x).unwrap();
+        let before = optimizer.minimize(&mut x, root).unwrap();
+        let after = root(&mut x).unwrap().to_scalar::<f64>().unwrap();
+        assert!(after <= before, "{transformation:?}: {before} {after}");
+    }
+}
+
+#[test]
+fn misuse_is_told() {
+    let mut x = start();
+    let mut optimizer = Optimizer::new(lbfgs()).init(&x).unwrap();
+    let grads = x.clone();
+    let error = optimizer.update(&grads, &mut x).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a line search does not know the loss: expected its value, its gradient, and both at other parameters; \
+         step with `optimizer.minimize(&mut model, |model| ...)`"
+    );
+    assert_eq!((x, optimizer.step().unwrap()), (start(), 0));
+    assert!(Optimizer::new(scale_by_lbfgs().memory_size(0)).init(&start()).is_err());
+}
