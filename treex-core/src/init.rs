@@ -21,12 +21,15 @@ use crate::linen::{PARAMS, Rngs, derive, scope_name};
 use crate::object::{Edge, TreeObject, Visitor, VisitorMut};
 use crate::path::Path;
 use crate::random::Key;
-use crate::walk::{try_walk_mut, walk};
+use crate::walk::{try_walk_mut, walk, walk_mut};
 
 /// The key of one module at its turn, and the count of those derived from it.
 #[derive(Clone, Debug)]
 pub struct ModuleKey {
     root: Key,
+    /// Under `init_linen`, the root keys of all streams.
+    rngs: Option<Rngs>,
+    path: Path,
     scope: String,
     counter: u32,
     /// The roots that the module's random leaves draw from, each by one leaf under the module's name.
@@ -46,6 +49,41 @@ impl ModuleKey {
         self.counter += 1;
         derive(self.root, &self.scope, self.counter)
     }
+
+    /// Fills what waits in `stack`, which [`declare_blocks`](crate::stack::declare_blocks) made, from `length`
+    /// blocks like `block`, each initialized with keys of its own.
+    ///
+    /// Under `init_linen` the keys are those of Flax's `nn.scan` with `variable_axes={"params": 0}` and
+    /// `split_rngs={"params": True}`: a block's root is one of `split(root, length)`, and a module counts on from
+    /// the number of its parameters, since Flax runs the first block twice.
+    ///
+    /// # Errors
+    /// What the initializers report.
+    pub fn fill_blocks<T: TreeObject + Clone>(&self, stack: &mut T, block: &T, length: usize) -> Result<()> {
+        let roots = self.root.split(length);
+        let filled = |(index, root)| {
+            let mut block = block.clone();
+            let source = match &self.rngs {
+                Some(rngs) => Source::Scanned(rngs.map(|key| key.split(length)[index])),
+                None => Source::Chain(root),
+            };
+            fill_at(&mut block, source, self.path.clone())?;
+            Ok(block)
+        };
+        let blocks = roots.into_iter().enumerate().map(filled).collect::<Result<Vec<_>>>()?;
+        let made = crate::stack::stack(&blocks)?;
+        let mut leaves = Vec::new();
+        walk(&made, |_, _, leaf| leaves.push(leaf));
+        let mut leaves = leaves.into_iter();
+        walk_mut(stack, |_, _, leaf| {
+            if let Some(made) = leaves.next()
+                && leaf.initializer().is_some()
+            {
+                *leaf = made.clone();
+            }
+        });
+        Ok(())
+    }
 }
 
 /// Where keys come from.
@@ -54,6 +92,8 @@ pub(crate) enum Source {
     Chain(Key),
     /// The paths of the modules.
     Linen(Rngs),
+    /// The paths of the modules, in one of several blocks.
+    Scanned(Rngs),
     /// Nowhere: zeros stand for values, and what has no shape yet waits on.
     Zeros(Device),
 }
@@ -66,22 +106,27 @@ impl Source {
                 *key = next;
                 used
             }
-            Self::Linen(rngs) => rngs.key(PARAMS),
+            Self::Linen(rngs) | Self::Scanned(rngs) => rngs.key(PARAMS),
             Self::Zeros(_) => Key::from(0),
         }
     }
 
     /// The key of the module at `path`, whose turn it is.
     fn module(&mut self, path: &Path) -> ModuleKey {
-        let scope = if let Self::Linen(_) = self { scope_name(path.segments()) } else { String::new() };
-        ModuleKey { root: self.next(), scope, counter: 0, drawn_from: Vec::new() }
+        let rngs = match self {
+            Self::Linen(rngs) | Self::Scanned(rngs) => Some(rngs.clone()),
+            _ => None,
+        };
+        let scope = if rngs.is_some() { scope_name(path.segments()) } else { String::new() };
+        let path = path.clone();
+        ModuleKey { root: self.next(), rngs, path, scope, counter: 0, drawn_from: Vec::new() }
     }
 
     /// The value of the leaf at `path`, of the module with this key, or `None` if the leaf is to wait.
     fn value(&self, initializer: &Initializer, key: &mut ModuleKey, path: &Path) -> Result<Option<Tensor>> {
         match (self, initializer.turn(), initializer.stream_name()) {
             (_, Turn::Never, _) => Ok(None),
-            (Self::Linen(rngs), _, Some(stream)) => {
+            (Self::Linen(rngs) | Self::Scanned(rngs), _, Some(stream)) => {
                 let mut start = rngs.start(stream, &key.scope);
                 if key.drawn_from.contains(&start.root) {
                     start = rngs.start(stream, &scope_name(path.segments()));
@@ -120,7 +165,12 @@ pub(crate) fn init<T: TreeObject>(tree: &mut T, source: Source, device: &Device)
 }
 
 /// Fills what `source` can fill.
-pub(crate) fn fill<T: TreeObject>(tree: &mut T, mut source: Source) -> Result<()> {
+pub(crate) fn fill<T: TreeObject>(tree: &mut T, source: Source) -> Result<()> {
+    fill_at(tree, source, Path::default())
+}
+
+/// [`fill`] for a tree that stands at `path` of another.
+fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Result<()> {
     let mut survey = Survey::default();
     survey.child(Edge::new(&[]), &*tree);
     if let Source::Chain(_) = source {
@@ -131,20 +181,14 @@ pub(crate) fn fill<T: TreeObject>(tree: &mut T, mut source: Source) -> Result<()
             Ok(())
         })?;
     }
-    let mut turns = ModuleTurns {
-        source,
-        waiting: survey.waiting,
-        inherited: true,
-        path: Path::default(),
-        result: Ok(()),
-    };
+    let mut turns =
+        ModuleTurns { source, waiting: survey.waiting, inherited: true, path: path.clone(), result: Ok(()) };
     turns.child(Edge::new(&[]), tree);
     turns.result?;
     // Leaves that no module owns, as in a tuple of leaves: the root stands for their module.
     if is_initialized(tree) {
         return Ok(());
     }
-    let path = Path::default();
     let mut key = turns.source.module(&path);
     fill_own_leaves(tree, &turns.source, &mut key, &path)
 }
@@ -228,12 +272,35 @@ fn fill_own_leaves(
     key: &mut ModuleKey,
     path: &Path,
 ) -> Result<()> {
+    if let Source::Scanned(_) = source {
+        key.counter = count_own_parameters(module);
+    }
     for parameters in [true, false] {
         let mut own = OwnLeaves { parameters, source, key, path: path.clone(), result: Ok(()) };
         module.visit_mut(&mut own);
         own.result?;
     }
     Ok(())
+}
+
+fn count_own_parameters(module: &dyn TreeObject) -> u32 {
+    struct Count(u32);
+
+    impl<'a> Visitor<'a> for Count {
+        fn leaf(&mut self, kind: KindTag, leaf: &'a Handle) {
+            self.0 += u32::from(kind.is(KindTag::of::<Parameter>()) && leaf.initializer().is_some());
+        }
+
+        fn child(&mut self, _: Edge<'_>, child: &'a dyn TreeObject) {
+            if child.module_name().is_none() {
+                child.visit(self);
+            }
+        }
+    }
+
+    let mut count = Count(0);
+    module.visit(&mut count);
+    count.0
 }
 
 /// Fills either the parameters of one module or its other leaves, through its containers but not into its

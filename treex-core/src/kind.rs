@@ -7,6 +7,7 @@
 //!     ├── Rng                   a random key
 //!     ├── BatchStat             running statistics
 //!     ├── Cache                 what decoding remembers
+//!     ├── Intermediate          what a module keeps of its last call
 //!     ├── MetricState           what a metric has seen so far
 //!     └── OptState              what an optimizer remembers
 //! ```
@@ -184,6 +185,11 @@ kind!(
 kind!(
     /// What autoregressive decoding remembers. Written at each step, saved if asked.
     pub Cache: State
+);
+kind!(
+    /// What a module keeps of its last call for whoever looks: Flax's collection `intermediates`. Leave it out
+    /// of a checkpoint with `model.filter(!Intermediate)`.
+    pub Intermediate: State
 );
 kind!(
     /// What a metric has seen so far.

@@ -5,7 +5,7 @@
 //!
 //! - a value that enters a cell is copied into storage of its own (a Candle variable), so no two cells
 //!   ever share storage, whether it came as a view, a reshape, or straight out of another leaf;
-//! - storage is written in place by [`Handle::write`] and `Handle::make_unique` only, which first make
+//! - storage is written in place by [`Handle::write`] and through `Handle::make_unique` only, which first make
 //!   sure that nobody else holds the cell and that no gradient graph reads it.
 //!
 //! **Law: tracking.** Whether `get` hands out a tracked tensor is decided by the handle's scope, never by
@@ -151,6 +151,16 @@ impl<K: Kind> Leaf<K> {
         Ok(())
     }
 
+    /// Writes `part` over the slices of dimension `dim` from `start` on: in place if nobody else holds the cell,
+    /// otherwise into a copy. No other tree changes. What a cache does with the next position.
+    ///
+    /// # Errors
+    /// If there is no value, or `part` does not fit into it.
+    pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
+        let var = self.handle.make_unique(KindTag::of::<K>())?;
+        Ok(var.slice_set(&part.detach().contiguous()?, dim, start)?)
+    }
+
     /// Whether a filter took this leaf out.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
@@ -211,7 +221,7 @@ impl Leaf<Rng> {
 
 impl<K: Kind> From<Initializer> for Leaf<K> {
     fn from(initializer: Initializer) -> Self {
-        Self::from_handle(Handle::new(Slot::Initializer(initializer)))
+        Self::from_handle(Handle::waiting(initializer))
     }
 }
 
@@ -258,6 +268,11 @@ static NOTHING: LazyLock<Arc<Slot>> = LazyLock::new(|| Arc::new(Slot::Nothing));
 impl Handle {
     fn new(slot: Slot) -> Self {
         Self { slot: Arc::new(slot), scope: None }
+    }
+
+    /// A cell that waits for `init`.
+    pub(crate) fn waiting(initializer: Initializer) -> Self {
+        Self::new(Slot::Initializer(initializer))
     }
 
     pub(crate) fn nothing() -> Self {

@@ -75,7 +75,9 @@ pub use flat::Leaves;
 pub use grad::{grad, value_and_grad, value_and_grad_aux};
 pub use init::ModuleKey;
 pub use initializer::Initializer;
-pub use kind::{BatchStat, Cache, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart};
+pub use kind::{
+    BatchStat, Cache, Intermediate, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart,
+};
 pub use leaf::{Handle, Leaf};
 pub use linen::Rngs;
 pub use mode::Mode;

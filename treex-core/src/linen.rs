@@ -68,6 +68,12 @@ impl Rngs {
         *self.others.get(stream).unwrap_or(&self.params)
     }
 
+    /// `f` of each root key.
+    pub(crate) fn map(&self, f: impl Fn(Key) -> Key) -> Self {
+        let others = self.others.iter().map(|(name, key)| (name.clone(), f(*key))).collect();
+        Self { params: f(self.params), others }
+    }
+
     /// Where a leaf of `scope` starts in its stream.
     pub(crate) fn start(&self, stream: &str, scope: &str) -> Position {
         let falls_back = stream != PARAMS && !self.others.contains_key(stream);

@@ -37,19 +37,19 @@ where
     F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
     let (before, parameters) = Detached::of(model);
-    let (mut after, count) = (before.model.clone(), parameters.len());
+    let count = parameters.len();
     let sources = [&parameters, inputs].concat();
     let template = before.clone();
-    let outputs = custom_vjp(&sources.clone(), |detached| {
-        let outputs = f(&mut after, &detached[count..])?;
-        let backward = move |cotangents: &[Option<Tensor>]| {
-            let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
-            let (parameters, inputs) = variables.split_at(count);
-            let outputs = template.run(parameters, |model| f(model, inputs))?;
-            pull_back(&outputs, cotangents, &variables)
-        };
-        Ok((outputs, backward))
-    })?;
-    before.put_back(after, model)?;
-    Ok(outputs)
+    before.untracked(model, |model| {
+        custom_vjp(&sources.clone(), |detached| {
+            let outputs = f(model, &detached[count..])?;
+            let backward = move |cotangents: &[Option<Tensor>]| {
+                let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
+                let (parameters, inputs) = variables.split_at(count);
+                let outputs = template.run(parameters, |model| f(model, inputs))?;
+                pull_back(&outputs, cotangents, &variables)
+            };
+            Ok((outputs, backward))
+        })
+    })
 }

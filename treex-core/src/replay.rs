@@ -53,19 +53,29 @@ impl<M: TreeObject + Clone> Detached<M> {
         result.map_err(|error| place(&model, error))
     }
 
-    /// Puts what a call has made of the model into `model`, but for the leaves that were tracked there.
-    pub(crate) fn put_back(&self, mut after: M, model: &mut M) -> Result<()> {
-        Layout::of(model).check(&after, "the model after the function")?;
-        let mut before = Vec::new();
-        walk(model, |_, _, leaf| before.push(leaf.clone()));
-        let mut leaves = before.into_iter().zip(&self.tracked);
-        walk_mut(&mut after, |_, _, leaf| {
+    /// Runs `f` on `model`, from which this was made, untracked: in place, so that its modules stand where they
+    /// are looked for, in a summary say. What was tracked is again afterwards, with its value. `model` is
+    /// unchanged if `f` fails.
+    pub(crate) fn untracked<R>(&self, model: &mut M, f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+        let before = model.clone();
+        walk_mut(model, |_, _, leaf| leaf.scope = None);
+        let result = f(model).and_then(|result| {
+            Layout::of(&before).check(model, "the model after the function")?;
+            Ok(result)
+        });
+        if result.is_err() {
+            *model = before;
+            return result;
+        }
+        let mut handles = Vec::new();
+        walk(&before, |_, _, leaf| handles.push(leaf));
+        let mut leaves = handles.into_iter().zip(&self.tracked);
+        walk_mut(model, |_, _, leaf| {
             if let Some((before, true)) = leaves.next() {
-                *leaf = before;
+                *leaf = before.clone();
             }
         });
-        *model = after;
-        Ok(())
+        result
     }
 }
 

@@ -15,7 +15,7 @@ use crate::stack::{unstack, write_back};
 /// returns to the next step: `jax.lax.scan`. Returns the last carry and the stacked second results.
 ///
 /// The model is the same at each step, and what `f` writes into it (running statistics, keys) goes on to the
-/// next.
+/// next. The carry keeps its shapes; a first one of a narrower element type may widen.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -41,26 +41,26 @@ use crate::stack::{unstack, write_back};
 /// Only what `f` gets as an argument is differentiated by: tracked tensors that it captures are constants.
 ///
 /// # Errors
-/// If there is no step, `xs` differ in length, or the carry changes its shape or type; what `f` reports.
+/// If there is no step, `xs` differ in length, or the carry changes its shape, or its type after the first
+/// step; what `f` reports.
 pub fn scan<M, F>(model: &mut M, carry: &[Tensor], xs: &[Tensor], f: F) -> Result<(Vec<Tensor>, Vec<Tensor>)>
 where
     M: TreeObject + Clone + 'static,
     F: Fn(&mut M, &[Tensor], &[Tensor]) -> Result<(Vec<Tensor>, Vec<Tensor>)> + Send + Sync + 'static,
 {
     let (before, parameters) = Detached::of(model);
-    let mut after = before.model.clone();
-    let template = before.clone();
+    let length = length_of(xs)?;
     let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
-    let forward = |f: &F, carry: &[Tensor], x: &[Tensor]| {
-        let snapshot = template.with_model(after.clone());
-        Ok((f(&mut after, carry, x)?, snapshot))
-    };
     let replay = |f: &F, snapshot: &Detached<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
         snapshot.run(constants, |model| f(model, carry, x))
     };
-    let results = run(sources, f, forward, replay)?;
-    before.put_back(after, model)?;
-    Ok(results)
+    before.untracked(model, |model| {
+        let forward = |f: &F, carry: &[Tensor], x: &[Tensor]| {
+            let snapshot = before.with_model(model.clone());
+            Ok((f(model, carry, x)?, snapshot))
+        };
+        run(sources, length, f, forward, replay)
+    })
 }
 
 /// Runs `f(block, carry)` for each block of a [`stack`](crate::Tree::stack)ed tree, from the first to the
@@ -86,8 +86,8 @@ where
 /// ```
 ///
 /// # Errors
-/// If the leaves of `blocks` have no common leading axis, or the carry changes its shape or type; what `f`
-/// reports.
+/// If the leaves of `blocks` have no common leading axis, or the carry changes its shape, or its type after
+/// the first block; what `f` reports.
 pub fn scan_blocks<M, F>(blocks: &mut M, carry: &[Tensor], f: F) -> Result<Vec<Tensor>>
 where
     M: TreeObject + Clone + 'static,
@@ -107,10 +107,8 @@ where
     let replay = |f: &F, snapshot: &Detached<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
         Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
     };
-    let (carry, _) = run(sources, f, forward, replay)?;
-    let mut stacked = detached.model.clone();
-    write_back(&mut stacked, &before, &after)?;
-    detached.put_back(stacked, blocks)?;
+    let (carry, _) = run(sources, before.len(), f, forward, replay)?;
+    detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;
     Ok(carry)
 }
 
@@ -121,16 +119,19 @@ struct Sources {
     xs: Vec<Tensor>,
 }
 
-impl Sources {
-    fn length(&self) -> Result<usize> {
-        let lengths: Vec<_> = self.xs.iter().map(|x| x.dims().first().copied().unwrap_or(0)).collect();
-        match lengths.first() {
-            Some(&length) if length > 0 && lengths.iter().all(|other| *other == length) => Ok(length),
-            _ => Err(Error::shape("a scan needs tensors with one leading axis, of at least one step")
-                .expected("the same length of all, from 1 on")
-                .found(format!("{lengths:?}"))),
-        }
+/// The number of steps: that of the slices along the leading axis of each of `xs`.
+fn length_of(xs: &[Tensor]) -> Result<usize> {
+    let lengths: Vec<_> = xs.iter().map(|x| x.dims().first().copied().unwrap_or(0)).collect();
+    match lengths.first() {
+        Some(&length) if lengths.iter().all(|other| *other == length) => Ok(length),
+        _ => Err(no_steps(format!("{lengths:?}"))),
     }
+}
+
+fn no_steps(found: String) -> Error {
+    Error::shape("a scan needs tensors with one leading axis, of at least one step")
+        .expected("the same length of all, from 1 on")
+        .found(found)
 }
 
 type Step = (Vec<Tensor>, Vec<Tensor>);
@@ -138,6 +139,7 @@ type Step = (Vec<Tensor>, Vec<Tensor>);
 /// The loop. `forward` makes a step and returns what `replay` needs to make it again.
 fn run<F, S: Send + Sync + 'static>(
     sources: Sources,
+    length: usize,
     f: F,
     mut forward: impl FnMut(&F, &[Tensor], &[Tensor]) -> Result<(Step, S)>,
     replay: impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step> + Send + Sync + 'static,
@@ -145,7 +147,9 @@ fn run<F, S: Send + Sync + 'static>(
 where
     F: Send + Sync + 'static,
 {
-    let length = sources.length()?;
+    if length == 0 {
+        return Err(no_steps(length.to_string()));
+    }
     let inputs = [&sources.constants[..], &sources.carry, &sources.xs].concat();
     let (constants, carries) = (sources.constants.len(), sources.carry.len());
     let tracked = inputs.iter().any(Tensor::track_op);
@@ -233,7 +237,7 @@ fn check_carry(before: &[Tensor], after: &[Tensor], t: usize) -> Result<()> {
         let each = carry.iter().map(|x| format!("{:?} of `{}`", x.dims(), x.dtype().as_str()));
         each.collect::<Vec<_>>().join(", ")
     };
-    let alike = |(a, b): (&Tensor, &Tensor)| a.shape() == b.shape() && a.dtype() == b.dtype();
+    let alike = |(a, b): (&Tensor, &Tensor)| a.shape() == b.shape() && (t == 0 || a.dtype() == b.dtype());
     if before.len() == after.len() && before.iter().zip(after).all(alike) {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::flat::Layout;
+use crate::initializer::Initializer;
 use crate::leaf::Handle;
 use crate::object::TreeObject;
 use crate::tree::Tree;
@@ -70,6 +71,28 @@ pub(crate) fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], afte
         tree.update(&stack(&after.iter().map(only_written).collect::<Vec<_>>())?)?;
     }
     Ok(())
+}
+
+/// A stack of `length` blocks like `block` to come: each leaf waits and announces its shape with the new leading
+/// axis, as far as it is known. A module fills it in its `module_init` by
+/// [`ModuleKey::fill_blocks`](crate::ModuleKey::fill_blocks).
+#[must_use]
+pub fn declare_blocks<T: TreeObject + Clone>(block: &T, length: usize) -> T {
+    let mut stack = block.clone();
+    walk_mut(&mut stack, |_, _, leaf| {
+        if leaf.is_nothing() {
+            return;
+        }
+        let mut declared = Initializer::never();
+        if let Some(shape) = leaf.shape() {
+            declared = declared.with_shape([&[length], shape.dims()].concat());
+        }
+        if let Some(dtype) = leaf.dtype() {
+            declared = declared.with_dtype(dtype);
+        }
+        *leaf = Handle::waiting(declared);
+    });
+    stack
 }
 
 /// See [`Tree::stack`].

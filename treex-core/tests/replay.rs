@@ -161,6 +161,9 @@ fn scan_over_blocks_is_a_loop_over_them() -> Result<()> {
         let y = scan_blocks(blocks, &[input()], |block, x| Ok(vec![block.run(&x[0])?]))?;
         Ok(y[0].sqr()?.sum_all()?)
     })?;
+    let untracked =
+        scan_blocks(&mut Block::stack(&blocks)?, &[input()], |block, x| Ok(vec![block.run(&x[0])?]))?;
+    assert_eq!(untracked[0].sqr()?.sum_all()?.to_scalar::<f64>()?, a.to_scalar::<f64>()?);
     let (b, looped_grads) = looped.value_and_grad(Parameter, |blocks| {
         let y = blocks.iter_mut().try_fold(input(), |x, block| block.run(&x))?;
         Ok(y.sqr()?.sum_all()?)

@@ -6,6 +6,7 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 use crate::dtype::common_dtype;
 use crate::initializers::{InitFn, lecun_normal, zeros};
 use crate::ops::einsum::dot_general;
+use crate::ops::rows::add_to_rows;
 use crate::options::{Declared, parameter_options};
 
 /// `y = x · kernel + bias`, over any axes of the input: Flax's `DenseGeneral`.
@@ -109,6 +110,11 @@ impl DenseGeneral {
         Self { bias, ..self }
     }
 
+    /// The layer with sizes that the layer around it has found out.
+    pub(crate) fn sized(self, inputs: &[usize], features: &[usize]) -> Self {
+        Self { inputs: Some(inputs.into()), features: features.into(), ..self }.declared()
+    }
+
     fn declared(self) -> Self {
         let Some(inputs) = &self.inputs else { return self };
         let batch = &inputs[..self.batch_dims.len().min(inputs.len())];
@@ -142,11 +148,18 @@ impl DenseGeneral {
         }
     }
 
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
+    /// The call, to `features` that the layer around this one has found out.
+    pub(crate) fn apply_to(&self, x: &Tensor, features: &[usize]) -> Result<Tensor> {
+        let y = self.product(x, features).map_err(|error| error.of(self))?;
+        record(self, x, &y);
+        Ok(y)
+    }
+
+    fn product(&self, x: &Tensor, features: &[usize]) -> Result<Tensor> {
         let (batch, axes) = self.axes(x.rank())?;
         let dims = |axes: &[usize]| -> Vec<usize> { axes.iter().map(|&axis| x.dims()[axis]).collect() };
         let (batch_sizes, sums) = (dims(&batch), dims(&axes));
-        let shape = [batch_sizes.as_slice(), &sums, &self.features].concat();
+        let shape = [batch_sizes.as_slice(), &sums, features].concat();
         let kernel = self.kernel.infer(shape.clone())?;
         if kernel.dims() != shape {
             return Err(Error::shape("`DenseGeneral` got an input that does not fit its kernel")
@@ -154,7 +167,7 @@ impl DenseGeneral {
                 .found(format!("{:?}", kernel.dims()))
                 .remedy("name the axes to sum over with `.axis(..)`, in any order"));
         }
-        let infer = |bias: &Leaf<Parameter>| bias.infer([batch_sizes.as_slice(), &self.features].concat());
+        let infer = |bias: &Leaf<Parameter>| bias.infer([batch_sizes.as_slice(), features].concat());
         let bias = self.bias.as_ref().map(infer).transpose()?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
@@ -163,8 +176,12 @@ impl DenseGeneral {
         let kernel = kernel.to_dtype(dtype)?;
         let y = dot_general(&x.to_dtype(dtype)?, &kernel, [&axes, kernel_axes], [&batch, kernel_batch])?;
         let Some(bias) = bias else { return Ok(y) };
-        let others = y.rank() - batch.len() - self.features.len();
-        let aligned = [batch_sizes.as_slice(), &vec![1; others], &self.features].concat();
+        let others = &y.dims()[batch.len()..y.rank() - features.len()];
+        if batch.is_empty() {
+            let rows = y.reshape((others.iter().product::<usize>(), bias.elem_count()))?;
+            return Ok(add_to_rows(&rows, &bias.to_dtype(dtype)?.flatten_all()?)?.reshape(y.shape())?);
+        }
+        let aligned = [batch_sizes.as_slice(), &vec![1; others.len()], features].concat();
         Ok(y.broadcast_add(&bias.to_dtype(dtype)?.reshape(aligned)?)?)
     }
 }
@@ -173,9 +190,7 @@ parameter_options!(DenseGeneral { kernel, bias });
 
 impl candle_core::Module for DenseGeneral {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.product(x).map_err(|error| error.of(self))?;
-        record(self, x, &y);
-        Ok(y)
+        Ok(self.apply_to(x, &self.features)?)
     }
 }
 

@@ -55,7 +55,7 @@ impl Dropout {
 
 impl Module for Dropout {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        check_rate(self.rate).map_err(|error| error.of(self))?;
+        check_rate("Dropout", self.rate).map_err(|error| error.of(self))?;
         // Where nothing is drawn, no key is used: neither is the sequence of masks shifted.
         let y = if self.mode.is_training() && self.rate > 0. && self.rate < 1. {
             // The key is used up only if all goes well.
@@ -89,7 +89,7 @@ impl Module for Dropout {
 /// # Errors
 /// If `rate` is not from 0 to 1, or `x` does not have one of `broadcast_dims`.
 pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Result<Tensor> {
-    check_rate(rate)?;
+    check_rate("Dropout", rate)?;
     if rate == 0. {
         return Ok(x.clone());
     }
@@ -111,11 +111,12 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
     ops::dropout::dropout(&x.to_dtype(common_dtype(None, [x]))?, key, &shape, kept, scale)
 }
 
-fn check_rate(rate: f64) -> Result<()> {
+/// Whether the dropout rate of a layer is from 0 to 1.
+pub(crate) fn check_rate(layer: &str, rate: f64) -> Result<()> {
     if (0. ..=1.).contains(&rate) {
         return Ok(());
     }
-    Err(Error::argument("`Dropout` has a rate that is no probability")
+    Err(Error::argument(format!("`{layer}` has a rate that is no probability"))
         .expected("a number from 0 to 1")
         .found(rate))
 }

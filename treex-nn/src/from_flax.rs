@@ -86,7 +86,7 @@
 //! | `model.apply(variables, x)` | `model.call(&x)?`; state that the call writes is written in `model` |
 //! | `rngs={"dropout": key}` | `model.set_rngs("dropout", key)?`, or nothing: the counters go on |
 //! | `train=True`, `deterministic=False`, `use_running_average=False` | `model.train()`, `model.eval()` |
-//! | the collections `params`, `batch_stats`, `cache` | the kinds [`Parameter`](crate::prelude::Parameter), [`BatchStat`](crate::prelude::BatchStat), [`Cache`](crate::prelude::Cache): `model.filter(Parameter)` |
+//! | the collections `params`, `batch_stats`, `cache`, `intermediates` | the kinds [`Parameter`](crate::prelude::Parameter), [`BatchStat`](crate::prelude::BatchStat), [`Cache`](crate::prelude::Cache), [`Intermediate`](crate::prelude::Intermediate): `model.filter(Parameter)` |
 //! | `setup`: `self.layers = [...]`, `self.heads = {...}` | fields: `layers: Vec<_>` has the paths `layers_0`, .., `heads: BTreeMap<_, _>` the paths `heads_key`, .. |
 //! | `jax.value_and_grad(loss)(params)` | `model.value_and_grad(Parameter, \|model\| ..)?` |
 //!

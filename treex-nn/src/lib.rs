@@ -81,6 +81,8 @@ pub mod pooling;
 mod prelu;
 mod recurrent;
 pub mod regularizers;
+mod remat;
+mod scan_blocks;
 mod sequential;
 mod sizes;
 mod var_builder;
@@ -94,8 +96,8 @@ pub use activations::{
     tanh,
 };
 pub use attention::{
-    AttentionOptions, Intermediate, KvCache, MultiHeadAttention, MultiHeadDotProductAttention, Rotary,
-    SelfAttention, combine_masks, dot_product_attention, dot_product_attention_weights, make_attention_mask,
+    AttentionOptions, KvCache, MultiHeadAttention, MultiHeadDotProductAttention, Rotary, SelfAttention,
+    combine_masks, dot_product_attention, dot_product_attention_weights, make_attention_mask,
     make_causal_mask,
 };
 pub use axes::Axes;
@@ -124,6 +126,8 @@ pub use recurrent::{
     Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
     SimpleCell,
 };
+pub use remat::Remat;
+pub use scan_blocks::ScanBlocks;
 pub use sequential::{IntoLayers, IntoModule, Sequential, sequential};
 pub use sizes::Sizes;
 pub use var_builder::load_var_builder;
@@ -136,7 +140,7 @@ pub use treex_core;
 pub mod prelude {
     pub use treex_core::prelude::*;
     pub use treex_core::{
-        BatchStat, Cache, Error, Initializer, Key, Kind, Leaf, Mode, OptState, Parameter, Result, Rng, State,
-        TreePart, kind,
+        BatchStat, Cache, Error, Initializer, Intermediate, Key, Kind, Leaf, Mode, OptState, Parameter,
+        Result, Rng, State, TreePart, kind,
     };
 }

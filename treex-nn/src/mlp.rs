@@ -37,6 +37,16 @@ impl Mlp {
         Self { layers: layers.collect(), activation: Lambda::of(relu) }
     }
 
+    /// A layer to each of `features`, the first from as many as the first input has, see
+    /// [`init_with`](treex_core::Tree::init_with).
+    #[must_use]
+    pub fn features(features: impl AsRef<[usize]>) -> Self {
+        let features = features.as_ref();
+        let first = features.first().map(|&features| Linear::features(features));
+        let Self { layers, activation } = Self::new(features);
+        Self { layers: first.into_iter().chain(layers).collect(), activation }
+    }
+
     /// What stands between the layers; [`relu`] unless said.
     #[must_use]
     pub fn activation(self, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {

@@ -7,7 +7,7 @@ use treex_core::{Cache, Edge, Error, Leaf, Result, Segment, TreeObject, Visitor,
 /// collection `cache`. All leaves are nothing until decoding starts.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// `[batch.., max_length, kv_heads, head_dim]`; zeros where nothing was written.
+    /// `[batch.., max_length, kv_heads, head_dim]`. What stands behind the positions so far means nothing.
     pub cached_key: Leaf<Cache>,
     /// The same for values.
     pub cached_value: Leaf<Cache>,
@@ -39,14 +39,14 @@ impl KvCache {
         Ok(usize::try_from(self.cache_index.get()?.to_scalar::<i64>()?).unwrap_or(usize::MAX))
     }
 
-    /// Writes `key` and `value`, `[batch.., length, kv_heads, head_dim]`, behind what is there. Returns the keys
-    /// and values of all slots, and the mask `[length, max_length]` by which a new position sees itself and
-    /// what was before. What was written by earlier calls has no gradient.
+    /// Writes `key` and `value`, `[batch.., length, kv_heads, head_dim]`, behind what is there, in place where
+    /// this cache is nobody else's. They count from [`advance`](Self::advance) on. Returns the keys and values
+    /// of all slots, and the mask `[length, max_length]` by which a new position sees itself and what was
+    /// before. What was written by earlier calls has no gradient.
     pub(super) fn write(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let (old_key, old_value, index) = (self.cached_key.get()?, self.cached_value.get()?, self.index()?);
+        let (mut expected, index) = (self.cached_key.get()?.dims().to_vec(), self.index()?);
         let axis = key.rank().saturating_sub(3);
-        let (length, max_length) = (key.dim(axis)?, old_key.dims().get(axis).copied().unwrap_or(0));
-        let mut expected = old_key.dims().to_vec();
+        let (length, max_length) = (key.dim(axis)?, expected.get(axis).copied().unwrap_or(0));
         if let Some(length) = expected.get_mut(axis) {
             *length = key.dim(axis)?;
         }
@@ -59,21 +59,28 @@ impl KvCache {
                 .found(format!("{:?} and {:?}", key.dims(), value.dims()))
                 .remedy("start again with `init_cache(batch_dims, max_length)`, or end decoding with `clear_cache()`"));
         }
-        let written = |old: Tensor, new: &Tensor| {
-            let rest = max_length - index - length;
-            let new = new.to_dtype(old.dtype())?;
-            let parts = [old.narrow(axis, 0, index)?, new, old.narrow(axis, index + length, rest)?];
-            Tensor::cat(&parts, axis)
+        let written = |slots: &mut Leaf<Cache>, new: &Tensor| -> Result<Tensor> {
+            let new = new.to_dtype(slots.dtype().unwrap_or(new.dtype()))?;
+            slots.write_slice(&new, axis, index)?;
+            let all = slots.get()?;
+            if !new.track_op() {
+                return Ok(all);
+            }
+            // Those of this call have a gradient.
+            let rest = all.narrow(axis, index + length, max_length - index - length)?;
+            Ok(Tensor::cat(&[all.narrow(axis, 0, index)?, new, rest], axis)?)
         };
-        let (key, value) = (written(old_key, key)?, written(old_value, value)?);
-        self.cached_key.set(&key)?;
-        self.cached_value.set(&value)?;
-        self.cache_index.set(Tensor::new((index + length) as i64, &Device::Cpu)?)?;
+        let (key, value) = (written(&mut self.cached_key, key)?, written(&mut self.cached_value, value)?);
 
         let slots = Tensor::arange(0, max_length as i64, key.device())?.reshape((1, max_length))?;
         let now = Tensor::arange(index as i64, (index + length) as i64, key.device())?;
         let mask = slots.broadcast_le(&now.reshape((length, 1))?)?;
         Ok((key, value, mask))
+    }
+
+    /// Counts `length` more positions.
+    pub(super) fn advance(&mut self, length: usize) -> Result<()> {
+        self.cache_index.set(Tensor::new((self.index()? + length) as i64, &Device::Cpu)?)
     }
 }
 

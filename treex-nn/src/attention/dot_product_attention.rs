@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Key, Result};
 
-use super::masks::as_mask;
+use super::masks::{as_mask, causal_mask};
 use crate::activations::softmax;
 use crate::dropout::dropout;
 use crate::dtype::common_dtype;
@@ -25,6 +25,9 @@ pub struct AttentionOptions {
     pub bias: Option<Tensor>,
     /// Hides the keys where it is 0; broadcasts as the bias does. Where all are hidden, all weigh the same.
     pub mask: Option<Tensor>,
+    /// Whether query number `i` sees keys number 0 to `i` alone, besides the mask; false unless said. As
+    /// `is_causal` of `jax.nn.dot_product_attention`.
+    pub causal: bool,
     /// The rate at which weights are dropped, and the key of the draw.
     pub dropout: Option<(f64, Key)>,
     /// Whether all of a batch and all heads share one dropout mask; true unless said.
@@ -41,6 +44,7 @@ impl Default for AttentionOptions {
         Self {
             bias: None,
             mask: None,
+            causal: false,
             dropout: None,
             broadcast_dropout: true,
             force_fp32_for_softmax: false,
@@ -60,6 +64,12 @@ impl AttentionOptions {
     #[must_use]
     pub fn mask(self, mask: &Tensor) -> Self {
         Self { mask: Some(mask.clone()), ..self }
+    }
+
+    /// With a choice of [`causal`](Self::causal).
+    #[must_use]
+    pub fn causal(self, causal: bool) -> Self {
+        Self { causal, ..self }
     }
 
     /// With [`dropout`](Self::dropout).
@@ -181,9 +191,17 @@ fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dty
     }
     if let Some(mask) = &options.mask {
         check_broadcast("mask", mask, &scores)?;
+    }
+    let causal = options.causal.then(|| causal_mask(queries, keys, query.device())).transpose()?;
+    let mask = options.mask.as_ref().map(as_mask).transpose()?;
+    let mask = match (mask, causal) {
+        (Some(mask), Some(causal)) => Some(mask.broadcast_mul(&causal)?),
+        (mask, causal) => mask.or(causal),
+    };
+    if let Some(mask) = mask {
         let hidden = (Tensor::zeros((), scores.dtype(), scores.device())? + lowest(dtype))?;
         let hidden = hidden.broadcast_as(scores.shape())?;
-        scores = as_mask(mask)?.broadcast_as(scores.shape())?.where_cond(&scores, &hidden)?;
+        scores = mask.broadcast_as(scores.shape())?.where_cond(&scores, &hidden)?;
     }
     match scores.dtype() {
         _ if options.force_fp32_for_softmax => softmax(&scores.to_dtype(DType::F32)?, D::Minus1),

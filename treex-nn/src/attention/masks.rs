@@ -3,7 +3,7 @@
 //! A mask is a tensor of `U8`, 1 where a query sees a key and 0 where it does not, that broadcasts to
 //! `[batch.., heads, query_length, kv_length]`.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use treex_core::{Error, Result};
 
 /// A mask from what is known of each position: 1 where `pairwise_fn` of a query's and a key's entry is not 0.
@@ -102,6 +102,12 @@ pub fn combine_masks<'t, M: Into<Option<&'t Tensor>>>(
     Ok(combined)
 }
 
+/// `[queries, keys]`: 1 where a key is no further than its query.
+pub(super) fn causal_mask(queries: usize, keys: usize, device: &Device) -> Result<Tensor> {
+    let positions = |length: usize| Tensor::arange(0, length as i64, device);
+    Ok(positions(queries)?.unsqueeze(1)?.broadcast_ge(&positions(keys)?)?)
+}
+
 /// 1 where `x` is not 0.
 pub(super) fn as_mask(x: &Tensor) -> Result<Tensor> {
     Ok(x.ne(&x.zeros_like()?)?.to_dtype(DType::U8)?)
@@ -120,7 +126,6 @@ fn with_leading_ones(x: &Tensor, count: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use treex_core::ErrorKind;
 
     use super::*;

@@ -4,12 +4,10 @@ mod cache;
 mod dot_product_attention;
 mod masks;
 mod multi_head;
-mod projection;
-mod qk_norm;
 mod rotary;
 
 pub use cache::KvCache;
 pub use dot_product_attention::{AttentionOptions, dot_product_attention, dot_product_attention_weights};
 pub use masks::{combine_masks, make_attention_mask, make_causal_mask};
-pub use multi_head::{Intermediate, MultiHeadAttention, MultiHeadDotProductAttention, SelfAttention};
+pub use multi_head::{MultiHeadAttention, MultiHeadDotProductAttention, SelfAttention};
 pub use rotary::Rotary;

@@ -4,9 +4,11 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Initializer, Key, Result, TreeObject};
 
 use crate::dtype::common_dtype;
+use crate::initializers::orthogonal;
+use crate::linear::Linear;
 
 /// One step of a recurrent network: Flax's `RNNCellBase`. [`RNN`](crate::RNN) runs it over time.
-pub trait RnnCell: TreeObject + Clone {
+pub trait RnnCell: TreeObject + Clone + 'static {
     /// What one step hands to the next.
     type Carry: Carry;
 
@@ -30,7 +32,7 @@ pub trait RnnCell: TreeObject + Clone {
 }
 
 /// What a cell carries from step to step: a tensor, or a pair of carries.
-pub trait Carry: Clone {
+pub trait Carry: Clone + Send + Sync + 'static {
     /// Its tensors, in order.
     fn tensors(&self) -> Vec<&Tensor>;
 
@@ -59,6 +61,11 @@ impl<A: Carry, B: Carry> Carry for (A, B) {
     fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok((self.0.map_tensors(f)?, self.1.map_tensors(f)?))
     }
+}
+
+/// What reads the carry, with a bias.
+pub(super) fn hidden(features: usize) -> Linear {
+    Linear::new(features, features).kernel_init(orthogonal(1.))
 }
 
 /// The shape of each tensor in the carry of a cell with `features` features, for an input `x` of one step.
@@ -141,7 +148,7 @@ macro_rules! cell_options {
                 self
             }
 
-            /// How to make the kernels that read the carry; `lecun_normal` unless said.
+            /// How to make the kernels that read the carry; `orthogonal` unless said.
             #[must_use]
             pub fn recurrent_kernel_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                 $(self.$hidden = self.$hidden.kernel_init(init.clone());)*

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, between, cell_options, check_carry, initial, mul};
+use super::cell::{RnnCell, add, between, cell_options, check_carry, hidden, initial, mul};
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -71,14 +71,13 @@ impl GRUCell {
     }
 
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
-        let hidden = || Linear::new(features, features);
         Self {
             ir: input(),
             iz: input(),
             in_: input(),
-            hr: hidden().use_bias(false),
-            hz: hidden().use_bias(false),
-            hn: hidden(),
+            hr: hidden(features).use_bias(false),
+            hz: hidden(features).use_bias(false),
+            hn: hidden(features),
             features,
             gate_fn: Lambda::of(sigmoid),
             activation_fn: Lambda::of(tanh),

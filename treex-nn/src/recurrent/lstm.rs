@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, cell_options, check_carry, initial, mul};
+use super::cell::{RnnCell, add, cell_options, check_carry, hidden, initial, mul};
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -82,16 +82,15 @@ impl LSTMCell {
 
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         let input = || input().use_bias(false);
-        let hidden = || Linear::new(features, features);
         Self {
             ii: input(),
             if_: input(),
             ig: input(),
             io: input(),
-            hi: hidden(),
-            hf: hidden(),
-            hg: hidden(),
-            ho: hidden(),
+            hi: hidden(features),
+            hf: hidden(features),
+            hg: hidden(features),
+            ho: hidden(features),
             features,
             gate_fn: Lambda::of(sigmoid),
             activation_fn: Lambda::of(tanh),

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, between, cell_options, check_carry, initial, mul};
+use super::cell::{RnnCell, add, between, cell_options, check_carry, hidden, initial, mul};
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::{ones, zeros};
 use crate::lambda::Lambda;
@@ -72,8 +72,8 @@ impl MGUCell {
         Self {
             if_: input().bias_init(ones),
             in_: input(),
-            hf: Linear::new(features, features).use_bias(false),
-            hn: Linear::new(features, features),
+            hf: hidden(features).use_bias(false),
+            hn: hidden(features),
             features,
             reset_gate: true,
             gate_fn: Lambda::of(sigmoid),

@@ -1,7 +1,7 @@
 //! A cell over time.
 
 use candle_core::Tensor;
-use treex_core::{Error, Key, Module, Result, TreeObject, record};
+use treex_core::{Error, Key, Module, Result, TreeObject, record, scan};
 
 use super::cell::{Carry, RnnCell};
 
@@ -9,6 +9,9 @@ use super::cell::{Carry, RnnCell};
 ///
 /// [`call`](Module::call) gives the outputs of all steps, `[batch.., time, *features]` for an input of that
 /// shape; [`run`](Self::run) takes and gives the carry too, and sequences of different lengths.
+///
+/// The loop is one node of the gradient's graph, see [`scan`]: the backward pass keeps the carries and what the
+/// cell wrote, and runs each step again, so a long sequence takes little memory and no deep stack.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -102,15 +105,16 @@ impl<C: RnnCell> RNN<C> {
         let steps = Steps::of(x, self.cell.num_feature_axes(), way.time_major, seq_lengths);
         let steps = steps.map_err(|error| error.of(self))?;
         let x = if way.reverse { steps.flip(x)? } else { x.clone() };
+        let x = moved(&x, steps.axis, 0)?;
         let carry = match initial_carry {
             Some(carry) => carry.clone(),
             None => {
                 let key = way.init_key.unwrap_or_else(|| Key::from(0));
-                self.cell.initialize_carry(key, &x.narrow(steps.axis, 0, 1)?.squeeze(steps.axis)?)?
+                self.cell.initialize_carry(key, &x.get(0)?.detach())?
             }
         };
-        let (before, last, y) = scan(&mut self.cell, carry, &x, steps.axis)?;
-        let carry = steps.at_the_end(&before, last)?;
+        let (carry, y) = steps.run(&mut self.cell, &carry, &x)?;
+        let y = moved(&y, 0, steps.axis)?;
         let y = if way.reverse && way.keep_order { steps.flip(&y)? } else { y };
         Ok((carry, y))
     }
@@ -124,21 +128,15 @@ impl<C: RnnCell> Module for RNN<C> {
     }
 }
 
-/// Runs `cell` over dimension `axis` of `x`, which is not empty: the carries before each step, the one after the
-/// last, and the outputs along `axis`.
-fn scan<C: RnnCell>(
-    cell: &mut C,
-    mut carry: C::Carry,
-    x: &Tensor,
-    axis: usize,
-) -> Result<(Vec<C::Carry>, C::Carry, Tensor)> {
-    let (mut before, mut outputs) = (Vec::new(), Vec::new());
-    for step in 0..x.dim(axis)? {
-        let (next, y) = cell.step(&carry, &x.narrow(axis, step, 1)?.squeeze(axis)?)?;
-        before.push(std::mem::replace(&mut carry, next));
-        outputs.push(y);
+/// `x` with dimension `from` at the place `to`, in order in memory.
+fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+    if from == to {
+        return Ok(x.clone());
     }
-    Ok((before, carry, Tensor::stack(&outputs, axis)?))
+    let mut order: Vec<_> = (0..x.rank()).collect();
+    let axis = order.remove(from);
+    order.insert(to, axis);
+    Ok(x.permute(order)?.contiguous()?)
 }
 
 /// Where time is in a tensor, and how much of it each sequence has.
@@ -183,21 +181,44 @@ impl Steps {
         select_rows(x, (0..items * time).map(from).collect(), x.dims())
     }
 
-    /// The carry of each sequence where it ends, of those before each step and the one after the last.
-    fn at_the_end<C: Carry>(&self, before: &[C], last: C) -> Result<C> {
-        let Some(lengths) = &self.lengths else { return Ok(last) };
+    /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
+    /// sequence where it ends, and the outputs of all steps, stacked.
+    fn run<C: RnnCell>(&self, cell: &mut C, carry: &C::Carry, x: &Tensor) -> Result<(C::Carry, Tensor)> {
+        let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
+        let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
+        let keep_all = self.lengths.is_some();
+        let (last, mut ys) = scan(cell, &first, std::slice::from_ref(x), move |cell, carry, x| {
+            let (carry, y) = cell.step(&with_tensors(&like, carry)?, &x[0])?;
+            let carry: Vec<_> = carry.tensors().into_iter().cloned().collect();
+            let ys = if keep_all { [&[y], carry.as_slice()].concat() } else { vec![y] };
+            Ok((carry, ys))
+        })?;
+        let carries = ys.split_off(1);
+        let last = match &self.lengths {
+            None => last,
+            Some(lengths) => self.at_the_end(lengths, &first, &carries)?,
+        };
+        Ok((with_tensors(carry, &last)?, ys.swap_remove(0)))
+    }
+
+    /// The tensors of the carry of each sequence where it ends, of those before the first step and those after
+    /// each.
+    fn at_the_end(&self, lengths: &[usize], first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
         let rows: Vec<_> =
             lengths.iter().enumerate().map(|(item, length)| (length * self.items + item) as u32).collect();
-        let mut index = 0;
-        last.map_tensors(&mut |tensor| {
+        let each = first.iter().zip(after).map(|(first, after)| {
             // The first may be of a smaller type than those that the cell made.
-            let all = before.iter().filter_map(|carry| carry.tensors().get(index).copied()).chain([tensor]);
-            let all =
-                all.map(|each| each.to_dtype(tensor.dtype())).collect::<candle_core::Result<Vec<_>>>()?;
-            index += 1;
-            select_rows(&Tensor::stack(&all, 0)?, rows.clone(), tensor.dims())
-        })
+            let all = Tensor::cat(&[&first.to_dtype(after.dtype())?.unsqueeze(0)?, after], 0)?;
+            select_rows(&all, rows.clone(), first.dims())
+        });
+        each.collect()
     }
+}
+
+/// A carry like `like`, of other tensors.
+fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
+    let mut tensors = tensors.iter().cloned();
+    like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
 }
 
 /// The `rows` of `x` as a tensor of this shape, where a row is what belongs to one step of one sequence.

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, cell_options, check_carry, initial};
+use super::cell::{RnnCell, add, cell_options, check_carry, hidden, initial};
 use crate::activations::tanh;
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -52,7 +52,7 @@ impl SimpleCell {
     pub fn features(features: usize) -> Self {
         Self {
             i: Linear::features(features),
-            h: Linear::new(features, features).use_bias(false),
+            h: hidden(features).use_bias(false),
             features,
             residual: false,
             activation_fn: Lambda::of(tanh),

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use serde_json::Value;
-use treex_core::{Key, Parameter, Result, Rngs, prelude::*};
+use treex_core::{Key, Parameter, Result, Rngs, compute::storage_id, prelude::*};
 use treex_nn::{
     AttentionOptions, MultiHeadAttention, MultiHeadDotProductAttention, Rotary, combine_masks,
     dot_product_attention, dot_product_attention_weights, initializers, make_attention_mask,
@@ -16,16 +16,16 @@ pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/attention.json
 pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
     match case.layer.as_str() {
         "dot_product_attention" => {
-            let names = names(case);
+            let (names, causal) = (names(case), case.bool("causal"));
             subject((), move |(), inputs| {
-                let options = options(&names, inputs);
+                let options = options(&names, causal, inputs);
                 Ok(vec![dot_product_attention(&inputs[0], &inputs[1], &inputs[2], &options)?])
             })
         }
         "dot_product_attention_weights" => {
-            let names = names(case);
+            let (names, causal) = (names(case), case.bool("causal"));
             subject((), move |(), inputs| {
-                let options = options(&names, inputs);
+                let options = options(&names, causal, inputs);
                 Ok(vec![dot_product_attention_weights(&inputs[0], &inputs[1], &options)?])
             })
         }
@@ -62,9 +62,9 @@ fn names(case: &Case) -> Vec<String> {
     names.iter().map(|name| name.as_str().unwrap().to_string()).collect()
 }
 
-fn options(names: &[String], inputs: &[Tensor]) -> AttentionOptions {
+fn options(names: &[String], causal: bool, inputs: &[Tensor]) -> AttentionOptions {
     let find = |name| names.iter().position(|other| other == name).map(|index| inputs[index].clone());
-    AttentionOptions { bias: find("bias"), mask: find("mask"), ..AttentionOptions::default() }
+    AttentionOptions { bias: find("bias"), mask: find("mask"), causal, ..AttentionOptions::default() }
 }
 
 fn rotary(config: &Value) -> Rotary {
@@ -207,6 +207,40 @@ fn decoding_is_causal_attention_step_by_step() -> Result<()> {
 }
 
 #[test]
+fn causal_without_a_mask() -> Result<()> {
+    let (mut layer, x) = (layer(), random(&[2, 6, 8]));
+    let mask = make_causal_mask(&x.narrow(2, 0, 1)?.squeeze(2)?, 0)?;
+    let wanted = layer.call_masked(&x, &mask)?;
+    let mut causal = layer.clone().causal(true);
+    assert_close(&causal.call(&x)?, &wanted, 0., "instead of a mask");
+    assert_close(&causal.call_masked(&x, &mask)?, &wanted, 0., "and a mask");
+    // In decoding, positions are those of the whole sequence.
+    causal.init_cache(&[2], 6)?;
+    causal.call(&x.narrow(1, 0, 4)?)?;
+    assert_close(&causal.call(&x.narrow(1, 4, 2)?)?, &wanted.narrow(1, 4, 2)?, 1e-5, "decoded");
+    Ok(())
+}
+
+#[test]
+fn a_step_of_decoding_writes_in_place() -> Result<()> {
+    let (mut layer, x) = (layer(), random(&[2, 1, 8]));
+    layer.init_cache(&[2], 9)?;
+    layer.call(&x)?;
+    let place = |layer: &MultiHeadDotProductAttention| -> Result<_> {
+        Ok([&layer.cache.cached_key, &layer.cache.cached_value].map(|leaf| storage_id(&leaf.get().unwrap())))
+    };
+    let before = place(&layer)?;
+    layer.call(&x)?;
+    assert_eq!(place(&layer)?, before);
+    // Not where somebody else has it too.
+    let (snapshot, slots) = (layer.clone(), layer.cache.cached_key.get()?.force_contiguous()?);
+    layer.call(&x)?;
+    assert_ne!(place(&layer)?, before);
+    assert_close(&snapshot.cache.cached_key.get()?, &slots, 0., "the snapshot");
+    Ok(())
+}
+
+#[test]
 fn softmax_in_f32() -> Result<()> {
     let [query, key] =
         [random(&[5, 1, 8]), (random(&[5, 1, 8]) * 0.5)?].map(|x| x.to_dtype(DType::BF16).unwrap());
@@ -333,7 +367,7 @@ fn misuse_of_attention() -> Result<()> {
         (call(&fine, &[2, 3, 4], &[2, 3, 4], &[2, 5, 4], None), "twice [batch.., kv_length, features]"),
         (
             call(&fine, &[2, 3, 5], &[2, 3, 5], &[2, 3, 5], None),
-            "expected [5, 2, 2] as the shape of its kernel, for an input [2, 3, 5], found [4, 2, 2]",
+            "expected a kernel of shape [5, 2, 2] for an input [2, 3, 5], found [4, 2, 2]",
         ),
         (
             call(&ready(new(3, 4)), &[2, 3, 4], &[2, 3, 4], &[2, 3, 4], None),

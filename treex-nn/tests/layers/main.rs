@@ -15,6 +15,7 @@ mod linear;
 mod norm;
 mod pooling;
 mod recurrent;
+mod sizes;
 mod stacks;
 
 use std::collections::BTreeSet;
@@ -122,6 +123,8 @@ fn layers_go_to_other_threads() {
     send_sync::<Sequential>();
     send_sync::<Sequential<(Linear, Lambda)>>();
     send_sync::<BatchApply<Linear>>();
+    send_sync::<Remat<Linear>>();
+    send_sync::<ScanBlocks<Linear>>();
     send_sync::<Flatten>();
     send_sync::<Lambda>();
     send_sync::<MultiHeadDotProductAttention>();

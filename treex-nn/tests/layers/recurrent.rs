@@ -1,14 +1,14 @@
 //! Recurrent cells and layers.
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Key, Result, prelude::*};
+use treex_core::{Key, Leaf, Parameter, Result, prelude::*};
 use treex_nn::initializers::{constant, normal};
 use treex_nn::{
-    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
-    SimpleCell, hard_tanh, soft_sign,
+    BatchNorm, Bidirectional, Carry, ConvLSTMCell, Dropout, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell,
+    RNN, RnnCell, SimpleCell, hard_tanh, soft_sign,
 };
 
-use crate::case::{Case, Subject, subject};
+use crate::case::{Case, Subject, assert_close, subject};
 use crate::conv::padding;
 
 pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/recurrent.json");
@@ -215,6 +215,82 @@ fn sizes_of_zero() -> Result<()> {
     let lengths = Tensor::zeros(0, DType::U32, &Device::Cpu)?;
     assert_eq!(rnn.run(&zeros(&[0, 2, 3]), None, Some(&lengths))?.1.dims(), [0, 2, 8]);
     Ok(())
+}
+
+/// A cell of one's own with everything that a step may write: running statistics and a key.
+#[derive(Clone, Debug, TreeObject)]
+struct Noisy {
+    gru: GRUCell,
+    norm: BatchNorm,
+    dropout: Dropout,
+}
+
+impl RnnCell for Noisy {
+    type Carry = Tensor;
+
+    fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Tensor> {
+        self.gru.initialize_carry(key, x)
+    }
+
+    fn step(&mut self, h: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (h, y) = self.gru.step(h, x)?;
+        Ok((h, self.dropout.call(&self.norm.call(&y)?)?))
+    }
+}
+
+/// One node of the graph does what a loop over the steps does: values, gradients, statistics, keys.
+#[test]
+fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
+    let noisy = Noisy { gru: GRUCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
+    let mut rnn = RNN::new(noisy).init(0, &Device::Cpu)?;
+    rnn.to_dtype(DType::F64)?;
+    let x = Key::from(1).normal((5, 3, 3), DType::F64)?;
+    let carry = Key::from(2).normal((5, 4), DType::F64)?;
+    let leaves = (Leaf::<Parameter>::new(&x)?, Leaf::<Parameter>::new(&carry)?);
+    let mut scanned = (rnn, leaves);
+    let mut looped = scanned.clone();
+    let loss = |carry: &Tensor, y: &Tensor| Ok((y.sqr()?.sum_all()? + carry.exp()?.sum_all()?)?);
+    let (a, grads) = scanned.value_and_grad(Parameter, |(rnn, (x, carry))| {
+        let (carry, y) = rnn.run(&x.get()?, Some(&carry.get()?), None)?;
+        loss(&carry, &y)
+    })?;
+    let (b, wanted) = looped.value_and_grad(Parameter, |(rnn, (x, carry))| {
+        let (x, mut carry, mut ys) = (x.get()?, carry.get()?, Vec::new());
+        for t in 0..3 {
+            let (next, y) = rnn.cell.step(&carry, &x.get_on_dim(1, t)?)?;
+            carry = next;
+            ys.push(y);
+        }
+        loss(&carry, &Tensor::stack(&ys, 1)?)
+    })?;
+    assert_close(&a, &b, 1e-12, "loss");
+    for (got, want) in [(&grads, &wanted), (&scanned, &looped)] {
+        for ((path, _, got), (_, _, want)) in got.leaves().into_iter().zip(want.leaves()) {
+            assert_close(got.value().unwrap(), want.value().unwrap(), 1e-12, &path.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// As nodes of a graph, these steps would overflow the stack.
+#[test]
+fn a_long_sequence_trains() -> Result<()> {
+    let train = || -> Result<()> {
+        let rnn = RNN::new(LSTMCell::new(2, 3)).reverse(true).keep_order(true).init(0, &Device::Cpu)?;
+        let x = Leaf::<Parameter>::new(Key::from(1).normal((2, 5000, 2), DType::F32)?)?;
+        let lengths = Tensor::new(&[5000u32, 4000], &Device::Cpu)?;
+        let (_, grads) = (rnn, x).value_and_grad(Parameter, |(rnn, x)| {
+            let ((c, h), y) = rnn.run(&x.get()?, None, Some(&lengths))?;
+            Ok((y.sqr()?.mean_all()? + (c.sum_all()? + h.sum_all()?)?)?)
+        })?;
+        for (path, _, grad) in grads.leaves() {
+            let largest = grad.value().unwrap().abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(largest.is_finite() && largest > 0., "{path}: {largest}");
+        }
+        Ok(())
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(train)?;
+    thread.join().unwrap()
 }
 
 #[test]

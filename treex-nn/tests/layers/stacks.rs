@@ -1,10 +1,12 @@
 //! Stacks of layers.
 
-use candle_core::{Module as _, Tensor};
-use treex_core::Error;
-use treex_nn::{BatchApply, Linear, Mlp, Sequential, sequential, tanh};
+use candle_core::{DType, Device, Module as _, Tensor};
+use treex_core::{Error, Key, Parameter, Result, prelude::*};
+use treex_nn::{
+    BatchApply, BatchNorm, Dropout, Linear, Mlp, Remat, ScanBlocks, Sequential, sequential, tanh,
+};
 
-use crate::case::{Case, Subject, module, subject, usize_of};
+use crate::case::{Case, Subject, assert_close, module, subject, usize_of};
 
 pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/stacks.json");
 
@@ -47,4 +49,82 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
         }
         other => panic!("no layer {other}"),
     }
+}
+
+/// A block with parameters, a state and a key.
+fn block() -> Sequential {
+    Sequential::new().add(Linear::new(3, 3)).add_fn(tanh).add(BatchNorm::new(3)).add(Dropout::new(0.25))
+}
+
+fn input() -> Tensor {
+    Key::from(1).normal((4, 3), DType::F64).unwrap()
+}
+
+/// The loss and the gradients of a model, which stays in the state that a call leaves.
+fn train(model: &mut (impl Module + Clone)) -> Result<(Tensor, Vec<Tensor>)> {
+    let (loss, grads) =
+        model.value_and_grad(Parameter, |model| Ok(model.call(&input())?.sqr()?.sum_all()?))?;
+    Ok((loss, values(&grads)))
+}
+
+fn values(tree: &impl Tree) -> Vec<Tensor> {
+    tree.leaves().into_iter().map(|(_, _, leaf)| leaf.value().unwrap().clone()).collect()
+}
+
+fn assert_all_close(got: &[Tensor], want: &[Tensor]) {
+    assert_eq!(got.len(), want.len());
+    got.iter().zip(want).for_each(|(got, want)| assert_close(got, want, 1e-12, "a leaf"));
+}
+
+#[test]
+fn remat_is_its_module() -> Result<()> {
+    let mut plain = block().init_linen(7, &Device::Cpu)?;
+    let mut remat = Remat::new(block()).init_linen(7, &Device::Cpu)?;
+    assert_eq!(remat.tabulate(), plain.tabulate());
+    plain.to_dtype(DType::F64)?;
+    remat.to_dtype(DType::F64)?;
+    for _ in 0..2 {
+        let ((a, grads), (b, wanted)) = (train(&mut remat)?, train(&mut plain)?);
+        assert_close(&a, &b, 1e-12, "loss");
+        assert_all_close(&grads, &wanted);
+        assert_all_close(&values(&remat), &values(&plain));
+    }
+    assert_eq!(remat.tabulate_with(&input())?, plain.tabulate_with(&input())?);
+    Ok(())
+}
+
+#[test]
+fn scan_blocks_is_a_loop_over_blocks() -> Result<()> {
+    let mut scanned = ScanBlocks::new(block(), 3).init(7, &Device::Cpu)?;
+    scanned.to_dtype(DType::F64)?;
+    let blocks = scanned.blocks.unstack()?;
+    assert_ne!(values(&blocks[0])[0].to_vec2::<f64>()?, values(&blocks[1])[0].to_vec2::<f64>()?);
+    let mut looped = blocks.iter().fold(Sequential::new(), |model, block| model.add(block.clone()));
+    let mut stacked = ScanBlocks::stacked(&blocks)?;
+    let ((a, grads), (b, wanted)) = (train(&mut scanned)?, train(&mut looped)?);
+    assert_close(&a, &b, 1e-12, "loss");
+    assert_close(&train(&mut stacked)?.0, &b, 1e-12, "loss of stacked blocks");
+    // Block by block: a leaf of each block is a slice of the stacked leaf.
+    let slices = |stacked: &[Tensor]| -> Result<Vec<Tensor>> {
+        let slice = |index| stacked.iter().map(move |leaf| Ok(leaf.get(index)?));
+        (0..3).flat_map(slice).collect()
+    };
+    assert_all_close(&slices(&grads)?, &wanted);
+    assert_all_close(&slices(&values(&scanned))?, &values(&looped));
+    Ok(())
+}
+
+#[test]
+fn misuse_of_scan_blocks() -> Result<()> {
+    let error = |result: Result<Tensor>| result.unwrap_err().to_string();
+    let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+    let text = error(ScanBlocks::new(Linear::new(3, 3), 2).call(&x));
+    assert!(text.contains("and shape [2, 3, 3] has no value yet at `kernel`; call"), "{text}");
+    let text = error(ScanBlocks::new(Linear::new(3, 4), 2).init(0, &Device::Cpu)?.call(&x));
+    assert!(text.starts_with("the carry of a scan changed at step 0: expected [2, 3]"), "{text}");
+    let text = ScanBlocks::new(Linear::features(3), 2).init(0, &Device::Cpu).unwrap_err().to_string();
+    assert!(text.contains("give the layer its sizes"), "{text}");
+    assert!(ScanBlocks::new(Linear::new(3, 3), 0).init(0, &Device::Cpu).is_err());
+    assert!(ScanBlocks::<Linear>::stacked(&[]).is_err());
+    Ok(())
 }

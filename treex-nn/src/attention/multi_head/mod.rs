@@ -5,23 +5,18 @@ mod options;
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::{D, DType, Device, Tensor};
-use treex_core::{Error, Leaf, Mode, Module, Result, Rng, State, TreeObject, kind, record};
+use candle_core::{D, DType, Device, Module as _, Tensor};
+use treex_core::{Error, Intermediate, Leaf, Mode, Module, Result, Rng, TreeObject, record};
 
 use crate::attention::cache::KvCache;
 use crate::attention::dot_product_attention::{
     AttentionOptions, attention_and_weights, dot_product_attention,
 };
 use crate::attention::masks::as_mask;
-use crate::attention::projection::Projection;
-use crate::attention::qk_norm::QkNorm;
 use crate::attention::rotary::Rotary;
-
-kind!(
-    /// What a module keeps of its last call for whoever looks: Flax's collection `intermediates`. Not
-    /// differentiated; leave it out of a checkpoint with `model.filter(!Intermediate)`.
-    pub Intermediate: State
-);
+use crate::dense_general::DenseGeneral;
+use crate::dropout::check_rate;
+use crate::norm::LayerNorm;
 
 /// `out(dot_product_attention(query(q), key(k), value(v)))` with `num_heads` heads of
 /// `qkv_features / num_heads` features each (Vaswani et al., 2017): Flax's layer of this name.
@@ -67,17 +62,17 @@ kind!(
 #[derive(Clone, Debug, TreeObject)]
 pub struct MultiHeadDotProductAttention {
     /// Kernel `[features, num_heads, head_dim]`, bias `[num_heads, head_dim]`.
-    pub query: Projection,
+    pub query: DenseGeneral,
     /// Kernel `[kv_features, num_kv_heads, head_dim]`, bias `[num_kv_heads, head_dim]`.
-    pub key: Projection,
+    pub key: DenseGeneral,
     /// As of `key`.
-    pub value: Projection,
-    /// Where queries are normalized.
-    pub query_ln: Option<QkNorm>,
-    /// Where keys are normalized.
-    pub key_ln: Option<QkNorm>,
+    pub value: DenseGeneral,
+    /// Where queries are normalized: a scale `[head_dim]`, without a bias.
+    pub query_ln: Option<LayerNorm>,
+    /// Where keys are normalized, likewise.
+    pub key_ln: Option<LayerNorm>,
     /// Kernel `[num_heads, head_dim, out_features]`, bias `[out_features]`.
-    pub out: Projection,
+    pub out: DenseGeneral,
     /// What decoding remembers.
     pub cache: KvCache,
     /// The weights of the last call, `[batch.., num_heads, query_length, kv_length]`, before dropout; nothing
@@ -93,6 +88,7 @@ pub struct MultiHeadDotProductAttention {
     out_features: Option<usize>,
     dropout_rate: f64,
     broadcast_dropout: bool,
+    causal: bool,
     force_fp32_for_softmax: bool,
     sow_weights: bool,
     /// Whether `out` was given initializers of its own, for kernel and bias.
@@ -134,13 +130,15 @@ impl MultiHeadDotProductAttention {
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
     pub fn heads(num_heads: usize) -> Self {
+        // The features of a head are not known yet.
+        let projection = || DenseGeneral::features((num_heads, 0));
         Self {
-            query: Projection::new(1),
-            key: Projection::new(1),
-            value: Projection::new(1),
+            query: projection(),
+            key: projection(),
+            value: projection(),
             query_ln: None,
             key_ln: None,
-            out: Projection::new(2),
+            out: DenseGeneral::features(0).axis([-2, -1]),
             cache: KvCache::empty(),
             attention_weights: Leaf::nothing(),
             rng: None,
@@ -152,6 +150,7 @@ impl MultiHeadDotProductAttention {
             out_features: None,
             dropout_rate: 0.,
             broadcast_dropout: true,
+            causal: false,
             force_fp32_for_softmax: false,
             sow_weights: false,
             out_inits: (false, false),
@@ -219,8 +218,8 @@ impl MultiHeadDotProductAttention {
     /// key. In decoding, `kv_length` is the cache's `max_length`, and what lies ahead is hidden in any case.
     ///
     /// # Errors
-    /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. Neither the cache nor the random key
-    /// have then changed.
+    /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. The cache then counts the positions
+    /// that it did, and the random key has not changed.
     pub fn attend(
         &mut self,
         inputs_q: &Tensor,
@@ -251,12 +250,12 @@ impl MultiHeadDotProductAttention {
         check_inputs(inputs_q, inputs_k, inputs_v)?;
         let features = inputs_q.dim(D::Minus1)?;
         let (kv_heads, head_dim) = self.head_sizes(features)?;
-        let mut query = self.query.apply(inputs_q, &[self.num_heads, head_dim], self.dtype)?;
-        let mut key = self.key.apply(inputs_k, &[kv_heads, head_dim], self.dtype)?;
-        let mut value = self.value.apply(inputs_v, &[kv_heads, head_dim], self.dtype)?;
+        let mut query = self.query.apply_to(inputs_q, &[self.num_heads, head_dim])?;
+        let mut key = self.key.apply_to(inputs_k, &[kv_heads, head_dim])?;
+        let mut value = self.value.apply_to(inputs_v, &[kv_heads, head_dim])?;
         if let (Some(query_ln), Some(key_ln)) = (&self.query_ln, &self.key_ln) {
-            query = query_ln.apply(&query, self.dtype)?;
-            key = key_ln.apply(&key, self.dtype)?;
+            query = query_ln.forward(&query)?;
+            key = key_ln.forward(&key)?;
         }
         if let Some(rotary) = &self.rotary {
             let offset = if self.cache.is_empty() { 0 } else { self.cache.index()? };
@@ -264,31 +263,35 @@ impl MultiHeadDotProductAttention {
         }
         let mut options = AttentionOptions {
             mask: mask.cloned(),
+            causal: self.causal && self.cache.is_empty(),
             broadcast_dropout: self.broadcast_dropout,
             force_fp32_for_softmax: self.force_fp32_for_softmax,
             dtype: self.dtype,
             ..AttentionOptions::default()
         };
-        // What a call changes is written only if all goes well.
-        let (mut cache, mut rng) = (self.cache.clone(), self.rng.clone());
-        if !cache.is_empty() {
+        check_rate("MultiHeadDotProductAttention", self.dropout_rate)?;
+        // What a call changes is written only if all goes well, but for slots that are not counted yet.
+        let (length, mut rng) = (key.dim(D::Minus(3))?, self.rng.clone());
+        if !self.cache.is_empty() {
             let seen;
-            (key, value, seen) = cache.write(&key, &value)?;
+            (key, value, seen) = self.cache.write(&key, &value)?;
             options.mask = Some(match mask {
                 Some(mask) => both(mask, &seen)?,
                 None => seen,
             });
         }
-        check_rate(self.dropout_rate)?;
         if let Some(rng) = rng.as_mut().filter(|_| self.mode.is_training()) {
             options.dropout = Some((self.dropout_rate, rng.next_key()?));
         }
         let (y, weights) = self.attention(&query, &key, &value, &options)?;
-        let y = self.out.apply(&y, &[self.out_features.or(self.features).unwrap_or(features)], self.dtype)?;
+        let y = self.out.apply_to(&y, &[self.out_features.or(self.features).unwrap_or(features)])?;
         if let Some(weights) = weights {
             self.attention_weights.set(&weights)?;
         }
-        (self.cache, self.rng) = (cache, rng);
+        if !self.cache.is_empty() {
+            self.cache.advance(length)?;
+        }
+        self.rng = rng;
         Ok(y)
     }
 
@@ -329,15 +332,6 @@ fn both(mask: &Tensor, seen: &Tensor) -> Result<Tensor> {
             .found(format!("{:?}", mask.dims()))
             .remedy("leave the mask out: what lies ahead is hidden in any case")
     })
-}
-
-fn check_rate(rate: f64) -> Result<()> {
-    if (0. ..=1.).contains(&rate) {
-        return Ok(());
-    }
-    Err(Error::argument("`MultiHeadDotProductAttention` has a dropout rate that is no probability")
-        .expected("a number from 0 to 1")
-        .found(rate))
 }
 
 /// Three sequences with the same batch dimensions, of which keys and values are equally long.

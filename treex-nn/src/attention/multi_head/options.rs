@@ -7,10 +7,10 @@ use treex_core::{Leaf, Result};
 
 use super::{AttentionFn, MultiHeadDotProductAttention};
 use crate::attention::dot_product_attention::AttentionOptions;
-use crate::attention::projection::Projection;
-use crate::attention::qk_norm::QkNorm;
 use crate::attention::rotary::Rotary;
+use crate::dense_general::DenseGeneral;
 use crate::initializers::InitFn;
+use crate::norm::LayerNorm;
 
 impl MultiHeadDotProductAttention {
     /// How many heads of keys and values there are, each for `num_heads / num_kv_heads` heads of queries
@@ -61,9 +61,14 @@ impl MultiHeadDotProductAttention {
     /// unless said.
     #[must_use]
     pub fn normalize_qk(self, normalize_qk: bool) -> Self {
-        let dtype = self.query.kernel.dtype().unwrap_or(DType::F32);
-        let norm = || normalize_qk.then(|| QkNorm::new(dtype));
-        Self { query_ln: norm(), key_ln: norm(), ..self }.declared()
+        let param_dtype = self.query.kernel.dtype().unwrap_or(DType::F32);
+        let norm = LayerNorm::default().use_bias(false).param_dtype(param_dtype);
+        let norm = match self.dtype {
+            Some(dtype) => norm.dtype(dtype),
+            None => norm,
+        };
+        let norm = normalize_qk.then_some(norm);
+        Self { query_ln: norm.clone(), key_ln: norm, ..self }.declared()
     }
 
     /// Turns queries and keys by their positions, after the normalization; not unless said. Positions start at
@@ -71,6 +76,12 @@ impl MultiHeadDotProductAttention {
     #[must_use]
     pub fn rotary(self, rotary: Rotary) -> Self {
         Self { rotary: Some(rotary), ..self }
+    }
+
+    /// See [`AttentionOptions::causal`]; false unless said. Decoding is causal in any case.
+    #[must_use]
+    pub fn causal(self, causal: bool) -> Self {
+        Self { causal, ..self }
     }
 
     /// See [`AttentionOptions::force_fp32_for_softmax`]; false unless said.
@@ -127,43 +138,48 @@ impl MultiHeadDotProductAttention {
 
     /// The element type of the parameters; `F32` unless said.
     #[must_use]
-    pub fn param_dtype(mut self, dtype: DType) -> Self {
-        for norm in [&mut self.query_ln, &mut self.key_ln].into_iter().flatten() {
-            norm.scale = norm.scale.clone().with_dtype(dtype);
-        }
-        self.each(|projection| projection.param_dtype(dtype))
+    pub fn param_dtype(self, dtype: DType) -> Self {
+        self.norms(|norm| norm.param_dtype(dtype)).each(|projection| projection.param_dtype(dtype))
     }
 
     /// The element type to compute in; unless said, the smallest that holds the inputs and the parameters.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
-        Self { dtype: Some(dtype), ..self }
+        let layer = Self { dtype: Some(dtype), ..self };
+        layer.norms(|norm| norm.dtype(dtype)).each(|projection| projection.dtype(dtype))
     }
 
-    fn inputs(self, f: impl Fn(Projection) -> Projection) -> Self {
+    fn norms(self, f: impl Fn(LayerNorm) -> LayerNorm) -> Self {
+        Self { query_ln: self.query_ln.map(&f), key_ln: self.key_ln.map(&f), ..self }
+    }
+
+    fn inputs(self, f: impl Fn(DenseGeneral) -> DenseGeneral) -> Self {
         Self { query: f(self.query), key: f(self.key), value: f(self.value), ..self }
     }
 
-    fn each(self, f: impl Fn(Projection) -> Projection) -> Self {
+    fn each(self, f: impl Fn(DenseGeneral) -> DenseGeneral) -> Self {
         let layer = self.inputs(&f);
         Self { out: f(layer.out), ..layer }
     }
 
     /// The parameters with their shapes, if the inputs' features are known. Sizes that do not divide are
     /// reported by the call, which can.
-    pub(super) fn declared(mut self) -> Self {
+    pub(super) fn declared(self) -> Self {
         let Some(features) = self.features else { return self };
         let kv_features = self.kv_features.unwrap_or(features);
         let (kv_heads, out) =
             (self.num_kv_heads.unwrap_or(self.num_heads), self.out_features.unwrap_or(features));
         let head_dim = self.qkv_features.unwrap_or(features).checked_div(self.num_heads).unwrap_or(0);
-        self.query = self.query.shaped(&[features], &[self.num_heads, head_dim]);
-        self.key = self.key.shaped(&[kv_features], &[kv_heads, head_dim]);
-        self.value = self.value.shaped(&[kv_features], &[kv_heads, head_dim]);
-        self.out = self.out.shaped(&[self.num_heads, head_dim], &[out]);
-        for norm in [&mut self.query_ln, &mut self.key_ln].into_iter().flatten() {
-            norm.scale = norm.scale.clone().with_shape(head_dim);
-        }
-        self
+        let layer = Self {
+            query: self.query.sized(&[features], &[self.num_heads, head_dim]),
+            key: self.key.sized(&[kv_features], &[kv_heads, head_dim]),
+            value: self.value.sized(&[kv_features], &[kv_heads, head_dim]),
+            out: self.out.sized(&[self.num_heads, head_dim], &[out]),
+            ..self
+        };
+        layer.norms(|mut norm| {
+            norm.scale = norm.scale.map(|scale| scale.with_shape(head_dim));
+            norm
+        })
     }
 }
