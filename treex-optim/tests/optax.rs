@@ -16,8 +16,8 @@ use table::{Row, all, golden, options};
 use treex_core::compute::with_plain;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::{
-    Boxed, BoxedState, Extra, GradientTransformation, Optimizer, adam, adaptive_grad_clip, centralize, chain,
-    rprop, scale_by_sm3, sgd, sm3, zero_nans,
+    Boxed, BoxedState, Extra, GradientTransformation, Optimizer, adafactor, adam, adaptive_grad_clip,
+    centralize, chain, rprop, scale_by_sm3, sgd, sm3, zero_nans,
 };
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
@@ -123,6 +123,29 @@ fn options_and_ranks_in_f32() {
     // JAX draws other numbers in f32; the doctest of `noisy_sgd` has those.
     rows.retain(|(name, _)| !name.contains("nois"));
     check(rows, &transforms(), read_list, DType::F32);
+}
+
+/// A matrix that is factored, and what is kept of it. Optax's decay in f32 again.
+#[test]
+fn adafactor_keeps_rows_and_columns() {
+    let fixture = &optax()["adafactor_4x5(lr=.1,min_dim=4), g_t=cos(W*(t+1))"];
+    let mut w = leaf(&fixture["W"], DType::F64);
+    let start = w.get().unwrap().copy().unwrap();
+    let mut optimizer = Optimizer::new(adafactor(0.1).min_dim_size_to_factor(4)).init(&w).unwrap();
+    for (step, expected) in fixture["updates"].as_array().unwrap().iter().enumerate() {
+        let before = w.get().unwrap().copy().unwrap();
+        let grads = Leaf::new((&start * (step + 1) as f64).unwrap().cos().unwrap()).unwrap();
+        optimizer.update(&grads, &mut w).unwrap();
+        let update = (w.get().unwrap() - before).unwrap();
+        assert_close(&values(&update), &numbers(expected), 1e-7, &format!("update {step}"));
+    }
+    let kept = |part: &str| -> Vec<f64> {
+        let state = optimizer.filter(path(format!("state.0.{part}.**"))).flatten();
+        state.tensors().flat_map(values).collect()
+    };
+    assert_close(&kept("v_row"), &numbers(&fixture["v_row"]), 1e-7, "rows");
+    assert_close(&kept("v_col"), &numbers(&fixture["v_col"]), 1e-7, "columns");
+    assert!(kept("v").is_empty());
 }
 
 /// What Optax says with masks and labels, two optimizers with filters say here: `wrt` is their `freeze` and

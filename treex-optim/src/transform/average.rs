@@ -8,19 +8,19 @@ use crate::numerics::bias_correction;
 pub(crate) struct Average {
     decay: f64,
     scale: f64,
-    /// What `x` is scaled by, where the average looks one step ahead.
-    ahead: Option<f64>,
+    /// What `x` is scaled by where the average looks one step ahead, elsewhere 0.
+    ahead: f64,
 }
 
 impl Average {
     /// Used as it is.
     pub(crate) fn raw(decay: f64) -> Self {
-        Self { decay, scale: 1., ahead: None }
+        Self { decay, scale: 1., ahead: 0. }
     }
 
     /// Corrected for its start at zero: `average / (1 - decay^t)`.
     pub(crate) fn debiased(decay: f64, t: u64) -> Self {
-        Self { decay, scale: 1. / bias_correction(decay, t), ahead: None }
+        Self { decay, scale: 1. / bias_correction(decay, t), ahead: 0. }
     }
 
     /// Corrected, and if `nesterov` one step ahead:
@@ -30,7 +30,7 @@ impl Average {
             return Self::debiased(decay, t);
         }
         let scale = decay / bias_correction(decay, t.saturating_add(1));
-        Self { decay, scale, ahead: Some((1. - decay) / bias_correction(decay, t)) }
+        Self { decay, scale, ahead: (1. - decay) / bias_correction(decay, t) }
     }
 
     /// The next average, and what is used of it.
@@ -38,10 +38,7 @@ impl Average {
     pub(crate) fn next<N: Number>(&self, x: N, average: N) -> (N, N) {
         let average = average * self.decay + x.clone() * (1. - self.decay);
         let used = average.clone() * self.scale;
-        match self.ahead {
-            Some(scale) => (average, used + x * scale),
-            None => (average, used),
-        }
+        if self.ahead == 0. { (average, used) } else { (average, used + x * self.ahead) }
     }
 }
 

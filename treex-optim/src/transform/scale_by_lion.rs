@@ -6,6 +6,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_finite, check_float, zeros_in};
+use crate::transform::scale_by_sign::Sign;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_lion`].
@@ -74,7 +75,12 @@ impl GradientTransformation for ScaleByLion {
         _params: &Leaves,
         _extra: &Extra,
     ) -> Result<Updates<'a>> {
-        updates.map(self.clone(), [&mut state.mu])
+        let mixed = updates.map(Mixture { b1: self.b1, b2: self.b2 }, [&mut state.mu])?;
+        match self.mode {
+            LionMode::Hard => mixed.map(Sign, []),
+            LionMode::Smooth => mixed.map(Tanh(self.smooth_beta), []),
+            LionMode::Refined => mixed.map(Refined, []),
+        }
     }
 }
 
@@ -91,15 +97,36 @@ pub enum LionMode {
     Refined,
 }
 
-impl Rule<1> for ScaleByLion {
+/// `u = b1 * mu + (1 - b1) * g`, and the next average.
+struct Mixture {
+    b1: f64,
+    b2: f64,
+}
+
+impl Rule<1> for Mixture {
     #[inline(always)]
     fn apply<N: Number>(&self, g: N, _: N, [mu]: [N; 1]) -> (N, [N; 1]) {
-        let x = g.clone() * (1. - self.b1) + mu.clone() * self.b1;
-        let u = match self.mode {
-            LionMode::Hard => x.sign(),
-            LionMode::Smooth => (x * self.smooth_beta).tanh(),
-            LionMode::Refined => x.clone().abs().if_less(N::constant(1.), x.clone(), x.sign()),
-        };
+        let u = g.clone() * (1. - self.b1) + mu.clone() * self.b1;
         (u, [mu * self.b2 + g * (1. - self.b2)])
+    }
+}
+
+/// `u = tanh(beta * x)`.
+struct Tanh(f64);
+
+impl Rule<0> for Tanh {
+    #[inline(always)]
+    fn apply<N: Number>(&self, x: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        ((x * self.0).tanh(), [])
+    }
+}
+
+/// `u = x` where `|x| < 1`, elsewhere `sign(x)`.
+struct Refined;
+
+impl Rule<0> for Refined {
+    #[inline(always)]
+    fn apply<N: Number>(&self, x: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (x.clone().abs().if_less(N::constant(1.), x.clone(), x.sign()), [])
     }
 }

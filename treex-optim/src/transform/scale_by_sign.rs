@@ -34,7 +34,7 @@ impl GradientTransformation for ScaleBySign {
 }
 
 /// `u = sign(g)`.
-struct Sign;
+pub(crate) struct Sign;
 
 impl Rule<0> for Sign {
     #[inline(always)]
