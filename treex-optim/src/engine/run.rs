@@ -133,14 +133,15 @@ fn through(
     target: &Target<'_>,
 ) -> Result<Leaves> {
     let seen = |index: usize| on[index] && present[index];
-    let wide = |index: usize| -> Option<(&Tensor, &Tensor, DType)> {
-        let (u, p) = (current.get(index).filter(|_| seen(index))?, target.param(index)?);
-        Some((u, p, plain::wide(u, p)))
+    let wide = |index: usize| -> Option<DType> {
+        let u = current.get(index).filter(|_| seen(index))?;
+        Some(plain::wide(u, target.param(index).unwrap_or(u)))
     };
-    let updates =
-        current.rebuild(|index| Ok(wide(index).map(|(u, _, dtype)| u.to_dtype(dtype)).transpose()?))?;
-    let params = current
-        .rebuild(|index| Ok(wide(index).map(|(_, p, dtype)| p.detach().to_dtype(dtype)).transpose()?))?;
+    let cast = |index: usize, tensor: Option<&Tensor>| -> Result<Option<Tensor>> {
+        Ok(wide(index).zip(tensor).map(|(dtype, tensor)| tensor.detach().to_dtype(dtype)).transpose()?)
+    };
+    let updates = current.rebuild(|index| cast(index, current.get(index)))?;
+    let params = current.rebuild(|index| cast(index, target.param(index)))?;
     let changed = f(updates, &params)?;
     current.check_aligned(&changed, "what a transformation returned")?;
     current.rebuild(|index| Ok(if on[index] { changed.get(index) } else { current.get(index) }.cloned()))
