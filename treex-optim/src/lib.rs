@@ -31,8 +31,8 @@
 //!
 //! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
 //! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`],
-//! [`projections`], [`linear_algebra`] and [`perturbations`], and, for rules of one's own, [`numerics`] and
-//! [`tree`].
+//! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
+//! own, [`engine`], [`numerics`] and [`tree`].
 
 #[macro_use]
 mod alias;
@@ -50,6 +50,7 @@ mod loss_scale;
 pub mod losses;
 pub mod numerics;
 mod optimizer;
+mod per_example;
 pub mod perturbations;
 pub mod projections;
 mod reconcile;
@@ -156,6 +157,7 @@ pub use losses::{
 };
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;
+pub use per_example::{per_example_global_norm_clip, per_example_layer_norm_clip};
 pub use reconcile::Reconciled;
 pub use scalar::Scalar;
 pub use schedule::{

@@ -15,10 +15,7 @@ use serde_json::Value;
 use table::{Row, all, golden, options};
 use treex_core::compute::with_plain;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
-use treex_optim::{
-    Boxed, BoxedState, Extra, GradientTransformation, Optimizer, adafactor, adam, adaptive_grad_clip,
-    centralize, chain, rprop, scale_by_sm3, sgd, sm3, zero_nans,
-};
+use treex_optim::*;
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 const F64: f64 = 1e-10;
@@ -290,6 +287,31 @@ fn the_engine_computes_what_the_plain_operations_compute() {
     check_plain(DType::F32, 2e-6);
     // The same, since all is computed in f32.
     check_plain(DType::BF16, 2e-6);
+}
+
+#[test]
+fn examples_are_clipped_by_themselves() {
+    let fixture = transforms();
+    let grads = read_list(&fixture["examples"], DType::F64);
+    let check = |name: &str, sum: &Vec<Leaf<Parameter>>, counts: &[usize]| {
+        let expected = &fixture["per_example"][name];
+        let found: Vec<f64> = sum.flatten().tensors().flat_map(values).collect();
+        assert_close(&found, &numbers(&expected["sum"]), 1e-12, name);
+        let counts: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
+        assert_close(&counts, &numbers(&expected["count"]), 0., name);
+    };
+    for (name, clip) in [("global(1.5)", 1.5), ("global(0)", 0.), ("global(inf)", f64::INFINITY)] {
+        let (sum, count) = per_example_global_norm_clip(&grads, clip).unwrap();
+        check(name, &sum, &[count]);
+    }
+    for (name, uniform) in [("layer(1.5)", true), ("layer(1.5, uniform=False)", false)] {
+        let (sum, counts) = per_example_layer_norm_clip(&grads, 1.5, uniform).unwrap();
+        check(name, &sum, &counts);
+    }
+    assert!(per_example_global_norm_clip(&grads, f64::NAN).is_err());
+    let uneven = read_list(&fixture["meta"]["params"], DType::F64);
+    let error = per_example_layer_norm_clip(&uneven, 1., true).unwrap_err().to_string();
+    assert!(error.contains("expected 2 examples on the first axis, found shape [3]"), "{error}");
 }
 
 fn one_update(transformation: impl GradientTransformation, dims: &[usize], g: &[f64]) -> Vec<f64> {

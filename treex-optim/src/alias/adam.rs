@@ -41,5 +41,8 @@ pub fn adam(learning_rate: impl Into<Schedule>) -> Adam {
 }
 
 options!(Adam:
-    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
+    0 ScaleByAdam {
+        b1: f64, b2: f64, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>, nesterov: bool,
+    }
 );

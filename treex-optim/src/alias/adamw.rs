@@ -44,7 +44,10 @@ pub fn adamw(learning_rate: impl Into<Schedule>) -> AdamW {
 }
 
 options!(AdamW:
-    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
+    0 ScaleByAdam {
+        b1: f64, b2: f64, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>, nesterov: bool,
+    }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 

@@ -40,4 +40,9 @@ pub fn amsgrad(learning_rate: impl Into<Schedule>) -> Amsgrad {
     chain((scale_by_amsgrad(), scale_by_learning_rate(learning_rate)))
 }
 
-options!(Amsgrad: 0 ScaleByAmsgrad { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>> });
+options!(Amsgrad:
+    0 ScaleByAmsgrad {
+        b1: f64, b2: f64, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>,
+    }
+);

@@ -49,7 +49,10 @@ pub fn optimistic_adam(learning_rate: f64) -> OptimisticAdam {
 }
 
 options!(OptimisticAdam:
-    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
+    0 ScaleByAdam {
+        b1: f64, b2: f64, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>, nesterov: bool,
+    }
 );
 
 impl OptimisticAdam {

@@ -49,6 +49,9 @@ pub fn optimistic_adam_v2(learning_rate: impl Into<Schedule>) -> OptimisticAdamV
 }
 
 options!(OptimisticAdamV2:
-    0 ScaleByAdam { b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: impl Into<Option<DType>>, nesterov: bool }
+    0 ScaleByAdam {
+        b1: f64, b2: f64, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>, nesterov: bool,
+    }
     1 ScaleByOptimisticGradient { alpha: f64, beta: f64 }
 );

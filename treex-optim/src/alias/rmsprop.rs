@@ -44,8 +44,7 @@ pub fn rmsprop(learning_rate: impl Into<Schedule>) -> Rmsprop {
 
 options!(Rmsprop:
     0 ScaleByRms {
-        decay: f64, eps: f64, initial_scale: f64, eps_in_sqrt: bool, centered: bool, bias_correction:
-        bool,
+        decay: f64, eps: f64, initial_scale: f64, eps_in_sqrt: bool, bias_correction: bool, centered: bool
     }
 );
 
