@@ -6,7 +6,7 @@ mod contract;
 mod oracle;
 
 use candle_core::{DType, Device, Tensor};
-use contract::{F64, Params, assert_golden, assert_promises, extra, nan_like};
+use contract::{F64, Params, assert_golden, assert_promises, contrib, extra, nan_like};
 use oracle::{assert_close, numbers, optax, tree_values};
 use treex_core::{ErrorKind, Leaf, Parameter, TreePart, path, prelude::*};
 use treex_optim::{
@@ -51,6 +51,40 @@ fn table() -> Vec<(&'static str, Boxed, f64)> {
     ]
 }
 
+/// The same for the cases of `contrib.json`.
+fn beyond() -> Vec<(&'static str, Boxed)> {
+    let frozen = partition().group("x", path("a"), adamw(0.1).weight_decay(0.1)).group(
+        "y",
+        TreePart,
+        freeze(TreePart),
+    );
+    let growing = Schedule::new("1 + c", |count| 1. + count as f64);
+    vec![
+        ("apply_if_finite(adam(.1),5), broken", apply_if_finite(adam(0.1), 5).boxed()),
+        (
+            "MultiSteps(adam(.1),2,skip_not_finite), broken",
+            multi_steps(adam(0.1), 2).skip(Skip::NotFinite).boxed(),
+        ),
+        ("MultiSteps(adam(.1),1+gradient_step)", multi_steps(adam(0.1), 1).every(growing).boxed()),
+        (
+            "MultiSteps(sgd(.1),2,skip_large_updates(5.5))",
+            multi_steps(sgd(0.1), 2).skip(Skip::LargeUpdates { max_squared_norm: 5.5 }).boxed(),
+        ),
+        (
+            "named_chain(clip(.3),adam(.1))",
+            named_chain([("clip", clip_by_global_norm(0.3).boxed()), ("adam", adam(0.1).boxed())]).boxed(),
+        ),
+        (
+            "chain(partition(a:adamw(.1,wd=.1),b:freeze),clip)",
+            chain((frozen, clip_by_global_norm(0.05))).boxed(),
+        ),
+        (
+            "conditionally_transform(adam(.1),step%2)",
+            conditionally_transform(adam(0.1), |step, _| step % 2 == 1).boxed(),
+        ),
+    ]
+}
+
 /// More of them, and inside of each other.
 fn more() -> Vec<(&'static str, Boxed)> {
     let labelled = multi_transform([("matrix", adam(0.1).boxed()), ("vector", sgd(0.1).boxed())], |leaf| {
@@ -80,6 +114,10 @@ fn optax_gives_the_same() {
     let fixture = optax();
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
+    }
+    let contrib = contrib();
+    for (name, transformation) in beyond() {
+        assert_golden(&fixture["meta"], &contrib["transforms"][name], name, &transformation, F64);
     }
 }
 
@@ -124,11 +162,38 @@ fn lookahead_has_slow_parameters() {
 #[test]
 fn lookahead_may_forget_the_fast_state() {
     let mut fast = start();
-    let mut optimizer = Optimizer::new(lookahead(trace(0.9), 2, 0.5).reset_state(true)).init(&fast).unwrap();
-    for step in 0..3 {
+    let lookahead = lookahead(adam(0.1), 2, 0.3).reset_state(true);
+    let mut optimizer = Optimizer::new(lookahead).init(&fast).unwrap();
+    let case = &contrib()["lookahead(adam .1, 2, .3, reset)"];
+    for (step, expected) in case.as_array().unwrap().iter().enumerate() {
         optimizer.update(&grads(step), &mut fast).unwrap();
+        assert_close(&tree_values(&fast), &numbers(&expected["fast"]), F64, "fast");
+        assert_close(
+            &tree_values(&optimizer.state().unwrap().slow),
+            &numbers(&expected["slow"]),
+            F64,
+            "slow",
+        );
     }
-    assert_eq!(tree_values(&optimizer.state().unwrap().fast_state.trace), tree_values(&grads(2)));
+}
+
+/// What is dropped inside of a function of tensors is dropped outside too.
+#[test]
+fn what_is_dropped_stays() {
+    let nested: [Boxed; 3] = [
+        apply_if_finite(only(adam(0.1), path("a")), 2).boxed(),
+        multi_steps(chain((freeze(path("b")), adamw(0.1))), 2).skip(Skip::NotFinite).boxed(),
+        master_weights(chain((adamw(0.1), freeze(path("b"))))).boxed(),
+    ];
+    for transformation in nested {
+        let mut params = start();
+        let mut optimizer = Optimizer::new(transformation.clone()).init(&params).unwrap();
+        for step in 0..4 {
+            optimizer.update(&grads(step), &mut params).unwrap();
+        }
+        assert_eq!(params.b, start().b, "{transformation:?}");
+        assert_ne!(params.a, start().a, "{transformation:?}");
+    }
 }
 
 /// What a step may change when it is skipped: counts of what was skipped, and of steps.

@@ -6,21 +6,21 @@ mod contract;
 mod oracle;
 
 use candle_core::{DType, Device, Tensor};
-use contract::{F64, Params, assert_golden, assert_promises, extra};
+use contract::{F64, Params, assert_golden, assert_promises, contrib, extra};
 use oracle::{assert_close, numbers, optax, tensor, tree_values, values};
 use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
-    acprop, ademamix, adopt, chain, cocob, dadapt_adamw, dog, dowg, galore, madgrad, mechanize, momo,
-    momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
+    acprop, adam, adamw, ademamix, adopt, chain, cocob, dadapt_adamw, dog, dowg, galore, madgrad, mechanize,
+    momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
     schedule_free_sgd, sgd, simplified_ademamix, warmup_constant,
 };
 
 /// Optax's singular vectors are those of a decomposition in f32.
 const PROJECTED: f64 = 2e-7;
 
-/// Optax takes the root of a count in f32, in an f64 run too.
-const COUNTED: f64 = 1e-9;
+/// Optax takes the root of a count in f32, in an f64 run too: 6e-8 of each weight.
+const COUNTED: f64 = 1e-8;
 
 /// The optimizers under the names of their cases, and how close they come.
 fn table() -> Vec<(&'static str, Boxed, f64)> {
@@ -69,11 +69,68 @@ fn table() -> Vec<(&'static str, Boxed, f64)> {
     ]
 }
 
+/// The same for the cases of `contrib.json`, whose options are all others than by default.
+fn beyond() -> Vec<(&'static str, Boxed, f64)> {
+    let b3 = Schedule::new("1 - 1 / (2 + c)", |count| 1. - 1. / (2. + count as f64));
+    let alpha = Schedule::new("2 + c", |count| 2. + count as f64);
+    let climb = || sgd(0.05).momentum(0.9);
+    let decayed = || adamw(0.1).weight_decay(0.1);
+    let cooling = reduce_on_plateau().factor(0.5).patience(1).rtol(0.2).cooldown(1).min_scale(0.3);
+    let gathering = reduce_on_plateau().factor(0.5).patience(1).atol(1.).rtol(0.).accumulation_size(2);
+    let averaged = schedule_free_adamw(0.1).b1(0.8).b2(0.9).weight_decay(0.1).weight_lr_power(0.);
+    let estimated = prodigy().learning_rate(0.5).b3(0.5).estim_lr0(0.1).estim_lr_coef(2.).eps(1e-2);
+    let adapted = dadapt_adamw().learning_rate(0.5).estim_lr0(0.1).eps(1e-2).weight_decay(0.1);
+    let tuned = mechanize(adam(0.5)).weight_decay(0.1).num_betas(3).s_init(0.01);
+    let modelled = momo_adam().learning_rate(0.1).b1(0.5).b2(0.9).lower_bound(2.).adapt_lower_bound(true);
+    let orthogonal = muon(0.1).beta(0.5).weight_decay(0.1).adam_weight_decay(0.2).adam_learning_rate(0.05);
+    let low = galore(0.1).rank(2).update_proj_gap(2).scale(0.25).weight_decay(0.1);
+    vec![
+        ("reduce_on_plateau(cooldown)", chain((sgd(0.1), cooling)).boxed(), F64),
+        ("reduce_on_plateau(accumulation_size=2)", chain((sgd(0.1), gathering)).boxed(), F64),
+        ("schedule_free(adamw(.1,wd=.1),power=0,b1=.8)", averaged.boxed(), F64),
+        ("prodigy(estim_lr0=.1,coef=2,beta3=.5)", estimated.boxed(), F64),
+        ("dadapt_adamw(estim_lr0=.1,wd)", adapted.boxed(), F64),
+        ("dog(distance .1,wd)", dog().init_step(InitStep::Distance(0.1)).weight_decay(0.1).boxed(), F64),
+        ("dowg(.5,wd)", dowg().init_estim_sq_dist(0.5).eps(1e-2).weight_decay(0.1).boxed(), F64),
+        ("mechanize(adam(.5),wd,num_betas=3,s_init=.01)", tuned.boxed(), F64),
+        ("momo(.1,beta=.5,lower_bound=2)", momo().learning_rate(0.1).beta(0.5).lower_bound(2.).boxed(), F64),
+        ("momo_adam(.1,lower_bound=2,adapt)", modelled.boxed(), F64),
+        (
+            "ademamix(.01,schedules,wd)",
+            ademamix(0.01).b3(b3).alpha(alpha).eps_root(1e-3).weight_decay(0.1).boxed(),
+            F64,
+        ),
+        ("acprop(.01,wd)", acprop(0.01).b1(0.5).b2(0.9).eps_root(1e-3).weight_decay(0.1).boxed(), F64),
+        (
+            "cocob(.5,alpha=2,wd)",
+            cocob().learning_rate(0.5).alpha(2.).eps(0.1).weight_decay(0.1).boxed(),
+            F64,
+        ),
+        (
+            "madgrad(.1,momentum=.5,wd)",
+            madgrad(0.1).momentum(0.5).eps(1e-2).weight_decay(0.1).boxed(),
+            COUNTED,
+        ),
+        ("muon(.1,beta=.5,wd)", orthogonal.adam(|adam| adam.b2(0.9)).boxed(), F64),
+        (
+            "sam(adamw(.1,wd=.1),sgd(.05,.9),3,no reset)",
+            sam(decayed(), climb()).sync_period(3).reset_state(false).boxed(),
+            F64,
+        ),
+        ("sam(adamw(.1,wd=.1),sgd(.05,.9),3)", sam(decayed(), climb()).sync_period(3).boxed(), F64),
+        ("galore(.1,rank=2,gap=2,scale=.25,wd)", low.boxed(), PROJECTED),
+    ]
+}
+
 #[test]
 fn optax_gives_the_same() {
     let fixture = optax();
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
+    }
+    let contrib = contrib();
+    for (name, transformation, tolerance) in beyond() {
+        assert_golden(&fixture["meta"], &contrib["transforms"][name], name, &transformation, tolerance);
     }
 }
 

@@ -7,10 +7,10 @@ mod contract;
 mod oracle;
 
 use candle_core::{DType, Device, Tensor};
-use contract::{F64, assert_as_plain, assert_golden, assert_resumes};
-use oracle::{assert_close, numbers, optax, values};
+use contract::{F64, assert_as_plain, assert_golden, assert_resumes, contrib};
+use oracle::{assert_close, numbers, optax, tree_values, values};
 use serde_json::Value;
-use treex_core::{Leaf, Parameter, Result, prelude::*};
+use treex_core::{Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::{
     GradientTransformation, InitialGuess, Optimizer, chain, lbfgs, scale, scale_by_backtracking_linesearch,
     scale_by_lbfgs, scale_by_learning_rate, scale_by_zoom_linesearch, sgd,
@@ -75,6 +75,52 @@ fn optax_goes_the_same_way() {
     assert_goes("chain(sgd(1),zoom(20))", zoom, F64, |(_, zoom)| {
         Some((zoom.learning_rate.get().unwrap(), zoom.num_linesearch_steps.get().unwrap()))
     });
+}
+
+/// A minimum of another sort, where each option makes a difference.
+fn quartic(x: &mut Leaf<Parameter>) -> Result<Tensor> {
+    let x = x.get()?;
+    let middle = Tensor::new(&[0., 1., 2.], &Device::Cpu)?;
+    let product = ((x.get(0)? * x.get(1)?)? * x.get(2)?)?;
+    let valley = (x - middle)?.sqr()?.sqr()?.sum_all()?;
+    Ok((valley + (product * 0.5)?)?)
+}
+
+#[test]
+fn options_of_line_searches_are_those_of_optax() {
+    let zoom = scale_by_zoom_linesearch;
+    let flat = zoom(3).curv_rtol(0.01).initial_guess(InitialGuess::One);
+    let strict = zoom(20).approx_dec_rtol(None).tol(1e-3).increase_factor(3.).slope_rtol(0.1).curv_rtol(0.2);
+    let loose = scale_by_backtracking_linesearch(30)
+        .slope_rtol(0.3)
+        .decrease_factor(0.5)
+        .increase_factor(2.)
+        .max_learning_rate(2.)
+        .atol(1e-3)
+        .rtol(0.1);
+    let cases = [
+        ("lbfgs(memory 2)", lbfgs().memory_size(2).boxed()),
+        ("zoom(max_learning_rate=.02)", chain((sgd(1.), zoom(15).max_learning_rate(0.02))).boxed()),
+        ("zoom(3 steps, flat)", chain((sgd(1.), flat)).boxed()),
+        ("zoom(no approximation, tol)", chain((sgd(1.), strict)).boxed()),
+        ("backtracking(rtol)", chain((sgd(1.), loose)).boxed()),
+        ("backtracking(2 steps)", chain((sgd(0.1), scale_by_backtracking_linesearch(2))).boxed()),
+    ];
+    let fixture = contrib();
+    for (name, transformation) in cases {
+        let mut x = Leaf::new(Tensor::new(&[3., -2., 1.5], &Device::Cpu).unwrap()).unwrap();
+        let mut optimizer = Optimizer::new(transformation).init(&x).unwrap();
+        for (step, expected) in fixture["quartic"][name].as_array().unwrap().iter().enumerate() {
+            let what = format!("{name}, step {step}");
+            optimizer.minimize(&mut x, quartic).unwrap();
+            let state = |name: &str| tree_values(&optimizer.filter(path(format!("**.{name}"))))[0];
+            assert_eq!(Some(state("num_linesearch_steps") as u64), expected["ls_steps"].as_u64(), "{what}");
+            assert_close(&[state("learning_rate")], &numbers(&expected["lr"]), F64, &what);
+            // A search that fails may end far away.
+            let far = numbers(&expected["x"]).iter().fold(1., |far: f64, x| far.max(x.abs()));
+            assert_close(&values(&x.get().unwrap()), &numbers(&expected["x"]), F64 * far, &what);
+        }
+    }
 }
 
 #[test]
