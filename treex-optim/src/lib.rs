@@ -30,7 +30,8 @@
 //! ```
 //!
 //! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
-//! `chain`, `alias` (optimizers with names), `optimizer`; beside them [`schedule`], [`losses`],
+//! `chain`, `combinators` (rules of rules: for some leaves, at some steps), `alias` (optimizers with names),
+//! `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`; beside them [`schedule`], [`losses`],
 //! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
 //! own, [`engine`], [`numerics`] and [`tree`].
 
@@ -48,6 +49,7 @@ pub mod linear_algebra;
 mod linesearch;
 mod loss_scale;
 pub mod losses;
+mod named_numbers;
 pub mod numerics;
 mod optimizer;
 mod per_example;

@@ -7,16 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use treex_core::{
-    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, Segment, TreeObject,
-    TreePart, Visitor, VisitorMut, prelude::*,
+    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Result, TreeObject, TreePart, Visitor,
+    VisitorMut, prelude::*,
 };
 
 use crate::count::Count;
 use crate::engine::{Target, Updates, run};
 use crate::host::number;
-use crate::numerics::check_finite;
 use crate::selection::Selection;
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -238,70 +237,6 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// If the optimizer was not initialized, or the rate is not a finite number.
     pub fn learning_rate(&self) -> Result<Option<f64>> {
         self.transformation.learning_rate(&self.running()?.state)
-    }
-
-    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). Where several have one name,
-    /// more of the path in the state tells them apart: `encoder.learning_rate`.
-    ///
-    /// # Errors
-    /// If the optimizer was not initialized, or there is no such number, or more than one.
-    pub fn hyperparam(&self, name: &str) -> Result<f64> {
-        self.read("hyperparams", name)
-    }
-
-    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), for all steps from the next one on.
-    /// One that follows a schedule is written by that at each step.
-    ///
-    /// # Errors
-    /// As [`hyperparam`](Self::hyperparam), and if `value` is not finite.
-    pub fn set_hyperparam(&mut self, name: &str, value: f64) -> Result<()> {
-        check_finite(name, value)?;
-        let path = self.named("hyperparams", name)?;
-        let value = Tensor::new(value, &Device::Cpu)?;
-        let mut leaves = self.leaves_mut();
-        leaves.iter_mut().filter(|leaf| *leaf.path() == path).try_for_each(|leaf| leaf.handle().write(&value))
-    }
-
-    /// What a [`monitor_norm`](crate::monitor_norm) found at the last step; names as in
-    /// [`hyperparam`](Self::hyperparam).
-    ///
-    /// # Errors
-    /// As `hyperparam`.
-    pub fn measurement(&self, name: &str) -> Result<f64> {
-        self.read("measurements", name)
-    }
-
-    fn read(&self, folder: &str, name: &str) -> Result<f64> {
-        let path = self.named(folder, name)?;
-        let leaves = self.leaves();
-        let value = leaves.iter().find(|(own, _, _)| *own == path).and_then(|(_, _, leaf)| leaf.value());
-        value.map_or(Ok(f64::NAN), number)
-    }
-
-    /// The path of the one number in a `folder` of the state whose path, without the folder, ends with `name`.
-    fn named(&self, folder: &str, name: &str) -> Result<Path> {
-        self.running()?;
-        let mut all = Vec::new();
-        for (path, _, _) in self.leaves() {
-            let mut names: Vec<_> = path.segments().iter().map(Segment::to_string).collect();
-            if names.len() >= 2 && names[names.len() - 2] == folder {
-                names.remove(names.len() - 2);
-                all.push((names.join("."), path));
-            }
-        }
-        let fits =
-            |full: &str| full.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        let mut found: Vec<_> = all.iter().filter(|(full, _)| fits(full)).collect();
-        match (found.pop(), found.pop()) {
-            (Some((_, path)), None) => Ok(path.clone()),
-            (found, _) => {
-                let how_many = if found.is_none() { "nothing" } else { "more than one number" };
-                let all: Vec<_> = all.iter().map(|(full, _)| full).collect();
-                Err(Error::argument(format!("the {folder} of the optimizer have {how_many} named `{name}`"))
-                    .expected(format!("the end of one of {all:?}"))
-                    .remedy("write as much of the path as tells it apart"))
-            }
-        }
     }
 
     /// The state of the transformation.

@@ -63,6 +63,8 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
     /// state holds for it stays. After an error the state may be half written; the
     /// [`Optimizer`](crate::Optimizer) hands in a copy.
     ///
+    /// Who does not need `extra` writes `_: &Extra`.
+    ///
     /// # Errors
     /// If leaves do not fit together, or an option is outside of what it may be.
     fn update<'a>(

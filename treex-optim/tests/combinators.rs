@@ -196,6 +196,26 @@ fn what_is_dropped_stays() {
     }
 }
 
+#[test]
+fn averages_follow_the_parameters() {
+    let mut params = start();
+    let decays = [0., 0.3, 0.6, 0.9, 0.9, 0.9];
+    let mut optimizer =
+        Optimizer::new(chain((adam(0.1), params_ema(linear(0., 0.9, 3))))).init(&params).unwrap();
+    let mut expected = tree_values(&params);
+    assert_eq!(tree_values(&optimizer.eval_model(&params).unwrap()), expected);
+    for (step, decay) in decays.into_iter().enumerate() {
+        optimizer.update(&grads(step), &mut params).unwrap();
+        let now = tree_values(&params);
+        expected.iter_mut().zip(now).for_each(|(mean, p)| *mean = decay * *mean + (1. - decay) * p);
+        assert_close(&tree_values(&optimizer.eval_model(&params).unwrap()), &expected, 1e-14, "the average");
+    }
+    // The model that is trained is not touched, and one without averages is itself.
+    assert_ne!(tree_values(&params), expected);
+    let plain = Optimizer::new(adam(0.1)).init(&params).unwrap();
+    assert_eq!(plain.eval_model(&params).unwrap(), params);
+}
+
 /// What a step may change when it is skipped: counts of what was skipped, and of steps.
 #[test]
 fn skipped_steps_leave_every_bit() {

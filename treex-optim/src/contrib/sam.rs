@@ -4,7 +4,7 @@ use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
 use crate::combinators::copied;
 use crate::count::Count;
-use crate::engine::{Number, Rule, Updates};
+use crate::engine::Updates;
 use crate::linesearch::add_scaled;
 use crate::transform::scale::Times;
 use crate::transformation::{Extra, GradientTransformation};
@@ -137,8 +137,11 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         let since = state.steps_since_sync.advance()?;
         let SamState { opt_state, adv_state, cache, .. } = state;
         if since < self.sync_period {
-            let updates = self.adv_optimizer.update(updates, adv_state, params, extra)?;
-            return if since == 1 { updates.map(Leave, [cache]) } else { updates.map(Times(-1.), []) };
+            if since == 1 {
+                // Of every leaf: one without a gradient now may have one at the top.
+                cache.store(&copied(params)?)?;
+            }
+            return self.adv_optimizer.update(updates, adv_state, params, extra)?.map(Times(-1.), []);
         }
         if self.reset_state {
             *adv_state = self.adv_optimizer.init(cache)?;
@@ -151,22 +154,15 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
             }
             let base = params.combine(cache, |_, base| Ok(base.clone()))?;
             let updates = self.optimizer.updates(grads, opt_state, &base, extra)?;
-            add_scaled(&base, -1., &params.combine(&base, |p, base| Ok(p.to_dtype(base.dtype())?))?)?
-                .combine(&updates, |back, update| Ok((back + update.to_dtype(back.dtype())?)?))
+            let back = base.combine(params, |base, p| Ok((base - p.to_dtype(base.dtype())?)?))?;
+            back.rebuild(|index| match (back.get(index), updates.get(index)) {
+                (Some(back), Some(update)) => Ok(Some((back + update.to_dtype(back.dtype())?)?)),
+                (back, _) => Ok(back.cloned()),
+            })
         }))
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
         self.optimizer.learning_rate(&state.opt_state)
-    }
-}
-
-/// The first part of a climb: remembers where it begins.
-struct Leave;
-
-impl Rule<1> for Leave {
-    #[inline(always)]
-    fn apply<N: Number>(&self, u: N, p: N, [_]: [N; 1]) -> (N, [N; 1]) {
-        (-u, [p])
     }
 }
