@@ -10,9 +10,10 @@ use crate::scalar::Scalar;
 
 /// A factor on the loss that is as large as the gradients allow.
 ///
-/// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied, and its gradient
-/// divided; a gradient that is not finite is skipped and halves the factor, and `growth_interval` good ones in a
-/// row double it. A tree, so it is saved and loaded; the factor starts at 2^16, as PyTorch's `GradScaler`.
+/// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied, and its
+/// gradient divided; a gradient that is not finite is skipped and halves the factor, and `growth_interval`
+/// good ones in a row double it. A tree, so it is saved and loaded; the factor starts at 2^16, as PyTorch's
+/// `GradScaler`.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -105,8 +106,8 @@ impl DynamicLossScale {
         Ok((loss.to_dtype(wide(loss.dtype()))? * self.scale()?)?)
     }
 
-    /// The gradient of the loss itself, in f32 for narrower types; `None` if it is not finite, so that this step
-    /// is to be skipped. Adjusts the factor.
+    /// The gradient of the loss itself, in f32 for narrower types; `None` if it is not finite, so that this
+    /// step is to be skipped. Adjusts the factor.
     ///
     /// # Errors
     /// If Candle cannot compute.

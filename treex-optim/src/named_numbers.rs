@@ -9,8 +9,8 @@ use crate::optimizer::Optimizer;
 use crate::transformation::GradientTransformation;
 
 impl<T: GradientTransformation> Optimizer<T> {
-    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). Where several have one name,
-    /// more of the path in the state tells them apart: `encoder.learning_rate`.
+    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). Where several have one
+    /// name, more of the path in the state tells them apart: `encoder.learning_rate`.
     ///
     /// # Errors
     /// If the optimizer was not initialized, or there is no such number, or more than one.
@@ -18,8 +18,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         self.read("hyperparams", name)
     }
 
-    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), for all steps from the next one on.
-    /// One that follows a schedule is written by that at each step.
+    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), for all steps from the next one
+    /// on. One that follows a schedule is written by that at each step.
     ///
     /// # Errors
     /// As [`hyperparam`](Self::hyperparam), and if `value` is not finite.
@@ -47,7 +47,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         value.map_or(Ok(f64::NAN), number)
     }
 
-    /// The path of the one number in a `folder` of the state whose path, without the folder, ends with `name`.
+    /// The path of the one number in a `folder` of the state whose path, without the folder, ends with
+    /// `name`.
     fn named(&self, folder: &str, name: &str) -> Result<Path> {
         self.state()?;
         let mut all = Vec::new();

@@ -1,8 +1,8 @@
 //! The optimizer: a transformation with its state, which trains a model.
 //!
 //! A step: gradients and parameters become flat trees, reduced to the positions that `init` planned; the
-//! transformation runs on a copy of the state, which shares the tensors; the new parameters are computed. Only
-//! then is anything written, so an error leaves model and optimizer as they were.
+//! transformation runs on a copy of the state, which shares the tensors; the new parameters are computed.
+//! Only then is anything written, so an error leaves model and optimizer as they were.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,8 +41,9 @@ use crate::transformation::{Extra, GradientTransformation};
 /// ```
 ///
 /// [`init`](Self::init) fixes which leaves are trained, by position and path: those with floats and of a
-/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf is left alone, bit for bit. A gradient
-/// that is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step, as in Optax.
+/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf is left alone, bit for bit. A
+/// gradient that is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step,
+/// as in Optax.
 ///
 /// The names in a saved state are `step`, the number of updates, and `state.` before the path in the
 /// transformation's state: `state.0.mu.layers.0.kernel`.
@@ -120,8 +121,8 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// state here. `grads` and `model` may be filtered.
     ///
     /// # Errors
-    /// If the optimizer was not initialized, `grads` or `model` have another structure or other shapes than at
-    /// `init`, or the transformation reports something. Model and optimizer are then as they were.
+    /// If the optimizer was not initialized, `grads` or `model` have another structure or other shapes than
+    /// at `init`, or the transformation reports something. Model and optimizer are then as they were.
     pub fn update<M: TreeObject + Clone>(&mut self, grads: &M, model: &mut M) -> Result<()> {
         self.update_with(grads, model, &Extra::default())
     }
@@ -152,8 +153,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         result.map(drop)
     }
 
-    /// The parameters after one step, as a new tree; `params` stays: `params = optimizer.update(grads, params)`
-    /// in the Python original.
+    /// The parameters after one step, as a new tree; `params` stays: `params = optimizer.update(grads,
+    /// params)` in the Python original.
     ///
     /// # Errors
     /// As [`update`](Self::update).

@@ -5,7 +5,8 @@ use treex_core::{Leaf, OptState, Result, TreeObject, Visitor, VisitorMut};
 
 use crate::host::number;
 
-/// A number: one leaf, an f64 without dimensions. It is written on the host, where each step is decided from it.
+/// A number: one leaf, an f64 without dimensions. It is written on the host, where each step is decided from
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar(Leaf<OptState>);
 

@@ -18,7 +18,8 @@ use crate::transformation::{Extra, GradientTransformation};
 pub struct InjectHyperparamsState<S, T> {
     /// Steps so far: an i64 without dimensions.
     pub count: Count,
-    /// By name, what the last step used and, if nobody writes it, the next one will: an f64 without dimensions.
+    /// By name, what the last step used and, if nobody writes it, the next one will: an f64 without
+    /// dimensions.
     pub hyperparams: BTreeMap<String, Scalar>,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -54,8 +55,8 @@ impl Hyperparams {
     }
 }
 
-/// A transformation whose numbers are leaves of its state: saved with it, read and written by name, at any step.
-/// `factory` makes the transformation of each step from them.
+/// A transformation whose numbers are leaves of its state: saved with it, read and written by name, at any
+/// step. `factory` makes the transformation of each step from them.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

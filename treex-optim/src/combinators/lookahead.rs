@@ -28,18 +28,19 @@ pub struct Lookahead<T> {
     reset_state: bool,
 }
 
-/// The fast optimizer trains the model; every `sync_period` steps slow parameters, which the state keeps, go a
-/// part of the way after them, and the model goes on from there:
+/// The fast optimizer trains the model; every `sync_period` steps slow parameters, which the state keeps, go
+/// a part of the way after them, and the model goes on from there:
 ///
 /// ```text
 /// slow = slow + slow_step_size * (p + u - slow)
 /// u    = slow - p
 /// ```
 ///
-/// The slow parameters are those to evaluate with: [`Optimizer::eval_model`](crate::Optimizer::eval_model). In
-/// Optax the model holds both, as a pair.
+/// The slow parameters are those to evaluate with: [`Optimizer::eval_model`](crate::Optimizer::eval_model).
+/// In Optax the model holds both, as a pair.
 ///
-/// Zhang and others, [Lookahead optimizer: k steps forward, 1 step back](https://arxiv.org/abs/1907.08610), 2019.
+/// Zhang and others, [Lookahead optimizer: k steps forward, 1 step back](https://arxiv.org/abs/1907.08610),
+/// 2019.
 #[must_use]
 pub fn lookahead<T: GradientTransformation>(fast: T, sync_period: u64, slow_step_size: f64) -> Lookahead<T> {
     Lookahead { fast, sync_period, slow_step_size, reset_state: false }

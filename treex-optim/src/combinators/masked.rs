@@ -24,9 +24,10 @@ pub struct Masked<T> {
 /// # let _ = clipped;
 /// ```
 ///
-/// **What passes unchanged is a gradient, and is added.** `masked(sgd(0.1), filter)` alone walks uphill by the
-/// raw gradient where `filter` does not select. To leave the rest alone there are [`only`], and
-/// [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to step it otherwise, [`partition`](crate::partition).
+/// **What passes unchanged is a gradient, and is added.** `masked(sgd(0.1), filter)` alone walks uphill by
+/// the raw gradient where `filter` does not select. To leave the rest alone there are [`only`], and
+/// [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to step it otherwise,
+/// [`partition`](crate::partition).
 ///
 /// The state has no leaves for what is not selected. In Optax a mask may also be a tree of truths.
 #[must_use]

@@ -29,9 +29,10 @@ pub struct MasterWeights<T> {
 /// p      = round(master)
 /// ```
 ///
-/// So an update that is smaller than the distance to the next number of half precision is not lost. Parameters
-/// of other types are trained as they are. With it a model of `bf16` is trained as well as one of `f32` with
-/// gradients of `bf16`; for the range of `f16` there is [`DynamicLossScale`](crate::DynamicLossScale).
+/// So an update that is smaller than the distance to the next number of half precision is not lost.
+/// Parameters of other types are trained as they are. With it a model of `bf16` is trained as well as one of
+/// `f32` with gradients of `bf16`; for the range of `f16` there is
+/// [`DynamicLossScale`](crate::DynamicLossScale).
 ///
 /// Micikevicius and others, [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
 #[must_use]

@@ -24,8 +24,9 @@ struct Group {
     inner: Boxed,
 }
 
-/// Groups of parameters, each with a transformation of its own. A leaf belongs to the first group whose filter
-/// selects it; one that belongs to none is an error of `init`, so the last group usually takes the rest.
+/// Groups of parameters, each with a transformation of its own. A leaf belongs to the first group whose
+/// filter selects it; one that belongs to none is an error of `init`, so the last group usually takes the
+/// rest.
 ///
 /// ```
 /// use treex_optim::{adamw, partition, prelude::*, sgd};

@@ -39,7 +39,8 @@ pub struct ScaleByAcprop {
 /// mu = b1 mu + (1 - b1) g
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, and 1e-16 for `eps` and `eps_root`, which is added to the state at each step.
+/// with `b1 = 0.9`, `b2 = 0.999`, and 1e-16 for `eps` and `eps_root`, which is added to the state at each
+/// step.
 ///
 /// Zhuang and others, [Momentum centering and asynchronous update for adaptive gradient
 /// methods](https://arxiv.org/abs/2110.05454), 2021.

@@ -35,16 +35,16 @@ pub struct ScaleByAdemamix {
     eps_root: f64,
 }
 
-/// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, which is not corrected
-/// so that it fills slowly:
+/// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, which is not
+/// corrected so that it fills slowly:
 ///
 /// ```text
 /// m1 = b1 m1 + (1 - b1) g     m2 = b3 m2 + (1 - b3) g     nu = b2 nu + (1 - b2) g^2
 /// u  = (m1 / (1 - b1^t) + alpha m2) / (sqrt(nu / (1 - b2^t) + eps_root) + eps)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = 0.9999`, `alpha = 6`, `eps = 1e-8` and `eps_root = 0`. The paper lets `b3`
-/// and `alpha` grow over the training; both may be schedules of the number of steps before.
+/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = 0.9999`, `alpha = 6`, `eps = 1e-8` and `eps_root = 0`. The paper lets
+/// `b3` and `alpha` grow over the training; both may be schedules of the number of steps before.
 ///
 /// Pagliardini, Ablin and Grangier, [The AdEMAMix optimizer](https://arxiv.org/abs/2409.03137), 2024.
 #[must_use]

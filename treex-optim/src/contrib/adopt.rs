@@ -31,8 +31,8 @@ pub struct ScaleByAdopt {
     clip: Option<Schedule>,
 }
 
-/// Adam with its two averages in the other order, so that it converges with any `b2`: a gradient is divided by
-/// the root of the squares *before* it, and then averaged.
+/// Adam with its two averages in the other order, so that it converges with any `b2`: a gradient is divided
+/// by the root of the squares *before* it, and then averaged.
 ///
 /// ```text
 /// n  = g / max(sqrt(nu), eps), clipped to [-c^0.25, c^0.25]     with c the steps before

@@ -48,10 +48,11 @@ pub struct DAdaptAdamW {
 /// u = -m / (sqrt(v) + eps) - weight_decay * rate * p
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8`, and 1e-6 as the first estimate. Gradients of zeros leave it, where
-/// Optax makes it NaN. [`prodigy`](crate::prodigy) is its successor.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8`, and 1e-6 as the first estimate. Gradients of zeros leave it,
+/// where Optax makes it NaN. [`prodigy`](crate::prodigy) is its successor.
 ///
-/// Defazio and Mishchenko, [Learning-rate-free learning by D-adaptation](https://arxiv.org/abs/2301.07733), 2023.
+/// Defazio and Mishchenko, [Learning-rate-free learning by D-adaptation](https://arxiv.org/abs/2301.07733),
+/// 2023.
 #[must_use]
 pub fn dadapt_adamw() -> DAdaptAdamW {
     DAdaptAdamW {

@@ -45,8 +45,8 @@ pub struct ScaleByDog {
     eps: f64,
 }
 
-/// Scales gradients by the largest distance that the parameters have been from their start, over the root of the
-/// sum of the squares of all gradients so far:
+/// Scales gradients by the largest distance that the parameters have been from their start, over the root of
+/// the sum of the squares of all gradients so far:
 ///
 /// ```text
 /// d = max(d, norm(p0 - p))
@@ -119,8 +119,8 @@ impl GradientTransformation for ScaleByDog {
 /// The type of [`dog`].
 pub type Dog = Chain<(AddDecayedWeights, ScaleByDog, ScaleByLearningRate)>;
 
-/// Gradient descent that finds its learning rate, by [`scale_by_dog`]. It is meant for use with an average of the
-/// parameters: `chain((dog(), params_ema(0.999)))`.
+/// Gradient descent that finds its learning rate, by [`scale_by_dog`]. It is meant for use with an average of
+/// the parameters: `chain((dog(), params_ema(0.999)))`.
 #[must_use]
 pub fn dog() -> Dog {
     chain((add_decayed_weights(0.), scale_by_dog(), scale_by_learning_rate(1.)))

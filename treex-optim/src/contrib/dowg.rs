@@ -17,7 +17,8 @@ use crate::transformation::{Extra, GradientTransformation};
 pub struct DowgState {
     /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
     pub init_params: Leaves,
-    /// The sum of the squares of the gradients, each times the squared distance then: an f64 without dimensions.
+    /// The sum of the squares of the gradients, each times the squared distance then: an f64 without
+    /// dimensions.
     pub weighted_sq_norm_grads: Scalar,
     /// The square of the largest distance from the start: an f64 without dimensions.
     pub estim_sq_dist: Scalar,

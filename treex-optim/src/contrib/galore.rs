@@ -42,8 +42,8 @@ pub struct ScaleByGalore<T> {
 /// u = scale * P base(P^T g)                with rows at least as many as columns; else on the other side
 /// ```
 ///
-/// Leaves that are no matrices are left to the base transformation. It does not see the parameters, so it must
-/// not need them. The decomposition is made in f64 on the host; in Optax it is in f32.
+/// Leaves that are no matrices are left to the base transformation. It does not see the parameters, so it
+/// must not need them. The decomposition is made in f64 on the host; in Optax it is in f32.
 ///
 /// Zhao and others, [GaLore: memory-efficient LLM training by gradient low-rank
 /// projection](https://arxiv.org/abs/2403.03507), 2024.
@@ -158,7 +158,8 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
 /// The type of [`galore`].
 pub type Galore = Chain<(ScaleByGalore<ScaleByAdam>, AddDecayedWeights, ScaleByLearningRate)>;
 
-/// Adam on projected gradients with decoupled weight decay, none by default: [`scale_by_galore`] with rank 128.
+/// Adam on projected gradients with decoupled weight decay, none by default: [`scale_by_galore`] with rank
+/// 128.
 #[must_use]
 pub fn galore(learning_rate: impl Into<Schedule>) -> Galore {
     chain((scale_by_galore(128), add_decayed_weights(0.), scale_by_learning_rate(learning_rate)))

@@ -16,7 +16,8 @@ use crate::transformation::{Extra, GradientTransformation};
 pub struct MadgradState {
     /// Steps so far: an i64 without dimensions.
     pub count: Count,
-    /// The weighted sum of the squares of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The weighted sum of the squares of the gradients: the parameters' shapes, f32 (f64 for f64
+    /// parameters).
     pub grad_sum_sq: Leaves,
     /// The weighted sum of the gradients: as `grad_sum_sq`.
     pub s: Leaves,

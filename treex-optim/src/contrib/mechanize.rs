@@ -40,8 +40,8 @@ pub struct Mechanize<T> {
     num_betas: usize,
 }
 
-/// Finds the factor on what a base optimizer adds up, beginning with 1e-8 or so. With the sum `D` of its updates
-/// since the start, turned round, and `b_i = 1 - 0.1^i` for six tuners:
+/// Finds the factor on what a base optimizer adds up, from almost nothing on. With the sum `D` of its
+/// updates since the start, turned round, and `b_i = 1 - 0.1^i` for six tuners:
 ///
 /// ```text
 /// D  = (x0 - p) / (sum(s) + eps)              h = <g + decay, D>

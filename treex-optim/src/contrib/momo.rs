@@ -44,11 +44,12 @@ pub struct Momo {
 /// u = -min(lr, t) m - lr wd / (1 + lr wd) p
 /// ```
 ///
-/// over all leaves, with `beta = 0.9` (0 at the first step), and 1, 0 and 0 for `lr`, `lower_bound` and `wd`. With
-/// `adapt_lower_bound` the bound follows what the model finds. Needs the loss of each step:
+/// over all leaves, with `beta = 0.9` (0 at the first step), and 1, 0 and 0 for `lr`, `lower_bound` and `wd`.
+/// With `adapt_lower_bound` the bound follows what the model finds. Needs the loss of each step:
 /// [`Extra::value`] or [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///
-/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583), 2023.
+/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
+/// 2023.
 #[must_use]
 pub fn momo() -> Momo {
     Momo {
@@ -94,9 +95,11 @@ impl Momo {
 
 /// The model of the loss along the averaged gradient, which both kinds share.
 pub(super) struct Model {
-    /// The average of the losses, plus `<m, p>`, minus the average of `<g, p>`: each weighed as it is needed.
+    /// The average of the losses.
     pub(super) barf: f64,
+    /// The average of the products `<g, p>`.
     pub(super) gamma: f64,
+    /// The product of the averaged gradient and the parameters.
     pub(super) iprod: f64,
     /// The square of the norm of the averaged gradient.
     pub(super) norm: f64,

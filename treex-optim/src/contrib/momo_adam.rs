@@ -42,10 +42,11 @@ pub struct MomoAdam {
 }
 
 /// [`momo`](crate::momo) with Adam's average and preconditioner `d = eps + sqrt(v / (1 - b2^t))`: norms are
-/// `norm(m)^2 = <m, m / d>`, the update is `-min(lr / (1 - b1^t), reach) m / d`, and averages are corrected by
-/// `1 - b1^t`. With `lr = 1e-2`, `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`.
+/// `norm(m)^2 = <m, m / d>`, the update is `-min(lr / (1 - b1^t), reach) m / d`, and averages are corrected
+/// by `1 - b1^t`. With `lr = 1e-2`, `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`.
 ///
-/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583), 2023.
+/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
+/// 2023.
 #[must_use]
 pub fn momo_adam() -> MomoAdam {
     MomoAdam {

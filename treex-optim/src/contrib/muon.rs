@@ -43,9 +43,9 @@ pub struct ScaleByMuon {
 /// u   = newton_schulz(mu^)                                            times sum(mu^ * u) if adaptive
 /// ```
 ///
-/// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns are its
-/// last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. One of fewer is an error:
-/// [`muon`] leaves those to AdamW.
+/// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns are
+/// its last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. One of fewer is an
+/// error: [`muon`] leaves those to AdamW.
 ///
 /// Jordan and others, [Muon: an optimizer for hidden layers in neural
 /// networks](https://kellerjordan.github.io/posts/muon/), 2024.
@@ -150,11 +150,12 @@ pub struct ScaleByShape {
     output_first: bool,
 }
 
-/// Scales the update of each matrix by a number that depends on its shape, so that one learning rate serves all:
-/// `sqrt(max(1, outputs / inputs))`, or `consistent_rms * sqrt(max(inputs, outputs))` if that is given; with 0.2
-/// the root mean square is about Adam's.
+/// Scales the update of each matrix by a number that depends on its shape, so that one learning rate serves
+/// all: `sqrt(max(1, outputs / inputs))`, or `consistent_rms * sqrt(max(inputs, outputs))` if that is given;
+/// with 0.2 the root mean square is about Adam's.
 ///
-/// The outputs are on the last axis, as in treex's kernels; `output_first` is for those of Candle and PyTorch.
+/// The outputs are on the last axis, as in treex's kernels; `output_first` is for those of Candle and
+/// PyTorch.
 #[must_use]
 pub fn scale_by_shape() -> ScaleByShape {
     ScaleByShape::default()

@@ -13,7 +13,8 @@ pub enum Preconditioning {
     Frobenius,
     /// Division by the largest singular value, which is computed on the host.
     Spectral,
-    /// Almost orthogonal layers: each row is divided by the root of the sum of the magnitudes in its row of `X X^T`.
+    /// Almost orthogonal layers: each row is divided by the root of the sum of the magnitudes in its row of
+    /// `X X^T`.
     Aol,
     /// Division by the root of the Frobenius norm of `X X^T`.
     Schatten,
@@ -27,15 +28,15 @@ pub struct NewtonSchulz {
     eps: f64,
 }
 
-/// Drives the singular values of a matrix towards one by matrix products alone. After the preconditioning, for
-/// the coefficients `a`, `b`, `c` of each step:
+/// Drives the singular values of a matrix towards one by matrix products alone. After the preconditioning,
+/// for the coefficients `a`, `b`, `c` of each step:
 ///
 /// ```text
 /// X = a X + (b A + c A^2) X,   A = X X^T     on the transpose if there are more rows than columns
 /// ```
 ///
-/// Five steps with [`STANDARD`](NewtonSchulz::STANDARD) coefficients leave them between about 0.7 and 1.2, which is
-/// as good as 1 for an optimizer.
+/// Five steps with [`STANDARD`](NewtonSchulz::STANDARD) coefficients leave them between about 0.7 and 1.2,
+/// which is as good as 1 for an optimizer.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};

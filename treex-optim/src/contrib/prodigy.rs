@@ -54,9 +54,9 @@ pub struct Prodigy {
 /// u = -rate m / (sqrt(v) + d eps) - weight_decay * rate * p
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = sqrt(b2)`, `eps = 1e-8` and `d0 = 1e-6`. The schedule, 1 by default, is
-/// what a schedule of AdamW is divided by its peak. Gradients of zeros leave the estimate, where Optax makes it
-/// NaN.
+/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = sqrt(b2)`, `eps = 1e-8` and `d0 = 1e-6`. The schedule, 1 by default,
+/// is what a schedule of AdamW is divided by its peak. Gradients of zeros leave the estimate, where Optax
+/// makes it NaN.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -38,13 +38,14 @@ pub struct ReduceOnPlateau {
     min_scale: f64,
 }
 
-/// Scales updates by a number that starts at 1 and is multiplied by `factor` (0.1) when `patience` (10) losses
-/// in a row were no better than the best one: none below `(1 - rtol) best - atol`, with `rtol = 1e-4` and
-/// `atol = 0`. After that `cooldown` (0) losses are ignored. A loss is the mean over `accumulation_size` (1)
-/// steps.
+/// Scales updates by a number that starts at 1 and is multiplied by `factor` (0.1) when `patience` (10)
+/// losses in a row were no better than the best one: none below `(1 - rtol) best - atol`, with `rtol = 1e-4`
+/// and `atol = 0`. After that `cooldown` (0) losses are ignored. A loss is the mean over `accumulation_size`
+/// (1) steps.
 ///
 /// It stands at the end of a chain, and needs the loss of each step: [`Extra::value`] or
-/// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one loss more.
+/// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one loss
+/// more.
 ///
 /// ```
 /// use treex_optim::{adam, chain, reduce_on_plateau};

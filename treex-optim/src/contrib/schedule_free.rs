@@ -48,9 +48,9 @@ pub struct ScheduleFree<T> {
 /// ```
 ///
 /// The model holds `p`; `x = (p - (1 - b1) z) / b1` is what
-/// [`Optimizer::eval_model`](crate::Optimizer::eval_model) gives, and what should be evaluated and kept. `base`
-/// should have no momentum; `learning_rate` is its rate, possibly with a warm-up, and `b1 = 0.9`. Batch
-/// statistics belong to `x`: run some batches through it before evaluating.
+/// [`Optimizer::eval_model`](crate::Optimizer::eval_model) gives, and what should be evaluated and kept.
+/// `base` should have no momentum; `learning_rate` is its rate, possibly with a warm-up, and `b1 = 0.9`.
+/// Batch statistics belong to `x`: run some batches through it before evaluating.
 ///
 /// As in Optax the weights read the schedule one step ahead of the base optimizer.
 ///

@@ -39,8 +39,8 @@ pub struct ScaleBySimplifiedAdemamix {
 /// u = (m + alpha g) / (sqrt(n / (1 - b2^t) + eps_root) + eps)
 /// ```
 ///
-/// with `b1 = 0.99`, `b2 = 0.95`, `alpha = 0`, `eps = 1e-8` and `eps_root = 0`. As `m` is a sum, rates are about a
-/// hundredth of Adam's.
+/// with `b1 = 0.99`, `b2 = 0.95`, `alpha = 0`, `eps = 1e-8` and `eps_root = 0`. As `m` is a sum, rates are
+/// about a hundredth of Adam's.
 ///
 /// Morwani and others, [Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD
 /// variants](https://arxiv.org/abs/2502.02431), 2025.

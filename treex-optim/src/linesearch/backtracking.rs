@@ -41,8 +41,8 @@ pub struct ScaleByBacktrackingLinesearch {
 /// ```
 ///
 /// with `slope_rtol = 1e-4` and tolerances of 0. The first `lr` is 1.5 times the last one that was found, at
-/// most `max_learning_rate = 1`. If none of `max_backtracking_steps` decreases it enough the last one is taken,
-/// unless the loss is no number there: then no step is made.
+/// most `max_learning_rate = 1`. If none of `max_backtracking_steps` decreases it enough the last one is
+/// taken, unless the loss is no number there: then no step is made.
 ///
 /// Each trial computes a loss. Step with [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///

@@ -8,9 +8,9 @@ use crate::transform::scale::{Scale, scale};
 /// The type of [`lbfgs`].
 pub type Lbfgs = Chain<(ScaleByLbfgs, Scale, ScaleByZoomLinesearch)>;
 
-/// L-BFGS, for losses that are the same at each step: `p = p - a P g`, with the approximate inverse Hessian `P`
-/// of [`scale_by_lbfgs`] and the step `a` of [`scale_by_zoom_linesearch`], which tries 1 first and 20 steps at
-/// most.
+/// L-BFGS, for losses that are the same at each step: `p = p - a P g`, with the approximate inverse Hessian
+/// `P` of [`scale_by_lbfgs`] and the step `a` of [`scale_by_zoom_linesearch`], which tries 1 first and 20
+/// steps at most.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -35,17 +35,17 @@ pub struct ScaleByLbfgs {
     pub(crate) scale_init_precond: bool,
 }
 
-/// Multiplies the updates by an approximation `P` of the inverse Hessian of the loss. It is never written down,
-/// but made from the last `memory_size` (10) differences of parameters, `s`, and of updates, `y`, from the
-/// oldest to the newest:
+/// Multiplies the updates by an approximation `P` of the inverse Hessian of the loss. It is never written
+/// down, but made from the last `memory_size` (10) differences of parameters, `s`, and of updates, `y`, from
+/// the oldest to the newest:
 ///
 /// ```text
 /// P <- V^T P V + rho s s^T,   V = I - rho y s^T,   rho = 1 / <s, y>    (0 if <s, y> = 0)
 /// ```
 ///
 /// beginning with `gamma I`, where `gamma = <s, y> / <y, y>` of the newest pair, and `min(1, 1 / norm(g))` at
-/// the first step; 1 without `scale_init_precond`. The sums go over all leaves. A leaf whose gradient is missing
-/// takes no part in the differences of that step.
+/// the first step; 1 without `scale_init_precond`. The sums go over all leaves. A leaf whose gradient is
+/// missing takes no part in the differences of that step.
 ///
 /// Nocedal and Wright, *Numerical optimization*, 1999, algorithm 7.4; Liu and Nocedal, [On the limited memory
 /// BFGS method](https://doi.org/10.1007/BF01589116), 1989.

@@ -61,7 +61,8 @@ pub enum InitialGuess {
 /// interpolation and bisection narrow it down. After `max_linesearch_steps`, or in an interval of 1e-5
 /// (`stepsize_precision`), the best step that satisfies the first condition is taken.
 ///
-/// Each trial computes a loss and its gradient. Step with [`Optimizer::minimize`](crate::Optimizer::minimize).
+/// Each trial computes a loss and its gradient. Step with
+/// [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///
 /// Nocedal and Wright, *Numerical optimization*, 1999, algorithms 3.5 and 3.6; Hager and Zhang, [Algorithm
 /// 851: CG_DESCENT](https://doi.org/10.1145/1132973.1132979), 2006.
