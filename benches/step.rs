@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
-use treex_core::{Leaf, Parameter, prelude::*};
+use treex_core::{Leaf, Parameter};
 use treex_optim::{
     GradientTransformation, Optimizer, adam, adamw, chain, clip_by_global_norm, warmup_cosine,
 };
