@@ -10,8 +10,9 @@ use super::cell::{Carry, RnnCell};
 /// [`call`](Module::call) gives the outputs of all steps, `[batch.., time, *features]` for an input of that
 /// shape; [`run`](Self::run) takes and gives the carry too, and sequences of different lengths.
 ///
-/// The loop is one node of the gradient's graph, see [`scan`]: the backward pass keeps the carries and what the
-/// cell wrote, and runs each step again, so a long sequence takes little memory and no deep stack.
+/// The loop is one node of the gradient's graph, see [`scan`](treex_core::scan()): the backward pass keeps the
+/// carries and what the cell wrote, and runs each step again, so a long sequence takes little memory and no deep
+/// stack.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

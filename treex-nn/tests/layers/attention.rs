@@ -305,6 +305,7 @@ fn attention_options_come_in_any_order() -> Result<()> {
     let x = random(&[1, 3, 4]).to_dtype(DType::F64)?;
     for layer in [a, b, learned] {
         let mut layer = layer.init_with(0, &x)?;
+        assert_eq!(layer.query.call(&x)?.dims(), [1, 3, 2, 3]);
         let shapes = layer.leaves().into_iter().map(|(path, _, leaf)| {
             assert_eq!(leaf.dtype(), Some(DType::F64));
             format!("{path} {:?}", leaf.shape().unwrap().dims())

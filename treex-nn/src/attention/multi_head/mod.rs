@@ -218,8 +218,8 @@ impl MultiHeadDotProductAttention {
     /// key. In decoding, `kv_length` is the cache's `max_length`, and what lies ahead is hidden in any case.
     ///
     /// # Errors
-    /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. The cache then counts the positions
-    /// that it did, and the random key has not changed.
+    /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. Neither the positions of the cache
+    /// nor the random key have then changed.
     pub fn attend(
         &mut self,
         inputs_q: &Tensor,
