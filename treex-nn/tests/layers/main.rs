@@ -32,10 +32,20 @@ fn check_family(
     build: fn(&Case) -> Box<dyn Subject>,
     tolerances: Tolerances,
 ) -> Result<()> {
+    check_cases(fixture, layers, build, |_| tolerances)
+}
+
+/// [`check_family`] where cases differ in what they can be held to.
+fn check_cases(
+    fixture: &str,
+    layers: &[&str],
+    build: fn(&Case) -> Box<dyn Subject>,
+    tolerances: impl Fn(&Case) -> Tolerances,
+) -> Result<()> {
     let cases = Case::all(fixture);
     let found: BTreeSet<_> = cases.iter().map(|case| case.layer.as_str()).collect();
     assert_eq!(found, layers.iter().copied().collect());
-    cases.iter().try_for_each(|case| check(case, build, tolerances))
+    cases.iter().try_for_each(|case| check(case, build, tolerances(case)))
 }
 
 #[test]
@@ -64,9 +74,13 @@ fn attention_layers() -> Result<()> {
 
 #[test]
 fn normalizations() -> Result<()> {
-    // A normalized batch of one is a difference of equal numbers: in half precision, noise.
-    let tolerances = Tolerances { f16: None, bf16: None, ..Tolerances::default() };
-    check_family(norm::FIXTURE, norm::LAYERS, norm::build, tolerances)
+    // Differences of nearly equal inputs: half precision rounds them away before the layer sees them.
+    let cancelling =
+        |case: &Case| ["far from zero", "batch of one"].iter().any(|what| case.name.contains(what));
+    let only_wide = Tolerances { f16: None, bf16: None, ..Tolerances::default() };
+    check_cases(norm::FIXTURE, norm::LAYERS, norm::build, |case| {
+        if cancelling(case) { only_wide } else { Tolerances::default() }
+    })
 }
 
 #[test]

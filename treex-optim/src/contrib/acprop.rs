@@ -8,6 +8,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -49,31 +50,16 @@ pub fn scale_by_acprop() -> ScaleByAcprop {
     ScaleByAcprop { b1: 0.9, b2: 0.999, eps: 1e-16, eps_root: 1e-16 }
 }
 
-impl ScaleByAcprop {
+builder!(ScaleByAcprop {
     /// How much of the average of the gradients is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the variance is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// Added to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// Added to the variance.
-    #[must_use]
-    pub fn eps_root(self, eps_root: f64) -> Self {
-        Self { eps_root, ..self }
-    }
-}
+    eps_root: f64,
+});
 
 impl GradientTransformation for ScaleByAcprop {
     type State = ScaleByAcpropState;

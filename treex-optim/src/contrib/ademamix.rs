@@ -8,6 +8,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -59,43 +60,20 @@ pub fn scale_by_ademamix() -> ScaleByAdemamix {
     }
 }
 
-impl ScaleByAdemamix {
+builder!(ScaleByAdemamix {
     /// How much of the fast average is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the average of the squares is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// How much of the slow average is kept at each step.
-    #[must_use]
-    pub fn b3(self, b3: impl Into<Schedule>) -> Self {
-        Self { b3: b3.into(), ..self }
-    }
-
+    b3: impl Into<Schedule>,
     /// How much the slow average counts.
-    #[must_use]
-    pub fn alpha(self, alpha: impl Into<Schedule>) -> Self {
-        Self { alpha: alpha.into(), ..self }
-    }
-
+    alpha: impl Into<Schedule>,
     /// Added to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// Added under the root.
-    #[must_use]
-    pub fn eps_root(self, eps_root: f64) -> Self {
-        Self { eps_root, ..self }
-    }
-}
+    eps_root: f64,
+});
 
 impl GradientTransformation for ScaleByAdemamix {
     type State = ScaleByAdemamixState;

@@ -7,6 +7,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
+use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -51,37 +52,18 @@ pub fn scale_by_adopt() -> ScaleByAdopt {
     ScaleByAdopt { b1: 0.9, b2: 0.9999, eps: 1e-6, nesterov: false, clip: Some(clip) }
 }
 
-impl ScaleByAdopt {
+builder!(ScaleByAdopt {
     /// How much of the average of the normalized gradients is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the average of the squares is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// The smallest root to divide by.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// Whether the average looks one step ahead.
-    #[must_use]
-    pub fn nesterov(self, nesterov: bool) -> Self {
-        Self { nesterov, ..self }
-    }
-
+    nesterov: bool,
     /// To what normalized gradients are clipped, over the steps; `None` lets them be.
-    #[must_use]
-    pub fn clip(self, clip: Option<Schedule>) -> Self {
-        Self { clip, ..self }
-    }
-}
+    clip: Option<Schedule>,
+});
 
 impl GradientTransformation for ScaleByAdopt {
     type State = ScaleByAdoptState;

@@ -8,6 +8,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale_by_schedule::{ScaleBySchedule, scale_by_schedule};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -50,19 +51,12 @@ pub fn scale_by_cocob() -> ScaleByCocob {
     ScaleByCocob { alpha: 100., eps: 1e-8 }
 }
 
-impl ScaleByCocob {
+builder!(ScaleByCocob {
     /// How careful the first bets are.
-    #[must_use]
-    pub fn alpha(self, alpha: f64) -> Self {
-        Self { alpha, ..self }
-    }
-
+    alpha: f64,
     /// The magnitude to begin with.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-}
+    eps: f64,
+});
 
 impl GradientTransformation for ScaleByCocob {
     type State = CocobState;

@@ -8,6 +8,7 @@ use crate::engine::{Number, Rule, Updates, now};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`dadapt_adamw`].
@@ -65,43 +66,22 @@ pub fn dadapt_adamw() -> DAdaptAdamW {
     }
 }
 
-impl DAdaptAdamW {
+builder!(DAdaptAdamW {
     /// A factor on the estimate, over the steps.
-    #[must_use]
-    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
-        Self { learning_rate: learning_rate.into(), ..self }
-    }
-
+    learning_rate: impl Into<Schedule>,
     /// How much of the average of the gradients is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the average of the squares is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// Added to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// The first estimate.
-    #[must_use]
-    pub fn estim_lr0(self, estim_lr0: f64) -> Self {
-        Self { estim_lr0, ..self }
-    }
-
+    estim_lr0: f64,
     /// By how much of itself a parameter decays, times the rate.
-    #[must_use]
-    pub fn weight_decay(self, weight_decay: f64) -> Self {
-        Self { weight_decay, ..self }
-    }
+    weight_decay: f64,
+});
 
+impl DAdaptAdamW {
     fn step(&self, grads: Leaves, state: &mut DAdaptAdamWState, params: &Leaves) -> Result<Leaves> {
         let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;

@@ -11,6 +11,7 @@ use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
 use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -62,19 +63,12 @@ pub fn scale_by_dog() -> ScaleByDog {
     ScaleByDog { init_step: InitStep::Heuristic(1e-6), eps: 1e-8 }
 }
 
-impl ScaleByDog {
+builder!(ScaleByDog {
     /// How the first step is taken.
-    #[must_use]
-    pub fn init_step(self, init_step: InitStep) -> Self {
-        Self { init_step, ..self }
-    }
-
+    init_step: InitStep,
     /// Added under the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-}
+    eps: f64,
+});
 
 impl GradientTransformation for ScaleByDog {
     type State = DogState;

@@ -9,6 +9,7 @@ use crate::engine::{Squares, Updates, sum};
 use crate::numerics::check_not_negative;
 use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -47,19 +48,12 @@ pub fn scale_by_dowg() -> ScaleByDowg {
     ScaleByDowg { init_estim_sq_dist: None, eps: 1e-4 }
 }
 
-impl ScaleByDowg {
+builder!(ScaleByDowg {
     /// The square of the distance to begin with.
-    #[must_use]
-    pub fn init_estim_sq_dist(self, init_estim_sq_dist: f64) -> Self {
-        Self { init_estim_sq_dist: Some(init_estim_sq_dist), ..self }
-    }
-
+    init_estim_sq_dist: f64,
     /// Added to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-}
+    eps: f64,
+});
 
 impl GradientTransformation for ScaleByDowg {
     type State = DowgState;

@@ -9,6 +9,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_madgrad`].
@@ -49,19 +50,12 @@ pub fn scale_by_madgrad(learning_rate: impl Into<Schedule>) -> ScaleByMadgrad {
     ScaleByMadgrad { learning_rate: learning_rate.into(), momentum: 0.9, eps: 1e-6 }
 }
 
-impl ScaleByMadgrad {
+builder!(ScaleByMadgrad {
     /// How much of the parameters is kept at each step.
-    #[must_use]
-    pub fn momentum(self, momentum: f64) -> Self {
-        Self { momentum, ..self }
-    }
-
+    momentum: f64,
     /// Added to the rate, and to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-}
+    eps: f64,
+});
 
 impl GradientTransformation for ScaleByMadgrad {
     type State = MadgradState;

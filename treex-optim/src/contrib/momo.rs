@@ -9,6 +9,7 @@ use crate::linesearch::vdot;
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`momo`].
@@ -61,37 +62,18 @@ pub fn momo() -> Momo {
     }
 }
 
-impl Momo {
+builder!(Momo {
     /// The largest step.
-    #[must_use]
-    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
-        Self { learning_rate: learning_rate.into(), ..self }
-    }
-
+    learning_rate: impl Into<Schedule>,
     /// How much of the averages is kept at each step.
-    #[must_use]
-    pub fn beta(self, beta: f64) -> Self {
-        Self { beta, ..self }
-    }
-
+    beta: f64,
     /// What the loss cannot fall below.
-    #[must_use]
-    pub fn lower_bound(self, lower_bound: f64) -> Self {
-        Self { lower_bound, ..self }
-    }
-
+    lower_bound: f64,
     /// By how much of itself a parameter decays, times the largest step.
-    #[must_use]
-    pub fn weight_decay(self, weight_decay: f64) -> Self {
-        Self { weight_decay, ..self }
-    }
-
+    weight_decay: f64,
     /// Whether the bound follows the training.
-    #[must_use]
-    pub fn adapt_lower_bound(self, adapt_lower_bound: bool) -> Self {
-        Self { adapt_lower_bound, ..self }
-    }
-}
+    adapt_lower_bound: bool,
+});
 
 /// The model of the loss along the averaged gradient, which both kinds share.
 pub(super) struct Model {
@@ -115,23 +97,23 @@ impl Model {
         1. + self.alpha * self.weight_decay
     }
 
-    /// The bound for this step: half of what the model reaches, if that is lower.
-    pub(super) fn reset_bound(&self, bound: f64, lowest: f64) -> f64 {
+    /// How far to go, by the lower bound of the loss. If that adapts, not below `lowest`, it is halved towards
+    /// what the model reaches before the step, and raised to what the step leaves after it.
+    pub(super) fn step(&self, bound: &mut Scalar, lowest: Option<f64>) -> Result<f64> {
+        let mut lb = bound.get()?;
         let cap = self.decay() * (self.barf - self.gamma) + self.iprod;
         let scale = self.decay() * self.correction;
-        if cap < scale * bound { (cap / (2. * scale)).max(lowest) } else { bound }
-    }
-
-    /// How far to go.
-    pub(super) fn step(&self, bound: f64) -> f64 {
-        let gap = self.decay() * (self.barf - self.correction * bound - self.gamma) + self.iprod;
+        if let Some(lowest) = lowest.filter(|_| cap < scale * lb) {
+            lb = (cap / (2. * scale)).max(lowest);
+        }
+        let gap = self.decay() * (self.barf - self.correction * lb - self.gamma) + self.iprod;
         let reach = if self.norm <= f64::EPSILON { 0. } else { gap.max(0.) / self.norm };
-        reach.min(self.alpha / self.correction)
-    }
-
-    /// The bound after a step.
-    pub(super) fn next_bound(&self, step: f64, lowest: f64) -> f64 {
-        ((self.barf + self.iprod - self.gamma - 0.5 * step * self.norm) / self.correction).max(lowest)
+        let step = reach.min(self.alpha / self.correction);
+        if let Some(lowest) = lowest {
+            let reached = self.barf + self.iprod - self.gamma - 0.5 * step * self.norm;
+            bound.set((reached / self.correction).max(lowest))?;
+        }
+        Ok(step)
     }
 
     /// The rule of the step.
@@ -157,14 +139,7 @@ impl Momo {
             weight_decay: self.weight_decay,
             correction: 1.,
         };
-        let mut bound = state.lb.get()?;
-        if self.adapt_lower_bound {
-            bound = model.reset_bound(bound, self.lower_bound);
-        }
-        let step = model.step(bound);
-        if self.adapt_lower_bound {
-            state.lb.set(model.next_bound(step, self.lower_bound))?;
-        }
+        let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
         state.barf.set(barf)?;
         state.gamma.set(gamma)?;
         now(Updates::new(mean).map(model.rule(step), [])?, params)

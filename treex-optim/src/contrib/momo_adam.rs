@@ -10,6 +10,7 @@ use crate::linesearch::vdot;
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`momo_adam`].
@@ -60,49 +61,24 @@ pub fn momo_adam() -> MomoAdam {
     }
 }
 
-impl MomoAdam {
+builder!(MomoAdam {
     /// The largest step.
-    #[must_use]
-    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
-        Self { learning_rate: learning_rate.into(), ..self }
-    }
-
+    learning_rate: impl Into<Schedule>,
     /// How much of the average of the gradients is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the average of the squares is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// Added to the root.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// What the loss cannot fall below.
-    #[must_use]
-    pub fn lower_bound(self, lower_bound: f64) -> Self {
-        Self { lower_bound, ..self }
-    }
-
+    lower_bound: f64,
     /// By how much of itself a parameter decays, times the largest step.
-    #[must_use]
-    pub fn weight_decay(self, weight_decay: f64) -> Self {
-        Self { weight_decay, ..self }
-    }
-
+    weight_decay: f64,
     /// Whether the bound follows the training.
-    #[must_use]
-    pub fn adapt_lower_bound(self, adapt_lower_bound: bool) -> Self {
-        Self { adapt_lower_bound, ..self }
-    }
+    adapt_lower_bound: bool,
+});
 
+impl MomoAdam {
     fn descend(
         &self,
         grads: Leaves,
@@ -127,14 +103,7 @@ impl MomoAdam {
             weight_decay: self.weight_decay,
             correction: bias_correction(self.b1, t),
         };
-        let mut bound = state.lb.get()?;
-        if self.adapt_lower_bound {
-            bound = model.reset_bound(bound, self.lower_bound);
-        }
-        let step = model.step(bound);
-        if self.adapt_lower_bound {
-            state.lb.set(model.next_bound(step, self.lower_bound))?;
-        }
+        let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
         state.barf.set(barf)?;
         state.gamma.set(gamma)?;
         now(Updates::new(scaled).map(model.rule(step), [])?, params)

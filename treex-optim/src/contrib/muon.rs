@@ -13,6 +13,7 @@ use crate::numerics::{bias_correction, check_decay, check_finite, zeros_like};
 use crate::schedule::Schedule;
 use crate::selection::Selection;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
+use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{Extra, GradientTransformation};
@@ -54,31 +55,18 @@ pub fn scale_by_muon() -> ScaleByMuon {
     ScaleByMuon { newton_schulz: newton_schulz(), beta: 0.95, nesterov: true, adaptive: false }
 }
 
-impl ScaleByMuon {
+builder!(ScaleByMuon {
     /// How the average is orthogonalized.
-    #[must_use]
-    pub fn newton_schulz(self, newton_schulz: NewtonSchulz) -> Self {
-        Self { newton_schulz, ..self }
-    }
-
+    newton_schulz: NewtonSchulz,
     /// How much of the average is kept at each step.
-    #[must_use]
-    pub fn beta(self, beta: f64) -> Self {
-        Self { beta, ..self }
-    }
-
+    beta: f64,
     /// Whether the average looks one step ahead.
-    #[must_use]
-    pub fn nesterov(self, nesterov: bool) -> Self {
-        Self { nesterov, ..self }
-    }
-
+    nesterov: bool,
     /// Whether updates grow with the gradients, by their dual norm.
-    #[must_use]
-    pub fn adaptive(self, adaptive: bool) -> Self {
-        Self { adaptive, ..self }
-    }
+    adaptive: bool,
+});
 
+impl ScaleByMuon {
     fn orthogonalize(&self, mu: &Tensor) -> Result<Tensor> {
         let (rows, columns) = fans(mu.dims());
         let orthogonal = match mu.rank() {
@@ -161,19 +149,14 @@ pub fn scale_by_shape() -> ScaleByShape {
     ScaleByShape::default()
 }
 
-impl ScaleByShape {
+builder!(ScaleByShape {
     /// The root mean square that updates should have, whatever their shape.
-    #[must_use]
-    pub fn consistent_rms(self, consistent_rms: f64) -> Self {
-        Self { consistent_rms: Some(consistent_rms), ..self }
-    }
-
+    consistent_rms: f64,
     /// Whether the outputs are on the first axis.
-    #[must_use]
-    pub fn output_first(self, output_first: bool) -> Self {
-        Self { output_first, ..self }
-    }
+    output_first: bool,
+});
 
+impl ScaleByShape {
     fn factor(&self, dims: &[usize]) -> f64 {
         let (inputs, outputs) = match dims.split_first() {
             Some((outputs, inputs)) if self.output_first => (inputs.iter().product(), *outputs),

@@ -5,6 +5,7 @@ use nalgebra::DMatrix;
 use treex_core::{Error, Result};
 
 use crate::host::{number, numbers};
+use crate::transform::builder;
 
 /// What makes the singular values small enough for the iteration to converge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,13 @@ pub fn newton_schulz() -> NewtonSchulz {
     }
 }
 
+builder!(NewtonSchulz {
+    /// What comes before the first step.
+    preconditioning: Preconditioning,
+    /// Added to norms that are divided by.
+    eps: f64,
+});
+
 impl NewtonSchulz {
     /// Keller Jordan's coefficients, for every step.
     pub const STANDARD: [f64; 3] = [3.4445, -4.7750, 2.0315];
@@ -74,18 +82,6 @@ impl NewtonSchulz {
     #[must_use]
     pub fn coeffs(self, coeffs: impl IntoIterator<Item = [f64; 3]>) -> Self {
         Self { coeffs: coeffs.into_iter().collect(), ..self }
-    }
-
-    /// What comes before the first step.
-    #[must_use]
-    pub fn preconditioning(self, preconditioning: Preconditioning) -> Self {
-        Self { preconditioning, ..self }
-    }
-
-    /// Added to norms that are divided by.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
     }
 
     /// A matrix with the same singular vectors, and singular values around one.

@@ -9,6 +9,7 @@ use crate::engine::{Number, Rule, Updates, now};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`prodigy`].
@@ -93,61 +94,28 @@ pub fn prodigy() -> Prodigy {
     }
 }
 
-impl Prodigy {
+builder!(Prodigy {
     /// A factor on the estimate, over the steps.
-    #[must_use]
-    pub fn learning_rate(self, learning_rate: impl Into<Schedule>) -> Self {
-        Self { learning_rate: learning_rate.into(), ..self }
-    }
-
+    learning_rate: impl Into<Schedule>,
     /// How much of the average of the gradients is kept at each step.
-    #[must_use]
-    pub fn b1(self, b1: f64) -> Self {
-        Self { b1, ..self }
-    }
-
+    b1: f64,
     /// How much of the average of the squares is kept at each step.
-    #[must_use]
-    pub fn b2(self, b2: f64) -> Self {
-        Self { b2, ..self }
-    }
-
+    b2: f64,
     /// How much of the sums behind the estimate is kept at each step.
-    #[must_use]
-    pub fn b3(self, b3: f64) -> Self {
-        Self { b3: Some(b3), ..self }
-    }
-
+    b3: f64,
     /// Added to the root, times the estimate.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
+    eps: f64,
     /// The first estimate.
-    #[must_use]
-    pub fn estim_lr0(self, estim_lr0: f64) -> Self {
-        Self { estim_lr0, ..self }
-    }
-
+    estim_lr0: f64,
     /// A factor on later estimates.
-    #[must_use]
-    pub fn estim_lr_coef(self, estim_lr_coef: f64) -> Self {
-        Self { estim_lr_coef, ..self }
-    }
-
+    estim_lr_coef: f64,
     /// By how much of itself a parameter decays, times the rate.
-    #[must_use]
-    pub fn weight_decay(self, weight_decay: f64) -> Self {
-        Self { weight_decay, ..self }
-    }
-
+    weight_decay: f64,
     /// Whether the schedule and the corrections are left out of `s`, for a warm-up.
-    #[must_use]
-    pub fn safeguard_warmup(self, safeguard_warmup: bool) -> Self {
-        Self { safeguard_warmup, ..self }
-    }
+    safeguard_warmup: bool,
+});
 
+impl Prodigy {
     fn step(&self, grads: Leaves, state: &mut ProdigyState, params: &Leaves) -> Result<Leaves> {
         let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;

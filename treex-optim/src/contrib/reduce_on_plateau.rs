@@ -6,6 +6,7 @@ use super::loss_value;
 use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
+use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transformation::{Extra, GradientTransformation};
 
@@ -66,49 +67,24 @@ pub fn reduce_on_plateau() -> ReduceOnPlateau {
     }
 }
 
-impl ReduceOnPlateau {
+builder!(ReduceOnPlateau {
     /// By what the scale is multiplied, in (0, 1).
-    #[must_use]
-    pub fn factor(self, factor: f64) -> Self {
-        Self { factor, ..self }
-    }
-
+    factor: f64,
     /// How many losses in a row may be no better.
-    #[must_use]
-    pub fn patience(self, patience: u64) -> Self {
-        Self { patience, ..self }
-    }
-
+    patience: u64,
     /// By how much a loss must be better, relative to the best one.
-    #[must_use]
-    pub fn rtol(self, rtol: f64) -> Self {
-        Self { rtol, ..self }
-    }
-
+    rtol: f64,
     /// By how much besides.
-    #[must_use]
-    pub fn atol(self, atol: f64) -> Self {
-        Self { atol, ..self }
-    }
-
+    atol: f64,
     /// How many losses are ignored after a reduction.
-    #[must_use]
-    pub fn cooldown(self, cooldown: u64) -> Self {
-        Self { cooldown, ..self }
-    }
-
+    cooldown: u64,
     /// How many steps make one loss.
-    #[must_use]
-    pub fn accumulation_size(self, accumulation_size: u64) -> Self {
-        Self { accumulation_size, ..self }
-    }
-
+    accumulation_size: u64,
     /// The smallest scale.
-    #[must_use]
-    pub fn min_scale(self, min_scale: f64) -> Self {
-        Self { min_scale, ..self }
-    }
+    min_scale: f64,
+});
 
+impl ReduceOnPlateau {
     /// Takes note of a loss.
     fn judge(&self, state: &mut ReduceOnPlateauState, value: f64) -> Result<()> {
         let best = state.best_value.get()?;

@@ -6,6 +6,7 @@ use super::{Line, add_scaled, excess};
 use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_backtracking_linesearch`].
@@ -60,43 +61,20 @@ pub fn scale_by_backtracking_linesearch(max_backtracking_steps: u64) -> ScaleByB
     }
 }
 
-impl ScaleByBacktrackingLinesearch {
+builder!(ScaleByBacktrackingLinesearch {
     /// How much of what the slope promises the loss must fall.
-    #[must_use]
-    pub fn slope_rtol(self, slope_rtol: f64) -> Self {
-        Self { slope_rtol, ..self }
-    }
-
+    slope_rtol: f64,
     /// The factor between one trial and the next.
-    #[must_use]
-    pub fn decrease_factor(self, decrease_factor: f64) -> Self {
-        Self { decrease_factor, ..self }
-    }
-
+    decrease_factor: f64,
     /// The factor between one search's result and the next one's first trial.
-    #[must_use]
-    pub fn increase_factor(self, increase_factor: f64) -> Self {
-        Self { increase_factor, ..self }
-    }
-
+    increase_factor: f64,
     /// The largest trial.
-    #[must_use]
-    pub fn max_learning_rate(self, max_learning_rate: f64) -> Self {
-        Self { max_learning_rate, ..self }
-    }
-
+    max_learning_rate: f64,
     /// How much above the line the loss may be.
-    #[must_use]
-    pub fn atol(self, atol: f64) -> Self {
-        Self { atol, ..self }
-    }
-
+    atol: f64,
     /// How much above it, relative to the loss.
-    #[must_use]
-    pub fn rtol(self, rtol: f64) -> Self {
-        Self { rtol, ..self }
-    }
-}
+    rtol: f64,
+});
 
 impl GradientTransformation for ScaleByBacktrackingLinesearch {
     type State = BacktrackingState;

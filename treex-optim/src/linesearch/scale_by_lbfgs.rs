@@ -9,6 +9,7 @@ use crate::count::Count;
 use crate::engine::Updates;
 use crate::host::numbers;
 use crate::numerics::{wide, zeros_like};
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_lbfgs`].
@@ -54,19 +55,14 @@ pub fn scale_by_lbfgs() -> ScaleByLbfgs {
     ScaleByLbfgs { memory_size: 10, scale_init_precond: true }
 }
 
-impl ScaleByLbfgs {
+builder!(ScaleByLbfgs {
     /// How many differences are remembered.
-    #[must_use]
-    pub fn memory_size(self, memory_size: usize) -> Self {
-        Self { memory_size, ..self }
-    }
-
+    memory_size: usize,
     /// Whether the approximation begins with a multiple of the identity that fits the newest difference.
-    #[must_use]
-    pub fn scale_init_precond(self, scale_init_precond: bool) -> Self {
-        Self { scale_init_precond, ..self }
-    }
+    scale_init_precond: bool,
+});
 
+impl ScaleByLbfgs {
     fn stacked(&self, params: &Leaves) -> Result<Leaves> {
         params.apply(|param| {
             let dims = [&[self.memory_size], param.dims()].concat();

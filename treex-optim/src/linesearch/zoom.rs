@@ -7,6 +7,7 @@ use super::zoom_search::search;
 use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
+use crate::transform::builder;
 use crate::transformation::{Extra, GradientTransformation};
 
 /// The state of [`scale_by_zoom_linesearch`].
@@ -81,55 +82,24 @@ pub fn scale_by_zoom_linesearch(max_linesearch_steps: u64) -> ScaleByZoomLinesea
     }
 }
 
-impl ScaleByZoomLinesearch {
+builder!(ScaleByZoomLinesearch {
     /// The largest step; none by default.
-    #[must_use]
-    pub fn max_learning_rate(self, max_learning_rate: f64) -> Self {
-        Self { max_learning_rate: Some(max_learning_rate), ..self }
-    }
-
+    max_learning_rate: f64,
     /// By how much the conditions may be missed.
-    #[must_use]
-    pub fn tol(self, tol: f64) -> Self {
-        Self { tol, ..self }
-    }
-
+    tol: f64,
     /// The factor between trials until there is an interval.
-    #[must_use]
-    pub fn increase_factor(self, increase_factor: f64) -> Self {
-        Self { increase_factor, ..self }
-    }
-
+    increase_factor: f64,
     /// How much of what the slope promises the loss must fall.
-    #[must_use]
-    pub fn slope_rtol(self, slope_rtol: f64) -> Self {
-        Self { slope_rtol, ..self }
-    }
-
+    slope_rtol: f64,
     /// How much of the slope may be left.
-    #[must_use]
-    pub fn curv_rtol(self, curv_rtol: f64) -> Self {
-        Self { curv_rtol, ..self }
-    }
-
+    curv_rtol: f64,
     /// How much the loss may rise for the condition near a minimum to count; `None` leaves that out.
-    #[must_use]
-    pub fn approx_dec_rtol(self, approx_dec_rtol: Option<f64>) -> Self {
-        Self { approx_dec_rtol, ..self }
-    }
-
+    approx_dec_rtol: Option<f64>,
     /// The interval that is not searched any further.
-    #[must_use]
-    pub fn stepsize_precision(self, stepsize_precision: f64) -> Self {
-        Self { stepsize_precision, ..self }
-    }
-
+    stepsize_precision: f64,
     /// The first trial.
-    #[must_use]
-    pub fn initial_guess(self, initial_guess: InitialGuess) -> Self {
-        Self { initial_guess, ..self }
-    }
-}
+    initial_guess: InitialGuess,
+});
 
 impl GradientTransformation for ScaleByZoomLinesearch {
     type State = ZoomState;

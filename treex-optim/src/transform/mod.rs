@@ -16,6 +16,8 @@ macro_rules! builder {
     };
 }
 
+pub(crate) use builder;
+
 pub(crate) mod adaptive_grad_clip;
 pub(crate) mod add_decayed_weights;
 pub(crate) mod add_noise;
