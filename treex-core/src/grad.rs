@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 
+use crate::compute::{accumulate, tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Filter, LeafRef};
 use crate::flat::Layout;
@@ -164,6 +165,7 @@ fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scop
 struct Differentiation {
     scope: Arc<Scope>,
     vars: Vec<Option<Var>>,
+    _tape: tape::Running,
 }
 
 /// Whatever happens, the scope closes.
@@ -175,21 +177,25 @@ impl Drop for Differentiation {
 
 impl Differentiation {
     fn start<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Self> {
+        #[cfg(feature = "keep-memory")]
+        crate::compute::keep_memory(true);
         let (scope, vars) = select(tree, filter)?;
-        Ok(Self { scope, vars })
+        Ok(Self { scope, vars, _tape: tape::Running::start() })
     }
 
     /// Goes backward from `loss`, closes the scope and puts the gradients into `tree`, which has the leaves
     /// that were selected from; everything else in it becomes `Nothing`.
     fn finish<T: TreeObject>(&self, loss: &Tensor, mut tree: T) -> Result<(Tensor, T)> {
         check_loss(loss)?;
-        let mut store = loss.backward()?;
+        let vars = self.vars.iter().flatten().map(Var::as_tensor);
+        // Of an outer scope's variables the loss may be a function too.
+        let gradients = accumulate::gradients(loss, vars, self.scope.is_alone())?;
         self.scope.close();
-        let mut vars = self.vars.iter();
+        let (mut vars, mut gradients) = (self.vars.iter(), gradients.into_iter());
         try_walk_mut(&mut tree, |_, _, leaf| {
             *leaf = match vars.next() {
-                Some(Some(var)) => Handle::lend(match store.remove(var) {
-                    Some(grad) => grad.detach(),
+                Some(Some(var)) => Handle::lend(match gradients.next().flatten() {
+                    Some(gradient) => gradient,
                     None => var.zeros_like()?,
                 }),
                 _ => Handle::nothing(),

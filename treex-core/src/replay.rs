@@ -1,8 +1,8 @@
 //! What runs a part of a model again in the backward pass: [`remat`](crate::remat) and [`scan`](crate::scan).
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 
-use crate::compute::{is_plain, with_plain};
+use crate::compute::{Fresh, Operation, Pass, accumulate, attach, is_plain, with_plain};
 use crate::error::Result;
 use crate::flat::Layout;
 use crate::leaf::Handle;
@@ -93,21 +93,23 @@ pub(crate) fn pull_back(
     cotangents: &[Option<Tensor>],
     variables: &[Tensor],
 ) -> Result<Vec<Option<Tensor>>> {
-    let mut sum: Option<Tensor> = None;
-    for (output, cotangent) in outputs.iter().zip(cotangents) {
-        if let Some(cotangent) = cotangent.as_ref().filter(|_| output.track_op()) {
-            // The sum itself is of no interest, so it may be of any type, and overflow.
-            let term = (output * cotangent)?.sum_all()?.to_dtype(DType::F32)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + term)?,
-                None => term,
-            });
-        }
+    let outputs: Vec<_> = outputs.iter().collect();
+    let seed = attach(Seed(cotangents.to_vec()), &outputs, Fresh::new(vec![0f32], ())?)?;
+    if !seed.track_op() {
+        return Ok(vec![None; variables.len()]);
     }
-    let Some(sum) = sum else { return Ok(vec![None; variables.len()]) };
-    let mut gradients = sum.backward()?;
-    Ok(variables
-        .iter()
-        .map(|variable| gradients.remove(variable).map(|gradient| gradient.detach()))
-        .collect())
+    accumulate::gradients(&seed, variables.iter(), true)
+}
+
+/// Where a backward pass through given cotangents begins.
+struct Seed(Vec<Option<Tensor>>);
+
+impl Operation for Seed {
+    fn name(&self) -> &'static str {
+        "replay"
+    }
+
+    fn backward(&self, _: &Pass) -> Result<Vec<Option<Tensor>>> {
+        Ok(self.0.clone())
+    }
 }

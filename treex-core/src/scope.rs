@@ -42,6 +42,12 @@ impl Scope {
         open_scopes().retain(|scope| scope.upgrade().is_some_and(|scope| scope.is_open()));
     }
 
+    /// Whether no other scope is open.
+    pub(crate) fn is_alone(&self) -> bool {
+        let is_other = |scope: &Arc<Self>| scope.is_open() && !std::ptr::eq(Arc::as_ptr(scope), self);
+        !open_scopes().iter().filter_map(Weak::upgrade).any(|scope| is_other(&scope))
+    }
+
     /// Whether an open scope differentiates by the variable with this id.
     pub(crate) fn tracks(id: TensorId) -> bool {
         open_scopes()

@@ -1,29 +1,10 @@
 //! Functions with a gradient of their own, of any number of tensors.
-//!
-//! Candle's custom operations have up to three inputs and one output. Here each tracked input hangs on an
-//! `Edge`, each output on an `Out`, and a `Gate` between them, so that in the backward pass all outputs have
-//! their cotangents before the gate asks for the inputs' gradients, and all inputs come after it:
-//!
-//! ```text
-//! input 0 -- Edge --\                  /-- Out -- output 0
-//!                    Edge -- Gate -----
-//! input 1 ----------/                  \-- Out -- output 1
-//! ```
-//!
-//! What runs between the nodes is one number without meaning; tensors go by [`Call`].
 
-use std::collections::HashMap;
-use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use candle_core::Tensor;
 
-use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, InplaceOp1, Layout, MetalStorage, Shape, Storage,
-    Tensor,
-};
-
-use crate::error::{Error, ErrorKind, Result};
+use super::accumulate;
+use super::node::{Fresh, Operation, Pass, attach_all};
+use crate::error::Result;
 
 /// A function of tensors whose gradient is given, not derived: `jax.custom_vjp`.
 ///
@@ -75,306 +56,38 @@ where
 {
     let detached: Vec<_> = inputs.iter().map(Tensor::detach).collect();
     let (outputs, backward) = forward(&detached)?;
-    let outputs: Vec<_> = outputs.iter().map(Tensor::detach).collect();
-    let call = Arc::new(Call {
-        backward: Box::new(backward),
-        inputs: inputs.iter().map(|input| input.track_op().then(|| input.shape().clone())).collect(),
-        outputs: outputs.len(),
-        passes: Mutex::default(),
-    });
-    let mut token: Option<Tensor> = None;
-    for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.track_op()) {
-        let edge = Edge { call: Arc::clone(&call), index };
-        token = Some(match token {
-            None => input.apply_op1(edge)?,
-            Some(token) => token.apply_op2(input, edge)?,
-        });
+    if !inputs.iter().any(Tensor::track_op) {
+        return Ok(outputs.iter().map(Tensor::detach).collect());
     }
-    let Some(token) = token else { return Ok(outputs) };
-    let gate = token.apply_op1(Gate { call: Arc::clone(&call) })?;
-    let tracked = |(index, output): (usize, &Tensor)| -> Result<Tensor> {
-        if !output.dtype().is_float() {
-            return Ok(output.clone());
-        }
-        let value = Taken::from(output)?;
-        Ok(gate.apply_op1(Out { call: Arc::clone(&call), index, shape: output.shape().clone(), value })?)
-    };
-    outputs.iter().enumerate().map(tracked).collect()
+    // `backward` may hold the outputs.
+    let outputs = outputs.iter().map(|output| Fresh::take(output.force_contiguous()?));
+    let outputs = outputs.collect::<Result<Vec<_>>>()?;
+    attach_all(CustomVjp(backward), &inputs.iter().collect::<Vec<_>>(), outputs)
 }
 
-type Backward = dyn Fn(&[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> + Send + Sync;
+struct CustomVjp<B>(B);
 
-/// One call of the function: what its nodes share.
-struct Call {
-    backward: Box<Backward>,
-    /// The shape of each input that is tracked.
-    inputs: Vec<Option<Shape>>,
-    outputs: usize,
-    /// Backward passes under way, at most one on each thread.
-    passes: Mutex<HashMap<ThreadId, Pass>>,
-}
-
-#[derive(Default)]
-struct Pass {
-    cotangents: Vec<Option<Tensor>>,
-    gradients: Vec<Option<Tensor>>,
-}
-
-impl Call {
-    fn passes(&self) -> MutexGuard<'_, HashMap<ThreadId, Pass>> {
-        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn receive(&self, index: usize, cotangent: &Tensor) {
-        let mut passes = self.passes();
-        let pass = passes.entry(thread::current().id()).or_default();
-        pass.cotangents.resize(self.outputs, None);
-        pass.cotangents[index] = Some(cotangent.detach());
-    }
-
-    fn run(&self) -> Result<()> {
-        // Not under the lock: the function may go backward through another call.
-        let mut cotangents = self.passes().remove(&thread::current().id()).unwrap_or_default().cotangents;
-        cotangents.resize(self.outputs, None);
-        let mut gradients = (self.backward)(&cotangents)?;
-        if gradients.len() != self.inputs.len() {
-            let message = "a backward function returned a wrong number of gradients";
-            return Err(Error::new(ErrorKind::Structure, message)
-                .expected(format!("{}, one for each input", self.inputs.len()))
-                .found(gradients.len()));
-        }
-        for (index, (gradient, input)) in gradients.iter_mut().zip(&self.inputs).enumerate() {
-            match (&gradient, input) {
-                (Some(found), Some(shape)) if found.shape() != shape => {
-                    let message =
-                        format!("a backward function returned a gradient of a wrong shape for input {index}");
-                    return Err(Error::shape(message)
-                        .expected(format!("{:?}", shape.dims()))
-                        .found(format!("{:?}", found.dims())));
-                }
-                (_, None) => *gradient = None,
-                _ => {}
-            }
-        }
-        self.passes().entry(thread::current().id()).or_default().gradients = gradients;
-        Ok(())
-    }
-
-    /// The gradient of an input. The last to ask ends the pass.
-    fn gradient(&self, index: usize) -> Option<Tensor> {
-        let mut passes = self.passes();
-        let id = thread::current().id();
-        let gradient = passes.get_mut(&id).and_then(|pass| pass.gradients.get_mut(index)?.take());
-        if passes.get(&id).is_some_and(|pass| pass.gradients.iter().all(Option::is_none)) {
-            passes.remove(&id);
-        }
-        gradient.map(|gradient| gradient.detach())
-    }
-}
-
-/// One number on the device of `storage`.
-fn token<S>(storage: &S) -> candle_core::Result<(S, Shape)>
+impl<B> Operation for CustomVjp<B>
 where
-    S: BackendStorage<Device: BackendDevice<Storage = S>>,
+    B: Fn(&[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
 {
-    Ok((storage.device().zeros_impl(&Shape::from(()), DType::F32)?, Shape::from(())))
-}
-
-/// The forward pass of a node that hands on no tensor, for each backend.
-macro_rules! hands_on_a_token {
-    (1) => {
-        fn cpu_fwd(&self, s: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-            token(s)
-        }
-
-        fn cuda_fwd(&self, s: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
-            token(s)
-        }
-
-        fn metal_fwd(&self, s: &MetalStorage, _: &Layout) -> candle_core::Result<(MetalStorage, Shape)> {
-            token(s)
-        }
-    };
-    (2) => {
-        fn cpu_fwd(
-            &self,
-            s: &CpuStorage,
-            _: &Layout,
-            _: &CpuStorage,
-            _: &Layout,
-        ) -> candle_core::Result<(CpuStorage, Shape)> {
-            token(s)
-        }
-
-        fn cuda_fwd(
-            &self,
-            s: &CudaStorage,
-            _: &Layout,
-            _: &CudaStorage,
-            _: &Layout,
-        ) -> candle_core::Result<(CudaStorage, Shape)> {
-            token(s)
-        }
-
-        fn metal_fwd(
-            &self,
-            s: &MetalStorage,
-            _: &Layout,
-            _: &MetalStorage,
-            _: &Layout,
-        ) -> candle_core::Result<(MetalStorage, Shape)> {
-            token(s)
-        }
-    };
-}
-
-/// Hangs an input below the gate.
-struct Edge {
-    call: Arc<Call>,
-    index: usize,
-}
-
-impl CustomOp1 for Edge {
-    fn name(&self) -> &'static str {
-        "custom_vjp input"
-    }
-
-    hands_on_a_token!(1);
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(self.call.gradient(self.index))
-    }
-}
-
-impl CustomOp2 for Edge {
-    fn name(&self) -> &'static str {
-        "custom_vjp input"
-    }
-
-    hands_on_a_token!(2);
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        token: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(token.clone()), self.call.gradient(self.index)))
-    }
-}
-
-/// Runs the backward function once all cotangents are there.
-struct Gate {
-    call: Arc<Call>,
-}
-
-impl CustomOp1 for Gate {
     fn name(&self) -> &'static str {
         "custom_vjp"
     }
 
-    hands_on_a_token!(1);
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, token: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        self.call.run()?;
-        Ok(Some(token.clone()))
-    }
-}
-
-/// Hands out an output that was computed before.
-struct Out {
-    call: Arc<Call>,
-    index: usize,
-    shape: Shape,
-    value: Taken,
-}
-
-impl CustomOp1 for Out {
-    fn name(&self) -> &'static str {
-        "custom_vjp output"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        match self.value.take() {
-            Some(Storage::Cpu(storage)) => Ok((storage, self.shape.clone())),
-            _ => Err(elsewhere()),
-        }
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
-        match self.value.take() {
-            Some(Storage::Cuda(storage)) => Ok((storage, self.shape.clone())),
-            _ => Err(elsewhere()),
-        }
-    }
-
-    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> candle_core::Result<(MetalStorage, Shape)> {
-        match self.value.take() {
-            Some(Storage::Metal(storage)) => Ok((storage, self.shape.clone())),
-            _ => Err(elsewhere()),
-        }
-    }
-
-    fn bwd(&self, token: &Tensor, _: &Tensor, cotangent: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        self.call.receive(self.index, cotangent);
-        Ok(Some(token.zeros_like()?))
-    }
-}
-
-fn elsewhere() -> candle_core::Error {
-    Error::argument("an output of a function with its own gradient is on another device than its inputs")
-        .into()
-}
-
-/// The storage of a copy, on its way from one tensor into another.
-struct Taken(Mutex<Option<Storage>>);
-
-impl Taken {
-    fn from(tensor: &Tensor) -> Result<Self> {
-        let taken = Self(Mutex::new(None));
-        tensor.force_contiguous()?.inplace_op1(&taken)?;
-        Ok(taken)
-    }
-
-    fn take(&self) -> Option<Storage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn keep<S>(&self, storage: &mut S, wrap: impl FnOnce(S) -> Storage) -> candle_core::Result<()>
-    where
-        S: BackendStorage<Device: BackendDevice<Storage = S>>,
-    {
-        let empty = storage.device().zeros_impl(&Shape::from(0), storage.dtype())?;
-        let storage = wrap(mem::replace(storage, empty));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
-        Ok(())
-    }
-}
-
-impl InplaceOp1 for Taken {
-    fn name(&self) -> &'static str {
-        "take storage"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Cpu)
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Cuda)
-    }
-
-    fn metal_fwd(&self, storage: &mut MetalStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Metal)
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        accumulate::disarmed(|| (self.0)(pass.cotangents()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use candle_core::{Device, Var};
 
     use super::*;
+    use crate::error::Error;
 
     fn var(values: &[f64]) -> Var {
         Var::new(values, &Device::Cpu).unwrap()
@@ -474,10 +187,7 @@ mod tests {
             Error::from(outputs.unwrap()[0].backward().unwrap_err()).to_string()
         };
         let error = backward_of(Vec::new());
-        assert!(
-            error.contains("wrong number of gradients: expected 1, one for each input, found 0"),
-            "{error}"
-        );
+        assert!(error.contains("wrong number of parts: expected 1, one for each input, found 0"), "{error}");
         let error = backward_of(vec![Some(Tensor::new(1f64, &Device::Cpu).unwrap())]);
         assert!(error.contains("wrong shape for input 0: expected [2], found []"), "{error}");
     }

@@ -1,9 +1,9 @@
 //! The element types that kernels compute with.
 
-use std::ops::{Add, Mul, Sub};
-
 use candle_core::WithDType;
 use half::{bf16, f16};
+
+use super::math::Real;
 
 /// A floating-point element, and the type that a kernel computes in: itself, or `f32` for the 16-bit types.
 ///
@@ -11,13 +11,7 @@ use half::{bf16, f16};
 /// loop around them becomes vector instructions.
 pub trait Float: WithDType {
     /// The type to compute in.
-    type Wide: Copy
-        + Send
-        + Sync
-        + PartialOrd
-        + Add<Output = Self::Wide>
-        + Sub<Output = Self::Wide>
-        + Mul<Output = Self::Wide>;
+    type Wide: Real;
 
     /// The same number in the type to compute in.
     fn widen(self) -> Self::Wide;

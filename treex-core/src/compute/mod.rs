@@ -6,16 +6,24 @@
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
 
+pub(crate) mod accumulate;
 mod buffer;
 mod custom_vjp;
 pub mod fill;
 pub mod float;
+pub mod math;
+pub mod matmul;
+mod memory;
+mod node;
 pub mod simd;
+pub(crate) mod tape;
 
 use std::cell::Cell;
 
 pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
+pub use memory::keep_memory;
+pub use node::{Fresh, Operation, Pass, attach, attach_all};
 
 pub use crate::tensors::storage_id;
 

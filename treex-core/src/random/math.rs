@@ -46,7 +46,7 @@ pub(super) fn log1p(t: f32) -> f32 {
 
 /// The natural logarithm, after Cephes.
 #[inline(always)]
-pub(super) fn log(a: f32) -> f32 {
+pub(crate) fn log(a: f32) -> f32 {
     at_ends(a, log_inside(if a < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { a }))
 }
 

@@ -16,7 +16,7 @@ mod choice;
 mod continuous;
 mod discrete;
 mod distribution;
-mod math;
+pub(crate) mod math;
 mod math64;
 mod mode;
 mod orthogonal;
