@@ -27,6 +27,7 @@ use treex_core::{Error, Result};
 use crate::dtype::common_dtype;
 use crate::norm::Normalization;
 use crate::ops::derivative::with_derivative;
+use crate::ops::elementwise::{Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh, map};
 use crate::ops::normal;
 
 /// `x`.
@@ -42,7 +43,7 @@ pub fn identity(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As for all activations here: what Candle reports.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    Ok(x.le(0f64)?.where_cond(&x.zeros_like()?, x)?)
+    map(Relu, x, |x| Ok(x.le(0f64)?.where_cond(&x.zeros_like()?, x)?))
 }
 
 /// `min(max(x, 0), 6)`, with derivative 0 at 0 and at 6.
@@ -50,7 +51,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn relu6(x: &Tensor) -> Result<Tensor> {
-    Ok(x.ge(6f64)?.where_cond(&(x.ones_like()? * 6.)?, &relu(x)?)?)
+    map(Relu6, x, |x| Ok(x.ge(6f64)?.where_cond(&(x.ones_like()? * 6.)?, &relu(x)?)?))
 }
 
 /// `x` where positive, `alpha (exp(x) - 1)` elsewhere. Flax's default: `alpha` 1.
@@ -58,9 +59,11 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn elu(x: &Tensor, alpha: f64) -> Result<Tensor> {
-    let positive = x.gt(0f64)?;
-    let below = expm1(&positive.where_cond(&x.zeros_like()?, x)?)?;
-    Ok(positive.where_cond(x, &(below * alpha)?)?)
+    map(Elu(alpha), x, |x| {
+        let positive = x.gt(0f64)?;
+        let below = expm1(&positive.where_cond(&x.zeros_like()?, x)?)?;
+        Ok(positive.where_cond(x, &(below * alpha)?)?)
+    })
 }
 
 /// `max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`. Flax's default: `alpha` 1.
@@ -89,9 +92,11 @@ pub fn gelu(x: &Tensor, approximate: bool) -> Result<Tensor> {
     if !approximate {
         return Ok(with_derivative(x, normal::gelu, normal::gelu_derivative)?);
     }
-    let cube = (x.sqr()? * x)?;
-    let inner = ((x + (cube * 0.044715)?)? * (2. / std::f64::consts::PI).sqrt())?;
-    Ok((x * ((inner.tanh()? + 1.)? * 0.5)?)?)
+    map(Gelu, x, |x| {
+        let cube = (x.sqr()? * x)?;
+        let inner = ((x + (cube * 0.044715)?)? * (2. / std::f64::consts::PI).sqrt())?;
+        Ok((x * ((inner.tanh()? + 1.)? * 0.5)?)?)
+    })
 }
 
 /// `x sigmoid(x)`.
@@ -99,7 +104,7 @@ pub fn gelu(x: &Tensor, approximate: bool) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    Ok((x * sigmoid(x)?)?)
+    map(Silu, x, |x| Ok((x * sigmoid(x)?)?))
 }
 
 pub use silu as swish;
@@ -109,7 +114,7 @@ pub use silu as swish;
 /// # Errors
 /// As [`relu`].
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    Ok(candle_nn::ops::sigmoid(x)?)
+    map(Sigmoid, x, |x| Ok(candle_nn::ops::sigmoid(x)?))
 }
 
 /// `log(sigmoid(x))`.
@@ -126,7 +131,7 @@ pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
 /// As [`relu`].
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     let value = |x: &Tensor| x.maximum(0f64)? + log1p(&x.abs()?.neg()?.exp()?)?;
-    Ok(with_derivative(x, value, candle_nn::ops::sigmoid)?)
+    map(Softplus, x, |x| Ok(with_derivative(x, value, candle_nn::ops::sigmoid)?))
 }
 
 /// `log(1 - exp(-x))`, for `x` from 0 on.
@@ -156,7 +161,7 @@ pub fn soft_sign(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
-    Ok(x.ge(0f64)?.where_cond(x, &(x * negative_slope)?)?)
+    map(LeakyRelu(negative_slope), x, |x| Ok(x.ge(0f64)?.where_cond(x, &(x * negative_slope)?)?))
 }
 
 /// `x`, cut at -1 and 1, with derivative 1 there.
@@ -192,7 +197,7 @@ pub use hard_silu as hard_swish;
 /// # Errors
 /// As [`relu`].
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
-    Ok(x.tanh()?)
+    map(Tanh, x, |x| Ok(x.tanh()?))
 }
 
 /// `x tanh(softplus(x))`.

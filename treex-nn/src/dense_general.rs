@@ -6,6 +6,7 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 use crate::dtype::common_dtype;
 use crate::initializers::{InitFn, lecun_normal, zeros};
 use crate::ops::einsum::dot_general;
+use crate::ops::linear::linear;
 use crate::ops::rows::add_to_rows;
 use crate::options::{Declared, parameter_options};
 
@@ -171,6 +172,10 @@ impl DenseGeneral {
         let bias = self.bias.as_ref().map(infer).transpose()?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
+        let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
+        if batch.is_empty() && axes.iter().copied().eq(x.rank() - axes.len()..x.rank()) {
+            return linear(&x.to_dtype(dtype)?, &kernel.to_dtype(dtype)?, bias.as_ref(), axes.len());
+        }
         let of_kernel: Vec<usize> = (0..batch.len() + axes.len()).collect();
         let (kernel_batch, kernel_axes) = of_kernel.split_at(batch.len());
         let kernel = kernel.to_dtype(dtype)?;
@@ -179,10 +184,10 @@ impl DenseGeneral {
         let others = &y.dims()[batch.len()..y.rank() - features.len()];
         if batch.is_empty() {
             let rows = y.reshape((others.iter().product::<usize>(), bias.elem_count()))?;
-            return Ok(add_to_rows(&rows, &bias.to_dtype(dtype)?.flatten_all()?)?.reshape(y.shape())?);
+            return Ok(add_to_rows(&rows, &bias.flatten_all()?)?.reshape(y.shape())?);
         }
         let aligned = [batch_sizes.as_slice(), &vec![1; others.len()], features].concat();
-        Ok(y.broadcast_add(&bias.to_dtype(dtype)?.reshape(aligned)?)?)
+        Ok(y.broadcast_add(&bias.reshape(aligned)?)?)
     }
 }
 

@@ -118,6 +118,7 @@ pub use lambda::Lambda;
 pub use linear::{Dense, Linear};
 pub use mlp::Mlp;
 pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
+pub use ops::add::add;
 pub use ops::einsum::einsum;
 pub use padding::Padding;
 pub use pooling::{avg_pool, max_pool, min_pool, pool};

@@ -5,7 +5,7 @@ use treex_core::{Error, Leaf, Parameter, TreeObject, record};
 
 use crate::dtype::common_dtype;
 use crate::initializers::{lecun_normal, zeros};
-use crate::ops::rows::add_to_rows;
+use crate::ops::linear::linear;
 use crate::options::parameter_options;
 
 /// `y = x · kernel + bias`, over the last axis: Flax's `Dense`.
@@ -66,26 +66,23 @@ impl candle_core::Module for Linear {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
         let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        let (din, dout) = kernel.dims2()?;
-        let Some((&width, batch)) = x.dims().split_last().filter(|(width, _)| **width == din) else {
+        let (din, _) = kernel.dims2()?;
+        if x.dims().last() != Some(&din) {
             let found = x.dims();
             let width = found.last().copied().unwrap_or(1);
             return Err(Error::shape("`Linear` got an input of the wrong width")
                 .expected(format!("[.., {din}]"))
                 .found(format!("{found:?}"))
                 .remedy(format!(
-                    "put the {din} features last, or make the layer with `Linear::new({width}, {dout})`"
+                    "put the {din} features last, or make the layer with `Linear::new({width}, {})`",
+                    self.dout
                 ))
                 .of(self)
                 .into());
-        };
-        let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
-        let rows = batch.iter().product::<usize>();
-        let mut y = x.to_dtype(dtype)?.reshape((rows, width))?.matmul(&kernel.to_dtype(dtype)?)?;
-        if let Some(bias) = bias {
-            y = add_to_rows(&y, &bias.to_dtype(dtype)?)?;
         }
-        let y = y.reshape([batch, &[dout]].concat())?;
+        let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
+        let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
+        let y = linear(&x.to_dtype(dtype)?, &kernel.to_dtype(dtype)?, bias.as_ref(), 1)?;
         record(self, x, &y);
         Ok(y)
     }

@@ -91,6 +91,17 @@ pub fn multiply<T: Multiply>(
     unsafe { gemm(c.as_mut_ptr().cast(), c.len(), row, a, b, None, parallel) }
 }
 
+/// `a · b` in new memory, row-major.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn product<T: Multiply>(a: Matrix<'_, T>, b: Matrix<'_, T>, parallel: bool) -> Result<Vec<T>> {
+    let mut c = Box::new_uninit_slice(a.rows * b.columns);
+    multiply(&mut c, b.columns, a, b, parallel)?;
+    // SAFETY: without gaps between rows, every element was written.
+    Ok(unsafe { c.assume_init() }.into_vec())
+}
+
 /// `c += scale · a · b`; see [`multiply`].
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod buffer;
 mod custom_vjp;
 pub mod fill;
 pub mod float;
+mod host;
 pub mod math;
 pub mod matmul;
 mod memory;
@@ -22,6 +23,7 @@ use std::cell::Cell;
 
 pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
+pub use host::elements;
 pub use memory::keep_memory;
 pub use node::{Fresh, Operation, Pass, attach, attach_all};
 

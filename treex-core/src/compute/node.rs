@@ -69,6 +69,15 @@ impl Pass {
         &self.cotangents
     }
 
+    /// The gradient of the loss with respect to the only output.
+    ///
+    /// # Errors
+    /// If there is none: an operation with one output has it.
+    pub fn cotangent(&self) -> Result<&Tensor> {
+        let none = || Error::new(ErrorKind::Structure, "a backward pass brings nothing to an operation");
+        self.cotangents.iter().flatten().next().ok_or_else(none)
+    }
+
     /// Whether the gradient of the input at `index` is asked for.
     #[must_use]
     pub fn wanted(&self, index: usize) -> bool {

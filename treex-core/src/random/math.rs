@@ -40,7 +40,7 @@ pub(super) fn erf_inv(x: f32) -> f32 {
 
 /// log(1 + t): a rational function near 0, the logarithm of the rounded sum elsewhere.
 #[inline(always)]
-pub(super) fn log1p(t: f32) -> f32 {
+pub(crate) fn log1p(t: f32) -> f32 {
     at_ends(t + 1., log1p_inside(t))
 }
 

@@ -1,10 +1,14 @@
 //! The operations of the layers. Each has a plain composition of Candle operations with the right gradient;
 //! where it also has a kernel, [`treex_core::compute::with_plain`] chooses between them.
 
+pub(crate) mod add;
+pub(crate) mod columns;
 pub(crate) mod convolution;
 pub(crate) mod derivative;
 pub(crate) mod dropout;
 pub(crate) mod einsum;
+pub(crate) mod elementwise;
+pub(crate) mod linear;
 pub(crate) mod normal;
 pub(crate) mod patches;
 pub(crate) mod rows;

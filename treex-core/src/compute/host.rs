@@ -1,0 +1,52 @@
+//! The memory of tensors on the host, for kernels to read.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+
+use candle_core::{Storage, Tensor, WithDType};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The elements of a tensor on the host, row-major without gaps. While this lives, nobody can write them.
+///
+/// # Errors
+/// If the tensor is on another device, a view with gaps, or of another element type.
+pub fn elements<T: WithDType>(tensor: &Tensor) -> Result<impl Deref<Target = [T]> + '_> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::new(ErrorKind::Shape, "a kernel needs memory without gaps")
+            .found(format!("strides {:?}", layout.stride()))
+            .remedy("call `contiguous()` before"));
+    };
+    let elements = Elements { storage, range: start..end, element: PhantomData::<T> };
+    elements.checked()?;
+    Ok(elements)
+}
+
+struct Elements<S, T> {
+    storage: S,
+    range: Range<usize>,
+    element: PhantomData<T>,
+}
+
+impl<S: Deref<Target = Storage>, T: WithDType> Elements<S, T> {
+    fn checked(&self) -> Result<&[T]> {
+        let Storage::Cpu(storage) = &*self.storage else {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                "a kernel for the host got a tensor of another device",
+            ));
+        };
+        let elements = storage.as_slice::<T>()?;
+        elements.get(self.range.clone()).ok_or_else(|| Error::shape("a tensor is larger than its memory"))
+    }
+}
+
+impl<S: Deref<Target = Storage>, T: WithDType> Deref for Elements<S, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // It was there when this was made, and the lock has been held since.
+        self.checked().unwrap_or(&[])
+    }
+}

@@ -1,0 +1,213 @@
+//! A linear map with its bias, as one operation: what `Linear` and `DenseGeneral` do.
+//!
+//! `y[b, j] = Σ_i x[b, i] kernel[i, j] + bias[j]`, where `i` and `j` may stand for several axes. Backward, the
+//! gradients are two products of matrices and a sum over rows; that of the input is computed only if somebody
+//! asks for it.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use candle_core::{DType, Tensor, WithDType};
+use treex_core::Result;
+use treex_core::compute::fill::{Fill, collect};
+use treex_core::compute::math::Real;
+use treex_core::compute::matmul::{Matrix, Multiply, multiply_add, product};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+
+use super::columns::sum_rows;
+use super::rows::add_to_rows;
+
+/// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
+/// `bias`, which has those. All have one type, and the sizes fit.
+pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    match x.dtype() {
+        DType::F32 if !is_plain() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
+        DType::F64 if !is_plain() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),
+        _ => plain(x, kernel, bias, axes),
+    }
+}
+
+/// The elements of `[batch, inputs, outputs]`, and the shape of the result.
+fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
+    let (batch, inputs) = x.dims().split_at(x.rank() - axes);
+    let outputs = &kernel.dims()[axes..];
+    let count = |dims: &[usize]| dims.iter().product();
+    ([count(batch), count(inputs), count(outputs)], [batch, outputs].concat())
+}
+
+fn plain(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
+    let mut y = x.reshape((rows, inputs))?.matmul(&kernel.reshape((inputs, outputs))?)?;
+    if let Some(bias) = bias {
+        y = add_to_rows(&y, &bias.flatten_all()?)?;
+    }
+    Ok(y.reshape(shape)?)
+}
+
+fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    let (sizes, shape) = sizes(x, kernel, axes);
+    let [rows, inputs, outputs] = sizes;
+    let (x_now, kernel_now) = (x.detach().contiguous()?, kernel.detach().contiguous()?);
+    let y = {
+        let (a, b) = (elements::<T>(&x_now)?, elements::<T>(&kernel_now)?);
+        let (a, b) = (Matrix::new(&a, rows, inputs)?, Matrix::new(&b, inputs, outputs)?);
+        match bias {
+            None => product(a, b, true)?,
+            Some(bias) => {
+                let bias = bias.detach().contiguous()?;
+                let mut y = collect(rows * outputs, &Repeated(&*elements::<T>(&bias)?))?;
+                multiply_add(&mut y, outputs, a, b, T::of(1.), true)?;
+                y
+            }
+        }
+    };
+    let operation = Linear {
+        x: x_now,
+        kernel: kernel_now,
+        sizes,
+        bias: bias.map(Tensor::detach),
+        element: PhantomData::<fn() -> T>,
+    };
+    let operands: Vec<_> = [x, kernel].into_iter().chain(bias).collect();
+    attach(operation, &operands, Fresh::new(y, shape)?)
+}
+
+/// The element types that matrices are multiplied in.
+trait Element: WithDType + Real + Multiply {}
+
+impl Element for f32 {}
+impl Element for f64 {}
+
+/// One row, again and again.
+struct Repeated<'a, T>(&'a [T]);
+
+// SAFETY: the pieces of the row that are copied fill the piece from its beginning to its end.
+unsafe impl<T: Element> Fill<T> for Repeated<'_, T> {
+    #[inline(always)]
+    fn write(&self, first: usize, mut piece: &mut [MaybeUninit<T>]) {
+        let mut at = first % self.0.len();
+        while !piece.is_empty() {
+            let len = piece.len().min(self.0.len() - at);
+            let (now, rest) = piece.split_at_mut(len);
+            now.write_copy_of_slice(&self.0[at..at + len]);
+            (piece, at) = (rest, 0);
+        }
+    }
+}
+
+struct Linear<T> {
+    x: Tensor,
+    kernel: Tensor,
+    bias: Option<Tensor>,
+    sizes: [usize; 3],
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T: Element> Operation for Linear<T> {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let [rows, inputs, outputs] = self.sizes;
+        let gradient = pass.cotangent()?.contiguous()?;
+        let gradient = elements::<T>(&gradient)?;
+        let dy = Matrix::new(&gradient, rows, outputs)?;
+        let gradient_of = |index: usize, like: &Tensor, compute: &dyn Fn() -> Result<Vec<T>>| {
+            let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
+            pass.wanted(index).then(gradient).transpose()
+        };
+        let dx = || product(dy, Matrix::new(&*elements::<T>(&self.kernel)?, inputs, outputs)?.t(), true);
+        let dkernel = || product(Matrix::new(&*elements::<T>(&self.x)?, rows, inputs)?.t(), dy, true);
+        let dbias = || Ok(sum_rows(&gradient, outputs));
+        let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
+        if let Some(bias) = &self.bias {
+            gradients.push(gradient_of(2, bias, &dbias)?);
+        }
+        Ok(gradients)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Shape};
+    use treex_core::compute::with_plain;
+    use treex_core::{Key, Leaf, Parameter, value_and_grad};
+
+    use super::*;
+
+    /// The value, and the gradients of its product with fixed numbers.
+    fn value_and_gradients(
+        leaves: &(Leaf<Parameter>, Leaf<Parameter>, Option<Leaf<Parameter>>),
+        view: fn(&Tensor) -> Result<Tensor>,
+        axes: usize,
+    ) -> Result<Vec<Tensor>> {
+        let mut value = None;
+        let (_, (dx, dkernel, dbias)) = value_and_grad(leaves, |(x, kernel, bias)| {
+            let bias = bias.as_ref().map(Leaf::get).transpose()?;
+            let y = linear(&view(&x.get()?)?, &kernel.get()?, bias.as_ref(), axes)?;
+            value = Some(y.detach());
+            let weights = Key::from(9).normal(y.shape(), DType::F64)?.to_dtype(y.dtype())?;
+            Ok((y * weights)?.sum_all()?)
+        })?;
+        let gradients = [Some(dx.get()?), Some(dkernel.get()?), dbias.map(|b| b.get()).transpose()?];
+        Ok(value.into_iter().chain(gradients.into_iter().flatten()).collect())
+    }
+
+    fn normal(seed: u64, shape: impl Into<Shape>, dtype: DType) -> Result<Leaf<Parameter>> {
+        Leaf::new(Key::from(seed).normal(shape.into(), DType::F64)?.to_dtype(dtype)?)
+    }
+
+    #[test]
+    fn agrees_with_the_plain_composition() -> Result<()> {
+        let shapes: [(&[usize], &[usize], usize); 8] = [
+            (&[7, 5], &[5, 3], 1),
+            (&[5], &[5, 3], 1),
+            (&[2, 3, 5], &[5, 2, 4], 1),
+            (&[4, 3, 2, 5], &[2, 5, 7], 2),
+            (&[0, 5], &[5, 3], 1),
+            (&[3, 0], &[0, 4], 1),
+            (&[3, 2], &[2, 0], 1),
+            (&[130, 70], &[70, 90], 1),
+        ];
+        for (x, kernel, axes) in shapes {
+            for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
+                for has_bias in [true, false] {
+                    let bias = has_bias.then(|| normal(2, &kernel[axes..], dtype)).transpose()?;
+                    let leaves = (normal(0, x, dtype)?, normal(1, kernel, dtype)?, bias);
+                    let ours = value_and_gradients(&leaves, |x| Ok(x.clone()), axes)?;
+                    let plain = with_plain(|| value_and_gradients(&leaves, |x| Ok(x.clone()), axes))?;
+                    // In half precision Candle adds up the rows with a rounding after each.
+                    let tolerance = match dtype {
+                        DType::F64 => 1e-12,
+                        DType::F32 => 1e-5,
+                        _ => 5e-2,
+                    };
+                    for (ours, plain) in ours.iter().zip(&plain) {
+                        assert_eq!((ours.shape(), ours.dtype()), (plain.shape(), plain.dtype()));
+                        let numbers = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+                        let (ours, plain) = (numbers(ours)?, numbers(plain)?);
+                        let largest = plain.iter().fold(1., |largest: f64, x| largest.max(x.abs()));
+                        let far = ours.iter().zip(&plain).any(|(a, b)| (a - b).abs() > tolerance * largest);
+                        assert!(!far, "{x:?} {kernel:?} {dtype:?}: {ours:?} {plain:?}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_views() -> Result<()> {
+        let leaves = (normal(0, (5, 7), DType::F64)?, normal(1, (5, 3), DType::F64)?, None);
+        let view = |x: &Tensor| Ok(x.t()?.narrow(0, 1, 4)?);
+        let ours = value_and_gradients(&leaves, view, 1)?;
+        let plain = with_plain(|| value_and_gradients(&leaves, view, 1))?;
+        for (ours, plain) in ours.iter().zip(&plain) {
+            let difference = (ours - plain)?.abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(difference < 1e-12, "{difference}");
+        }
+        assert_eq!(ours[0].device().location(), Device::Cpu.location());
+        Ok(())
+    }
+}
