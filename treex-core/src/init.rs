@@ -1,10 +1,9 @@
 //! Initialization: from a seed to values, in an order that anybody can repeat.
 //!
-//! Keys come from a chain: `(used, next) = split(key)`, one `used` for each taker. The takers are, first,
-//! all [`Initializer`] leaves in field order; then every module that was not
-//! initialized, children before parents, whether or not it has a use for its key. A module gives its key
-//! to its own [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, parameters first, and to its
-//! `module_init`.
+//! Keys come from a chain: `(used, next) = split(key)`, one `used` for each taker. The takers are, first, all
+//! [`Initializer`] leaves in field order; then every module that was not initialized, children before parents,
+//! whether or not it has a use for its key. A module gives its key to its own
+//! [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, parameters first, and to its `module_init`.
 //!
 //! [`init_linen`](crate::Tree::init_linen) has another rule, in which order means nothing and names mean all:
 //! see [`linen`](crate::linen).

@@ -9,14 +9,12 @@
 //!
 //! ```
 //! use candle_core::{D, Device, Tensor};
-//! use treex_nn::{glu, one_hot, relu, softmax};
+//! use treex_nn::{glu, relu, softmax};
 //!
 //! let x = Tensor::new(&[[-1f32, 0., 2., 3.]], &Device::Cpu)?;
 //! assert_eq!(relu(&x)?.to_vec2::<f32>()?, [[0., 0., 2., 3.]]);
 //! assert_eq!(softmax(&x, D::Minus1)?.dims(), [1, 4]);
 //! assert_eq!(glu(&x, 1)?.dims(), [1, 2]);
-//! let labels = Tensor::new(&[2u32, 0], &Device::Cpu)?;
-//! assert_eq!(one_hot(&labels, 3, -1)?.to_vec2::<f32>()?, [[0., 0., 1.], [1., 0., 0.]]);
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 
@@ -24,13 +22,22 @@ use candle_core::shape::{Dim, Dims};
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
-use crate::dtype::common_dtype;
+use crate::axes::position;
+use crate::dtype::{common_dtype, wide_dtype};
 use crate::norm::Normalization;
 use crate::ops::derivative::with_derivative;
 use crate::ops::elementwise::{Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh, map};
 use crate::ops::normal;
 
 /// `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::identity(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-1.0000, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// None; it has the form of the other activations.
@@ -40,6 +47,14 @@ pub fn identity(x: &Tensor) -> Result<Tensor> {
 
 /// `max(x, 0)`, with derivative 0 at 0.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::relu(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.0000, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As for all activations here: what Candle reports.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
@@ -48,6 +63,14 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// `min(max(x, 0), 6)`, with derivative 0 at 0 and at 6.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::relu6(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.0000, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn relu6(x: &Tensor) -> Result<Tensor> {
@@ -55,6 +78,14 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x` where positive, `alpha (exp(x) - 1)` elsewhere. Flax's default: `alpha` 1.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::elu(&x, 1.)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.6321, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -68,6 +99,14 @@ pub fn elu(x: &Tensor, alpha: f64) -> Result<Tensor> {
 
 /// `max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`. Flax's default: `alpha` 1.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::celu(&x, 1.)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.6321, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn celu(x: &Tensor, alpha: f64) -> Result<Tensor> {
@@ -77,6 +116,14 @@ pub fn celu(x: &Tensor, alpha: f64) -> Result<Tensor> {
 
 /// [`elu`] with the `alpha` and the factor that keep mean 0 and variance 1 (Klambauer et al., 2017).
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::selu(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-1.1113, 0.0000, 2.1014]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn selu(x: &Tensor) -> Result<Tensor> {
@@ -85,6 +132,14 @@ pub fn selu(x: &Tensor) -> Result<Tensor> {
 
 /// `x Φ(x)`, where `Φ` is the normal distribution function, with all digits in both tails; `approximate` takes
 /// a formula with `tanh`, which is Flax's default.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::gelu(&x, true)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.1588, 0.0000, 1.9546]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -101,6 +156,14 @@ pub fn gelu(x: &Tensor, approximate: bool) -> Result<Tensor> {
 
 /// `x sigmoid(x)`.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::silu(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.2689, 0.0000, 1.7616]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn silu(x: &Tensor) -> Result<Tensor> {
@@ -111,6 +174,14 @@ pub use silu as swish;
 
 /// `1 / (1 + exp(-x))`.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::sigmoid(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.2689, 0.5000, 0.8808]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
@@ -118,6 +189,14 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `log(sigmoid(x))`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::log_sigmoid(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-1.3133, -0.6931, -0.1269]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -127,6 +206,14 @@ pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
 
 /// `log(1 + exp(x))`.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::softplus(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.3133, 0.6931, 2.1269]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
@@ -135,6 +222,14 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `log(1 - exp(-x))`, for `x` from 0 on.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[0.5f32, 1., 2.], &Device::Cpu)?;
+/// let y = treex_nn::log1mexp(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.9328, -0.4587, -0.1454]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -150,6 +245,14 @@ pub fn log1mexp(x: &Tensor) -> Result<Tensor> {
 
 /// `x / (|x| + 1)`.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::soft_sign(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.5000, 0.0000, 0.6667]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn soft_sign(x: &Tensor) -> Result<Tensor> {
@@ -158,6 +261,14 @@ pub fn soft_sign(x: &Tensor) -> Result<Tensor> {
 
 /// `x` where not negative, `negative_slope x` elsewhere. Flax's default: 0.01.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::leaky_relu(&x, 0.01)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.0100, 0.0000, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
@@ -165,6 +276,14 @@ pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
 }
 
 /// `x`, cut at -1 and 1, with derivative 1 there.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::hard_tanh(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-1.0000, 0.0000, 1.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -176,6 +295,14 @@ pub fn hard_tanh(x: &Tensor) -> Result<Tensor> {
 
 /// `relu6(x + 3) / 6`.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::hard_sigmoid(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.3333, 0.5000, 0.8333]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn hard_sigmoid(x: &Tensor) -> Result<Tensor> {
@@ -183,6 +310,14 @@ pub fn hard_sigmoid(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x hard_sigmoid(x)`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::hard_silu(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.3333, 0.0000, 1.6667]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -194,6 +329,14 @@ pub use hard_silu as hard_swish;
 
 /// The hyperbolic tangent.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::tanh(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.7616, 0.0000, 0.9640]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
@@ -201,6 +344,14 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `x tanh(softplus(x))`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::mish(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.3034, 0.0000, 1.9440]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -210,6 +361,14 @@ pub fn mish(x: &Tensor) -> Result<Tensor> {
 
 /// `(x + sqrt(x² + b)) / 2`. JAX's default: `b` 4.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::squareplus(&x, 4.)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.6180, 1.0000, 2.4142]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn squareplus(x: &Tensor, b: f64) -> Result<Tensor> {
@@ -217,6 +376,14 @@ pub fn squareplus(x: &Tensor, b: f64) -> Result<Tensor> {
 }
 
 /// 0 up to -1, `x` from 1 on, `(x + 1)² / 4` between.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::sparse_plus(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.0000, 0.2500, 2.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -228,6 +395,14 @@ pub fn sparse_plus(x: &Tensor) -> Result<Tensor> {
 
 /// The derivative of [`sparse_plus`]: 0 up to -1, 1 from 1 on, `(x + 1) / 2` between.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::sparse_sigmoid(&x)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.0000, 0.5000, 1.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn sparse_sigmoid(x: &Tensor) -> Result<Tensor> {
@@ -235,6 +410,15 @@ pub fn sparse_sigmoid(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Gated linear unit: one half of `x` along `dim`, times the sigmoid of the other.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1f32, 2., 0., 1.]], &Device::Cpu)?;
+/// let y = treex_nn::glu(&x, 1)?;
+/// assert_eq!(y.dims(), [1, 2]);
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[0.5000, 1.4621]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the size along `dim` is odd.
@@ -252,6 +436,14 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 
 /// `exp(x) / Σ exp(x)` along a dimension, or over several.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::softmax(&x, 1)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[0.0900, 0.2447, 0.6652], [0.3333, 0.3333, 0.3333]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
@@ -261,6 +453,15 @@ pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 }
 
 /// [`softmax`] of the elements where `mask` is not 0, and 0 elsewhere. The mask broadcasts to `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
+/// let y = treex_nn::softmax_where(&x, 1, &mask)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[0.2689, 0.7311, 0.0000], [0.5000, 0.5000, 0.0000]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the mask does not fit.
@@ -275,6 +476,14 @@ pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tenso
 
 /// `log(softmax(x))` along a dimension, or over several.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::log_softmax(&x, 1)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-2.4076, -1.4076, -0.4076], [-1.0986, -1.0986, -1.0986]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
@@ -285,6 +494,15 @@ pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 
 /// [`log_softmax`] of the elements where `mask` is not 0, and negative infinity elsewhere. The mask broadcasts
 /// to `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
+/// let y = treex_nn::log_softmax_where(&x, 1, &mask)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.3133, -0.3133, -inf], [-0.6931, -0.6931, -inf]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the mask does not fit.
@@ -298,6 +516,14 @@ pub fn log_softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<T
 
 /// `log(Σ exp(x))` over dimensions, which go away.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::logsumexp(&x, 1)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[2.4076, 4.0986]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn logsumexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
@@ -306,6 +532,16 @@ pub fn logsumexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 
 /// `log(|Σ b exp(x)|)` and the sign of the sum, over dimensions, which go away; only of elements where `mask` is
 /// not 0. This is JAX's `return_sign`. Factors and mask broadcast to `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let b = Tensor::new(&[1f32, 1., -1.], &Device::Cpu)?;
+/// let (y, sign) = treex_nn::logsumexp_with(&x, 1, Some(&b), None)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[1.3004, 3.0000]");
+/// assert_eq!(sign.to_vec1::<f32>()?, [-1., 1.]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If factors or mask do not fit.
@@ -349,6 +585,14 @@ pub fn logsumexp_with(
 
 /// `log(mean(exp(x)))` over dimensions, which go away.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::logmeanexp(&x, 1)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[1.3090, 3.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`relu`].
 pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
@@ -358,6 +602,15 @@ pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 }
 
 /// [`logmeanexp`] of the elements where `mask` is not 0. The mask broadcasts to `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
+/// let y = treex_nn::logmeanexp_where(&x, 1, &mask)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.6201, 3.0000]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the mask does not fit.
@@ -369,6 +622,14 @@ pub fn logmeanexp_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Te
 }
 
 /// `(x - mean) / sqrt(var + epsilon)` along a dimension, or over several. Flax's default: `epsilon` 1e-5.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::standardize(&x, 1, 1e-5)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`relu`].
@@ -401,6 +662,15 @@ impl Default for Standardize<'_> {
 
 /// [`standardize`] with all options.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let options = treex_nn::Standardize { stable: true, ..Default::default() };
+/// let y = treex_nn::standardize_with(&x, 1, &options)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// If mean, variance or mask do not fit.
 pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) -> Result<Tensor> {
@@ -425,12 +695,19 @@ pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) 
 /// Integers as vectors of `F32` on a new dimension at `axis`: 1 at the integer's place, 0 elsewhere, and all 0
 /// for one that is not from 0 to `num_classes`. Negative axes count from the end; Flax's default is -1.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let labels = Tensor::new(&[2u32, 0], &Device::Cpu)?;
+/// let y = treex_nn::one_hot(&labels, 3, -1)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[0., 0., 1.], [1., 0., 0.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// If `x` does not hold integers, or the result cannot have that axis.
 pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     let rank = x.rank() + 1;
-    let index = if axis < 0 { rank.checked_add_signed(axis) } else { Some(axis as usize) };
-    let Some(index) = index.filter(|&index| index < rank && x.dtype().is_int()) else {
+    let Some(index) = position(axis, rank).filter(|_| x.dtype().is_int()) else {
         return Err(Error::argument("`one_hot` cannot make vectors of its input")
             .expected(format!("integers, and an axis from -{rank} to {}", rank - 1))
             .found(format!("`{}` and axis {axis}", x.dtype().as_str())));
@@ -443,7 +720,7 @@ pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
 
 /// `x` in `F32` if it is of half precision: its sums need more digits.
 fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
-    if x.dtype() == DType::F64 { Ok(x.clone()) } else { x.to_dtype(DType::F32) }
+    x.to_dtype(wide_dtype(x.dtype()))
 }
 
 /// The maximum over `dims`, untracked: only a shift, of which the result is no function. Candle's cannot take

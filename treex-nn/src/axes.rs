@@ -31,9 +31,7 @@ impl Axes {
     /// The axes of a tensor of this shape, each once and in order.
     pub(crate) fn of(&self, layer: &str, what: &str, dims: &[usize]) -> Result<Vec<usize>> {
         let rank = dims.len();
-        let index =
-            |&axis: &isize| if axis < 0 { rank.checked_add_signed(axis) } else { Some(axis as usize) };
-        let axes = self.0.iter().map(|axis| index(axis).filter(|&axis| axis < rank));
+        let axes = self.0.iter().map(|&axis| position(axis, rank));
         let Some(mut axes) = axes.collect::<Option<Vec<_>>>() else {
             return Err(Error::shape(format!("`{layer}` got a tensor without one of its `{what}`"))
                 .expected(self)
@@ -43,6 +41,12 @@ impl Axes {
         axes.dedup();
         Ok(axes)
     }
+}
+
+/// The place of an axis among `rank` of them, where a negative one counts from the end.
+pub(crate) fn position(axis: isize, rank: usize) -> Option<usize> {
+    let place = if axis < 0 { rank.checked_add_signed(axis) } else { usize::try_from(axis).ok() };
+    place.filter(|&place| place < rank)
 }
 
 /// Prints `axis -1` or `axes [-2, -1]`.

@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{lecun_normal, zeros};
+use crate::initializers::lecun_normal;
 use crate::ops::convolution::convolution;
-use crate::options::parameter_options;
+use crate::options::{bias_option, parameter_options};
 use crate::window::{Window, finished, masked, window_options};
 
 /// `y[p, o] = Σ_{k, i} x[p · stride + k, i] · kernel[k, i, o] + bias[o]`, channels last: Flax's `Conv`, a
@@ -74,18 +74,11 @@ impl Conv {
         Self { feature_group_count: groups, ..self }.declared()
     }
 
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.cout, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }
-    }
-
     fn declared(self) -> Self {
-        match self.cin.map(|cin| self.kernel_shape(cin)) {
-            Some(shape) => Self { kernel: self.kernel.with_shape(shape), ..self },
-            None => self,
+        let layer = Self { bias: self.bias.map(|bias| bias.with_shape(self.cout)), ..self };
+        match layer.cin.map(|cin| layer.kernel_shape(cin)) {
+            Some(shape) => Self { kernel: layer.kernel.with_shape(shape), ..layer },
+            None => layer,
         }
     }
 
@@ -128,6 +121,7 @@ impl Conv {
 }
 
 window_options!(Conv);
+bias_option!(Conv);
 parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Conv {
@@ -171,6 +165,11 @@ mod tests {
             ),
             (error(conv().kernel_dilation(0), &[8, 8, 4]), "`kernel_dilation`"),
             (error(conv().padding(Padding::Causal), &[8, 8, 4]), "causal"),
+            (
+                error(conv().padding([-4, -5]), &[8, 8, 4]),
+                "`Conv` has a padding that takes off more than there is: expected at most the elements of [8, 8], \
+                 found `Padding::Explicit([(-4, -4), (-5, -5)])`",
+            ),
             (
                 error(conv().input_dilation(2), &[8, 8, 4]),
                 "expected a padding in numbers, found `Padding::Same`",

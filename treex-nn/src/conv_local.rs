@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{lecun_normal, zeros};
+use crate::initializers::lecun_normal;
 use crate::ops::convolution::local_convolution;
-use crate::options::parameter_options;
+use crate::options::{bias_option, parameter_options};
 use crate::window::{Window, finished, masked, window_options};
 
 /// `y[p, o] = Σ_{i, k} x[p · stride + k, i] · kernel[p, (i, k), o] + bias[p, o]`, channels last: Flax's
@@ -65,14 +65,6 @@ impl ConvLocal {
         conv.use_bias(true)
     }
 
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::unshaped(zeros, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }.declared()
-    }
-
     fn declared(self) -> Self {
         let Some(input) = &self.input else { return self };
         // Options that do not fit are reported by the call, which can.
@@ -85,7 +77,10 @@ impl ConvLocal {
     fn shapes(&self, item: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
         let (cin, spatial) = item.split_last().map_or((0, item), |(cin, spatial)| (*cin, spatial));
         let (axes, margins) = self.window.over("ConvLocal", spatial)?;
-        let n = spatial.iter().zip(margins).map(|(n, (before, after))| before + n + after);
+        let n = spatial
+            .iter()
+            .zip(margins)
+            .map(|(&n, (before, after))| (before + n as isize + after).unsigned_abs());
         let positions: Vec<_> = axes.iter().zip(n).map(|(axis, n)| axis.positions(n)).collect();
         let kernel = [positions.as_slice(), &[cin * self.window.places(), self.cout]].concat();
         Ok((kernel, [positions.as_slice(), &[self.cout]].concat()))
@@ -115,6 +110,7 @@ impl ConvLocal {
 }
 
 window_options!(ConvLocal);
+bias_option!(ConvLocal);
 parameter_options!(ConvLocal { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for ConvLocal {

@@ -4,13 +4,12 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{lecun_normal, zeros};
+use crate::initializers::lecun_normal;
 use crate::ops::convolution::convolution;
-use crate::ops::patches::Axis;
-use crate::options::parameter_options;
+use crate::options::{bias_option, parameter_options};
 use crate::padding::Padding;
 use crate::sizes::Sizes;
-use crate::window::{Window, finished, masked};
+use crate::window::{Window, finished, masked, window_options};
 
 /// A convolution of the input with `strides - 1` zeros between its elements, so that the output is larger by
 /// that factor, channels last: Flax's `ConvTranspose`.
@@ -76,54 +75,17 @@ impl ConvTranspose {
         conv.use_bias(true)
     }
 
-    /// The step in the output for each element of the input; 1 unless said.
-    #[must_use]
-    pub fn strides(mut self, strides: impl Into<Sizes>) -> Self {
-        self.window.strides = strides.into();
-        self
-    }
-
-    /// [`Padding::Same`] (unless said): the output is `strides` times as large as the input.
-    /// [`Padding::Valid`]: all of the output that any element of the input reaches. [`Padding::Circular`]: as
-    /// with `Same`, and what reaches over an edge is added at the other end. Numbers: the zeros around the
-    /// input with its zeros between, as they are; not, as in PyTorch, what to cut off.
-    #[must_use]
-    pub fn padding(mut self, padding: impl Into<Padding>) -> Self {
-        self.window.padding = padding.into();
-        self
-    }
-
-    /// The step from one place of the kernel to the next; 1 unless said.
-    #[must_use]
-    pub fn kernel_dilation(mut self, kernel_dilation: impl Into<Sizes>) -> Self {
-        self.window.kernel_dilation = kernel_dilation.into();
-        self
-    }
-
     /// Whether to flip the kernel's spatial axes and to swap its channels; false unless said.
     #[must_use]
     pub fn transpose_kernel(self, transpose_kernel: bool) -> Self {
         Self { transpose_kernel, ..self }.declared()
     }
 
-    /// What to multiply the kernel by: a tensor of its shape.
-    #[must_use]
-    pub fn mask(self, mask: Tensor) -> Self {
-        Self { mask: Some(mask), ..self }
-    }
-
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.cout, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }
-    }
-
     fn declared(self) -> Self {
-        match self.cin.map(|cin| self.kernel_shape(cin)) {
-            Some(shape) => Self { kernel: self.kernel.with_shape(shape), ..self },
-            None => self,
+        let layer = Self { bias: self.bias.map(|bias| bias.with_shape(self.cout)), ..self };
+        match layer.cin.map(|cin| layer.kernel_shape(cin)) {
+            Some(shape) => Self { kernel: layer.kernel.with_shape(shape), ..layer },
+            None => layer,
         }
     }
 
@@ -138,24 +100,20 @@ impl ConvTranspose {
         channels.get(usize::from(self.transpose_kernel)).copied()
     }
 
-    /// How the kernel moves over the input: by one, since the strides are the input's.
-    fn axes(&self) -> Result<Vec<Axis>> {
-        let layer = "ConvTranspose";
+    /// The window as it moves over the input: by one, since the strides are the input's.
+    fn moved(&self) -> Result<Window> {
         let Window { size, strides, padding, kernel_dilation, .. } = &self.window;
         if matches!(padding, Padding::Reflect | Padding::Causal) {
             return Err(Error::argument("`ConvTranspose` has a padding that is not defined for it")
                 .expected("`Padding::Same`, `Valid`, `Circular`, or numbers")
                 .found(format!("`Padding::{padding:?}`")));
         }
-        let rank = size.len();
-        let size = Sizes::Each(size.clone()).each(layer, "kernel_size", rank)?;
-        let strides = strides.each(layer, "strides", rank)?;
-        let kernel_dilation = kernel_dilation.each(layer, "kernel_dilation", rank)?;
-        let in_numbers = padding.zeros(layer, &vec![0; rank], &vec![1; rank], &vec![1; rank])?;
-        let axis = |d: usize| {
-            let (covered, stride) = ((size[d] - 1) * kernel_dilation[d] + 1, strides[d]);
-            let zeros = match padding {
-                Padding::Each(_) | Padding::Explicit(_) => in_numbers[d],
+        let each = |sizes: &Sizes, what| sizes.each("ConvTranspose", what, size.len());
+        let (size, strides) = (each(&Sizes::Each(size.clone()), "kernel_size")?, each(strides, "strides")?);
+        let steps = each(kernel_dilation, "kernel_dilation")?;
+        let zeros = |((size, step), stride): ((usize, usize), usize)| {
+            let covered = (size - 1) * step + 1;
+            let (before, after) = match padding {
                 Padding::Same => {
                     let total = covered + stride - 2;
                     let before = if covered <= stride { covered - 1 } else { total.div_ceil(2) };
@@ -163,10 +121,16 @@ impl ConvTranspose {
                 }
                 _ => (covered - 1, stride.max(covered) - 1),
             };
-            let (size, window_dilation) = (size[d], kernel_dilation[d]);
-            Axis { size, stride: 1, zeros, window_dilation, input_dilation: stride }
+            (before as isize, after as isize)
         };
-        Ok((0..rank).map(axis).collect())
+        let padding = match padding {
+            Padding::Each(_) | Padding::Explicit(_) => padding.clone(),
+            _ => Padding::Explicit(
+                size.into_iter().zip(steps).zip(strides.iter().copied()).map(zeros).collect(),
+            ),
+        };
+        let (strides, input_dilation) = (Sizes::All(1), Sizes::Each(strides));
+        Ok(Window { strides, padding, input_dilation, ..self.window.clone() })
     }
 
     fn convolved(&self, x: &Tensor) -> Result<Tensor> {
@@ -182,7 +146,9 @@ impl ConvTranspose {
             kernel = kernel.flip(&(0..rank).collect::<Vec<_>>())?.transpose(rank, rank + 1)?.contiguous()?;
         }
         let (flat, batch) = self.window.flat_batch(x, dtype)?;
-        let axes = self.axes()?;
+        let window = self.moved()?;
+        let (axes, margins) = window.over("ConvTranspose", &flat.dims()[1..=rank])?;
+        let flat = window.padding.extended(&flat, &margins)?;
         let mut y = convolution(&flat, &kernel, &axes, 1)?;
         if self.window.padding == Padding::Circular {
             for (d, axis) in axes.iter().enumerate() {
@@ -207,6 +173,18 @@ impl ConvTranspose {
     }
 }
 
+window_options!(ConvTranspose {
+    /// The step in the output for each element of the input; 1 unless said.
+    strides: Sizes,
+    /// [`Padding::Same`] (unless said): the output is `strides` times as large as the input.
+    /// [`Padding::Valid`]: all of the output that any element of the input reaches. [`Padding::Circular`]: as
+    /// with `Same`, and what reaches over an edge is added at the other end. Numbers: the zeros around the
+    /// input with its zeros between, as they are; not, as in PyTorch, what to cut off.
+    padding: Padding,
+    /// The step from one place of the kernel to the next; 1 unless said.
+    kernel_dilation: Sizes,
+});
+bias_option!(ConvTranspose);
 parameter_options!(ConvTranspose { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for ConvTranspose {
@@ -224,6 +202,7 @@ mod tests {
 
     use super::*;
     use crate::Conv;
+    use crate::initializers::zeros;
 
     fn zeros_of(shape: &[usize]) -> Tensor {
         Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
@@ -285,6 +264,14 @@ mod tests {
             (error(conv(), &[5, 2]), "`ConvTranspose` got an input of the wrong shape"),
             (error(conv(), &[6, 6, 3]), "expected [batch, height, width, 2], found [6, 6, 3]"),
             (error(conv().strides([1]), &[6, 6, 2]), "`ConvTranspose` has `strides` that do not fit"),
+            (
+                error(conv().strides(0).padding(1), &[6, 6, 2]),
+                "`ConvTranspose` has `strides` that do not fit",
+            ),
+            (
+                error(conv().strides(2).padding([(0, 0), (-6, -6)]), &[6, 6, 2]),
+                "`ConvTranspose` has a padding that takes off more than there is: expected at most the elements of [6, 6]",
+            ),
             (
                 error(conv().padding(Padding::Causal), &[6, 6, 2]),
                 "`Circular`, or numbers, found `Padding::Causal`",

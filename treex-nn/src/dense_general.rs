@@ -3,12 +3,13 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
+use crate::axes::position;
 use crate::dtype::common_dtype;
 use crate::initializers::{InitFn, lecun_normal, zeros};
 use crate::ops::einsum::dot_general;
 use crate::ops::linear::linear;
 use crate::ops::rows::add_to_rows;
-use crate::options::{Declared, parameter_options};
+use crate::options::{Declared, bias_option, parameter_options};
 
 /// `y = x · kernel + bias`, over any axes of the input: Flax's `DenseGeneral`.
 ///
@@ -82,14 +83,6 @@ impl DenseGeneral {
         Self { batch_dims: batch_dims.into(), ..self }.declared()
     }
 
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::unshaped(zeros, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }.declared()
-    }
-
     /// How to make the kernel: called with the shape `[everything else, features]`.
     #[must_use]
     pub fn kernel_init(self, init: impl InitFn) -> Self {
@@ -128,9 +121,7 @@ impl DenseGeneral {
     /// The batch dimensions and the axes to sum over, in ascending order, of an input of this rank.
     fn axes(&self, rank: usize) -> Result<(Vec<usize>, Vec<usize>)> {
         let ascending = |axes: &[isize]| -> Option<Vec<usize>> {
-            let place =
-                |&axis: &isize| if axis < 0 { rank.checked_add_signed(axis) } else { Some(axis as usize) };
-            let mut axes = axes.iter().map(place).collect::<Option<Vec<_>>>()?;
+            let mut axes = axes.iter().map(|&axis| position(axis, rank)).collect::<Option<Vec<_>>>()?;
             axes.sort_unstable();
             Some(axes).filter(|axes| axes.windows(2).all(|pair| pair[0] < pair[1]))
         };
@@ -191,6 +182,7 @@ impl DenseGeneral {
     }
 }
 
+bias_option!(DenseGeneral);
 parameter_options!(DenseGeneral { kernel, bias });
 
 impl candle_core::Module for DenseGeneral {

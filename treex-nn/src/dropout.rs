@@ -3,11 +3,12 @@
 use candle_core::Tensor;
 use treex_core::{Error, Key, Leaf, Mode, Module, Result, Rng, TreeObject, record};
 
+use crate::axes::position;
 use crate::dtype::common_dtype;
 use crate::ops;
 
-/// In training, sets each element to zero with probability `rate` and divides the others by `1 - rate`;
-/// otherwise gives back its input.
+/// `y = x · mask / (1 - rate)` in training, where an element of `mask` is 0 with probability `rate` and 1
+/// otherwise; in evaluation `y = x`. Flax's `Dropout` (Srivastava et al., 2014).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -98,12 +99,14 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
     }
     let mut shape = x.dims().to_vec();
     for &dim in broadcast_dims {
-        let index = if dim < 0 { x.rank().checked_add_signed(dim) } else { Some(dim as usize) };
-        *index.and_then(|index| shape.get_mut(index)).ok_or_else(|| {
-            Error::argument("`Dropout` is to broadcast along a dimension that its input does not have")
-                .expected(format!("a dimension of {:?}", x.dims()))
-                .found(dim)
-        })? = 1;
+        let Some(place) = position(dim, x.rank()) else {
+            return Err(Error::argument(
+                "`Dropout` is to broadcast along a dimension that its input does not have",
+            )
+            .expected(format!("a dimension of {:?}", x.dims()))
+            .found(dim));
+        };
+        shape[place] = 1;
     }
     let kept = 1. - rate;
     // As XLA computes it: a product with the rounded inverse, not a quotient.

@@ -14,6 +14,11 @@ pub(crate) fn common_dtype<'t>(
     })
 }
 
+/// The type for sums of numbers of this type: half precision has too few digits for them.
+pub(crate) fn wide_dtype(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
 fn larger(a: DType, b: DType) -> DType {
     match a.size_in_bytes().cmp(&b.size_in_bytes()) {
         std::cmp::Ordering::Greater => a,

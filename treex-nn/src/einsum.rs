@@ -4,9 +4,9 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{lecun_normal, zeros};
+use crate::initializers::lecun_normal;
 use crate::ops::einsum::{Equation, einsum};
-use crate::options::parameter_options;
+use crate::options::{bias_option, parameter_options};
 
 /// `y = einsum(einsum_str, x, kernel) + bias`: Flax's `Einsum`.
 ///
@@ -58,14 +58,6 @@ impl Einsum {
         Self { kernel, bias: None, einsum_str: None, shape, dtype: None }.use_bias(true)
     }
 
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::unshaped(zeros, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }.declared()
-    }
-
     fn declared(self) -> Self {
         let Some(equation) = &self.einsum_str else { return self };
         // An equation that cannot be read is reported by the call, which can.
@@ -106,6 +98,7 @@ impl Einsum {
     }
 }
 
+bias_option!(Einsum);
 parameter_options!(Einsum { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Einsum {

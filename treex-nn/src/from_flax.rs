@@ -90,5 +90,20 @@
 //! | `setup`: `self.layers = [...]`, `self.heads = {...}` | fields: `layers: Vec<_>` has the paths `layers_0`, .., `heads: BTreeMap<_, _>` the paths `heads_key`, .. |
 //! | `jax.value_and_grad(loss)(params)` | `model.value_and_grad(Parameter, \|model\| ..)?` |
 //!
+//! The layers have the arguments of Flax's, as methods of their builders, but for those that say nothing here:
+//!
+//! | Flax's argument | here |
+//! |---|---|
+//! | `precision`, `dot_general`, `dot_general_cls`, `conv_general_dilated`, `preferred_element_type`, and attention's of such names | how XLA is to multiply: here a layer multiplies in its element type, which `dtype` chooses |
+//! | `promote_dtype` | Flax's default, always |
+//! | `axis_name`, `axis_index_groups` | `pmean`, a function that averages over ranks |
+//! | `deterministic`, `update_stats` | the mode: `model.train()`, `model.eval()` |
+//! | `decode` | [`init_cache`](crate::MultiHeadDotProductAttention::init_cache) starts, [`clear_cache`](crate::MultiHeadDotProductAttention::clear_cache) ends |
+//! | `sow_weights`, of a call | an option of the layer; the weights are in its field `attention_weights` |
+//! | `return_carry`, `initial_carry`, `seq_lengths` | [`RNN::run`](crate::RNN::run), beside `call` |
+//! | `unroll`, `variable_axes`, `split_rngs` and so on of `RNN` | the cell is a field, with its parameters and its state: there is nothing to lift |
+//! | `collection_name` | the kind of the leaf |
+//! | `rng`, `dropout_rng` of a call | the function [`dropout`](crate::dropout()), or `set_rngs` |
+//!
 //! Which keys go where is told in [`treex_core::linen`]; under [`init`](treex_core::Tree::init), which does not
 //! depend on names, in [`treex_core::init`].

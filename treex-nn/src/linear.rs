@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, TreeObject, record};
 
 use crate::dtype::common_dtype;
-use crate::initializers::{lecun_normal, zeros};
+use crate::initializers::lecun_normal;
 use crate::ops::linear::linear;
-use crate::options::parameter_options;
+use crate::options::{bias_option, parameter_options};
 
 /// `y = x · kernel + bias`, over the last axis: Flax's `Dense`.
 ///
@@ -51,15 +51,12 @@ impl Linear {
         Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }
 
-    /// Whether to add a bias; true unless said.
-    #[must_use]
-    pub fn use_bias(mut self, use_bias: bool) -> Self {
-        let dtype = self.kernel.dtype().unwrap_or(DType::F32);
-        let bias = self.bias.take().unwrap_or_else(|| Leaf::param(zeros, self.dout, dtype));
-        Self { bias: use_bias.then_some(bias), ..self }
+    fn declared(self) -> Self {
+        Self { bias: self.bias.map(|bias| bias.with_shape(self.dout)), ..self }
     }
 }
 
+bias_option!(Linear);
 parameter_options!(Linear { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Linear {

@@ -63,4 +63,22 @@ macro_rules! parameter_options {
     };
 }
 
-pub(crate) use parameter_options;
+/// `bias_option!(Conv);` gives a layer with the fields `kernel` and `bias` the option `use_bias`. After it,
+/// `declared` announces the shape of the bias, as far as it is known.
+macro_rules! bias_option {
+    ($layer:ident) => {
+        impl $layer {
+            /// Whether to add a bias; true unless said.
+            #[must_use]
+            pub fn use_bias(mut self, use_bias: bool) -> Self {
+                let dtype = self.kernel.dtype().unwrap_or(candle_core::DType::F32);
+                let bias = self.bias.take();
+                let bias =
+                    bias.unwrap_or_else(|| treex_core::Leaf::unshaped($crate::initializers::zeros, dtype));
+                Self { bias: use_bias.then_some(bias), ..self }.declared()
+            }
+        }
+    };
+}
+
+pub(crate) use {bias_option, parameter_options};

@@ -10,30 +10,35 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use treex_nn::{Padding, avg_pool, max_pool, min_pool, pool};
+//! use treex_nn::{Padding, avg_pool, max_pool, min_pool};
 //!
 //! let images = Tensor::ones((2, 28, 27, 3), DType::F32, &Device::Cpu)?;
 //! assert_eq!(max_pool(&images, [2, 2], 2, Padding::Valid)?.dims(), [2, 14, 13, 3]);
 //! assert_eq!(min_pool(&images, [3, 3], [2, 1], Padding::Same)?.dims(), [2, 14, 27, 3]);
 //! assert_eq!(avg_pool(&images, [28, 27], 1, Padding::Valid, true)?.dims(), [2, 1, 1, 3]);
-//!
-//! let sequence = Tensor::new(&[[1f32], [2.], [3.], [4.]], &Device::Cpu)?;
-//! let products = pool(&sequence, 1., |a, b| Ok((a * b)?), [2], 2, Padding::Valid)?;
-//! assert_eq!(products.to_vec2::<f32>()?, [[2.], [12.]]);
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, Result};
 
-use crate::dtype::common_dtype;
+use crate::dtype::{common_dtype, wide_dtype};
 use crate::ops::patches::Axis;
 use crate::ops::windows::{Reduction, fold_windows, reduce_windows, window};
-use crate::padding::Padding;
+use crate::padding::{Around, Padding};
 use crate::sizes::Sizes;
 
 /// The average over each window. `count_include_pad`, true in Flax if not said, says whether the zeros of the
 /// padding count; if they do not, a window of padding alone has no average, which is not a number.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{Padding, avg_pool};
+/// let sequence = Tensor::new(&[[1f32], [2.], [4.], [3.]], &Device::Cpu)?;
+/// let y = avg_pool(&sequence, [3], 1, Padding::Same, false)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[1.5], [7. / 3.], [3.], [3.5]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the input has fewer dimensions than the window and the channels; if numbers of the window or the strides
@@ -64,6 +69,14 @@ pub fn avg_pool(
 /// The maximum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
 /// alone gives negative infinity.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{Padding, max_pool};
+/// let sequence = Tensor::new(&[[1f32], [2.], [4.], [3.]], &Device::Cpu)?;
+/// assert_eq!(max_pool(&sequence, [2], 2, Padding::Valid)?.to_vec2::<f32>()?, [[2.], [4.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`avg_pool`].
 pub fn max_pool(
@@ -79,6 +92,14 @@ pub fn max_pool(
 /// The minimum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
 /// alone gives infinity.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{Padding, min_pool};
+/// let sequence = Tensor::new(&[[1f32], [2.], [4.], [3.]], &Device::Cpu)?;
+/// assert_eq!(min_pool(&sequence, [2], 2, Padding::Valid)?.to_vec2::<f32>()?, [[1.], [3.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`avg_pool`].
 pub fn min_pool(
@@ -93,6 +114,15 @@ pub fn min_pool(
 
 /// Any reduction of each window, by an associative and commutative function of two tensors, element by element,
 /// for which `init` changes nothing: that is what stands around the input. Gradients flow through `reduce_fn`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{Padding, pool};
+/// let sequence = Tensor::new(&[[1f32], [2.], [4.], [3.]], &Device::Cpu)?;
+/// let products = pool(&sequence, 1., |a, b| Ok((a * b)?), [2], 2, Padding::Valid)?;
+/// assert_eq!(products.to_vec2::<f32>()?, [[2.], [12.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`avg_pool`], and what `reduce_fn` reports.
@@ -128,13 +158,10 @@ impl Pooling {
         };
         let (batch, rest) = x.dims().split_at(batch_rank);
         let dtype = common_dtype(None, [x]);
-        // Sums need more digits than half precision has.
-        let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
-        let items = x.to_dtype(wide)?.reshape([&[batch.iter().product()], rest].concat())?;
-        let sizes = items.dims()[1..=rank].iter().zip(&window);
-        let margins: Vec<_> = sizes.map(|(&n, &size)| padding.margin(n, size)).collect();
+        let items = x.to_dtype(wide_dtype(dtype))?.reshape([&[batch.iter().product()], rest].concat())?;
+        let Around { margins, zeros } =
+            padding.around(name, &items.dims()[1..=rank], &vec![1; rank], &window, &strides)?;
         let items = padding.extended(&items, &margins)?;
-        let zeros = padding.zeros(name, &items.dims()[1..=rank], &window, &strides)?;
         let axis =
             |((size, stride), zeros)| Axis { size, stride, zeros, window_dilation: 1, input_dilation: 1 };
         let axes = window.into_iter().zip(strides).zip(zeros).map(axis).collect();
@@ -174,6 +201,8 @@ mod tests {
         }
         assert!(min_pool(&input(&[4, 4, 1]), [2, 2], [1], Padding::Valid).is_err());
         assert!(min_pool(&input(&[4, 4, 1]), [2, 2], 1, [(1, 1)]).is_err());
+        let error = max_pool(&input(&[4, 4, 1]), [2, 2], 1, -3).unwrap_err().to_string();
+        assert!(error.starts_with("`max_pool` has a padding that takes off more than there is"), "{error}");
     }
 
     #[test]

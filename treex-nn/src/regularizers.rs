@@ -23,6 +23,14 @@ use treex_core::{Result, Tree, by};
 
 /// `l · Σ |p|`, with derivative 0 at 0.
 ///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{prelude::*, regularizers::l1};
+/// let w = Leaf::<Parameter>::new(Tensor::new(&[1.5f32, -2.], &Device::Cpu)?)?;
+/// assert_eq!(l1(&w, 2.)?.to_scalar::<f32>()?, 7.);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`l1_l2`].
 pub fn l1(tree: &impl Tree, l: f64) -> Result<Tensor> {
@@ -30,6 +38,14 @@ pub fn l1(tree: &impl Tree, l: f64) -> Result<Tensor> {
 }
 
 /// `l · Σ p²`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{prelude::*, regularizers::l2};
+/// let w = Leaf::<Parameter>::new(Tensor::new(&[1.5f32, -2.], &Device::Cpu)?)?;
+/// assert_eq!(l2(&w, 2.)?.to_scalar::<f32>()?, 12.5);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`l1_l2`].
@@ -39,6 +55,14 @@ pub fn l2(tree: &impl Tree, l: f64) -> Result<Tensor> {
 
 /// `l1 · Σ |p| + l2 · Σ p²`, a scalar; in `F32`, or in `F64` if a leaf is. Leaves without a value are passed
 /// over; of none at all, it is 0.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_nn::{prelude::*, regularizers::l1_l2};
+/// let w = Leaf::<Parameter>::new(Tensor::new(&[1.5f32, -2.], &Device::Cpu)?)?;
+/// assert_eq!(l1_l2(&w, 2., 2.)?.to_scalar::<f32>()?, 19.5);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If the leaves stand on several devices.

@@ -5,7 +5,7 @@ use treex_core::{Error, Result};
 
 use crate::ops::patches::Axis;
 use crate::ops::rows::add_to_rows;
-use crate::padding::{Margins, Padding};
+use crate::padding::{Around, Margins, Padding};
 use crate::sizes::Sizes;
 
 /// The kernel's size and the options that say where it goes.
@@ -40,8 +40,7 @@ impl Window {
         self.size.iter().product()
     }
 
-    /// How the kernel moves over an input of these spatial sizes, and by how many of its own values the input
-    /// is extended before.
+    /// How the kernel moves over an input of these spatial sizes, and the margins that the input gets before.
     pub(crate) fn over(&self, layer: &str, n: &[usize]) -> Result<(Vec<Axis>, Margins)> {
         let rank = self.rank();
         if n.len() != rank {
@@ -66,9 +65,7 @@ impl Window {
             .remedy("give pairs: `.padding([(before, after), ..])`"));
         }
         let covered: Vec<_> = size.iter().zip(&kernel_dilation).map(|(k, step)| (k - 1) * step + 1).collect();
-        let margins: Vec<_> = n.iter().zip(&covered).map(|(&n, &k)| self.padding.margin(n, k)).collect();
-        let n: Vec<_> = n.iter().zip(&margins).map(|(n, (before, after))| before + n + after).collect();
-        let zeros = self.padding.zeros(layer, &n, &covered, &strides)?;
+        let Around { margins, zeros } = self.padding.around(layer, n, &input_dilation, &covered, &strides)?;
         let axis = |d: usize| Axis {
             size: size[d],
             stride: strides[d],
@@ -129,39 +126,32 @@ pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> ca
     add_to_rows(&y, &bias.to_dtype(y.dtype())?.flatten_all()?)?.reshape(dims)
 }
 
-/// `window_options!(Conv);` gives the layer the options of its [`Window`]. After each, `declared` announces the
-/// parameters anew, where their shapes depend on it.
+/// `window_options!(Conv);` gives the layer the options of its [`Window`], or those that are named with other docs.
+/// After each, `declared` announces the parameters anew, where their shapes depend on it.
 macro_rules! window_options {
     ($layer:ident) => {
-        impl $layer {
+        $crate::window::window_options!($layer {
             /// The step from one position of the kernel to the next; 1 unless said.
-            #[must_use]
-            pub fn strides(mut self, strides: impl Into<$crate::sizes::Sizes>) -> Self {
-                self.window.strides = strides.into();
-                self.declared()
-            }
-
+            strides: $crate::sizes::Sizes,
             /// What stands around the input; [`Padding::Same`](crate::Padding::Same) unless said.
-            #[must_use]
-            pub fn padding(mut self, padding: impl Into<$crate::padding::Padding>) -> Self {
-                self.window.padding = padding.into();
-                self.declared()
-            }
-
+            padding: $crate::padding::Padding,
             /// The step from one element of the input to the next, with zeros between; 1 unless said. Needs a
             /// padding in numbers, as in Flax.
-            #[must_use]
-            pub fn input_dilation(mut self, input_dilation: impl Into<$crate::sizes::Sizes>) -> Self {
-                self.window.input_dilation = input_dilation.into();
-                self.declared()
-            }
-
+            input_dilation: $crate::sizes::Sizes,
             /// The step from one place of the kernel to the next; 1 unless said.
-            #[must_use]
-            pub fn kernel_dilation(mut self, kernel_dilation: impl Into<$crate::sizes::Sizes>) -> Self {
-                self.window.kernel_dilation = kernel_dilation.into();
-                self.declared()
-            }
+            kernel_dilation: $crate::sizes::Sizes,
+        });
+    };
+    ($layer:ident { $($(#[$doc:meta])* $option:ident: $type:path),* $(,)? }) => {
+        impl $layer {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $option(mut self, $option: impl Into<$type>) -> Self {
+                    self.window.$option = $option.into();
+                    self.declared()
+                }
+            )*
 
             /// What to multiply the kernel by: a tensor of its shape.
             #[must_use]

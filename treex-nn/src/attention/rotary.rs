@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::{Error, Result};
 
-use crate::dtype::common_dtype;
+use crate::dtype::{common_dtype, wide_dtype};
 
 /// Positions as rotations of queries and keys, so that their products depend on distances alone (Su et al.,
 /// 2021, "RoFormer").
@@ -111,7 +111,7 @@ impl Rotary {
                 .found(format!("{:?}", x.dims())));
         }
         let result = common_dtype(None, [x]);
-        let dtype = if result == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = wide_dtype(result);
         let pairs = features / 2;
         let frequencies: Vec<_> =
             (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();

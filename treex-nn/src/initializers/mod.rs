@@ -42,6 +42,15 @@ impl<F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'stati
 
 /// All zeros, in any type.
 ///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// use treex_nn::initializers::zeros;
+/// let kernel = zeros(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.to_vec2::<f32>()?, [[0.; 4]; 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// If the tensor cannot be made.
 pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
@@ -50,6 +59,15 @@ pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
 
 /// All ones, in any type.
 ///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// use treex_nn::initializers::ones;
+/// let kernel = ones(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.to_vec2::<f32>()?, [[1.; 4]; 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
 /// # Errors
 /// If the tensor cannot be made.
 pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
@@ -57,30 +75,76 @@ pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
 }
 
 /// [`zeros`], as Flax calls the factory.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::zeros_init();
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.to_vec2::<f32>()?, [[0.; 4]; 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn zeros_init() -> impl InitFn {
     zeros
 }
 
 /// [`ones`], as Flax calls the factory.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::ones_init();
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.to_vec2::<f32>()?, [[1.; 4]; 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn ones_init() -> impl InitFn {
     ones
 }
 
 /// All `value`, in any type: in an integer type without its fraction, and no further than the type's ends.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::constant(0.5);
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.to_vec2::<f32>()?, [[0.5; 4]; 3]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn constant(value: f64) -> impl InitFn {
     move |_: &Key, shape: &Shape, dtype| Ok(scalar(value, dtype)?.broadcast_as(shape)?.contiguous()?)
 }
 
 /// Uniform on [0, `scale`). JAX's default is 0.01.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::uniform(0.01);
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.dims(), [3, 4]);
+/// assert!(kernel.max_all()?.to_scalar::<f32>()? < 0.01);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn uniform(scale: f64) -> impl InitFn {
     move |key: &Key, shape: &Shape, dtype| times(&key.uniform(shape, dtype)?, &scalar(scale, dtype)?)
 }
 
 /// Normal with mean 0 and standard deviation `stddev`. JAX's default is 0.01.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::normal(0.01);
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.dims(), [3, 4]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn normal(stddev: f64) -> impl InitFn {
     move |key: &Key, shape: &Shape, dtype| times(&key.normal(shape, dtype)?, &scalar(stddev, dtype)?)
@@ -95,10 +159,4 @@ fn times(samples: &Tensor, factor: &Tensor) -> Result<Tensor> {
 fn scalar(value: f64, dtype: DType) -> Result<Tensor> {
     let number = Tensor::new(value, &Device::Cpu)?;
     Ok(if dtype == DType::BF16 { number.to_dtype(DType::F32)? } else { number }.to_dtype(dtype)?)
-}
-
-/// A negative axis counts from the end.
-fn position(axis: isize, rank: usize) -> Option<usize> {
-    let position = if axis < 0 { rank.checked_add_signed(axis) } else { Some(axis as usize) };
-    position.filter(|&position| position < rank)
 }

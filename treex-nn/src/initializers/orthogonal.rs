@@ -3,12 +3,25 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{Error, Key, Result};
 
-use super::{InitFn, position, scalar, times};
+use super::{InitFn, scalar, times};
+use crate::axes::position;
 
 /// A uniformly distributed orthogonal matrix times `scale` (Saxe et al., "Exact solutions to the nonlinear
 /// dynamics of learning in deep linear networks", 2013): orthonormal columns, or rows where there are fewer of
 /// them. The columns are the last axis, and all other axes together are the rows; JAX's default scale is 1.
 /// Other columns: [`Orthogonal`].
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::orthogonal(1.);
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// let kernel = kernel.to_dtype(DType::F64)?;
+/// let product = kernel.matmul(&kernel.t()?)?;
+/// assert_eq!(product.dims(), [3, 3]);
+/// assert!((product.sum_all()?.to_scalar::<f64>()? - 3.).abs() < 1e-5);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn orthogonal(scale: f64) -> impl InitFn {
     Orthogonal::new(scale).build()
@@ -19,6 +32,16 @@ pub fn orthogonal(scale: f64) -> impl InitFn {
 ///
 /// Shapes are `[*spatial, inputs, outputs]` with one to three spatial axes and no more inputs than outputs;
 /// any other is an error, as in JAX.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::delta_orthogonal(1.);
+/// let kernel = init(&Key::from(42), &(3, 2, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.dims(), [3, 2, 4]);
+/// assert_eq!(kernel.get(0)?.to_vec2::<f32>()?, [[0.; 4]; 2]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn delta_orthogonal(scale: f64) -> impl InitFn {
     Orthogonal::new(scale).build_delta()

@@ -7,6 +7,16 @@ use super::{InitFn, scalar, times};
 
 /// The standard normal cut to (-2, 2), times `stddev`, which is therefore a little above the standard
 /// deviation of what comes out. JAX's default is 0.01. Other bounds: [`TruncatedNormal`].
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// let init = treex_nn::initializers::truncated_normal(0.01);
+/// let kernel = init(&Key::from(42), &(3, 4).into(), DType::F32)?;
+/// assert_eq!(kernel.dims(), [3, 4]);
+/// assert!(kernel.abs()?.max_all()?.to_scalar::<f32>()? < 0.02);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn truncated_normal(stddev: f64) -> impl InitFn {
     TruncatedNormal::new(stddev).build()

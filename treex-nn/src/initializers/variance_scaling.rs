@@ -3,13 +3,25 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Key, Result};
 
-use super::{InitFn, position, scalar, times};
+use super::{InitFn, scalar, times};
+use crate::axes::position;
 
 /// Samples with variance `scale / n`, where `mode` says what `n` is, for a kernel whose last two axes are
 /// inputs and outputs and whose other axes are the receptive field. Other axes: [`VarianceScaling`].
 ///
 /// As in JAX, a `scale` below 0 makes NaNs, and a parameter that has not both axes is an error, or that has no
 /// elements.
+///
+/// ```
+/// # use candle_core::DType;
+/// # use treex_core::Key;
+/// use treex_nn::initializers::{Distribution::Uniform, FanMode::FanIn, variance_scaling};
+///
+/// let kernel = variance_scaling(3., FanIn, Uniform)(&Key::from(42), &(4, 3).into(), DType::F32)?;
+/// assert_eq!(kernel.dims(), [4, 3]);
+/// assert!(kernel.abs()?.max_all()?.to_scalar::<f32>()? < 1.5); // sqrt(3 · 3 / 4)
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[must_use]
 pub fn variance_scaling(scale: f64, mode: FanMode, distribution: Distribution) -> impl InitFn {
     VarianceScaling::new(scale, mode, distribution).build()
@@ -155,6 +167,14 @@ macro_rules! named {
     ($($(#[$doc:meta])* $name:ident: $scale:literal, $mode:ident, $distribution:ident;)*) => {
         $(
             $(#[$doc])*
+            ///
+            /// ```
+            /// # use candle_core::DType;
+            /// # use treex_core::Key;
+            #[doc = concat!("let init = treex_nn::initializers::", stringify!($name), "();")]
+            /// assert_eq!(init(&Key::from(42), &(3, 4).into(), DType::F32)?.dims(), [3, 4]);
+            /// # Ok::<(), treex_core::Error>(())
+            /// ```
             #[must_use]
             pub fn $name() -> impl InitFn {
                 VarianceScaling::$name().build()

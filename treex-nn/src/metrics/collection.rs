@@ -2,12 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
-use treex_core::{Error, ErrorKind, Result, TreeObject};
+use treex_core::{Result, TreeObject};
 
+use super::named::{Logs, same_names, unique};
 use super::{Inputs, Metric};
 
-/// Metrics by name, which observe together. See the [module](super) for an example.
+/// Metrics by name, which observe together: treex's `Metrics`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::metrics::{Inputs, Metrics, Mean, Sum};
+///
+/// let mut metrics = Metrics::new().add("loss", Mean::new()).add("loss", Sum::new());
+/// let losses = Tensor::new(&[0.5f32, 1.5], &Device::Cpu)?;
+/// let batch = metrics.call(&Inputs::new().values(&losses))?;
+/// assert_eq!(batch["loss"].to_scalar::<f64>()?, 1.);
+/// assert_eq!(batch["loss2"].to_scalar::<f64>()?, 2.);
+/// # Ok::<(), treex_nn::treex_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, TreeObject)]
 pub struct Metrics {
     /// In the order of their names.
@@ -21,15 +33,11 @@ impl Metrics {
         Self::default()
     }
 
-    /// With one more. The second of a name gets a 2 behind it, the third a 3.
+    /// With one more. Of a name that is there already, the number behind it goes up: `loss`, `loss2`, `loss3`.
     #[must_use]
     pub fn add(mut self, name: impl Into<String>, metric: impl Metric + 'static) -> Self {
-        let name = name.into();
-        let numbered = (2..).map(|number| format!("{name}{number}"));
-        let free = |name: &String| !self.metrics.contains_key(name);
-        if let Some(name) = [name.clone()].into_iter().chain(numbered).find(free) {
-            self.metrics.insert(name, Box::new(metric));
-        }
+        let name = unique(&name.into(), |name| self.metrics.contains_key(name));
+        self.metrics.insert(name, Box::new(metric));
         self
     }
 
@@ -45,7 +53,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The first of a metric.
-    pub fn compute(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub fn compute(&self) -> Result<Logs> {
         self.metrics.iter().map(|(name, metric)| Ok((name.clone(), metric.compute()?))).collect()
     }
 
@@ -53,7 +61,7 @@ impl Metrics {
     ///
     /// # Errors
     /// As `observe` and `compute`.
-    pub fn call(&mut self, inputs: &Inputs) -> Result<BTreeMap<String, Tensor>> {
+    pub fn call(&mut self, inputs: &Inputs) -> Result<Logs> {
         self.changed(|_, metric| metric.call(inputs))
     }
 
@@ -70,13 +78,7 @@ impl Metrics {
     /// # Errors
     /// If `other` has other metrics, and the first of a metric.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        if !self.metrics.keys().eq(other.metrics.keys()) {
-            let names = |metrics: &Self| format!("{:?}", metrics.metrics.keys().collect::<Vec<_>>());
-            return Err(Error::new(ErrorKind::Structure, "two collections that differ cannot be merged")
-                .expected(names(self))
-                .found(names(other))
-                .remedy("start both from a clone"));
-        }
+        same_names("metrics", self.metrics.keys(), other.metrics.keys())?;
         self.changed(|name, metric| metric.merge(&*other.metrics[name])).map(|_| ())
     }
 

@@ -73,6 +73,6 @@ fn difference(metric: &str, inputs: &Inputs) -> Result<Tensor> {
             .expected(format!("targets of shape {:?}", preds.dims()))
             .found(format!("{:?}", target.dims())));
     }
-    let dtype = wide(preds);
+    let dtype = wide(&preds);
     Ok((preds.to_dtype(dtype)? - target.to_device(preds.device())?.to_dtype(dtype)?)?)
 }

@@ -1,5 +1,7 @@
 //! What metrics observe.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
@@ -20,6 +22,7 @@ pub struct Inputs {
     preds: Option<Tensor>,
     target: Option<Tensor>,
     sample_weight: Option<Tensor>,
+    parts: BTreeMap<String, Self>,
 }
 
 impl Inputs {
@@ -32,45 +35,73 @@ impl Inputs {
     /// What a [`Mean`](super::Mean) or a [`Sum`](super::Sum) is about: losses, say.
     #[must_use]
     pub fn values(self, values: &Tensor) -> Self {
-        Self { values: Some(values.detach()), ..self }
+        Self { values: Some(values.clone()), ..self }
     }
 
     /// What the model says.
     #[must_use]
     pub fn preds(self, preds: &Tensor) -> Self {
-        Self { preds: Some(preds.detach()), ..self }
+        Self { preds: Some(preds.clone()), ..self }
     }
 
     /// What is true.
     #[must_use]
     pub fn target(self, target: &Tensor) -> Self {
-        Self { target: Some(target.detach()), ..self }
+        Self { target: Some(target.clone()), ..self }
     }
 
     /// How much each value counts; 1 unless said. It has the first dimensions of the values, or 1 in their
     /// place, and is the same for all that stand below.
     #[must_use]
     pub fn sample_weight(self, sample_weight: &Tensor) -> Self {
-        Self { sample_weight: Some(sample_weight.detach()), ..self }
+        Self { sample_weight: Some(sample_weight.clone()), ..self }
     }
 
-    /// The values for `metric`.
-    pub(super) fn get_values(&self, metric: &str) -> Result<&Tensor> {
-        found(&self.values, metric, "values")
+    /// The inputs of one of several outputs, for what is [`On`](super::On) it.
+    #[must_use]
+    pub fn part(mut self, name: impl Into<String>, inputs: Self) -> Self {
+        self.parts.insert(name.into(), inputs);
+        self
     }
 
-    /// Predictions and targets for `metric`.
-    pub(super) fn get_pair(&self, metric: &str) -> Result<(&Tensor, &Tensor)> {
-        Ok((found(&self.preds, metric, "preds")?, found(&self.target, metric, "target")?))
+    /// The part of this name.
+    pub(super) fn get_part(&self, name: &str) -> Result<&Self> {
+        self.parts.get(name).ok_or_else(|| {
+            Error::argument(format!("there is no part `{name}` among the inputs"))
+                .expected(format!("one of {:?}", self.parts.keys().collect::<Vec<_>>()))
+                .remedy(format!("add it: `Inputs::new().part({name:?}, Inputs::new().preds(&preds))`"))
+        })
+    }
+
+    /// The values for `metric`, detached.
+    pub(super) fn get_values(&self, metric: &str) -> Result<Tensor> {
+        Ok(found(&self.values, metric, "values")?.detach())
+    }
+
+    /// Predictions and targets for `metric`, detached.
+    pub(super) fn get_pair(&self, metric: &str) -> Result<(Tensor, Tensor)> {
+        let (preds, target) = self.get_tracked_pair(metric)?;
+        Ok((preds.detach(), target.detach()))
+    }
+
+    /// Predictions and targets for `loss`, tracked as they came.
+    pub(super) fn get_tracked_pair(&self, loss: &str) -> Result<(&Tensor, &Tensor)> {
+        Ok((found(&self.preds, loss, "preds")?, found(&self.target, loss, "target")?))
     }
 
     /// The sum of `values` by their weights, and the sum of the weights.
     pub(super) fn weighted_sum(&self, metric: &str, values: &Tensor) -> Result<(f64, f64)> {
         let total = |x: &Tensor| x.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let values = values.to_dtype(wide(values))?;
-        let Some(weight) = &self.sample_weight else {
-            return Ok((total(&values)?, values.elem_count() as f64));
-        };
+        match self.weight(metric, &values)? {
+            None => Ok((total(&values)?, values.elem_count() as f64)),
+            Some(weight) => Ok((total(&(&values * &weight)?)?, total(&weight)?)),
+        }
+    }
+
+    /// The weight of each of `values`, if there are weights.
+    pub(super) fn weight(&self, metric: &str, values: &Tensor) -> Result<Option<Tensor>> {
+        let Some(weight) = &self.sample_weight else { return Ok(None) };
         let fits = weight.dims().iter().zip(values.dims()).all(|(w, v)| w == v || *w == 1);
         if weight.rank() > values.rank() || !fits {
             return Err(Error::shape(format!(
@@ -80,9 +111,9 @@ impl Inputs {
             .found(format!("{:?}", weight.dims())));
         }
         let aligned = [weight.dims(), &vec![1; values.rank() - weight.rank()]].concat();
-        let weight = weight.to_device(values.device())?.to_dtype(values.dtype())?.reshape(aligned)?;
-        let weight = weight.broadcast_as(values.shape())?.contiguous()?;
-        Ok((total(&(&values * &weight)?)?, total(&weight)?))
+        let weight =
+            weight.detach().to_device(values.device())?.to_dtype(values.dtype())?.reshape(aligned)?;
+        Ok(Some(weight.broadcast_as(values.shape())?.contiguous()?))
     }
 }
 

@@ -21,11 +21,29 @@
 //! metrics.reset()?;
 //! # Ok::<(), treex_nn::treex_core::Error>(())
 //! ```
+//!
+//! From treex in Python:
+//!
+//! | treex | here |
+//! |---|---|
+//! | `metric(preds=.., target=..)` | `metric.call(&Inputs::new().preds(&preds).target(&target))?` |
+//! | `metric.update(..)` | `metric.observe(&inputs)?`, since `update` is a verb over trees |
+//! | `Metric(on="digits")` | [`On::new("digits", metric)`](On), of the [`part`](Inputs::part) of this name |
+//! | `Reduce("sum")`, `"weighted_mean"`, `"sum_over_batch_size"` | [`Sum`], [`Mean`], [`Mean::sum_over_batch_size`] |
+//! | `Metrics({"a": .., "b": ..})` | [`Metrics`]`::new().add("a", ..).add("b", ..)`; names are given, not made from types |
+//! | `Losses`, `AuxLosses`, `AuxMetrics`, `LossAndLogs` | [`Losses`], [`AuxLosses`], [`AuxMetrics`], [`LossAndLogs`] |
+//! | `x: LossLog.node()`, `MetricLog.node()` | `x: Leaf<`[`LossLog`]`>`, `Leaf<`[`MetricLog`]`>` |
+//! | `Named("a", x)` | a `BTreeMap` of leaves with the key `a` |
 
 mod accuracy;
+mod aux;
 mod collection;
 mod error;
 mod inputs;
+mod loss_and_logs;
+mod losses;
+mod named;
+mod on;
 mod reduce;
 mod state;
 
@@ -34,9 +52,14 @@ use dyn_clone::DynClone;
 use treex_core::{Result, TreeObject};
 
 pub use accuracy::{Accuracy, Average};
+pub use aux::{AuxLosses, AuxMetrics, Log, LossLog, MetricLog};
 pub use collection::Metrics;
 pub use error::{MeanAbsoluteError, MeanSquaredError};
 pub use inputs::Inputs;
+pub use loss_and_logs::LossAndLogs;
+pub use losses::Losses;
+pub use named::Logs;
+pub use on::On;
 pub use reduce::{Mean, Sum};
 
 /// By its short name.

@@ -22,20 +22,30 @@ use super::{Inputs, Metric};
 pub struct Mean {
     /// The sum of the values by their weights.
     pub total: Leaf<MetricState>,
-    /// The sum of the weights.
+    /// The sum of the weights, or the number of the values.
     pub count: Leaf<MetricState>,
+    over_batch_size: bool,
 }
 
 impl Mean {
     /// The mean of nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { total: nothing_yet((), DType::F64), count: nothing_yet((), DType::F64) }
+        let [total, count] = [(); 2].map(|()| nothing_yet((), DType::F64));
+        Self { total, count, over_batch_size: false }
+    }
+
+    /// Whether to divide by the number of the values, not by the sum of their weights: treex's reduction
+    /// `sum_over_batch_size`; false unless said.
+    #[must_use]
+    pub fn sum_over_batch_size(self, over_batch_size: bool) -> Self {
+        Self { over_batch_size, ..self }
     }
 
     /// Takes `values`, weighted as `inputs` say, into account for `metric`.
     pub(super) fn take(&mut self, metric: &str, values: &Tensor, inputs: &Inputs) -> Result<()> {
-        let (total, count) = inputs.weighted_sum(metric, values)?;
+        let (total, weights) = inputs.weighted_sum(metric, values)?;
+        let count = if self.over_batch_size { values.elem_count() as f64 } else { weights };
         let scalar = |x: f64| Tensor::new(x, &Device::Cpu);
         add([(&mut self.total, scalar(total)?), (&mut self.count, scalar(count)?)])
     }
@@ -49,7 +59,7 @@ impl Default for Mean {
 
 impl Metric for Mean {
     fn observe(&mut self, inputs: &Inputs) -> Result<()> {
-        self.take("Mean", inputs.get_values("Mean")?, inputs)
+        self.take("Mean", &inputs.get_values("Mean")?, inputs)
     }
 
     fn compute(&self) -> Result<Tensor> {
@@ -90,7 +100,7 @@ impl Default for Sum {
 
 impl Metric for Sum {
     fn observe(&mut self, inputs: &Inputs) -> Result<()> {
-        let (total, _) = inputs.weighted_sum("Sum", inputs.get_values("Sum")?)?;
+        let (total, _) = inputs.weighted_sum("Sum", &inputs.get_values("Sum")?)?;
         add([(&mut self.total, Tensor::new(total, &Device::Cpu)?)])
     }
 

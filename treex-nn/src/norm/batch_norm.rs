@@ -8,7 +8,8 @@ use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
 
-/// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature over all other dimensions.
+/// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature over all other dimensions: Flax's
+/// `BatchNorm` (Ioffe and Szegedy, 2015).
 ///
 /// In training, `mean` and `var` are those of the batch, and the running ones move towards them:
 /// `running = momentum · running + (1 - momentum) · batch`. Otherwise the running ones are used. As in Flax,
@@ -139,12 +140,6 @@ impl BatchNorm {
             self.var.set(new_var)?;
         }
         Ok(y)
-    }
-}
-
-impl Default for BatchNorm {
-    fn default() -> Self {
-        Self::of(None)
     }
 }
 

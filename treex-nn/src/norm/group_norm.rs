@@ -9,7 +9,8 @@ use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each group of features of each sample, over the
-/// group and all dimensions but the first (Wu and He, 2018). Features are last, and a group is of neighbours.
+/// group and all dimensions but the first: Flax's `GroupNorm` (Wu and He, 2018). Features are last, and a group is
+/// of neighbours.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -126,12 +127,6 @@ impl GroupNorm {
                 .expected(format!("axis {last} among the `reduction_axes`"))
                 .found(format!("{axes:?}"))),
         }
-    }
-}
-
-impl Default for GroupNorm {
-    fn default() -> Self {
-        Self::of(None)
     }
 }
 

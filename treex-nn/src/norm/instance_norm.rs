@@ -3,13 +3,13 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, known, masked_call, normalization_options, parameters};
+use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature of each sample over all other
-/// dimensions (Ulyanov et al., 2016). The first axis is that of the samples.
+/// dimensions: Flax's `InstanceNorm` (Ulyanov et al., 2016). The first axis is that of the samples.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -36,13 +36,6 @@ pub struct InstanceNorm {
 }
 
 impl InstanceNorm {
-    /// Normalizes `features` features, a number for each of `feature_axes`. [`InstanceNorm::default`] finds them
-    /// in the first input, see [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn new(features: impl Into<Shape>) -> Self {
-        Self::of(Some(features.into()))
-    }
-
     fn of(features: Option<Shape>) -> Self {
         let norm = Self {
             scale: None,
@@ -76,13 +69,8 @@ impl InstanceNorm {
     }
 }
 
-impl Default for InstanceNorm {
-    fn default() -> Self {
-        Self::of(None)
-    }
-}
-
 parameter_options!(InstanceNorm { scale: scale_init, bias: bias_init });
+features_option!(InstanceNorm);
 normalization_options!(InstanceNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones, bias: use_bias zeros });
 masked_call!(InstanceNorm);
 

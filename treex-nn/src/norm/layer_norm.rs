@@ -3,12 +3,13 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, known, masked_call, normalization_options, parameters};
+use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
 
-/// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each sample over its features (Ba et al., 2016).
+/// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each sample over its features: Flax's `LayerNorm`
+/// (Ba et al., 2016).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -42,13 +43,6 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Normalizes `features` features, a number for each of `feature_axes`. [`LayerNorm::default`] finds them
-    /// in the first input, see [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn new(features: impl Into<Shape>) -> Self {
-        Self::of(Some(features.into()))
-    }
-
     fn of(features: Option<Shape>) -> Self {
         let norm = Self {
             scale: None,
@@ -83,13 +77,8 @@ impl LayerNorm {
     }
 }
 
-impl Default for LayerNorm {
-    fn default() -> Self {
-        Self::of(None)
-    }
-}
-
 parameter_options!(LayerNorm { scale: scale_init, bias: bias_init });
+features_option!(LayerNorm);
 normalization_options!(LayerNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones, bias: use_bias zeros });
 masked_call!(LayerNorm);
 

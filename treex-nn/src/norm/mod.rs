@@ -1,13 +1,10 @@
 //! Normalizations. What they share is here: statistics over axes, and what is done with them.
 
-use std::fmt;
-use std::sync::Arc;
-
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Kind, Leaf, Parameter, Result};
 
 use crate::axes::Axes;
-use crate::dtype::common_dtype;
+use crate::dtype::{common_dtype, wide_dtype};
 use crate::initializers::InitFn;
 use crate::ops::rows::{repeat_to, sum_over};
 
@@ -15,10 +12,15 @@ mod batch_norm;
 mod group_norm;
 mod instance_norm;
 mod layer_norm;
+mod options;
+mod pmean;
 mod reparametrized;
 mod rms_norm;
 mod spectral_norm;
 mod weight_norm;
+
+use options::{features_option, masked_call, normalization_options};
+use pmean::Pmean;
 
 pub use batch_norm::BatchNorm;
 pub use group_norm::GroupNorm;
@@ -156,7 +158,7 @@ impl Normalization {
 
     /// The mean over `axes` of `x`, of elements where `mask` is not 0. Half precision is summed in `F32`.
     pub(crate) fn mean(&self, x: &Tensor, axes: &[usize], mask: Option<&Tensor>) -> Result<Tensor> {
-        let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = wide_dtype(x.dtype());
         let all = x.to_dtype(wide)?;
         let mean = match mask {
             Some(mask) => {
@@ -167,35 +169,6 @@ impl Normalization {
             None => (sum_over(&all, axes)? / sizes(x.dims(), axes).iter().product::<usize>() as f64)?,
         };
         Ok(mean.to_dtype(x.dtype())?)
-    }
-}
-
-/// An average over ranks: Flax's `axis_name`, as a function.
-#[derive(Clone)]
-pub(crate) struct Pmean(Arc<Average>);
-
-type Average = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
-
-impl Pmean {
-    fn new(average: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(average))
-    }
-
-    fn call(&self, layer: &str, x: &Tensor) -> Result<Tensor> {
-        let average = (self.0)(x)?;
-        if (average.dims(), average.dtype()) == (x.dims(), x.dtype()) {
-            return Ok(average);
-        }
-        let array = |x: &Tensor| format!("{:?} of `{}`", x.dims(), x.dtype().as_str());
-        Err(Error::shape(format!("the `pmean` of `{layer}` gave back another shape than it got"))
-            .expected(array(x))
-            .found(array(&average)))
-    }
-}
-
-impl fmt::Debug for Pmean {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("pmean")
     }
 }
 
@@ -235,92 +208,3 @@ fn along(part: &Tensor, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     axes.iter().for_each(|&axis| dims[axis] = x.dims()[axis]);
     Ok(part.reshape(dims)?)
 }
-
-/// `normalization_options!(LayerNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones });` gives a
-/// layer with the fields `features` and `how: Normalization` the options of all normalizations.
-macro_rules! normalization_options {
-    ($layer:ident, epsilon $epsilon:literal $(, $fast:ident)?, {
-        $($parameter:ident: $use:ident $init:ident),* $(,)?
-    }) => {
-        impl $layer {
-            #[doc = concat!("What is added to the variance; ", $epsilon, " unless said.")]
-            #[must_use]
-            pub fn epsilon(mut self, epsilon: f64) -> Self {
-                self.how.epsilon = epsilon;
-                self
-            }
-
-            $(
-                #[doc = concat!("Whether there is a ", stringify!($parameter), "; true unless said.")]
-                #[must_use]
-                pub fn $use(mut self, $use: bool) -> Self {
-                    let parameter = self.$parameter.take();
-                    let parameter = parameter
-                        .unwrap_or_else(|| $crate::norm::declared(self.features.as_ref(), $init));
-                    Self { $parameter: $use.then_some(parameter), ..self }
-                }
-            )*
-
-            $(
-                /// Whether the variance is computed in one pass as `mean(x²) - mean(x)²`, and cut at 0; true
-                /// unless said. It loses digits where the mean is far from 0.
-                #[must_use]
-                pub fn $fast(mut self, use_fast_variance: bool) -> Self {
-                    self.how.use_fast_variance = use_fast_variance;
-                    self
-                }
-            )?
-
-            /// Whether the statistics of half precision are in `F32`; true unless said. Otherwise they are
-            /// rounded to half precision; sums are in `F32` all the same.
-            #[must_use]
-            pub fn force_float32_reductions(mut self, force_float32_reductions: bool) -> Self {
-                self.how.force_float32_reductions = force_float32_reductions;
-                self
-            }
-
-            /// How to average a tensor over ranks that each see a part of the batch: Flax's `axis_name`. It is
-            /// applied to the means of `x` and of its squares, on all ranks the same number of times, while
-            /// shapes are inferred too; gradients flow through it.
-            #[must_use]
-            pub fn pmean<F>(mut self, pmean: F) -> Self
-            where
-                F: Fn(&candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> + Send + Sync + 'static,
-            {
-                self.how.pmean = Some($crate::norm::Pmean::new(pmean));
-                self
-            }
-        }
-    };
-}
-
-/// What calls the method `normalized` of a layer without state.
-macro_rules! masked_call {
-    ($layer:ident) => {
-        impl $layer {
-            /// The call, with statistics of only the elements where `mask` is not 0; all are normalized. The
-            /// mask has the shape of `x`, or one that broadcasts to it. Of no element at all, as in Flax, the
-            /// statistics are not numbers.
-            ///
-            /// # Errors
-            /// If the input is not what the layer was made for, or the mask does not fit.
-            pub fn call_masked<'m>(
-                &self,
-                x: &candle_core::Tensor,
-                mask: impl Into<Option<&'m candle_core::Tensor>>,
-            ) -> treex_core::Result<candle_core::Tensor> {
-                let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
-                treex_core::record(self, x, &y);
-                Ok(y)
-            }
-        }
-
-        impl candle_core::Module for $layer {
-            fn forward(&self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
-                Ok(self.call_masked(x, None)?)
-            }
-        }
-    };
-}
-
-use {masked_call, normalization_options};

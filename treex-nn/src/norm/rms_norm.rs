@@ -3,12 +3,13 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, known, masked_call, normalization_options, parameters};
+use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
 use crate::axes::Axes;
 use crate::initializers::ones;
 use crate::options::parameter_options;
 
-/// `y = x / sqrt(mean(x²) + epsilon) · scale`, for each sample over its features (Zhang and Sennrich, 2019).
+/// `y = x / sqrt(mean(x²) + epsilon) · scale`, for each sample over its features: Flax's `RMSNorm` (Zhang and
+/// Sennrich, 2019).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -35,13 +36,6 @@ pub struct RMSNorm {
 }
 
 impl RMSNorm {
-    /// Normalizes `features` features, a number for each of `feature_axes`. [`RMSNorm::default`] finds them
-    /// in the first input, see [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn new(features: impl Into<Shape>) -> Self {
-        Self::of(Some(features.into()))
-    }
-
     fn of(features: Option<Shape>) -> Self {
         let norm = Self {
             scale: None,
@@ -75,13 +69,8 @@ impl RMSNorm {
     }
 }
 
-impl Default for RMSNorm {
-    fn default() -> Self {
-        Self::of(None)
-    }
-}
-
 parameter_options!(RMSNorm { scale: scale_init });
+features_option!(RMSNorm);
 normalization_options!(RMSNorm, epsilon "1e-6", { scale: use_scale ones });
 masked_call!(RMSNorm);
 

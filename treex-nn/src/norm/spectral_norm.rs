@@ -6,10 +6,10 @@ use candle_core::{DType, Tensor};
 use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObject};
 
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
-use crate::dtype::common_dtype;
+use crate::dtype::{common_dtype, wide_dtype};
 
 /// A layer with kernels of spectral norm 1: `kernel / σ` is what it computes with, where `σ` is the largest
-/// singular value of the kernel as a matrix `[.., last]` (Miyato et al., 2018).
+/// singular value of the kernel as a matrix `[.., last]`: Flax's `SpectralNorm` (Miyato et al., 2018).
 ///
 /// `σ` is approached by power iteration from the singular vector `u` of the call before. In training, `u` and
 /// `σ` are kept for the next call, Flax's `update_stats`. As in Flax, `init` leaves the kernel behind that it
@@ -148,8 +148,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
             }
             let stored = u.get()?;
             let output = common_dtype(self.dtype, [value, &stored]);
-            // Products need more digits than half precision has.
-            let dtype = if output == DType::F64 { DType::F64 } else { DType::F32 };
+            let dtype = wide_dtype(output);
             let matrix = value.to_dtype(dtype)?.reshape((rows.iter().product::<usize>(), *last))?;
             let (u, v) = self.power_iteration(&matrix.detach(), stored.to_dtype(dtype)?)?;
             let sigma = v.matmul(&matrix)?.matmul(&u.t()?)?.reshape(())?;

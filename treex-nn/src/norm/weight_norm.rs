@@ -8,12 +8,12 @@ use treex_core::{Initializer, Leaf, ModuleKey, Parameter, Result, Tree, TreeObje
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
 use super::sizes;
 use crate::axes::Axes;
-use crate::dtype::common_dtype;
+use crate::dtype::{common_dtype, wide_dtype};
 use crate::initializers::{InitFn, ones};
 use crate::ops::rows::{repeat_to, sum_over};
 
 /// A layer with kernels of learned length: `kernel / sqrt(Σ kernel² + epsilon) · scale` is what it computes
-/// with, where the sum is over all axes but those of the features (Salimans and Kingma, 2016).
+/// with, where the sum is over all axes but those of the features: Flax's `WeightNorm` (Salimans and Kingma, 2016).
 ///
 /// As in Flax, `init` leaves the kernel behind that it has computed. Leaves are named as those of a
 /// Flax module that makes both layers in its `setup`.
@@ -147,8 +147,7 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
                 let others: Vec<usize> = (0..value.rank()).filter(|axis| !axes.contains(axis)).collect();
                 let scale = self.scale.get(&scale_of(name)).map(Leaf::get).transpose()?;
                 let output = common_dtype(self.dtype, [value].into_iter().chain(&scale));
-                // Sums of squares need more digits than half precision has.
-                let dtype = if output == DType::F64 { DType::F64 } else { DType::F32 };
+                let dtype = wide_dtype(output);
                 let value = value.to_dtype(dtype)?;
                 let mut factor = (sum_over(&value.sqr()?, &others)? + self.epsilon)?.sqrt()?.recip()?;
                 if let Some(scale) = scale {

@@ -3,7 +3,8 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, between, cell_options, check_carry, hidden, initial, mul};
+use super::cell::{RnnCell, add, between, check_carry, hidden, initial, mul};
+use super::options::cell_options;
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -57,19 +58,6 @@ pub struct GRUCell {
 }
 
 impl GRUCell {
-    /// A cell from `din` to `features` features.
-    #[must_use]
-    pub fn new(din: usize, features: usize) -> Self {
-        Self::with_inputs(features, || Linear::new(din, features))
-    }
-
-    /// A cell to `features` features from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn features(features: usize) -> Self {
-        Self::with_inputs(features, || Linear::features(features))
-    }
-
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         Self {
             ir: input(),

@@ -3,7 +3,8 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, cell_options, check_carry, hidden, initial, mul};
+use super::cell::{RnnCell, add, check_carry, hidden, initial, mul};
+use super::options::cell_options;
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -67,19 +68,6 @@ pub struct LSTMCell {
 pub type OptimizedLSTMCell = LSTMCell;
 
 impl LSTMCell {
-    /// A cell from `din` to `features` features.
-    #[must_use]
-    pub fn new(din: usize, features: usize) -> Self {
-        Self::with_inputs(features, || Linear::new(din, features))
-    }
-
-    /// A cell to `features` features from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn features(features: usize) -> Self {
-        Self::with_inputs(features, || Linear::features(features))
-    }
-
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         let input = || input().use_bias(false);
         Self {

@@ -6,8 +6,10 @@ mod conv_lstm;
 mod gru;
 mod lstm;
 mod mgu;
+mod options;
 mod rnn;
 mod simple;
+mod steps;
 
 pub use bidirectional::Bidirectional;
 pub use cell::{Carry, RnnCell};

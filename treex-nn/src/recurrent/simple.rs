@@ -3,7 +3,8 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, cell_options, check_carry, hidden, initial};
+use super::cell::{RnnCell, add, check_carry, hidden, initial};
+use super::options::cell_options;
 use crate::activations::tanh;
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
@@ -40,18 +41,9 @@ pub struct SimpleCell {
 }
 
 impl SimpleCell {
-    /// A cell from `din` to `features` features.
-    #[must_use]
-    pub fn new(din: usize, features: usize) -> Self {
-        Self { i: Linear::new(din, features), ..Self::features(features) }
-    }
-
-    /// A cell to `features` features from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
-    #[must_use]
-    pub fn features(features: usize) -> Self {
+    fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         Self {
-            i: Linear::features(features),
+            i: input(),
             h: hidden(features).use_bias(false),
             features,
             residual: false,

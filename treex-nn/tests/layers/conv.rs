@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_nn::{Conv, ConvLocal, ConvTranspose, Padding};
 
-use crate::case::{Case, Subject, module, tensor_of, usize_of};
+use crate::case::{Case, Subject, module, tensor_of};
 
 pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/conv.json");
 
@@ -18,6 +18,7 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
 }
 
 pub(crate) fn padding(value: &Value) -> Padding {
+    let zeros = |zeros: &Value| zeros.as_i64().unwrap() as isize;
     match value {
         Value::String(name) => match name.as_str() {
             "SAME" => Padding::Same,
@@ -27,14 +28,14 @@ pub(crate) fn padding(value: &Value) -> Padding {
             "CAUSAL" => Padding::Causal,
             other => panic!("no padding {other}"),
         },
-        Value::Number(zeros) => zeros.as_u64().map(|zeros| zeros as usize).unwrap().into(),
+        Value::Number(_) => zeros(value).into(),
         list => {
             let list = list.as_array().unwrap();
             if list.iter().all(Value::is_number) {
-                let [first, second] = list.iter().map(usize_of).collect::<Vec<_>>().try_into().unwrap();
+                let [first, second] = list.iter().map(zeros).collect::<Vec<_>>().try_into().unwrap();
                 return [first, second].into();
             }
-            let pair = |pair: &Value| (usize_of(&pair[0]), usize_of(&pair[1]));
+            let pair = |pair: &Value| (zeros(&pair[0]), zeros(&pair[1]));
             list.iter().map(pair).collect::<Vec<_>>().into()
         }
     }

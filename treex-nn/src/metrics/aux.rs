@@ -1,0 +1,204 @@
+//! What layers say of their last call: losses to add, and numbers to log.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use treex_core::{Error, Kind, KindTag, Result, Segment, Tree, TreeObject, TreePart, kind};
+
+use super::Mean;
+use super::losses::loss_name;
+use super::named::{Logs, compute, merge, reset, sum, take, unique};
+
+kind!(
+    /// What a layer says of its last call. Written by the layer with `Leaf::new`, so that gradients flow through
+    /// it until the gradient's closure ends.
+    pub Log: TreePart
+);
+kind!(
+    /// A scalar to add to the loss, such as a penalty on activities: collected by [`AuxLosses`].
+    pub LossLog: Log
+);
+kind!(
+    /// A number about the call: collected by [`AuxMetrics`].
+    pub MetricLog: Log
+);
+
+/// The losses that layers leave in a model, leaves of kind [`LossLog`]: their sum to add to the loss, and the
+/// mean of each over the batches. treex's `AuxLosses`.
+///
+/// A loss has the name of its field or its key, with `_loss` behind it if it does not end in `loss`; the second
+/// of a name gets a 2. A layer writes it with `Leaf::new`, which keeps it tracked, not with `set`, which does
+/// not. What a module inside of `Remat`, `RNN` or `ScanBlocks` leaves behind has no gradient.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{Linear, metrics::{AuxLosses, LossLog}, prelude::*};
+///
+/// #[derive(Clone, Debug, TreeObject)]
+/// struct Active {
+///     linear: Linear,
+///     activity: Leaf<LossLog>,
+/// }
+///
+/// impl Module for Active {
+///     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+///         let y = self.linear.call(x)?;
+///         self.activity = Leaf::new((y.sqr()?.mean_all()? * 0.1)?)?;
+///         Ok(y)
+///     }
+/// }
+///
+/// let model = Active { linear: Linear::new(3, 2), activity: Leaf::nothing() };
+/// let mut model = model.init(42, &Device::Cpu)?;
+/// let mut aux_losses = AuxLosses::new();
+/// let x = Tensor::ones((4, 3), DType::F32, &Device::Cpu)?;
+/// let (loss, grads) = model.value_and_grad(Parameter, |model| {
+///     let loss = model.call(&x)?.sum_all()?;
+///     let (aux_loss, logs) = aux_losses.call(model)?;
+///     assert_eq!(logs.keys().collect::<Vec<_>>(), ["activity_loss"]);
+///     Ok((loss + aux_loss)?)
+/// })?;
+/// assert_eq!((loss.dims(), grads.linear.kernel.get()?.dims()), (&[][..], &[3, 2][..]));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, Default, TreeObject)]
+pub struct AuxLosses {
+    /// In the order of their names; each over the batches that had it.
+    pub means: BTreeMap<String, Mean>,
+}
+
+impl AuxLosses {
+    /// Of no names yet: they come with the first call.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The losses of a model that was called: their sum, through which gradients flow, and each as a number.
+    /// They are taken into account for the means; nothing changes on an error.
+    ///
+    /// # Errors
+    /// If a loss is not a scalar.
+    pub fn call(&mut self, model: &impl Tree) -> Result<(Tensor, Logs)> {
+        let losses = left_in(model, LossLog, |name| loss_name(name.unwrap_or("aux")));
+        if let Some((name, loss)) = losses.iter().find(|(_, loss)| loss.rank() != 0) {
+            return Err(Error::shape(format!("the auxiliary loss `{name}` is not a scalar"))
+                .expected("shape []")
+                .found(format!("{:?}", loss.dims()))
+                .remedy("reduce it, for instance with `loss.mean_all()?`"));
+        }
+        let logs = take(&mut self.means, "AuxLosses", &losses)?;
+        Ok((sum(&losses)?, logs))
+    }
+
+    /// The sum of the means, and the mean of each loss, over all batches since the last reset.
+    ///
+    /// # Errors
+    /// If the state was filtered out.
+    pub fn compute(&self) -> Result<(Tensor, Logs)> {
+        let logs = compute(&self.means)?;
+        Ok((sum(&logs)?, logs))
+    }
+}
+
+/// The numbers that layers leave in a model, leaves of kind [`MetricLog`], and the mean of each over the
+/// batches. treex's `AuxMetrics`.
+///
+/// A number has the name of its field or its key; the second of a name gets a 2. Of several in one leaf, each
+/// counts.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::{metrics::{AuxMetrics, MetricLog}, prelude::*, relu};
+///
+/// #[derive(Clone, Debug, TreeObject)]
+/// struct Relu {
+///     active: Leaf<MetricLog>,
+/// }
+///
+/// impl Module for Relu {
+///     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+///         self.active.set(x.gt(0f64)?.to_dtype(DType::F32)?.mean_all()?)?;
+///         relu(x)
+///     }
+/// }
+///
+/// let mut layer = Relu { active: Leaf::nothing() };
+/// let mut aux_metrics = AuxMetrics::new();
+/// for x in [[-1f32, 1., 2., 3.], [-1., -1., -1., 1.]] {
+///     layer.call(&Tensor::new(&x, &Device::Cpu)?)?;
+///     aux_metrics.call(&layer)?;
+/// }
+/// assert_eq!(aux_metrics.compute()?["active"].to_scalar::<f64>()?, 0.5);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, Default, TreeObject)]
+pub struct AuxMetrics {
+    /// In the order of their names; each over the batches that had it.
+    pub means: BTreeMap<String, Mean>,
+}
+
+impl AuxMetrics {
+    /// Of no names yet: they come with the first call.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The numbers of a model that was called, which are taken into account for the means.
+    ///
+    /// # Errors
+    /// If Candle cannot read them.
+    pub fn call(&mut self, model: &impl Tree) -> Result<Logs> {
+        let values = left_in(model, MetricLog, |name| name.unwrap_or("aux_metric").to_owned());
+        take(&mut self.means, "AuxMetrics", &values)
+    }
+
+    /// The mean of each over all batches since the last reset.
+    ///
+    /// # Errors
+    /// If the state was filtered out.
+    pub fn compute(&self) -> Result<Logs> {
+        compute(&self.means)
+    }
+}
+
+macro_rules! means {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// Forgets all batches; the names stay.
+            ///
+            /// # Errors
+            /// If memory runs out.
+            pub fn reset(&mut self) -> Result<()> {
+                reset(&mut self.means)
+            }
+
+            /// Takes into account what `other` has seen.
+            ///
+            /// # Errors
+            /// If Candle cannot add.
+            pub fn merge(&mut self, other: &Self) -> Result<()> {
+                merge(&mut self.means, &other.means)
+            }
+        }
+    )*};
+}
+
+means!(AuxLosses AuxMetrics);
+
+/// The values of the leaves of kind `K`, tracked, under the names that `name` makes from those of field or key.
+fn left_in<K: Kind>(model: &impl Tree, _: K, name: impl Fn(Option<&str>) -> String) -> Logs {
+    let leaves = model.flatten();
+    let mut logs = Logs::new();
+    for (index, leaf) in leaves.iter().enumerate() {
+        let Some(value) = leaves.get(index).filter(|_| leaf.kind().is(KindTag::of::<K>())) else { continue };
+        let own = leaves.path(index).iter().rev().find_map(|segment| match segment {
+            Segment::Field(field) => Some(*field),
+            Segment::Key(key) => Some(&**key),
+            Segment::Index(_) => None,
+        });
+        logs.insert(unique(&name(own), |name| logs.contains_key(name)), value.clone());
+    }
+    logs
+}

@@ -1,0 +1,133 @@
+//! Time in a tensor: where it is, and how a cell goes through it.
+
+use candle_core::Tensor;
+use treex_core::{Error, Result, scan};
+
+use super::cell::{Carry, RnnCell};
+
+/// `x` with dimension `from` at the place `to`, in order in memory.
+pub(super) fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+    if from == to {
+        return Ok(x.clone());
+    }
+    let mut order: Vec<_> = (0..x.rank()).collect();
+    let axis = order.remove(from);
+    order.insert(to, axis);
+    Ok(x.permute(order)?.contiguous()?)
+}
+
+/// Where time is in a tensor, and how much of it each sequence has.
+pub(super) struct Steps {
+    pub(super) axis: usize,
+    time: usize,
+    /// How many sequences there are.
+    items: usize,
+    time_major: bool,
+    lengths: Option<Vec<usize>>,
+}
+
+impl Steps {
+    pub(super) fn of(
+        x: &Tensor,
+        feature_axes: usize,
+        time_major: bool,
+        seq_lengths: Option<&Tensor>,
+    ) -> Result<Self> {
+        let axis = if time_major { 0 } else { x.rank().saturating_sub(feature_axes + 1) };
+        let time = x.dims().get(axis).copied().unwrap_or(0);
+        if x.rank() <= feature_axes || time == 0 {
+            let features = if feature_axes == 1 { "features" } else { "*spatial, features" };
+            return Err(Error::shape("`RNN` got an input without steps")
+                .expected(match time_major {
+                    true => format!("[time, batch.., {features}]"),
+                    false => format!("[batch.., time, {features}]"),
+                })
+                .found(format!("{:?}", x.dims())));
+        }
+        let mut batch = x.dims()[..x.rank() - feature_axes].to_vec();
+        batch.remove(axis);
+        let lengths = seq_lengths.map(|lengths| lengths_of(lengths, &batch, time)).transpose()?;
+        Ok(Self { axis, time, items: batch.iter().product(), time_major, lengths })
+    }
+
+    /// `x` with time reversed; where there are lengths, only within them.
+    pub(super) fn flip(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(lengths) = &self.lengths else { return Ok(x.flip(&[self.axis])?) };
+        let (items, time) = (self.items, self.time);
+        let from = |place: usize| {
+            let (item, step) =
+                if self.time_major { (place % items, place / items) } else { (place / time, place % time) };
+            let step = (time - 1 - step + lengths[item]) % time;
+            (if self.time_major { step * items + item } else { item * time + step }) as u32
+        };
+        select_rows(x, (0..items * time).map(from).collect(), x.dims())
+    }
+
+    /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
+    /// sequence where it ends, and the outputs of all steps, stacked.
+    pub(super) fn run<C: RnnCell>(
+        &self,
+        cell: &mut C,
+        carry: &C::Carry,
+        x: &Tensor,
+    ) -> Result<(C::Carry, Tensor)> {
+        let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
+        let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
+        let keep_all = self.lengths.is_some();
+        let (last, mut ys) = scan(cell, &first, std::slice::from_ref(x), move |cell, carry, x| {
+            let (carry, y) = cell.step(&with_tensors(&like, carry)?, &x[0])?;
+            let carry: Vec<_> = carry.tensors().into_iter().cloned().collect();
+            let ys = if keep_all { [&[y], carry.as_slice()].concat() } else { vec![y] };
+            Ok((carry, ys))
+        })?;
+        let carries = ys.split_off(1);
+        let last = match &self.lengths {
+            None => last,
+            Some(lengths) => self.at_the_end(lengths, &first, &carries)?,
+        };
+        Ok((with_tensors(carry, &last)?, ys.swap_remove(0)))
+    }
+
+    /// The tensors of the carry of each sequence where it ends, of those before the first step and those after
+    /// each.
+    fn at_the_end(&self, lengths: &[usize], first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
+        let rows: Vec<_> =
+            lengths.iter().enumerate().map(|(item, length)| (length * self.items + item) as u32).collect();
+        let each = first.iter().zip(after).map(|(first, after)| {
+            // The first may be of a smaller type than those that the cell made.
+            let all = Tensor::cat(&[&first.to_dtype(after.dtype())?.unsqueeze(0)?, after], 0)?;
+            select_rows(&all, rows.clone(), first.dims())
+        });
+        each.collect()
+    }
+}
+
+/// A carry like `like`, of other tensors.
+fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
+    let mut tensors = tensors.iter().cloned();
+    like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
+}
+
+/// The `rows` of `x` as a tensor of this shape, where a row is what belongs to one step of one sequence.
+fn select_rows(x: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+    let size: usize = shape.iter().product::<usize>() / rows.len().max(1);
+    let rows = Tensor::new(rows, x.device())?;
+    let all = x.elem_count() / size.max(1);
+    Ok(x.reshape((all, size))?.index_select(&rows, 0)?.reshape(shape)?)
+}
+
+fn lengths_of(lengths: &Tensor, batch: &[usize], time: usize) -> Result<Vec<usize>> {
+    let error = |found: String| {
+        Error::shape("`RNN` got lengths that do not fit its sequences")
+            .expected(format!("integers from 0 to {time}, of shape {batch:?}"))
+            .found(found)
+    };
+    if lengths.dims() != batch || !lengths.dtype().is_int() {
+        return Err(error(format!("`{}` of shape {:?}", lengths.dtype().as_str(), lengths.dims())));
+    }
+    let lengths = lengths.to_dtype(candle_core::DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
+    let length = |length: i64| {
+        usize::try_from(length).ok().filter(|&length| length <= time).ok_or_else(|| error(length.to_string()))
+    };
+    lengths.into_iter().map(length).collect()
+}
