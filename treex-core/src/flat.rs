@@ -34,13 +34,24 @@ impl Layout {
 
     /// Whether `tree` has these leaves; `what` names it in the error.
     pub(crate) fn check<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<()> {
+        self.check_each(tree, what, |_| ())
+    }
+
+    /// [`check`](Self::check), which shows each leaf to `each` on its way.
+    fn check_each<'t, T: TreeObject + ?Sized>(
+        &self,
+        tree: &'t T,
+        what: &str,
+        mut each: impl FnMut(&'t Handle),
+    ) -> Result<()> {
         let (mut index, mut differs) = (0, None);
-        walk(tree, |path, kind, _| {
+        walk(tree, |path, kind, leaf| {
             let fits = index < self.paths.len() && self.paths.get(index) == path && self.kinds[index] == kind;
             if !fits && differs.is_none() {
                 differs = Some((index, Path::from(path), describe(path, kind)));
             }
             index += 1;
+            each(leaf);
         });
         let none = || "no more leaves".to_owned();
         let (at, found_path, found) = match differs {
@@ -91,9 +102,8 @@ impl Leaves {
     /// # Errors
     /// If `tree` has other leaves; the error names the first that differs.
     pub fn gather<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<Self> {
-        self.layout.check(tree, what)?;
         let mut handles = Vec::with_capacity(self.len());
-        walk(tree, |_, _, leaf| handles.push(leaf.untracked()));
+        self.layout.check_each(tree, what, |leaf| handles.push(leaf.untracked()))?;
         Ok(Self { layout: Arc::clone(&self.layout), handles })
     }
 
@@ -137,6 +147,12 @@ impl Leaves {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Tensor> {
         self.handles.get(index).and_then(Handle::tracked_value)
+    }
+
+    /// [`Handle::storage`] of what stands at a position.
+    #[must_use]
+    pub fn storage(&self, index: usize) -> Option<usize> {
+        self.handles.get(index).and_then(Handle::storage)
     }
 
     /// The path to a position, as segments.

@@ -257,9 +257,11 @@ enum Slot {
     Initializer(Initializer),
     /// `tensor` is a variable (its storage belongs to this cell alone), or a traced tensor inside of a
     /// scope, or a tensor that is only lent (a gradient) and never written in place.
+    /// `storage` is its [`storage_id`](tensors::storage_id), which stays what it is as long as the cell.
     Value {
         tensor: Tensor,
         detached: Tensor,
+        storage: usize,
     },
 }
 
@@ -300,8 +302,8 @@ impl Handle {
 
     /// A cell around a tensor that others may hold as well.
     pub(crate) fn lend(tensor: Tensor) -> Self {
-        let detached = tensor.detach();
-        Self::new(Slot::Value { tensor, detached })
+        let (detached, storage) = (tensor.detach(), tensors::storage_id(&tensor));
+        Self::new(Slot::Value { tensor, detached, storage })
     }
 
     /// This cell, or a copy of it if its tensor is only lent and may be somebody else's.
@@ -314,8 +316,15 @@ impl Handle {
 
     pub(crate) fn get(&self, kind: KindTag) -> Result<Tensor> {
         match &*self.slot {
-            Slot::Value { tensor, .. } if self.is_tracked() => Ok(tensor.clone()),
-            Slot::Value { detached, .. } => Ok(detached.clone()),
+            Slot::Value { detached, .. } if !self.is_tracked() => Ok(detached.clone()),
+            _ => self.variable_or_traced(kind).cloned(),
+        }
+    }
+
+    /// What is in this cell, tracked or not.
+    fn variable_or_traced(&self, kind: KindTag) -> Result<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } => Ok(tensor),
             Slot::Initializer(initializer) => Err(self.uninitialized(kind, initializer)),
             Slot::Nothing => Err(Error::new(
                 ErrorKind::FilteredOut,
@@ -346,7 +355,17 @@ impl Handle {
     /// The value as this holder sees it: tracked in its scope.
     pub(crate) fn tracked_value(&self) -> Option<&Tensor> {
         match &*self.slot {
-            Slot::Value { tensor, detached } => Some(if self.is_tracked() { tensor } else { detached }),
+            Slot::Value { tensor, detached, .. } => Some(if self.is_tracked() { tensor } else { detached }),
+            _ => None,
+        }
+    }
+
+    /// By which values are told apart that share memory, if there is a value:
+    /// [`storage_id`](crate::compute::storage_id) without a lock.
+    #[must_use]
+    pub fn storage(&self) -> Option<usize> {
+        match &*self.slot {
+            Slot::Value { storage, .. } => Some(*storage),
             _ => None,
         }
     }
@@ -426,12 +445,12 @@ impl Handle {
 
     /// The variable in this cell, if this is the only holder and no open scope reads it: what may be
     /// written in place.
-    fn sole_variable(&self) -> Option<Var> {
+    fn sole_variable(&self) -> Option<&Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. }
                 if tensor.is_variable() && Arc::strong_count(&self.slot) == 1 && !self.is_tracked() =>
             {
-                Var::from_tensor(tensor).ok()
+                Some(tensor)
             }
             _ => None,
         }
@@ -440,12 +459,15 @@ impl Handle {
     /// The one decision between in place and copy: after it, this is the only holder of its cell, which
     /// holds the variable that is returned, and no open scope reads it.
     pub(crate) fn make_unique(&mut self, kind: KindTag) -> Result<Var> {
-        if let Some(var) = self.sole_variable() {
-            return Ok(var);
+        Ok(Var::from_tensor(self.unique(kind)?)?)
+    }
+
+    /// [`make_unique`](Self::make_unique), for who borrows the variable.
+    pub(crate) fn unique(&mut self, kind: KindTag) -> Result<&Tensor> {
+        if self.sole_variable().is_none() {
+            *self = Self::variable(&self.get(kind)?)?;
         }
-        let var = Var::from_tensor(&self.get(kind)?.detach())?;
-        *self = Self::lend(var.as_tensor().clone());
-        Ok(var)
+        self.variable_or_traced(kind)
     }
 
     /// The variable that differentiates this leaf where it is tracked already, otherwise one of its own.
@@ -465,8 +487,8 @@ impl Handle {
     /// If Candle cannot copy.
     pub fn write(&mut self, tensor: &Tensor) -> Result<()> {
         match self.sole_variable() {
-            Some(var) if tensors::alike(&var, tensor) && !tensors::same_storage(&var, tensor) => {
-                var.set(tensor)?
+            Some(var) if tensors::alike(var, tensor) && !tensors::same_storage(var, tensor) => {
+                Var::from_tensor(var)?.set(tensor)?
             }
             _ => *self = Self::variable(tensor)?,
         }
@@ -492,7 +514,7 @@ impl Handle {
     /// Lets go of the graph that a traced value holds.
     pub(crate) fn settle(&mut self) {
         self.scope = None;
-        if let Slot::Value { tensor, detached } = &*self.slot
+        if let Slot::Value { tensor, detached, .. } = &*self.slot
             && tensor.track_op()
             && !tensor.is_variable()
         {

@@ -35,6 +35,11 @@ use crate::alias::signum::signum;
 use crate::alias::sm3::sm3;
 use crate::alias::yogi::yogi;
 use crate::boxed::Boxed;
+use crate::contrib::ademamix::ademamix;
+use crate::contrib::adopt::adopt;
+use crate::contrib::muon::muon;
+use crate::contrib::prodigy::prodigy;
+use crate::contrib::schedule_free::schedule_free_adamw;
 use crate::schedule::{Schedule, ScheduleConfig};
 use crate::transform::scale_by_lion::LionMode;
 use crate::transform::scale_by_polyak::PolyakVariant;
@@ -131,6 +136,11 @@ optimizers! {
     "adan" Adan = adan(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
     }
+    "ademamix" Ademamix = ademamix(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, b3: ScheduleConfig, alpha: ScheduleConfig, eps: f64, eps_root: f64,
+        weight_decay: ScheduleConfig,
+    }
+    "adopt" Adopt = adopt(learning_rate: ScheduleConfig) { b1: f64, b2: f64, eps: f64, nesterov: bool }
     "amsgrad" Amsgrad = amsgrad(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
     }
@@ -145,6 +155,11 @@ optimizers! {
     "lion" Lion = lion(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
         weight_decay: ScheduleConfig, decay: String,
+    }
+    "muon" Muon = muon(learning_rate: ScheduleConfig) {
+        beta: f64, nesterov: bool, adaptive: bool, consistent_rms: f64, output_first: bool,
+        weight_decay: ScheduleConfig, orthogonalize: String, adam_learning_rate: ScheduleConfig,
+        adam_weight_decay: ScheduleConfig,
     }
     "nadam" Nadam = nadam(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
@@ -168,6 +183,10 @@ optimizers! {
     "polyak_sgd" PolyakSgd = polyak_sgd() {
         max_learning_rate: f64, scaling: ScheduleConfig, f_min: f64, eps: f64, variant: PolyakVariant,
     }
+    "prodigy" Prodigy = prodigy() {
+        learning_rate: ScheduleConfig, b1: f64, b2: f64, b3: f64, eps: f64, estim_lr0: f64, estim_lr_coef: f64,
+        weight_decay: f64, safeguard_warmup: bool,
+    }
     "radam" Radam = radam(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, threshold: f64, nesterov: bool,
     }
@@ -177,6 +196,9 @@ optimizers! {
     }
     "rprop" Rprop = rprop(learning_rate: f64) {
         eta_minus: f64, eta_plus: f64, min_step_size: f64, max_step_size: f64, lagged: bool,
+    }
+    "schedule_free_adamw" ScheduleFreeAdamW = schedule_free_adamw(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, weight_decay: f64, weight_lr_power: f64,
     }
     "sgd" Sgd = sgd(learning_rate: ScheduleConfig) {
         momentum: f64, nesterov: bool, accumulator_dtype: FloatType,

@@ -22,7 +22,7 @@ use crate::engine::{Updates, now};
 /// ```
 /// use treex_core::{Leaves, Result};
 /// use treex_optim::engine::{Number, Rule, Updates};
-/// use treex_optim::{Extra, GradientTransformation};
+/// use treex_optim::{Extra, Stateless};
 ///
 /// /// The sign of each element.
 /// #[derive(Clone, Debug)]
@@ -35,14 +35,8 @@ use crate::engine::{Updates, now};
 ///     }
 /// }
 ///
-/// impl GradientTransformation for Sign {
-///     type State = ();
-///
-///     fn init(&self, _params: &Leaves) -> Result<()> {
-///         Ok(())
-///     }
-///
-///     fn update<'a>(&'a self, updates: Updates<'a>, _: &'a mut (), _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+/// impl Stateless for Sign {
+///     fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
 ///         updates.map(Self, [])
 ///     }
 /// }
@@ -108,6 +102,41 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
     /// This transformation without its type, for a choice at run time.
     fn boxed(self) -> Boxed {
         Boxed::new(self)
+    }
+}
+
+/// A [`GradientTransformation`] that remembers nothing.
+pub trait Stateless: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Looks at the options, and at what is to be trained.
+    ///
+    /// # Errors
+    /// If an option is outside of what it may be.
+    fn check(&self, _params: &Leaves) -> Result<()> {
+        Ok(())
+    }
+
+    /// [`GradientTransformation::update`] without a state.
+    ///
+    /// # Errors
+    /// As `update`.
+    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, extra: &Extra) -> Result<Updates<'a>>;
+}
+
+impl<T: Stateless> GradientTransformation for T {
+    type State = ();
+
+    fn init(&self, params: &Leaves) -> Result<()> {
+        self.check(params)
+    }
+
+    fn update<'a>(
+        &'a self,
+        updates: Updates<'a>,
+        _state: &'a mut (),
+        params: &Leaves,
+        extra: &'a Extra<'a>,
+    ) -> Result<Updates<'a>> {
+        self.transform(updates, params, extra)
     }
 }
 

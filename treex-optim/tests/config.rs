@@ -72,6 +72,35 @@ fn a_configuration_is_the_function_of_its_name() {
             r#"{"name": "adagrad", "learning_rate": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-3}"#,
             adagrad(0.1).initial_accumulator_value(0.2).eps(1e-3).boxed(),
         ),
+        (
+            r#"{"name": "ademamix", "learning_rate": 0.1, "b3": 0.99, "eps_root": 1e-3, "weight_decay": 0.1,
+                "alpha": {"name": "linear", "init": 0, "end": 5, "steps": 9}}"#,
+            ademamix(0.1).b3(0.99).alpha(linear(0., 5., 9)).eps_root(1e-3).weight_decay(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "adopt", "learning_rate": 0.1, "b2": 0.99, "nesterov": true}"#,
+            adopt(0.1).b2(0.99).nesterov(true).boxed(),
+        ),
+        (
+            r#"{"name": "muon", "learning_rate": 0.02, "beta": 0.9, "consistent_rms": 0.2, "orthogonalize": "layers.**",
+                "weight_decay": 0.1, "adam_learning_rate": 1e-3, "adam_weight_decay": 0.01}"#,
+            muon(0.02)
+                .beta(0.9)
+                .consistent_rms(0.2)
+                .orthogonalize(path("layers.**"))
+                .weight_decay(0.1)
+                .adam_learning_rate(1e-3)
+                .adam_weight_decay(0.01)
+                .boxed(),
+        ),
+        (
+            r#"{"name": "prodigy", "learning_rate": 0.5, "b3": 0.99, "estim_lr_coef": 2, "safeguard_warmup": true}"#,
+            prodigy().learning_rate(0.5).b3(0.99).estim_lr_coef(2.).safeguard_warmup(true).boxed(),
+        ),
+        (
+            r#"{"name": "schedule_free_adamw", "learning_rate": 0.1, "b1": 0.95, "b2": 0.99, "weight_decay": 0.1}"#,
+            schedule_free_adamw(0.1).b1(0.95).b2(0.99).weight_decay(0.1).boxed(),
+        ),
         (r#"{"name": "adamax", "learning_rate": 0.1, "b1": 0.8}"#, adamax(0.1).b1(0.8).boxed()),
         (
             r#"{"name": "adamaxw", "learning_rate": 0.1, "weight_decay": 0.1}"#,

@@ -1,9 +1,9 @@
 //! Memory of leaves, taken out to be written in place.
 
+use std::cell::Cell;
 use std::mem;
-use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 
 use crate::error::Result;
 use crate::kind::{KindTag, TreePart};
@@ -12,58 +12,59 @@ use crate::leaf::Handle;
 /// The memory of one leaf's value on the host. It goes back to the leaf when this is dropped, so a loop may
 /// hold those of thousands of leaves at once, without locks.
 ///
-/// The leaf must be let alone as long: whoever reads its tensor finds nothing.
+/// Whoever reads a tensor that was taken from the leaf finds nothing as long.
 #[derive(Debug)]
-pub struct Buffer {
-    var: Var,
+pub struct Buffer<'l> {
+    variable: &'l Tensor,
     storage: CpuStorage,
 }
 
-impl Buffer {
+const NOTHING: CpuStorage = CpuStorage::U8(Vec::new());
+
+impl<'l> Buffer<'l> {
     /// Takes the memory out of `leaf`, which becomes the only holder of its value: in place if it is that
     /// already, otherwise by a copy. `None` if the value is not on the host, or there is none.
     ///
     /// # Errors
     /// If the copy cannot be allocated.
-    pub fn take(leaf: &mut Handle) -> Result<Option<Self>> {
+    pub fn take(leaf: &'l mut Handle) -> Result<Option<Self>> {
         if !leaf.value().is_some_and(|value| matches!(value.device(), Device::Cpu)) {
             return Ok(None);
         }
-        let mut buffer =
-            Self { var: leaf.make_unique(KindTag::of::<TreePart>())?, storage: CpuStorage::U8(Vec::new()) };
-        buffer.exchange()?;
-        Ok(Some(buffer))
+        let variable = leaf.unique(KindTag::of::<TreePart>())?;
+        Ok(Some(Self { variable, storage: exchange(variable, NOTHING)? }))
     }
 
     /// The memory: as many elements as the value has, row-major.
     pub fn storage(&mut self) -> &mut CpuStorage {
         &mut self.storage
     }
-
-    /// What the variable holds for what this holds.
-    fn exchange(&mut self) -> candle_core::Result<()> {
-        let exchange = Exchange(Mutex::new(&mut self.storage));
-        self.var.inplace_op1(&exchange)
-    }
 }
 
-impl Drop for Buffer {
+impl Drop for Buffer<'_> {
     fn drop(&mut self) {
         // It succeeded when the memory was taken out, and nothing in it can fail.
-        let _ = self.exchange();
+        let _ = exchange(self.variable, mem::replace(&mut self.storage, NOTHING));
     }
 }
 
-/// Candle hands out an operation by a shared reference, hence the lock.
-struct Exchange<'a>(Mutex<&'a mut CpuStorage>);
+/// Puts `memory` into a variable, and gives back what was there.
+fn exchange(variable: &Tensor, memory: CpuStorage) -> Result<CpuStorage> {
+    let exchange = Exchange(Cell::new(memory));
+    variable.inplace_op1(&exchange)?;
+    Ok(exchange.0.into_inner())
+}
 
-impl InplaceOp1 for Exchange<'_> {
+/// Candle hands out an operation by a shared reference, hence the cell.
+struct Exchange(Cell<CpuStorage>);
+
+impl InplaceOp1 for Exchange {
     fn name(&self) -> &'static str {
         "exchange memory"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        mem::swap(storage, *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        *storage = self.0.replace(mem::replace(storage, NOTHING));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weigh
 use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, GradientTransformation, Stateless};
 
 /// The state of [`scale_by_muon`].
 #[derive(Clone, Debug, TreeObject)]
@@ -170,20 +170,12 @@ impl ScaleByShape {
     }
 }
 
-impl GradientTransformation for ScaleByShape {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ScaleByShape {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_finite("consistent_rms", self.consistent_rms.unwrap_or(0.))
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.map_each(|index| Times(params.get(index).map_or(1., |param| self.factor(param.dims()))), [])
     }
 }

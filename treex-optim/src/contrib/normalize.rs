@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`normalize`].
 #[derive(Clone, Debug, PartialEq)]
@@ -16,20 +16,8 @@ pub fn normalize() -> Normalize {
     Normalize
 }
 
-impl GradientTransformation for Normalize {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
-        Ok(())
-    }
-
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+impl Stateless for Normalize {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| Ok(Times(1. / squares.total(0).sqrt())))
     }
 }

@@ -5,6 +5,7 @@
 //! over memory, and the same as operations on tensors.
 
 mod expression;
+mod host;
 mod number;
 mod piece;
 mod plain;

@@ -1,4 +1,4 @@
-//! A part of a leaf, small enough for a core's cache, with everything that a pass reads and writes of it.
+//! A part of a leaf, and how all rules run over it, chunk by chunk through the nearest cache.
 
 use std::ops::Range;
 
@@ -6,26 +6,33 @@ use super::rule::{AnyRule, AnyTerms};
 use super::slices::{Slice, View, Wide};
 use super::updates::{Mask, Rules};
 
-/// Elements that go through all rules while they are in the nearest cache.
-const CHUNK: usize = 2048;
+/// Elements that go through all rules before the next ones. So few that the processor already fetches those while
+/// it works on these.
+const CHUNK: usize = 1024;
+
+/// Elements that are summed in their own type before the sums are summed in f64, where nothing but sums is asked
+/// for.
+const SUMMED: usize = 4096;
+
+/// Elements that one thread takes at once.
+pub(crate) const PIECE: usize = 1 << 15;
 
 /// Tensors of state that one rule can have.
-pub(crate) const MAX_STATE: usize = 8;
+const MAX_STATE: usize = 8;
 
-/// A part of one leaf.
-pub(crate) struct Piece<'s> {
+/// A leaf, or a part of one, with everything that a pass reads and writes of it.
+pub(crate) struct Piece<'p, 'm> {
     /// The position of the leaf.
     pub(crate) index: usize,
     /// Whether to compute in f64.
     pub(crate) wide: bool,
     pub(crate) len: usize,
-    pub(crate) u: View<'s>,
-    pub(crate) p: Param<'s>,
+    pub(crate) u: View<'p>,
+    pub(crate) p: Param<'p>,
     /// The state of all rules, one after the other.
-    pub(crate) state: Vec<Slice<'s>>,
+    pub(crate) state: &'p mut [Slice<'m>],
     /// Where the updates go, if they are not added to the parameter.
-    pub(crate) out: Option<Slice<'s>>,
-    pub(crate) sums: Vec<f64>,
+    pub(crate) out: Option<Slice<'p>>,
 }
 
 /// The parameter: to be read, or to become `p + u`.
@@ -35,7 +42,7 @@ pub(crate) enum Param<'s> {
 }
 
 impl Param<'_> {
-    fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
         match self {
             Self::Read(view) => *view,
             Self::Write(slice) => slice.view(),
@@ -45,12 +52,12 @@ impl Param<'_> {
     fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             Self::Read(view) => {
-                let (a, b) = view.split_at(at);
-                (Self::Read(a), Self::Read(b))
+                let (left, right) = view.split_at(at);
+                (Self::Read(left), Self::Read(right))
             }
             Self::Write(slice) => {
-                let (a, b) = slice.split_at(at);
-                (Self::Write(a), Self::Write(b))
+                let (left, right) = slice.split_at(at);
+                (Self::Write(left), Self::Write(right))
             }
         }
     }
@@ -59,7 +66,7 @@ impl Param<'_> {
 /// What a pass computes of each piece.
 pub(crate) struct Pass<'r> {
     /// Rules in order, and where each applies.
-    pub(crate) rules: &'r [(Mask, Rules)],
+    pub(crate) rules: Vec<(Mask, Rules)>,
     /// What to sum of the outcome, and where.
     pub(crate) terms: Option<(&'r dyn AnyTerms, &'r Mask)>,
 }
@@ -73,76 +80,95 @@ pub(crate) struct Scratch {
 
 #[derive(Default)]
 struct Rooms<T> {
-    u: Vec<T>,
+    /// What a rule reads, and what it writes, by turns.
+    u: [Vec<T>; 2],
     p: Vec<T>,
     state: [Vec<T>; MAX_STATE],
 }
 
-impl Piece<'_> {
-    /// Cuts this into pieces of at most `size` elements, in order.
-    pub(crate) fn cut(self, size: usize, pieces: &mut Vec<Self>) {
-        let Self { index, wide, len, mut u, mut p, mut state, mut out, sums } = self;
-        let mut rest = len;
-        while rest > size {
-            let (u_now, u_then) = u.split_at(size);
-            let (p_now, p_then) = p.split_at(size);
-            let (state_now, state_then) = state.into_iter().map(|slice| slice.split_at(size)).unzip();
-            let (out_now, out_then) = out.map(|slice| slice.split_at(size)).unzip();
-            let sums = sums.clone();
-            pieces.push(Self {
-                index,
-                wide,
-                len: size,
-                u: u_now,
-                p: p_now,
-                state: state_now,
-                out: out_now,
-                sums,
-            });
-            (u, p, state, out) = (u_then, p_then, state_then, out_then);
-            rest -= size;
+impl Piece<'_, '_> {
+    /// [`run`](Self::run) on all cores. Where the halves meet depends on the length alone, so that sums do not
+    /// depend on the machine.
+    pub(crate) fn run_on_all(self, pass: &Pass<'_>, sums: &mut [f64]) {
+        let Self { index, wide, len, u, p, state, out } = self;
+        if len <= PIECE {
+            return Piece { index, wide, len, u, p, state, out }.run(pass, &mut Scratch::default(), sums);
         }
-        pieces.push(Self { index, wide, len: rest, u, p, state, out, sums });
+        let at = (len / 2).next_multiple_of(SUMMED);
+        let (u, p) = (u.split_at(at), p.split_at(at));
+        let (mut left, mut right): (Vec<_>, Vec<_>) =
+            state.iter_mut().map(|slice| slice.reborrow().split_at(at)).unzip();
+        let out = out.map(|slice| slice.split_at(at)).unzip();
+        let left = Piece { index, wide, len: at, u: u.0, p: p.0, state: &mut left, out: out.0 };
+        let right = Piece { index, wide, len: len - at, u: u.1, p: p.1, state: &mut right, out: out.1 };
+        let mut more = vec![0.; sums.len()];
+        rayon::join(|| left.run_on_all(pass, sums), || right.run_on_all(pass, &mut more));
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
 
-    pub(crate) fn run(&mut self, pass: &Pass<'_>, scratch: &mut Scratch) {
-        if self.wide { self.run_in(pass, &mut scratch.f64) } else { self.run_in(pass, &mut scratch.f32) }
+    /// Runs a pass, and adds to `sums` what it sums.
+    pub(crate) fn run(mut self, pass: &Pass<'_>, scratch: &mut Scratch, sums: &mut [f64]) {
+        if self.wide {
+            self.run_in(pass, &mut scratch.f64, sums);
+        } else {
+            self.run_in(pass, &mut scratch.f32, sums);
+        }
     }
 
-    fn run_in<T: Wide>(&mut self, pass: &Pass<'_>, rooms: &mut Rooms<T>) {
-        rooms.u.resize(CHUNK, T::default());
-        rooms.p.resize(CHUNK, T::default());
-        for start in (0..self.len).step_by(CHUNK) {
-            let range = start..self.len.min(start + CHUNK);
-            let u = &mut rooms.u[..range.len()];
-            T::read(self.u, range.clone(), u);
+    fn run_in<T: Wide>(&mut self, pass: &Pass<'_>, rooms: &mut Rooms<T>, sums: &mut [f64]) {
+        let size = if pass.rules.is_empty() { SUMMED } else { CHUNK };
+        for room in rooms.u.iter_mut().chain([&mut rooms.p]) {
+            room.resize(size, T::default());
+        }
+        for start in (0..self.len).step_by(size) {
+            let range = start..self.len.min(start + size);
+            let len = range.len();
+            let [now, next] = &mut rooms.u;
+            let (mut now, mut next) = (&mut now[..len], &mut next[..len]);
+            let mut incoming = T::own(self.u).map(|u| &u[range.clone()]);
+            if incoming.is_none() {
+                T::read(self.u, range.clone(), now);
+            }
             let p = match T::own(self.p.view()) {
                 Some(p) => &p[range.clone()],
                 None => {
-                    T::read(self.p.view(), range.clone(), &mut rooms.p[..range.len()]);
-                    &rooms.p[..range.len()]
+                    T::read(self.p.view(), range.clone(), &mut rooms.p[..len]);
+                    &rooms.p[..len]
                 }
             };
-            let mut state = &mut self.state[..];
-            for (on, rules) in pass.rules {
+            let mut state = &mut *self.state;
+            for (on, rules) in &pass.rules {
                 if on[self.index] {
                     let rule = rules.at(self.index);
                     let (own, rest) = state.split_at_mut(rule.width());
                     state = rest;
-                    apply(rule, u, p, own, range.clone(), &mut rooms.state);
+                    apply(
+                        rule,
+                        incoming.take().unwrap_or(now),
+                        next,
+                        p,
+                        own,
+                        range.clone(),
+                        &mut rooms.state,
+                    );
+                    (now, next) = (next, now);
                 }
             }
+            let u = incoming.unwrap_or(now);
             if let Some((terms, on)) = pass.terms
                 && on[self.index]
             {
-                T::sum(terms, u, p, &mut self.sums);
+                T::sum(terms, u, p, sums);
             }
             if let Some(out) = &mut self.out {
                 T::write(u, out, range);
-            } else if let Param::Write(_) = self.p {
-                u.iter_mut().zip(p).for_each(|(u, p)| *u = *p + *u);
-                if let Param::Write(p) = &mut self.p {
-                    T::write(u, p, range);
+            } else if let Param::Write(slice) = &mut self.p {
+                match T::own_mut(slice) {
+                    Some(p) => T::add_to(u, &mut p[range]),
+                    None => {
+                        T::add_to(u, &mut rooms.p[..len]);
+                        T::write(&rooms.p[..len], slice, range);
+                    }
                 }
             }
         }
@@ -152,7 +178,8 @@ impl Piece<'_> {
 /// One rule over one chunk, whose state may be of another type than is computed in.
 fn apply<T: Wide>(
     rule: &dyn AnyRule,
-    u: &mut [T],
+    from: &[T],
+    to: &mut [T],
     p: &[T],
     state: &mut [Slice<'_>],
     range: Range<usize>,
@@ -166,14 +193,14 @@ fn apply<T: Wide>(
                 *to = &mut own[range.clone()];
             }
         }
-        return T::apply(rule, u, p, &mut slices[..width]);
+        return T::apply(rule, from, to, p, &mut slices[..width]);
     }
     for ((to, room), slice) in slices.iter_mut().zip(&mut *rooms).zip(&*state) {
         room.resize(range.len(), T::default());
         T::read(slice.view(), range.clone(), room);
         *to = room;
     }
-    T::apply(rule, u, p, &mut slices[..width]);
+    T::apply(rule, from, to, p, &mut slices[..width]);
     for (room, slice) in rooms.iter().zip(state) {
         T::write(room, slice, range.clone());
     }

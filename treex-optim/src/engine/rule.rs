@@ -1,5 +1,7 @@
 //! Elementwise rules, and the loops that run them.
 
+use std::ops::AddAssign;
+
 use candle_core::Tensor;
 use treex_core::Result;
 use treex_core::compute::simd::{self, dispatch};
@@ -57,8 +59,9 @@ const BLOCK: usize = 32;
 pub(crate) trait AnyRule: Send + Sync {
     /// The number of tensors of state.
     fn width(&self) -> usize;
-    fn run_f32(&self, u: &mut [f32], p: &[f32], state: &mut [&mut [f32]]);
-    fn run_f64(&self, u: &mut [f64], p: &[f64], state: &mut [&mut [f64]]);
+    /// Reads `from`, and writes the next updates to `to`.
+    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]]);
+    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]]);
     /// The same on tensors: the update, then the state.
     fn plain(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
@@ -71,15 +74,15 @@ impl<R: Rule<K>, const K: usize> AnyRule for Typed<R, K> {
         K
     }
 
-    fn run_f32(&self, u: &mut [f32], p: &[f32], state: &mut [&mut [f32]]) {
+    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]]) {
         if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, u, p, state });
+            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state });
         }
     }
 
-    fn run_f64(&self, u: &mut [f64], p: &[f64], state: &mut [&mut [f64]]) {
+    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]]) {
         if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, u, p, state });
+            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state });
         }
     }
 
@@ -92,96 +95,154 @@ impl<R: Rule<K>, const K: usize> AnyRule for Typed<R, K> {
     }
 }
 
-/// One rule over one chunk. All slices have the length of `u`.
+/// One rule over one chunk. All slices have the length of `from`.
 struct Apply<'c, 's, R, T, const K: usize> {
     rule: &'c R,
-    u: &'c mut [T],
+    from: &'c [T],
+    to: &'c mut [T],
     p: &'c [T],
     state: &'c mut [&'s mut [T]; K],
 }
 
-/// The loop for each type that is computed in. Blocks are copied, since the compiler cannot know that slices
-/// in an array do not overlap; the last one is filled up with zeros.
-macro_rules! loops {
-    ($($type:ty),*) => {$(
-        impl<R: Rule<K>, const K: usize> simd::Kernel for Apply<'_, '_, R, $type, K> {
-            type Output = ();
+/// Elements that are computed before any is written: the compiler cannot know that slices in an array do not
+/// overlap. It stands where lines of the cache begin.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Block<T, const N: usize>([T; N]);
 
-            #[inline(always)]
-            fn run(self) {
-                let len = self.u.len();
-                let mut start = 0;
-                while start < len {
-                    let end = len.min(start + BLOCK);
-                    let mut u = load(&self.u[start..end]);
-                    let p = load(&self.p[start..end]);
-                    let mut state = [[0.; BLOCK]; K];
-                    for k in 0..K {
-                        state[k] = load(&self.state[k][start..end]);
-                    }
-                    for i in 0..BLOCK {
-                        let old = std::array::from_fn(|k| Lane(state[k][i]));
-                        let (next, new) = self.rule.apply(Lane(u[i]), Lane(p[i]), old);
-                        u[i] = next.0;
-                        for k in 0..K {
-                            state[k][i] = new[k].0;
-                        }
-                    }
-                    store(&u, &mut self.u[start..end]);
-                    for k in 0..K {
-                        store(&state[k], &mut self.state[k][start..end]);
-                    }
-                    start = end;
-                }
+impl<T: Copy + Default, const N: usize> Block<T, N> {
+    /// Fewer elements, filled up with zeros.
+    #[inline(always)]
+    fn part(elements: &[T]) -> Self {
+        let mut block = Self([T::default(); N]);
+        block.0[..elements.len()].copy_from_slice(elements);
+        block
+    }
+
+    #[inline(always)]
+    fn apply<R: Rule<K>, const K: usize>(&mut self, rule: &R, p: &Self, state: &mut [Self; K])
+    where
+        Lane<T>: Number,
+    {
+        for i in 0..N {
+            let old = std::array::from_fn(|k| Lane(state[k].0[i]));
+            let (next, new) = rule.apply(Lane(self.0[i]), Lane(p.0[i]), old);
+            self.0[i] = next.0;
+            for k in 0..K {
+                state[k].0[i] = new[k].0;
             }
-        }
-
-        impl<S: Terms<M>, const M: usize> simd::Kernel for Sum<'_, S, $type, M> {
-            type Output = [f64; M];
-
-            #[inline(always)]
-            fn run(self) -> [f64; M] {
-                let len = self.u.len();
-                let mut sums = [[0 as $type; BLOCK]; M];
-                let mut start = 0;
-                while start < len {
-                    let end = len.min(start + BLOCK);
-                    let (u, p) = (load(&self.u[start..end]), load(&self.p[start..end]));
-                    let rest = end - start;
-                    for i in 0..BLOCK {
-                        let terms = self.terms.terms(Lane(u[i]), Lane(p[i]));
-                        for m in 0..M {
-                            // What fills up the last block is no element.
-                            sums[m][i] += if i < rest { terms[m].0 } else { 0. };
-                        }
-                    }
-                    start = end;
-                }
-                sums.map(|lanes| lanes.iter().map(|&lane| f64::from(lane)).sum())
-            }
-        }
-    )*};
-}
-
-loops!(f32, f64);
-
-#[inline(always)]
-fn load<T: Copy + Default>(slice: &[T]) -> [T; BLOCK] {
-    match slice.first_chunk() {
-        Some(block) => *block,
-        None => {
-            let mut block = [T::default(); BLOCK];
-            block[..slice.len()].copy_from_slice(slice);
-            block
         }
     }
 }
 
+impl<R: Rule<K>, T: Copy + Default, const K: usize> simd::Kernel for Apply<'_, '_, R, T, K>
+where
+    Lane<T>: Number,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        if K < 2 {
+            return self.run_plainly();
+        }
+        let (from, from_rest) = self.from.as_chunks::<BLOCK>();
+        let (to, to_rest) = self.to.as_chunks_mut::<BLOCK>();
+        let (p, p_rest) = self.p.as_chunks::<BLOCK>();
+        let state = self.state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
+        for (b, ((from, to), p)) in from.iter().zip(to).zip(p).enumerate() {
+            let mut u = Block::<T, BLOCK>(*from);
+            let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k].0[b]));
+            u.apply(self.rule, &Block(*p), &mut new);
+            *to = u.0;
+            for k in 0..K {
+                state[k].0[b] = new[k].0;
+            }
+        }
+        let rest = from_rest.len();
+        if rest > 0 {
+            let mut u = Block::<T, BLOCK>::part(from_rest);
+            let mut new = std::array::from_fn(|k| Block::<T, BLOCK>::part(state[k].1));
+            u.apply(self.rule, &Block::part(p_rest), &mut new);
+            to_rest.copy_from_slice(&u.0[..rest]);
+            for k in 0..K {
+                state[k].1.copy_from_slice(&new[k].0[..rest]);
+            }
+        }
+    }
+}
+
+impl<R: Rule<K>, T: Copy, const K: usize> Apply<'_, '_, R, T, K>
+where
+    Lane<T>: Number,
+{
+    /// Element by element: with few slices, the compiler looks whether they overlap.
+    #[inline(always)]
+    fn run_plainly(self) {
+        let len = self.from.len();
+        let (from, to, p) = (&self.from[..len], &mut self.to[..len], &self.p[..len]);
+        let state = self.state.each_mut().map(|state| &mut state[..len]);
+        for i in 0..len {
+            let old = std::array::from_fn(|k| Lane(state[k][i]));
+            let (next, new) = self.rule.apply(Lane(from[i]), Lane(p[i]), old);
+            to[i] = next.0;
+            for k in 0..K {
+                state[k][i] = new[k].0;
+            }
+        }
+    }
+}
+
+/// Sums that are kept side by side, each over every 128th element. With fewer, their loop is taken apart before it
+/// becomes vector instructions.
+const LANES: usize = 128;
+
+/// Adds the terms of the first `len` elements of a block.
 #[inline(always)]
-fn store<T: Copy>(block: &[T; BLOCK], slice: &mut [T]) {
-    match slice.first_chunk_mut() {
-        Some(chunk) => *chunk = *block,
-        None => slice.copy_from_slice(&block[..slice.len()]),
+fn add_terms<S: Terms<M>, T: Copy + AddAssign + Default, const M: usize>(
+    terms: &S,
+    u: &[T; LANES],
+    p: &[T; LANES],
+    len: usize,
+    sums: &mut [Block<T, LANES>; M],
+) where
+    Lane<T>: Number,
+{
+    for i in 0..LANES {
+        let terms = terms.terms(Lane(u[i]), Lane(p[i]));
+        for m in 0..M {
+            sums[m].0[i] += if i < len { terms[m].0 } else { T::default() };
+        }
+    }
+}
+
+impl<S: Terms<M>, T: Copy + Default + AddAssign + Into<f64>, const M: usize> simd::Kernel for Sum<'_, S, T, M>
+where
+    Lane<T>: Number,
+{
+    type Output = [f64; M];
+
+    #[inline(always)]
+    fn run(self) -> [f64; M] {
+        let (u, u_rest) = self.u.as_chunks::<LANES>();
+        let (p, p_rest) = self.p.as_chunks::<LANES>();
+        let mut sums = [Block([T::default(); LANES]); M];
+        for (u, p) in u.iter().zip(p) {
+            add_terms(self.terms, u, p, LANES, &mut sums);
+        }
+        if !u_rest.is_empty() {
+            add_terms(self.terms, &Block::part(u_rest).0, &Block::part(p_rest).0, u_rest.len(), &mut sums);
+        }
+        sums.map(|mut lanes| {
+            // Halves onto each other, down to one register.
+            let mut count = LANES;
+            while count > 8 {
+                count /= 2;
+                let (left, right) = lanes.0.split_at_mut(count);
+                left.iter_mut().zip(right).for_each(|(left, right)| *left += *right);
+            }
+            lanes.0[..count].iter().map(|&lane| lane.into()).sum()
+        })
     }
 }
 

@@ -3,19 +3,15 @@
 //! A pass reads each gradient, parameter and state tensor once and writes what changed once. Sums over leaves
 //! and functions of whole tensors end a pass, and nothing else does.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use rayon::prelude::*;
-use treex_core::compute::{Buffer, is_plain, storage_id};
-use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
+use candle_core::{DType, Device, Tensor};
+use treex_core::compute::is_plain;
+use treex_core::{Handle, Leaves, Result};
 
-use super::piece::{Param, Pass, Piece, Scratch};
-use super::plain;
 use super::rule::{AnyTerms, Terms, TypedTerms};
-use super::slices::{Slice, View};
 use super::updates::{Mask, OfTensors, Op, Rules, Sums, Updates, Work};
+use super::{host, plain};
 
 /// What the updates are for.
 pub(crate) enum Target<'t> {
@@ -31,6 +27,14 @@ impl Target<'_> {
         match self {
             Self::Model(handles) => handles[index].value(),
             Self::Updates(params) => params.get(index),
+        }
+    }
+
+    /// [`Handle::storage`] of the parameter at a position.
+    pub(crate) fn storage(&self, index: usize) -> Option<usize> {
+        match self {
+            Self::Model(handles) => handles[index].storage(),
+            Self::Updates(params) => params.storage(index),
         }
     }
 }
@@ -69,7 +73,7 @@ pub(crate) fn run(
         }
         let pass = |current: &Leaves, ready: Vec<Ready<'_>>, goal: Goal<'_>, target: &mut Target<'_>| {
             if fast {
-                host(current, &present, ready, goal, target)
+                host::pass(current, &present, ready, goal, target)
             } else {
                 plain::pass(current, &present, ready, goal, target)
             }
@@ -115,7 +119,7 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
     let both = |index| updates.get(index).is_some() && params.get(index).is_some();
     let on: Mask = (0..updates.len()).map(both).collect();
     let (terms, mut target) = (TypedTerms(terms), Target::Updates(params));
-    let pass = if is_fast(updates) { host } else { plain::pass };
+    let pass = if is_fast(updates) { host::pass } else { plain::pass };
     Ok(pass(updates, &on, Vec::new(), Goal::Sums(&terms, &on), &mut target)?.sums)
 }
 
@@ -164,184 +168,4 @@ pub(crate) struct Found {
     /// `None` if they are what came in.
     pub(crate) updates: Option<Leaves>,
     pub(crate) sums: Sums,
-}
-
-/// Elements that one thread takes at once.
-const PIECE: usize = 1 << 15;
-
-/// Fewer elements than this are not worth waking other threads.
-const PARALLEL: usize = 1 << 16;
-
-/// A pass on the host: one loop over the pieces of all leaves.
-fn host(
-    current: &Leaves,
-    present: &[bool],
-    ready: Vec<Ready<'_>>,
-    goal: Goal<'_>,
-    target: &mut Target<'_>,
-) -> Result<Found> {
-    let is_there = |&index: &usize| present[index] && current.get(index).is_some();
-    let positions: Vec<_> = (0..current.len()).filter(is_there).collect();
-    let sources = sources(current, &positions, &ready, target)?;
-
-    // First everything that is written is taken out, then what is read is locked.
-    let mut memory = Memory::take(&positions, ready, goal, target)?;
-    let mut keep = match goal {
-        Goal::Params => Vec::new(),
-        _ if memory.rules.is_empty() => Vec::new(),
-        _ => sources.iter().map(Source::room).collect(),
-    };
-    let reads: Vec<_> =
-        sources.iter().map(|source| (source.u.storage_and_layout(), source.p.storage_and_layout())).collect();
-
-    let mut pieces = Vec::with_capacity(positions.len());
-    let (mut state, mut params) = (memory.state.iter_mut(), memory.params.iter_mut());
-    let mut rooms = keep.iter_mut();
-    let width = if let Goal::Sums(terms, _) = goal { terms.width() } else { 0 };
-    for ((&index, source), ((u, u_layout), (p, p_layout))) in positions.iter().zip(&sources).zip(&reads) {
-        let len = source.u.elem_count();
-        let param = match params.next() {
-            Some(buffer) => Slice::of(buffer.storage()).map(Param::Write),
-            None => view(p, p_layout.start_offset(), len).map(Param::Read),
-        };
-        let slices: Option<Vec<_>> =
-            state.next().into_iter().flatten().map(|buffer| Slice::of(buffer.storage())).collect();
-        let (Some(u), Some(p), Some(state)) = (view(u, u_layout.start_offset(), len), param, slices) else {
-            return Err(
-                Error::new(ErrorKind::DType, "a leaf cannot be stepped").expected("floats on the host")
-            );
-        };
-        let piece = Piece {
-            index,
-            wide: source.wide,
-            len,
-            u,
-            p,
-            state,
-            out: rooms.next().and_then(Slice::of),
-            sums: vec![0.; width],
-        };
-        piece.cut(PIECE, &mut pieces);
-    }
-
-    let terms = if let Goal::Sums(terms, on) = goal { Some((terms, on)) } else { None };
-    let pass = Pass { rules: &memory.rules, terms };
-    let work = |scratch: &mut Scratch, piece: &mut Piece<'_>| piece.run(&pass, scratch);
-    if pieces.iter().map(|piece| piece.len).sum::<usize>() < PARALLEL {
-        let mut scratch = Scratch::default();
-        pieces.iter_mut().for_each(|piece| work(&mut scratch, piece));
-    } else {
-        pieces.par_iter_mut().for_each_init(Scratch::default, work);
-    }
-
-    // In the order of the pieces, so that sums do not depend on threads.
-    let mut sums = Sums { width, values: vec![0.; width * current.len()] };
-    for piece in &pieces {
-        let of_leaf = &mut sums.values[piece.index * width..][..width];
-        of_leaf.iter_mut().zip(&piece.sums).for_each(|(sum, more)| *sum += more);
-    }
-    drop(pieces);
-    if keep.is_empty() {
-        return Ok(Found { updates: None, sums });
-    }
-    let mut rooms = positions.iter().zip(sources.iter().zip(keep)).peekable();
-    let updates = current.rebuild(|index| match rooms.next_if(|(position, _)| **position == index) {
-        Some((_, (source, room))) => Ok(Some(source.tensor(room)?)),
-        None => Ok(current.get(index).cloned()),
-    })?;
-    Ok(Found { updates: Some(updates), sums })
-}
-
-fn view(storage: &Storage, start: usize, len: usize) -> Option<View<'_>> {
-    match storage {
-        Storage::Cpu(storage) => View::of(storage, start, len),
-        _ => None,
-    }
-}
-
-/// What is read of a leaf: its update and its parameter, both contiguous.
-struct Source {
-    u: Tensor,
-    p: Tensor,
-    /// Whether one of them is f64.
-    wide: bool,
-}
-
-impl Source {
-    /// Memory for the updates of the next pass.
-    fn room(&self) -> CpuStorage {
-        let len = self.u.elem_count();
-        if self.wide { CpuStorage::F64(vec![0.; len]) } else { CpuStorage::F32(vec![0.; len]) }
-    }
-
-    fn tensor(&self, room: CpuStorage) -> Result<Tensor> {
-        let storage = Storage::Cpu(room);
-        Ok(Tensor::from_storage(storage, self.u.shape().clone(), BackpropOp::none(), false))
-    }
-}
-
-fn sources(
-    current: &Leaves,
-    positions: &[usize],
-    ready: &[Ready<'_>],
-    target: &Target<'_>,
-) -> Result<Vec<Source>> {
-    // What is written must not be read under another name: its memory is taken away.
-    let mut written = HashSet::new();
-    for &index in positions {
-        let state = ready.iter().flat_map(|ready| &ready.state).filter_map(|state| state.get(index));
-        written.extend(state.chain(target.param(index)).map(storage_id));
-    }
-    let source = |&index: &usize| -> Result<Source> {
-        let (Some(u), Some(p)) = (current.get(index), target.param(index)) else {
-            return Err(
-                Error::new(ErrorKind::FilteredOut, "an update has no parameter").at(current.path(index))
-            );
-        };
-        let u = if written.contains(&storage_id(u)) { u.force_contiguous()? } else { u.contiguous()? };
-        let wide = [u.dtype(), p.dtype()].contains(&DType::F64);
-        Ok(Source { u: u.detach(), p: p.contiguous()?.detach(), wide })
-    };
-    positions.iter().map(source).collect()
-}
-
-/// The memory of what a pass writes, by position.
-struct Memory {
-    rules: Vec<(Mask, Rules)>,
-    /// The state of all rules at each position, in the order of the rules.
-    state: Vec<Vec<Buffer>>,
-    /// The parameters, if they are written.
-    params: Vec<Buffer>,
-}
-
-impl Memory {
-    fn take(
-        positions: &[usize],
-        ready: Vec<Ready<'_>>,
-        goal: Goal<'_>,
-        target: &mut Target<'_>,
-    ) -> Result<Self> {
-        let mut memory = Self {
-            rules: Vec::with_capacity(ready.len()),
-            state: positions.iter().map(|_| Vec::new()).collect(),
-            params: Vec::new(),
-        };
-        for Ready { on, rules, state } in ready {
-            for state in state {
-                let handles = state.handles_mut();
-                for (buffers, &index) in memory.state.iter_mut().zip(positions) {
-                    if on[index] {
-                        buffers.extend(Buffer::take(&mut handles[index])?);
-                    }
-                }
-            }
-            memory.rules.push((on, rules));
-        }
-        if let (Goal::Params, Target::Model(handles)) = (goal, target) {
-            for &index in positions {
-                memory.params.extend(Buffer::take(handles[index])?);
-            }
-        }
-        Ok(memory)
-    }
 }

@@ -1,10 +1,11 @@
 //! Memory of any floating type, read and written in the type that is computed in.
 
-use std::ops::Range;
+use std::ops::{self, Range};
 
 use candle_core::CpuStorage;
 use half::{bf16, f16};
 use treex_core::compute::float::Float;
+use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::rule::{AnyRule, AnyTerms};
 
@@ -38,6 +39,10 @@ macro_rules! with_slice {
 }
 
 impl<'s> View<'s> {
+    pub(crate) fn is_f64(self) -> bool {
+        matches!(self, Self::F64(_))
+    }
+
     /// The `len` elements from `start` on; `None` for a type that nobody trains, or for too few elements.
     pub(crate) fn of(storage: &'s CpuStorage, start: usize, len: usize) -> Option<Self> {
         let range = start..start.checked_add(len)?;
@@ -85,6 +90,16 @@ impl<'s> Slice<'s> {
         }
     }
 
+    /// The same memory, for a while.
+    pub(crate) fn reborrow(&mut self) -> Slice<'_> {
+        match self {
+            Self::F32(slice) => Slice::F32(slice),
+            Self::F64(slice) => Slice::F64(slice),
+            Self::BF16(slice) => Slice::BF16(slice),
+            Self::F16(slice) => Slice::F16(slice),
+        }
+    }
+
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
         macro_rules! split {
             ($($kind:ident),*) => {
@@ -101,7 +116,7 @@ impl<'s> Slice<'s> {
 }
 
 /// A type that is computed in.
-pub(crate) trait Wide: Copy + Default + std::ops::Add<Output = Self> + Send + Sync {
+pub(crate) trait Wide: Copy + Default + ops::Add<Output = Self> {
     /// The elements themselves, where they have this type.
     fn own<'s>(view: View<'s>) -> Option<&'s [Self]>;
     /// The same for writing.
@@ -110,7 +125,9 @@ pub(crate) trait Wide: Copy + Default + std::ops::Add<Output = Self> + Send + Sy
     fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]);
     /// Converts elements from this type.
     fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>);
-    fn apply(rule: &dyn AnyRule, u: &mut [Self], p: &[Self], state: &mut [&mut [Self]]);
+    /// Adds updates to parameters.
+    fn add_to(u: &[Self], p: &mut [Self]);
+    fn apply(rule: &dyn AnyRule, from: &[Self], to: &mut [Self], p: &[Self], state: &mut [&mut [Self]]);
     fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
 }
 
@@ -132,23 +149,19 @@ macro_rules! wide {
             }
 
             fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]) {
-                with_slice!(View, view, slice => {
-                    for (to, x) in to.iter_mut().zip(&slice[range]) {
-                        *to = x.widen() as Self;
-                    }
-                });
+                with_slice!(View, view, slice => dispatch(Convert(&slice[range], to)));
             }
 
             fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>) {
-                with_slice!(Slice, slice, slice => {
-                    for (to, x) in slice[range].iter_mut().zip(from) {
-                        *to = Float::narrow(*x as _);
-                    }
-                });
+                with_slice!(Slice, slice, slice => dispatch(Convert(from, &mut slice[range])));
             }
 
-            fn apply(rule: &dyn AnyRule, u: &mut [Self], p: &[Self], state: &mut [&mut [Self]]) {
-                rule.$apply(u, p, state);
+            fn add_to(u: &[Self], p: &mut [Self]) {
+                dispatch(Add(u, p));
+            }
+
+            fn apply(rule: &dyn AnyRule, from: &[Self], to: &mut [Self], p: &[Self], state: &mut [&mut [Self]]) {
+                rule.$apply(from, to, p, state);
             }
 
             fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
@@ -159,3 +172,37 @@ macro_rules! wide {
 }
 
 wide!(f32 F32 run_f32 sum_f32, f64 F64 run_f64 sum_f64);
+
+/// Elements in one type, and where they go in another.
+struct Convert<'c, A, B>(&'c [A], &'c mut [B]);
+
+macro_rules! convert {
+    ($($from:ident $to:ident),*) => {$(
+        impl Kernel for Convert<'_, $from, $to> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run(self) {
+                for (to, from) in self.1.iter_mut().zip(self.0) {
+                    *to = Float::narrow(from.widen() as _);
+                }
+            }
+        }
+    )*};
+}
+
+convert!(f32 f32, f32 f64, f32 bf16, f32 f16, f64 f32, f64 f64, f64 bf16, f64 f16, bf16 f32, bf16 f64, f16 f32, f16 f64);
+
+/// `p = p + u`.
+struct Add<'c, T>(&'c [T], &'c mut [T]);
+
+impl<T: Wide> Kernel for Add<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (p, u) in self.1.iter_mut().zip(self.0) {
+            *p = *p + *u;
+        }
+    }
+}

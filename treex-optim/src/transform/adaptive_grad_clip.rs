@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::{check_not_negative, each_update, held};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`adaptive_grad_clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +40,8 @@ builder!(AdaptiveGradClip {
     eps: f64,
 });
 
-impl GradientTransformation for AdaptiveGradClip {
-    type State = ();
-
-    fn init(&self, params: &Leaves) -> Result<()> {
+impl Stateless for AdaptiveGradClip {
+    fn check(&self, params: &Leaves) -> Result<()> {
         check_not_negative("clipping", self.clipping)?;
         check_not_negative("eps", self.eps)?;
         for (index, param) in params.iter().enumerate() {
@@ -53,13 +51,7 @@ impl GradientTransformation for AdaptiveGradClip {
         Ok(())
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
             each_update(&updates, |index, g| self.clipped(g, held(params, index)?))
         }))

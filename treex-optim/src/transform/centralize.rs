@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::each_update;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`centralize`].
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +31,8 @@ builder!(Centralize {
     output_axis: isize,
 });
 
-impl GradientTransformation for Centralize {
-    type State = ();
-
-    fn init(&self, params: &Leaves) -> Result<()> {
+impl Stateless for Centralize {
+    fn check(&self, params: &Leaves) -> Result<()> {
         for (index, param) in params.iter().enumerate() {
             let rank = params.get(index).map_or(0, Tensor::rank);
             self.reduced(rank).map_err(|error| error.at(param.segments()))?;
@@ -42,13 +40,7 @@ impl GradientTransformation for Centralize {
         Ok(())
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, _| {
             each_update(&updates, |_, g| {
                 let axes = self.reduced(g.rank())?;

@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_not_negative;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -19,20 +19,12 @@ pub fn clip(max_delta: f64) -> Clip {
     Clip { max_delta }
 }
 
-impl GradientTransformation for Clip {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for Clip {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_not_negative("max_delta", self.max_delta)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.map(self.clone(), [])
     }
 }

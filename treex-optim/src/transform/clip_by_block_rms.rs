@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_positive, sizes};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`clip_by_block_rms`].
 #[derive(Clone, Debug, PartialEq)]
@@ -23,20 +23,12 @@ pub fn clip_by_block_rms(threshold: f64) -> ClipByBlockRms {
     ClipByBlockRms { threshold }
 }
 
-impl GradientTransformation for ClipByBlockRms {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ClipByBlockRms {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_positive("threshold", self.threshold)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         let sizes = sizes(params);
         updates.measure_each(Squares, [], move |squares| {
             let rms = move |index| (squares.leaf(index, 0) / sizes[index]).sqrt();

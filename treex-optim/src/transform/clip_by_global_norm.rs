@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::check_not_negative;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`clip_by_global_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -28,20 +28,12 @@ pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
     ClipByGlobalNorm { max_norm }
 }
 
-impl GradientTransformation for ClipByGlobalNorm {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ClipByGlobalNorm {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_not_negative("max_norm", self.max_norm)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             let norm = squares.total(0).sqrt();
             Ok(Times(if norm < self.max_norm { 1. } else { self.max_norm / norm }))

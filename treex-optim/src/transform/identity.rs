@@ -3,7 +3,7 @@
 use treex_core::{Leaves, Result};
 
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`identity`].
 #[derive(Clone, Debug, PartialEq)]
@@ -15,20 +15,8 @@ pub fn identity() -> Identity {
     Identity
 }
 
-impl GradientTransformation for Identity {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
-        Ok(())
-    }
-
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+impl Stateless for Identity {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         Ok(updates)
     }
 }

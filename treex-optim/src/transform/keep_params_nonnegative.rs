@@ -3,7 +3,7 @@
 use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`keep_params_nonnegative`].
 #[derive(Clone, Debug, PartialEq)]
@@ -16,20 +16,8 @@ pub fn keep_params_nonnegative() -> KeepParamsNonnegative {
     KeepParamsNonnegative
 }
 
-impl GradientTransformation for KeepParamsNonnegative {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
-        Ok(())
-    }
-
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+impl Stateless for KeepParamsNonnegative {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.map(AtLeastZero, [])
     }
 }

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::{check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`normalize_by_update_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -28,21 +28,13 @@ builder!(NormalizeByUpdateNorm {
     eps: f64,
 });
 
-impl GradientTransformation for NormalizeByUpdateNorm {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for NormalizeByUpdateNorm {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_finite("scale_factor", self.scale_factor)?;
         check_not_negative("eps", self.eps)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             Ok(Times(self.scale_factor / (squares.total(0).sqrt() + self.eps)))
         })

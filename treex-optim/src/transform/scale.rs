@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`scale`].
 #[derive(Clone, Debug, PartialEq)]
@@ -18,20 +18,12 @@ pub fn scale(step_size: f64) -> Scale {
     Scale { step_size }
 }
 
-impl GradientTransformation for Scale {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for Scale {
+    fn check(&self, _: &Leaves) -> Result<()> {
         numerics::check_finite("step_size", self.step_size)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size), [])
     }
 }

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Number, Terms, Updates};
 use crate::numerics::{at_least, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`scale_by_param_block_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -24,20 +24,12 @@ builder!(ScaleByParamBlockNorm {
     min_scale: f64,
 });
 
-impl GradientTransformation for ScaleByParamBlockNorm {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ScaleByParamBlockNorm {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_not_negative("min_scale", self.min_scale)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         updates.measure_each(ParamSquares, [], move |squares| {
             Ok(move |index| Times(at_least(squares.leaf(index, 0).sqrt(), self.min_scale)))
         })

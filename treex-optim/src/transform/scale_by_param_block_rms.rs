@@ -6,7 +6,7 @@ use crate::engine::Updates;
 use crate::numerics::{at_least, check_not_negative, sizes};
 use crate::transform::scale::Times;
 use crate::transform::scale_by_param_block_norm::ParamSquares;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`scale_by_param_block_rms`].
 #[derive(Clone, Debug, PartialEq)]
@@ -26,20 +26,12 @@ builder!(ScaleByParamBlockRms {
     min_scale: f64,
 });
 
-impl GradientTransformation for ScaleByParamBlockRms {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ScaleByParamBlockRms {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_not_negative("min_scale", self.min_scale)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         let sizes = sizes(params);
         updates.measure_each(ParamSquares, [], move |squares| {
             Ok(move |index| Times(at_least((squares.leaf(index, 0) / sizes[index]).sqrt(), self.min_scale)))

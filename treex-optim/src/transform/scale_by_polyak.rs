@@ -6,7 +6,7 @@ use treex_core::{Error, Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`scale_by_polyak`].
 #[derive(Clone, Debug, PartialEq)]
@@ -45,22 +45,14 @@ builder!(ScaleByPolyak {
     variant: PolyakVariant,
 });
 
-impl GradientTransformation for ScaleByPolyak {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ScaleByPolyak {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_finite("f_min", self.f_min)?;
         check_finite("max_learning_rate", self.max_learning_rate)?;
         check_not_negative("eps", self.eps)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, extra: &Extra) -> Result<Updates<'a>> {
         let value = extra.value.ok_or_else(|| {
             Error::argument("Polyak's step size needs the value of the loss")
                 .remedy("call `optimizer.update_with(&grads, &mut model, &Extra::value(loss))`")

@@ -6,7 +6,7 @@ use crate::engine::{Number, Terms, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::selection::Selection;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::{Extra, Stateless};
 
 /// See [`scale_by_trust_ratio`].
 #[derive(Clone, Debug)]
@@ -61,22 +61,14 @@ impl ScaleByTrustRatio {
     }
 }
 
-impl GradientTransformation for ScaleByTrustRatio {
-    type State = ();
-
-    fn init(&self, _params: &Leaves) -> Result<()> {
+impl Stateless for ScaleByTrustRatio {
+    fn check(&self, _: &Leaves) -> Result<()> {
         check_not_negative("min_norm", self.min_norm)?;
         check_finite("trust_coefficient", self.trust_coefficient)?;
         check_not_negative("eps", self.eps)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
         let rescaled = move |updates: Updates<'a>| {
             updates.measure_each(Norms, [], move |squares| {
                 Ok(move |index| {
