@@ -11,6 +11,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -83,9 +84,11 @@ class Peer:
             )
         alarm = threading.Timer(args.patience, self.kill)
         alarm.start()
-        self.process.stdin.write(f"{workload} {seconds}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            print(workload, seconds, file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         alarm.cancel()
         if line:
             return json.loads(line)
@@ -97,8 +100,7 @@ class Peer:
 
     def stop(self):
         if self.process is not None:
-            self.process.stdin.close()
-            self.process.wait()
+            self.process.communicate()  # closes its input, at which it ends
             self.process = None
 
     def proc(self, file):
@@ -147,18 +149,19 @@ def head(versions):
 
 
 def measure_time(names, workloads, data):
-    times, numbers, versions, others, notes = {}, {}, {}, {}, []
+    times, numbers, versions, others, notes = {}, {}, {}, {}, set()
     peers = [Peer(name, allocator, data) for name in names for allocator in ALLOCATORS]
 
     def ask(peer, workload, seconds):
         answer = peer.ask(workload, seconds)
         if "error" in answer:
-            notes.append(f"{peer.name}, {peer.allocator}, {workload}: {answer['error']}")
+            notes.add(f"{peer.name}, {peer.allocator}, {workload}: {answer['error']}")
         if "version" in answer:
             versions[peer.name.split()[0].removesuffix(".compile")] = answer["version"]
         return answer if "ms" in answer else None
 
     for workload in workloads:
+        print(f"{time.strftime('%H:%M:%S')} {workload}", file=sys.stderr)
         able = []
         for peer in peers:  # makes ready and compares
             checked = ask(peer, CHECKED_BY.get(workload, workload), 0)
@@ -243,7 +246,7 @@ def time_of_all(names, workloads, data):
     table("ms a step of treex, by allocator setting", ["workload", *ALLOCATORS], each)
     faults = [f"{w}: {fault}" for w in workloads for fault in different(numbers.get(w, {}))]
     missing = [f"{w}: treex has no numbers" for w in workloads if (w, "treex", "default") not in times]
-    print(f"\nWithout a result: {notes or 'none'}.")
+    print(f"\nWithout a result: {'; '.join(sorted(notes)) or 'none, but for what a peer does not have'}.")
     print("Losses, norms and bits agree in all that were compared." if not faults + missing else "\n".join(faults + missing))
     return not faults + missing
 

@@ -14,6 +14,12 @@ pub(crate) const ELEMENTS: usize = 10_000_000;
 /// Their dropout's rate.
 pub(crate) const RATE: f64 = 0.5;
 
+/// The version of a package in a lock file.
+pub(crate) fn locked<'l>(lock: &'l str, package: &str) -> &'l str {
+    let after = lock.split_once(&format!("name = \"{package}\"\nversion = \"")).map(|(_, after)| after);
+    after.and_then(|after| after.split('"').next()).unwrap_or("of unknown version")
+}
+
 /// A workload made ready.
 pub(crate) trait Work {
     /// One step.

@@ -53,5 +53,5 @@ fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Work>>> {
 }
 
 fn main() -> Result<()> {
-    serve::serve("0.11.1", workload)
+    serve::serve(serve::locked(include_str!("../../../Cargo.lock"), "candle-core"), workload)
 }

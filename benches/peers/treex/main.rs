@@ -30,5 +30,6 @@ fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Work>>> {
 }
 
 fn main() -> Result<()> {
-    serve::serve(env!("CARGO_PKG_VERSION"), workload)
+    let candle = serve::locked(include_str!("../../../Cargo.lock"), "candle-core");
+    serve::serve(&format!("{} on Candle {candle}", env!("CARGO_PKG_VERSION")), workload)
 }
