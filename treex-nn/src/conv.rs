@@ -7,7 +7,7 @@ use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
 use crate::ops::convolution::convolution;
 use crate::options::{bias_option, parameter_options};
-use crate::window::{Window, finished, masked, window_options};
+use crate::window::{Window, masked, window_options};
 
 /// `y[p, o] = Σ_{k, i} x[p · stride + k, i] · kernel[k, i, o] + bias[o]`, channels last: Flax's `Conv`, a
 /// cross-correlation, over as many spatial dimensions as the kernel has.
@@ -112,11 +112,11 @@ impl Conv {
         let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
-        let (flat, batch) = self.window.flat_batch(x, dtype)?;
-        let (axes, margins) = self.window.over("Conv", &flat.dims()[1..=self.window.rank()])?;
-        let flat = self.window.padding.extended(&flat, &margins)?;
-        let y = convolution(&flat, &kernel.to_dtype(dtype)?, &axes, self.feature_group_count)?;
-        Ok(finished(&y, bias.as_ref(), batch)?)
+        let spatial = x.rank() - 1 - self.window.rank()..x.rank() - 1;
+        let (axes, margins) = self.window.over("Conv", &x.dims()[spatial])?;
+        let x = self.window.padding.extended(&x.to_dtype(dtype)?, &margins)?;
+        let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
+        convolution(&x, &kernel.to_dtype(dtype)?, bias.as_ref(), &axes, self.feature_group_count)
     }
 }
 

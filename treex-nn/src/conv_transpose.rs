@@ -145,15 +145,17 @@ impl ConvTranspose {
         if self.transpose_kernel {
             kernel = kernel.flip(&(0..rank).collect::<Vec<_>>())?.transpose(rank, rank + 1)?.contiguous()?;
         }
-        let (flat, batch) = self.window.flat_batch(x, dtype)?;
+        let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
         let window = self.moved()?;
-        let (axes, margins) = window.over("ConvTranspose", &flat.dims()[1..=rank])?;
-        let flat = window.padding.extended(&flat, &margins)?;
-        let mut y = convolution(&flat, &kernel, &axes, 1)?;
-        if self.window.padding == Padding::Circular {
-            for (d, axis) in axes.iter().enumerate() {
-                y = self.wrapped(&y, 1 + d, flat.dim(1 + d)? * axis.input_dilation)?;
-            }
+        let (axes, margins) = window.over("ConvTranspose", &x.dims()[x.rank() - 1 - rank..x.rank() - 1])?;
+        if self.window.padding != Padding::Circular {
+            let x = window.padding.extended(&x.to_dtype(dtype)?, &margins)?;
+            return convolution(&x, &kernel, bias.as_ref(), &axes, 1);
+        }
+        let (flat, batch) = self.window.flat_batch(x, dtype)?;
+        let mut y = convolution(&flat, &kernel, None, &axes, 1)?;
+        for (d, axis) in axes.iter().enumerate() {
+            y = self.wrapped(&y, 1 + d, flat.dim(1 + d)? * axis.input_dilation)?;
         }
         Ok(finished(&y, bias.as_ref(), batch)?)
     }

@@ -159,7 +159,7 @@ impl Padding {
         }
     }
 
-    /// `x`, `[batch, *spatial, channels]`, longer by its own values or shorter, as `margins` say.
+    /// `x`, `[batch.., *spatial, channels]`, longer by its own values or shorter, as `margins` say.
     pub(crate) fn extended(&self, x: &Tensor, margins: &[(isize, isize)]) -> Result<Tensor> {
         let source: fn(isize, isize) -> isize = match self {
             Self::Reflect => |at, n| {
@@ -170,15 +170,16 @@ impl Padding {
             _ => |at, n| at.rem_euclid(n),
         };
         let mut x = x.clone();
-        for (axis, &(before, after)) in margins.iter().enumerate() {
-            let n = x.dim(1 + axis)? as isize;
+        let batch_rank = x.rank().saturating_sub(margins.len() + 1);
+        for (axis, &(before, after)) in (batch_rank..).zip(margins) {
+            let n = x.dim(axis)? as isize;
             if before < 0 || after < 0 {
                 x = x
-                    .narrow(1 + axis, before.unsigned_abs(), (n + before + after).unsigned_abs())?
+                    .narrow(axis, before.unsigned_abs(), (n + before + after).unsigned_abs())?
                     .contiguous()?;
             } else if before + after > 0 {
                 let index: Vec<u32> = (-before..n + after).map(|at| source(at, n) as u32).collect();
-                x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, 1 + axis)?;
+                x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, axis)?;
             }
         }
         Ok(x)

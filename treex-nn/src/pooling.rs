@@ -19,12 +19,12 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::dtype::{common_dtype, wide_dtype};
 use crate::ops::patches::Axis;
-use crate::ops::windows::{Reduction, fold_windows, reduce_windows, window};
+use crate::ops::windows::{Reduction, fold_windows, reduce_windows};
 use crate::padding::{Around, Padding};
 use crate::sizes::Sizes;
 
@@ -51,19 +51,7 @@ pub fn avg_pool(
     count_include_pad: bool,
 ) -> Result<Tensor> {
     let pooling = Pooling::new("avg_pool", x, window_shape.into(), strides.into(), padding.into())?;
-    pooling.run(|x, dim, axis| {
-        let sums = reduce_windows(x, dim, axis, Reduction::Sum)?;
-        if count_include_pad {
-            return Ok((sums / axis.size as f64)?);
-        }
-        let counts = (0..sums.dims()[dim]).map(|position| window(axis, x.dims()[dim], position).len() as f64);
-        let mut dims = vec![1; x.rank()];
-        dims[dim] = counts.len();
-        let counts = Tensor::from_vec(counts.collect(), dims, &Device::Cpu)?
-            .to_dtype(x.dtype())?
-            .to_device(x.device())?;
-        Ok(sums.broadcast_div(&counts)?)
-    })
+    pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Average { counts_padding: count_include_pad }))
 }
 
 /// The maximum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
@@ -86,7 +74,7 @@ pub fn max_pool(
     padding: impl Into<Padding>,
 ) -> Result<Tensor> {
     let pooling = Pooling::new("max_pool", x, window_shape.into(), strides.into(), padding.into())?;
-    pooling.run(|x, dim, axis| Ok(reduce_windows(x, dim, axis, Reduction::Max)?))
+    pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Max))
 }
 
 /// The minimum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
@@ -109,7 +97,7 @@ pub fn min_pool(
     padding: impl Into<Padding>,
 ) -> Result<Tensor> {
     let pooling = Pooling::new("min_pool", x, window_shape.into(), strides.into(), padding.into())?;
-    pooling.run(|x, dim, axis| Ok(reduce_windows(x, dim, axis, Reduction::Min)?))
+    pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Min))
 }
 
 /// Any reduction of each window, by an associative and commutative function of two tensors, element by element,
@@ -135,14 +123,19 @@ pub fn pool(
     padding: impl Into<Padding>,
 ) -> Result<Tensor> {
     let pooling = Pooling::new("pool", x, window_shape.into(), strides.into(), padding.into())?;
-    pooling.run(|x, dim, axis| Ok(fold_windows(x, dim, axis, init, |a, b| Ok(reduce_fn(a, b)?))?))
+    pooling.run(|x, axes| {
+        let first = x.rank() - 1 - axes.len();
+        // The last axis first.
+        let dims = (first..first + axes.len()).zip(axes).rev();
+        let fold = |x: Tensor, (dim, axis)| fold_windows(&x, dim, axis, init, |a, b| Ok(reduce_fn(a, b)?));
+        Ok(dims.into_iter().try_fold(x.clone(), fold)?)
+    })
 }
 
-/// An input `[batch, *spatial, channels]` and how the window moves over it.
+/// An input `[.., *spatial, channels]` and how the window moves over it.
 struct Pooling {
     x: Tensor,
     axes: Vec<Axis>,
-    batch: Vec<usize>,
     dtype: DType,
 }
 
@@ -156,28 +149,26 @@ impl Pooling {
                 .expected(format!("[.., {rank} spatial dimensions, channels]"))
                 .found(format!("{:?}", x.dims())));
         };
-        let (batch, rest) = x.dims().split_at(batch_rank);
+        let spatial = batch_rank..batch_rank + rank;
         let dtype = common_dtype(None, [x]);
-        let items = x.to_dtype(wide_dtype(dtype))?.reshape([&[batch.iter().product()], rest].concat())?;
+        let wide = x.to_dtype(wide_dtype(dtype))?;
         let Around { margins, zeros } =
-            padding.around(name, &items.dims()[1..=rank], &vec![1; rank], &window, &strides)?;
-        let items = padding.extended(&items, &margins)?;
+            padding.around(name, &x.dims()[spatial], &vec![1; rank], &window, &strides)?;
+        let x = padding.extended(&wide, &margins)?;
         let axis =
             |((size, stride), zeros)| Axis { size, stride, zeros, window_dilation: 1, input_dilation: 1 };
         let axes = window.into_iter().zip(strides).zip(zeros).map(axis).collect();
-        Ok(Self { x: items, axes, batch: batch.to_vec(), dtype })
+        Ok(Self { x, axes, dtype })
     }
 
-    /// Reduces along each axis, the last first.
-    fn run(self, reduce: impl Fn(&Tensor, usize, &Axis) -> Result<Tensor>) -> Result<Tensor> {
-        let axes = self.axes.iter().enumerate().rev();
-        let reduced = axes.into_iter().try_fold(self.x, |x, (index, axis)| reduce(&x, 1 + index, axis))?;
-        Ok(reduced.reshape([self.batch.as_slice(), &reduced.dims()[1..]].concat())?.to_dtype(self.dtype)?)
+    fn run(self, reduce: impl Fn(&Tensor, &[Axis]) -> Result<Tensor>) -> Result<Tensor> {
+        Ok(reduce(&self.x, &self.axes)?.to_dtype(self.dtype)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
     use treex_core::{ErrorKind, Key};
 
     use super::*;

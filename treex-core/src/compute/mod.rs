@@ -16,8 +16,10 @@ pub mod math;
 pub mod matmul;
 mod memory;
 mod node;
+pub mod seen;
 pub mod simd;
 pub(crate) mod tape;
+pub mod vector;
 
 use std::cell::Cell;
 

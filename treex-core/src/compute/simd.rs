@@ -27,7 +27,7 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 
 /// An instruction set for which kernels are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
     /// What the crate is compiled for. With NEON, this is the best.
     Compiled,
     /// 8 lanes of `f32`, and fused multiply-add.
@@ -60,7 +60,7 @@ impl Level {
         all.into_iter().flatten()
     }
 
-    fn best() -> Self {
+    pub(crate) fn best() -> Self {
         Self::available().next_back().unwrap_or(Self::Compiled)
     }
 

@@ -1,19 +1,84 @@
-//! Convolutions, as products of matrices: the patches that the kernel sees, by the kernel.
+//! Convolutions: a product of matrices, of the patches that the kernel sees, with the kernel.
 
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, WithDType};
+use treex_core::compute::vector::Vectors;
+use treex_core::compute::{Fresh, Operation, Pass, attach, is_plain};
+use treex_core::{Error, Result};
 
+use crate::ops::correlate::{Channels, Correlation};
+use crate::ops::geometry::{Geometry, Movement};
 use crate::ops::patches::{Axis, patches};
+use crate::ops::rows::add_to_rows;
 
-/// `x`, `[batch, *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, as `[batch, *positions, cout]`.
-pub(crate) fn convolution(x: &Tensor, kernel: &Tensor, window: &[Axis], groups: usize) -> Result<Tensor> {
+/// `x`, `[batch.., *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`, added, as
+/// `[batch.., *positions, cout]`. They have one element type.
+///
+/// On the CPU it is one operation for all floats; 16-bit ones are computed in `F32`. It multiplies neither the zeros
+/// of a dilated input nor, backward, those that a stride leaves between positions.
+pub(crate) fn convolution(
+    x: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    window: &[Axis],
+    groups: usize,
+) -> Result<Tensor> {
+    let rank = window.len();
+    let (batch, item) = x.dims().split_at(x.rank() - rank - 1);
+    let (cin, cout) = (item[rank], kernel.dim(rank + 1)?);
+    let positions = window.iter().zip(item).map(|(axis, &n)| axis.positions(n));
+    let dims: Vec<usize> = batch.iter().copied().chain(positions).chain([cout]).collect();
+
+    let dtype = x.dtype();
+    let has_kernel =
+        x.device().is_cpu() && matches!(dtype, DType::BF16 | DType::F16 | DType::F32 | DType::F64);
+    let is_empty = x.elem_count() == 0 || kernel.elem_count() == 0 || dims.contains(&0);
+    let fits = !is_plain() && has_kernel && !is_empty && rank > 0;
+    let movements: Vec<_> = window.iter().zip(item).map(|(axis, &n)| Movement::new(axis, n)).collect();
+    let back: Vec<_> = movements.iter().map(Movement::transposed).collect();
+    let (Some(forward), Some(backward)) = (
+        fits.then(|| Geometry::new(&movements, cin)).flatten(),
+        fits.then(|| Geometry::new(&back, cout)).flatten(),
+    ) else {
+        return plain(x, kernel, bias, window, groups, dims);
+    };
+    let operation = Convolution {
+        x: wide(x)?,
+        kernel: wide(kernel)?,
+        has_bias: bias.is_some(),
+        dtype,
+        forward,
+        backward,
+        channels: Channels { cin, cout, groups },
+        batch: batch.iter().product(),
+    };
+    let bias_values = bias.map(wide).transpose()?;
+    let y = match operation.x.dtype() {
+        DType::F64 => operation.call::<f64>(bias_values.as_ref(), dims)?,
+        _ => operation.call::<f32>(bias_values.as_ref(), dims)?,
+    };
+    match bias {
+        Some(bias) => attach(operation, &[x, kernel, bias], y),
+        None => attach(operation, &[x, kernel], y),
+    }
+}
+
+fn plain(
+    x: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    window: &[Axis],
+    groups: usize,
+    dims: Vec<usize>,
+) -> Result<Tensor> {
     let rank = window.len();
     let (per_group, cout) = (kernel.dim(rank)?, kernel.dim(rank + 1)?);
     let places: usize = window.iter().map(|axis| axis.size).product();
-    let dims = [&x.dims()[..1], &positions(x, window)[..], &[cout]].concat();
-    let rows: usize = dims[..=rank].iter().product();
+    let (batch, item) = x.dims().split_at(x.rank() - rank - 1);
+    let x = x.reshape([&[batch.iter().product()], item].concat())?;
+    let rows: usize = dims[..dims.len() - 1].iter().product();
 
     // [rows, places, cin] by [places, cin / groups, cout], each group by itself.
-    let patches = seen(x, window)?;
+    let patches = seen(&x, window)?;
     let y = if groups == 1 {
         patches.reshape((rows, places * per_group))?.matmul(&kernel.flatten(0, rank)?)?
     } else {
@@ -21,19 +86,25 @@ pub(crate) fn convolution(x: &Tensor, kernel: &Tensor, window: &[Axis], groups: 
         let kernel = kernel.reshape((places, per_group, groups, cout / groups))?.permute((2, 0, 1, 3))?;
         let patches = patches.reshape((groups, rows, places * per_group))?;
         let kernel = kernel.reshape((groups, places * per_group, cout / groups))?;
-        patches.matmul(&kernel)?.transpose(0, 1)?
+        patches.matmul(&kernel)?.transpose(0, 1)?.reshape((rows, cout))?
     };
-    y.reshape(dims)
+    let y = match bias {
+        Some(bias) => add_to_rows(&y, bias)?,
+        None => y,
+    };
+    Ok(y.reshape(dims)?)
 }
 
 /// `x`, `[batch, *spatial, cin]`, with a kernel for each position, `[*positions, cin · places, cout]`, as
 /// `[batch, *positions, cout]`.
-pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> Result<Tensor> {
+pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
     let rank = window.len();
     let (batch, cin, cout) = (x.dim(0)?, x.dim(rank + 1)?, kernel.dim(rank + 1)?);
     let places: usize = window.iter().map(|axis| axis.size).product();
-    let dims = [&[batch], &positions(x, window)[..], &[cout]].concat();
-    let positions: usize = dims[1..=rank].iter().product();
+    let positions: Vec<usize> =
+        window.iter().zip(&x.dims()[1..]).map(|(axis, &n)| axis.positions(n)).collect();
+    let dims = [&[batch], &positions[..], &[cout]].concat();
+    let positions: usize = positions.iter().product();
 
     // For each position, [batch, cin, places] by [cin, places, cout].
     let patches = seen(x, window)?.reshape((batch, positions, places, cin))?.permute((1, 0, 3, 2))?;
@@ -43,12 +114,8 @@ pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) ->
 }
 
 /// The patches, or the input itself where they would be equal.
-fn seen(x: &Tensor, window: &[Axis]) -> Result<Tensor> {
+fn seen(x: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
     if is_pointwise(window) { Ok(x.clone()) } else { patches(x, window) }
-}
-
-fn positions(x: &Tensor, window: &[Axis]) -> Vec<usize> {
-    window.iter().zip(&x.dims()[1..]).map(|(axis, &n)| axis.positions(n)).collect()
 }
 
 /// Whether each position sees exactly the element of the same index.
@@ -56,4 +123,272 @@ fn is_pointwise(window: &[Axis]) -> bool {
     window
         .iter()
         .all(|axis| axis.size == 1 && axis.stride == 1 && axis.zeros == (0, 0) && axis.input_dilation == 1)
+}
+
+/// What backward needs: input and kernel, as they are computed with.
+struct Convolution {
+    x: Tensor,
+    kernel: Tensor,
+    has_bias: bool,
+    dtype: DType,
+    forward: Geometry,
+    backward: Geometry,
+    channels: Channels,
+    batch: usize,
+}
+
+impl Convolution {
+    fn call<T: Vectors + WithDType>(&self, bias: Option<&Tensor>, dims: Vec<usize>) -> Result<Fresh> {
+        let [(x, x_at), (kernel, kernel_at)] = [&self.x, &self.kernel].map(Tensor::storage_and_layout);
+        let bias = bias.map(Tensor::storage_and_layout);
+        let bias = bias.as_ref().map(|(storage, layout)| elements(storage, layout)).transpose()?;
+        let (geometry, channels, batch) = (&self.forward, self.channels, self.batch);
+        let correlation = Correlation { geometry, channels, batch };
+        let (x, kernel) = (elements::<T>(&x, x_at)?, elements(&kernel, kernel_at)?);
+        let y = filled(dims.iter().product(), |y| {
+            // SAFETY: `y` is as large as batch, positions and channels.
+            unsafe { correlation.write(y, x, kernel, false, bias) }
+        })?;
+        self.narrowed(y, dims)
+    }
+
+    fn gradients<T: Vectors + WithDType>(&self, dy: &Tensor, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let [(x, x_at), (kernel, kernel_at)] = [&self.x, &self.kernel].map(Tensor::storage_and_layout);
+        let (dy, dy_at) = dy.storage_and_layout();
+        let (x, kernel, dy) =
+            (elements::<T>(&x, x_at)?, elements::<T>(&kernel, kernel_at)?, elements::<T>(&dy, dy_at)?);
+        let batch = self.batch;
+        let dx = || {
+            let correlation =
+                Correlation { geometry: &self.backward, channels: self.channels.transposed(), batch };
+            let dx = filled(x.len(), |dx| {
+                // SAFETY: the positions of the transpose are the elements of the input.
+                unsafe { correlation.write(dx, dy, kernel, true, None) }
+            })?;
+            self.narrowed(dx, self.x.dims().to_vec())
+        };
+        let dx = pass.wanted(0).then(dx).transpose()?.map(Fresh::into_tensor);
+        if !pass.wanted(1) && !pass.wanted(2) {
+            return Ok(vec![dx, None, None]);
+        }
+        let correlation = Correlation { geometry: &self.forward, channels: self.channels, batch };
+        let (dkernel, dbias) = correlation.kernel_gradient(x, dy);
+        let dkernel = self.narrowed(dkernel, self.kernel.dims().to_vec())?.into_tensor();
+        let dbias = self.narrowed(dbias, vec![self.channels.cout])?.into_tensor();
+        Ok(vec![dx, pass.wanted(1).then_some(dkernel), pass.wanted(2).then_some(dbias)])
+    }
+
+    /// In the element type of the layer.
+    fn narrowed<T: WithDType>(&self, elements: Vec<T>, dims: Vec<usize>) -> Result<Fresh> {
+        let fresh = Fresh::new(elements, dims)?;
+        if T::DTYPE == self.dtype {
+            return Ok(fresh);
+        }
+        Fresh::take(fresh.into_tensor().to_dtype(self.dtype)?)
+    }
+}
+
+impl Operation for Convolution {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let inputs = if self.has_bias { 3 } else { 2 };
+        let Some(Some(dy)) = pass.cotangents().first() else { return Ok(vec![None; inputs]) };
+        let dy = wide(dy)?;
+        let mut gradients = match dy.dtype() {
+            DType::F64 => self.gradients::<f64>(&dy, pass)?,
+            _ => self.gradients::<f32>(&dy, pass)?,
+        };
+        gradients.truncate(inputs);
+        Ok(gradients)
+    }
+}
+
+/// The values in memory of their own order, 16-bit ones as `F32`.
+fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
+    let x = x.detach();
+    let x = if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32)? } else { x };
+    x.contiguous()
+}
+
+/// The elements of a contiguous tensor on the host.
+fn elements<'s, T: WithDType>(storage: &'s Storage, layout: &Layout) -> Result<&'s [T]> {
+    let inside = layout.contiguous_offsets().zip(match storage {
+        Storage::Cpu(storage) => CpuStorage::as_slice::<T>(storage).ok(),
+        _ => None,
+    });
+    let elements = inside.and_then(|((start, end), elements)| elements.get(start..end));
+    elements.ok_or_else(|| Error::argument("a convolution's tensors are not of one type on the host"))
+}
+
+/// New memory of `len` elements, all of which `write` writes.
+fn filled<T>(len: usize, write: impl FnOnce(*mut T)) -> Result<Vec<T>> {
+    let mut memory = Vec::new();
+    memory
+        .try_reserve_exact(len)
+        .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
+    write(memory.as_mut_ptr());
+    // SAFETY: there is room for `len` elements, and they have been written.
+    unsafe { memory.set_len(len) };
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+    use treex_core::Key;
+    use treex_core::compute::with_plain;
+
+    use super::*;
+
+    struct Case {
+        x: Vec<usize>,
+        kernel: Vec<usize>,
+        window: Vec<Axis>,
+        groups: usize,
+        has_bias: bool,
+    }
+
+    /// Convolutions of every kind over one to three dimensions, drawn with a fixed key.
+    fn generated(count: u32) -> Vec<Case> {
+        let draw = |case: u32, slot: u32, choices: &[usize]| {
+            let bits = Key::from(7).fold_in(case).fold_in(slot).words()[0] as usize;
+            choices[bits % choices.len()]
+        };
+        let case = |case: u32| {
+            let rank = 1 + case % 3;
+            let axis = |d: u32| Axis {
+                size: draw(case, 10 * d, &[1, 2, 3, 4]),
+                stride: draw(case, 10 * d + 1, &[1, 1, 2, 3, 5]),
+                zeros: (draw(case, 10 * d + 2, &[0, 0, 1, 2, 6]), draw(case, 10 * d + 3, &[0, 0, 1, 2])),
+                window_dilation: draw(case, 10 * d + 4, &[1, 1, 2, 3]),
+                input_dilation: draw(case, 10 * d + 5, &[1, 1, 2, 3, 4]),
+            };
+            let window: Vec<_> = (0..rank).map(axis).collect();
+            let channels =
+                [[1, 9, 1], [3, 70, 1], [6, 4, 2], [19, 19, 19], [16, 16, 16], [4, 8, 4], [17, 16, 1]];
+            let [cin, cout, groups] = channels[draw(case, 100, &[0, 1, 2, 3, 4, 5, 6])];
+            let spatial = (0..rank).map(|d| draw(case, 10 * d + 6, &[1, 2, 3, 5, 6, 13]));
+            let mut x: Vec<_> = spatial.chain([cin]).collect();
+            // No batch dimension, one, and two.
+            x.splice(0..0, [&[][..], &[3], &[2, 1]][case as usize % 3].iter().copied());
+            let kernel = window.iter().map(|axis| axis.size).chain([cin / groups, cout]).collect();
+            Case { x, kernel, window, groups, has_bias: draw(case, 101, &[0, 1]) == 1 }
+        };
+        (0..count).map(case).collect()
+    }
+
+    /// The value, and the gradients of the sum of its products with fixed numbers.
+    fn value_and_gradients(case: &Case, dtype: DType) -> Result<Vec<Vec<f64>>> {
+        let normal = |seed: u32, dims: &[usize]| -> Result<Tensor> {
+            Ok(Key::from(seed).normal(dims, DType::F64)?.to_dtype(DType::F32)?.to_dtype(dtype)?)
+        };
+        // Views, since a variable is a copy.
+        let backwards: Vec<usize> = case.x.iter().rev().copied().collect();
+        let x = Var::from_tensor(&normal(0, &backwards)?)?;
+        let order: Vec<usize> = (0..case.x.len()).rev().collect();
+        let kernel = Var::from_tensor(&normal(1, &case.kernel)?)?;
+        let bias = Var::from_tensor(&normal(2, &case.kernel[case.kernel.len() - 1..])?)?;
+        let with_bias = case.has_bias.then_some(bias.as_tensor());
+        let y = convolution(&x.permute(order)?, &kernel, with_bias, &case.window, case.groups)?;
+        let grads = (&y * normal(3, y.dims())?)?.sum_all()?.backward()?;
+        let flat =
+            |x: &Tensor| -> Result<Vec<f64>> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?) };
+        let mut all = vec![flat(&y)?];
+        for input in [&x, &kernel].into_iter().chain(case.has_bias.then_some(&bias)) {
+            all.push(grads.get(input).map_or(Ok(vec![0.; input.elem_count()]), flat)?);
+        }
+        Ok(all)
+    }
+
+    fn assert_close(found: &[Vec<f64>], wanted: &[Vec<f64>], tolerance: f64, what: &str) {
+        assert_eq!(found.len(), wanted.len(), "{what}");
+        for (part, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+            assert_eq!(found.len(), wanted.len(), "{what}");
+            let largest = wanted.iter().fold(1f64, |largest, x| largest.max(x.abs()));
+            for (found, wanted) in found.iter().zip(wanted) {
+                let far = (found - wanted).abs() > tolerance * largest;
+                assert!(!far && found.is_finite(), "{what}, part {part}: {found} for {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_plain_composition() -> Result<()> {
+        let types = [(DType::F64, 1e-13), (DType::F32, 1e-5), (DType::F16, 1e-2), (DType::BF16, 8e-2)];
+        for (number, case) in generated(240).iter().enumerate() {
+            let exact = with_plain(|| value_and_gradients(case, DType::F64))?;
+            for (dtype, tolerance) in types {
+                let what = format!("{number}: {:?} {:?} {:?} {dtype:?}", case.x, case.window, case.groups);
+                // In half precision, the numbers that come in are rounded.
+                let rounded = matches!(dtype, DType::F16 | DType::BF16);
+                if rounded && number % 8 > 0 {
+                    continue;
+                }
+                assert_close(&value_and_gradients(case, dtype)?, &exact, tolerance, &what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Large enough for all cores, several ranges of positions, several chunks of channels and blocks of the kernel.
+    #[test]
+    fn on_all_cores() -> Result<()> {
+        let axis = Axis { size: 3, stride: 1, zeros: (1, 1), window_dilation: 1, input_dilation: 1 };
+        let wide_step = Axis { stride: 2, zeros: (0, 1), ..axis };
+        for (batch, axis, [cin, cout, groups]) in [
+            (9, axis, [33, 150, 1]),
+            (1, wide_step, [48, 64, 1]),
+            (5, axis, [96, 96, 96]),
+            (3, wide_step, [40, 80, 2]),
+            (2, Axis { input_dilation: 2, ..axis }, [20, 64, 1]),
+        ] {
+            let x = vec![batch, 21, 20, cin];
+            let kernel = vec![3, 3, cin / groups, cout];
+            let case = Case { x, kernel, window: vec![axis, axis], groups, has_bias: true };
+            let exact = with_plain(|| value_and_gradients(&case, DType::F64))?;
+            let found = value_and_gradients(&case, DType::F64)?;
+            assert_close(&found, &exact, 1e-13, &format!("{batch} {axis:?}"));
+            assert_close(
+                &value_and_gradients(&case, DType::F32)?,
+                &exact,
+                1e-5,
+                &format!("{batch} {axis:?}"),
+            );
+            assert!(found == value_and_gradients(&case, DType::F64)?, "another run, other bits");
+        }
+        Ok(())
+    }
+
+    /// `y` is linear in each input: a difference over any step is the gradient.
+    #[test]
+    fn gradients_are_those_of_differences() -> Result<()> {
+        for case in generated(30) {
+            let normal = |seed: u32, dims: &[usize]| Key::from(seed).normal(dims, DType::F64);
+            let inputs = [
+                normal(0, &case.x)?,
+                normal(1, &case.kernel)?,
+                normal(2, &case.kernel[case.kernel.len() - 1..])?,
+            ];
+            let vars = inputs.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+            let f = |x: &[Tensor]| convolution(&x[0], &x[1], Some(&x[2]), &case.window, case.groups);
+            let tensors: Vec<_> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+            let y = f(&tensors)?;
+            let weights = normal(3, y.dims())?;
+            let of = |y: &Tensor| (y * &weights)?.sum_all();
+            let grads = of(&y)?.backward()?;
+            for (at, var) in vars.iter().enumerate() {
+                let direction = normal(4, var.dims())?;
+                let mut moved = inputs.clone();
+                moved[at] = (&moved[at] + &direction)?;
+                let difference = (of(&f(&moved)?)? - of(&y)?)?.to_scalar::<f64>()?;
+                let zeros = var.zeros_like()?;
+                let slope = (grads.get(var).unwrap_or(&zeros) * &direction)?.sum_all()?.to_scalar::<f64>()?;
+                assert!((difference - slope).abs() < 1e-9 * slope.abs().max(1.), "{difference} {slope}");
+            }
+        }
+        Ok(())
+    }
 }

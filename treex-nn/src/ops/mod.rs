@@ -4,12 +4,15 @@
 pub(crate) mod add;
 pub(crate) mod columns;
 pub(crate) mod convolution;
+pub(crate) mod correlate;
 pub(crate) mod derivative;
 pub(crate) mod dropout;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
+pub(crate) mod geometry;
 pub(crate) mod linear;
 pub(crate) mod normal;
+pub(crate) mod padded;
 pub(crate) mod patches;
 pub(crate) mod rows;
 pub(crate) mod windows;

@@ -1,0 +1,281 @@
+//! Products with a matrix that is not there: its elements lie in other memory, each row and each column somewhere.
+//!
+//! A convolution is such a product, without ever making the patches that its kernel sees: the element that place
+//! `j` of the kernel sees from position `i` is at `rows[i] + columns[j]`. So is the gradient of its kernel, with rows
+//! and columns exchanged.
+
+use super::vector::{Vector, VectorKernel, Vectors};
+
+/// `c[i] = start + Σ_j x[rows[i] + columns[j]] · b[j]`, where `c[i]` and `b[j]` are rows of elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a, T> {
+    /// Where the matrix is.
+    pub x: &'a [T],
+    /// For each row of it, where it begins.
+    pub rows: &'a [usize],
+    /// For each column, how far it is from the beginning of a row.
+    pub columns: &'a [usize],
+    /// As many rows as there are columns, one after another.
+    pub b: &'a [T],
+    /// The elements of a row of `b`: `width`, rounded up to whole [vectors](Vectors::registers).
+    pub b_row: usize,
+    /// Where the rows of the result begin, beyond the pointer that [`write`](Self::write) takes.
+    pub targets: &'a [usize],
+    /// The elements of a row of the result, at most those of [`widest`].
+    pub width: usize,
+    /// What each row starts from; if nothing is said, from what is there.
+    pub start: Option<&'a [T]>,
+    /// Whether an element of `b` and of `c` meets its own element of `x`, from that place on, and not all the same
+    /// one: the product of a convolution of each channel by itself.
+    pub each: bool,
+}
+
+/// The longest rows of a [`Product`].
+#[must_use]
+pub fn widest<T: Vectors>(each: bool) -> usize {
+    let (lanes, registers) = T::registers();
+    lanes * widest_vectors(registers, each)
+}
+
+const fn widest_vectors(registers: usize, each: bool) -> usize {
+    if each || registers < 32 { 2 } else { 4 }
+}
+
+impl<T: Vectors> Product<'_, T> {
+    /// Computes it on this thread, into the memory at `c`.
+    ///
+    /// # Safety
+    /// Every `rows[i] + columns[j]` is inside of `x`; with `each`, so are as many elements from there on as a row of
+    /// `b` has. `b` has its rows, and `start` its `width`. The `width` elements at each target are there and nobody
+    /// else's; they have values unless there is a `start`.
+    pub unsafe fn write(self, c: *mut T) {
+        self.check();
+        debug_assert!(self.b_row.is_multiple_of(T::registers().0) && self.width <= widest::<T>(self.each));
+        T::dispatch(Write { product: self, c });
+    }
+
+    fn check(&self) {
+        if cfg!(debug_assertions) {
+            let largest = |of: &[usize]| of.iter().max().copied();
+            if let (Some(row), Some(column)) = (largest(self.rows), largest(self.columns)) {
+                let seen = if self.each { self.b_row } else { 1 };
+                assert!(row + column + seen <= self.x.len(), "a product reads beyond its memory");
+                assert!(self.b.len() >= (self.columns.len() - 1) * self.b_row + self.b_row);
+            }
+            assert!(self.rows.len() == self.targets.len() && self.width <= self.b_row);
+            assert!(self.start.is_none_or(|start| start.len() >= self.width));
+        }
+    }
+}
+
+struct Write<'a, T> {
+    product: Product<'a, T>,
+    c: *mut T,
+}
+
+impl<T: Vectors> VectorKernel<T> for Write<'_, T> {
+    type Output = ();
+
+    /// Tiles as large as the registers hold, with room for a row of `b` and an element of `x`.
+    #[inline(always)]
+    fn run<V: Vector<Element = T>>(self) {
+        let vectors = self.product.width.div_ceil(V::LANES);
+        // SAFETY: the promise of `Product::write`.
+        unsafe {
+            match (self.product.each, vectors, V::REGISTERS >= 32) {
+                (_, 0, _) => {}
+                (false, 1, _) => self.tiles::<V, false, 12, 4, 1>(),
+                (false, 2, true) => self.tiles::<V, false, 8, 4, 2>(),
+                (false, _, false) => self.tiles::<V, false, 6, 3, 2>(),
+                (false, 3, true) => self.tiles::<V, false, 8, 4, 3>(),
+                (false, _, true) => self.tiles::<V, false, 6, 3, 4>(),
+                (true, 1, _) => self.tiles::<V, true, 8, 4, 1>(),
+                (true, _, true) => self.tiles::<V, true, 8, 4, 2>(),
+                (true, _, false) => self.tiles::<V, true, 6, 3, 2>(),
+            }
+        }
+    }
+}
+
+impl<T: Vectors> Write<'_, T> {
+    /// All rows, `R` at a time, then `S`, then one.
+    ///
+    /// # Safety
+    /// As [`Product::write`]; a row of the result has at most `N` vectors.
+    #[inline(always)]
+    unsafe fn tiles<V, const EACH: bool, const R: usize, const S: usize, const N: usize>(&self)
+    where
+        V: Vector<Element = T>,
+    {
+        let (mut at, len) = (0, self.product.rows.len());
+        // SAFETY: as promised; the rows of a tile are there.
+        unsafe {
+            while at + R <= len {
+                self.tile::<V, EACH, R, N>(at);
+                at += R;
+            }
+            while at + S <= len {
+                self.tile::<V, EACH, S, N>(at);
+                at += S;
+            }
+            while at < len {
+                self.tile::<V, EACH, 1, N>(at);
+                at += 1;
+            }
+        }
+    }
+
+    /// `R` rows from `at` on, which do not fill their last vector in another memory.
+    ///
+    /// # Safety
+    /// As [`Self::tiles`]; there are `R` rows.
+    #[inline(always)]
+    unsafe fn tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
+        &self,
+        at: usize,
+    ) {
+        let Product { targets, width, start, .. } = self.product;
+        // SAFETY: as promised; `room` has `N` vectors for each row, which hold its `width`.
+        unsafe {
+            let mut to = [self.c; R];
+            for r in 0..R {
+                to[r] = to[r].add(*targets.get_unchecked(at + r));
+            }
+            let mut from = to.map(<*mut T>::cast_const);
+            if let Some(start) = start {
+                from = [start.as_ptr(); R];
+            }
+            if width == N * V::LANES {
+                return self.full_tile::<V, EACH, R, N>(at, from, to);
+            }
+            let mut room = [[V::splat(T::of(0.)); N]; R];
+            let mut inside = to;
+            for r in 0..R {
+                inside[r] = room.as_mut_ptr().add(r).cast();
+                from[r].copy_to_nonoverlapping(inside[r], width);
+            }
+            self.full_tile::<V, EACH, R, N>(at, inside.map(<*mut T>::cast_const), inside);
+            for r in 0..R {
+                inside[r].copy_to_nonoverlapping(to[r], width);
+            }
+        }
+    }
+
+    /// `R` rows of `N` vectors, from what is at `from`, to `to`.
+    ///
+    /// # Safety
+    /// As [`Self::tile`]; `from` and `to` have `N` vectors.
+    #[inline(always)]
+    unsafe fn full_tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
+        &self,
+        at: usize,
+        from: [*const T; R],
+        to: [*mut T; R],
+    ) {
+        let Product { x, rows, columns, b, b_row, .. } = self.product;
+        // Loops over constant ranges, since the compiler makes registers of arrays that are indexed so.
+        // SAFETY: as promised.
+        unsafe {
+            let zero = V::splat(T::of(0.));
+            let mut sums = [[zero; N]; R];
+            let mut x_rows = [x.as_ptr(); R];
+            for r in 0..R {
+                x_rows[r] = x_rows[r].add(*rows.get_unchecked(at + r));
+                for v in 0..N {
+                    sums[r][v] = V::load(from[r].add(v * V::LANES));
+                }
+            }
+            let mut b = b.as_ptr();
+            for &column in columns {
+                let mut b_vectors = [zero; N];
+                for v in 0..N {
+                    b_vectors[v] = V::load(b.add(v * V::LANES));
+                }
+                b = b.wrapping_add(b_row);
+                for r in 0..R {
+                    let x = x_rows[r].add(column);
+                    if EACH {
+                        for v in 0..N {
+                            sums[r][v] = V::load(x.add(v * V::LANES)).mul_add(b_vectors[v], sums[r][v]);
+                        }
+                    } else {
+                        let x = V::splat(*x);
+                        for v in 0..N {
+                            sums[r][v] = x.mul_add(b_vectors[v], sums[r][v]);
+                        }
+                    }
+                }
+            }
+            for r in 0..R {
+                for v in 0..N {
+                    sums[r][v].store(to[r].add(v * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::simd::Level;
+
+    /// With the vectors of every instruction set of this machine, all widths and all numbers of rows that end
+    /// somewhere in a tile; in whole numbers, so that every order of the sums gives the same.
+    fn check<T: Vectors + std::fmt::Debug>() {
+        struct Vectors;
+        impl<T> VectorKernel<T> for Vectors {
+            type Output = (usize, usize);
+
+            #[inline(always)]
+            fn run<V: Vector<Element = T>>(self) -> Self::Output {
+                (V::LANES, V::REGISTERS)
+            }
+        }
+        let number = |at: usize| T::of(((at * 37 + 11) % 23) as f64 - 11.);
+        let x: Vec<T> = (0..1000).map(number).collect();
+        let columns = [3, 0, 40, 17, 111];
+        for level in Level::available() {
+            let (lanes, registers) = T::dispatch_at(level, Vectors);
+            for each in [false, true] {
+                for width in 1..=lanes * widest_vectors(registers, each) {
+                    let b_row = width.next_multiple_of(lanes);
+                    let b: Vec<T> = (0..columns.len() * b_row).map(number).collect();
+                    for len in [0, 1, 2, 3, 5, 7, 9, 11, 12, 13, 23, 31] {
+                        let rows: Vec<usize> = (0..len).map(|i| i * 53 % 200).collect();
+                        let targets: Vec<usize> = (0..len).map(|i| (len - 1 - i) * (width + 2)).collect();
+                        let bias: Vec<T> = (0..width).map(number).collect();
+                        let mut c: Vec<T> = (0..len * (width + 2)).map(number).collect();
+                        let mut wanted = c.clone();
+                        for start in [Some(bias.as_slice()), None] {
+                            for (i, &row) in rows.iter().enumerate() {
+                                for o in 0..width {
+                                    let at = targets[i] + o;
+                                    let begin = start.map_or(wanted[at], |start| start[o]);
+                                    let seen = |column| x[row + column + if each { o } else { 0 }];
+                                    let terms = columns
+                                        .iter()
+                                        .enumerate()
+                                        .map(|(j, &column)| seen(column) * b[j * b_row + o]);
+                                    wanted[at] = terms.fold(begin, |sum, term| sum + term);
+                                }
+                            }
+                            let (rows, targets) = (&rows, &targets);
+                            let (columns, x, b) = (&columns, &x, &b);
+                            let product = Product { x, rows, columns, b, b_row, targets, width, start, each };
+                            product.check();
+                            T::dispatch_at(level, Write { product, c: c.as_mut_ptr() });
+                            assert_eq!(c, wanted, "{level:?} {each} {width} {len}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_all_sizes() {
+        check::<f32>();
+        check::<f64>();
+    }
+}
