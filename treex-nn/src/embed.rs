@@ -5,6 +5,7 @@ use treex_core::{Error, ErrorKind, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
 use crate::initializers::{Distribution, FanMode, VarianceScaling};
+use crate::ops::embed::rows_of;
 use crate::options::parameter_options;
 
 /// `y = embedding[ids]`, a row for each id: Flax's `Embed`.
@@ -93,11 +94,9 @@ parameter_options!(Embed { embedding: embedding_init });
 impl candle_core::Module for Embed {
     fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         let embedding = self.embedding.get()?;
-        let (num_embeddings, features) = embedding.dims2()?;
+        let (num_embeddings, _) = embedding.dims2()?;
         let rows = self.rows(ids, num_embeddings).map_err(|error| error.of(self))?;
-        let rows = Tensor::new(rows, embedding.device())?;
-        let y = embedding.index_select(&rows, 0)?.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;
-        let y = y.reshape([ids.dims(), &[features]].concat())?;
+        let y = rows_of(&embedding, rows, ids.dims())?.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;
         record(self, ids, &y);
         Ok(y)
     }

@@ -1,12 +1,14 @@
 //! The attention function: weights from queries and keys, and sums of values under them.
 
 use candle_core::{D, DType, Tensor};
+use treex_core::compute::is_plain;
 use treex_core::{Error, Key, Result};
 
 use super::masks::{as_mask, causal_mask};
 use crate::activations::softmax;
-use crate::dropout::dropout;
+use crate::dropout::{check_rate, dropout};
 use crate::dtype::common_dtype;
+use crate::ops::attention::{Adjustments, attention};
 
 /// What [`dot_product_attention`] takes beside its tensors; `AttentionOptions::default()` is Flax's default.
 ///
@@ -126,7 +128,45 @@ pub fn dot_product_attention(
     value: &Tensor,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
-    Ok(attention_and_weights(query, key, value, options)?.0)
+    match fused(query, key, value, options)? {
+        Some(y) => Ok(y),
+        None => Ok(attention_and_weights(query, key, value, options)?.0),
+    }
+}
+
+/// [`dot_product_attention`] as one operation, where it has a kernel for that.
+fn fused(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Option<Tensor>> {
+    let dtype = common_dtype(options.dtype, [query, key, value]);
+    let is_constant = |bias: &Tensor| {
+        let fits = bias.dtype() == dtype || bias.dtype().size_in_bytes() < dtype.size_in_bytes();
+        fits && !bias.track_op()
+    };
+    let rounds = options.force_fp32_for_softmax && dtype != DType::F32;
+    let drops_all = options.dropout.is_some_and(|(rate, _)| rate == 1.);
+    if is_plain() || rounds || drops_all || !options.bias.as_ref().is_none_or(is_constant) {
+        return Ok(None);
+    }
+    check_values(key, value)?;
+    let scores = check_keys(query, key, options)?;
+    let mut kept = None;
+    if let Some((rate, key)) = options.dropout {
+        check_rate("Dropout", rate)?;
+        let mut shape = scores.clone();
+        if options.broadcast_dropout {
+            let shared = shape.len() - 2;
+            shape[..shared].fill(1);
+        }
+        // As in `dropout`, a product with the rounded inverse.
+        let rate_kept = 1. - rate;
+        kept = (rate > 0.).then(|| Ok::<_, Error>((key.bernoulli(rate_kept, shape)?, 1. / rate_kept as f32)));
+    }
+    let adjustments = Adjustments {
+        bias: options.bias.clone(),
+        mask: options.mask.as_ref().map(as_mask).transpose()?,
+        causal: options.causal,
+        kept: kept.transpose()?,
+    };
+    attention(&query.to_dtype(dtype)?, &key.to_dtype(dtype)?, &value.to_dtype(dtype)?, &adjustments)
 }
 
 /// The weights of [`dot_product_attention`], `[batch.., heads, query_length, kv_length]`, after dropout.
@@ -159,12 +199,7 @@ pub(super) fn attention_and_weights(
     value: &Tensor,
     options: &AttentionOptions,
 ) -> Result<(Tensor, Tensor)> {
-    let (keys, values) = (split(key)?, split(value)?);
-    if (keys.0, keys.1, keys.2) != (values.0, values.1, values.2) {
-        return Err(Error::shape("`dot_product_attention` got values that do not belong to its keys")
-            .expected(format!("all but the last dimension of {:?}", key.dims()))
-            .found(format!("{:?}", value.dims())));
-    }
+    check_values(key, value)?;
     let dtype = common_dtype(options.dtype, [query, key, value]);
     let weights = softmax_weights(query, key, options, dtype)?;
     let y = weighted_sum(&dropped(&weights, options)?, &value.to_dtype(dtype)?)?;
@@ -173,24 +208,16 @@ pub(super) fn attention_and_weights(
 
 /// The weights before dropout, computed in `dtype`.
 fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dtype: DType) -> Result<Tensor> {
-    let (batch, queries, heads, depth) = split(query)?;
-    let (kv_batch, keys, kv_heads, kv_depth) = split(key)?;
-    let group = heads.checked_div(kv_heads).filter(|group| group * kv_heads == heads);
-    let Some(group) = group.filter(|_| kv_batch == batch && kv_depth == depth) else {
-        return Err(Error::shape("`dot_product_attention` got keys that do not fit its queries")
-            .expected(format!("{batch:?} batch dimensions, a divisor of {heads} heads, and depth {depth}"))
-            .found(format!("{:?} for queries {:?}", key.dims(), query.dims())));
-    };
+    let shape = check_keys(query, key, options)?;
+    let (_, queries, heads, depth) = split(query)?;
+    let (_, keys, kv_heads, _) = split(key)?;
+    let group = heads.checked_div(kv_heads).unwrap_or(1);
     let query = (query.to_dtype(dtype)? / (depth.max(1) as f64).sqrt())?;
     let scores = by_head(&query, group)?.matmul(&by_head(&key.to_dtype(dtype)?, 1)?.t()?)?;
-    let mut scores = scores.reshape([batch, &[heads, queries, keys]].concat())?;
+    let mut scores = scores.reshape(shape)?;
     if let Some(bias) = &options.bias {
-        check_broadcast("bias", bias, &scores)?;
         let wide = common_dtype(None, [&scores, bias]);
         scores = scores.to_dtype(wide)?.broadcast_add(&bias.to_dtype(wide)?)?;
-    }
-    if let Some(mask) = &options.mask {
-        check_broadcast("mask", mask, &scores)?;
     }
     let causal = options.causal.then(|| causal_mask(queries, keys, query.device())).transpose()?;
     let mask = options.mask.as_ref().map(as_mask).transpose()?;
@@ -249,18 +276,40 @@ fn by_head(x: &Tensor, group: usize) -> Result<Tensor> {
     Ok(x.reshape((items * heads / group.max(1), group * length, depth))?)
 }
 
-fn check_broadcast(what: &str, x: &Tensor, scores: &Tensor) -> Result<()> {
-    let fits = x.rank() <= scores.rank()
-        && x.dims().iter().rev().zip(scores.dims().iter().rev()).all(|(&a, &b)| a == b || a == 1);
-    if fits {
+/// Whether there is a value for each key.
+fn check_values(key: &Tensor, value: &Tensor) -> Result<()> {
+    let (keys, values) = (split(key)?, split(value)?);
+    if (keys.0, keys.1, keys.2) == (values.0, values.1, values.2) {
         return Ok(());
     }
-    Err(Error::shape(format!("`dot_product_attention` got a {what} of the wrong shape"))
-        .expected(format!(
-            "one that broadcasts to [batch.., heads, query_length, kv_length], here {:?}",
-            scores.dims()
-        ))
-        .found(format!("{:?}", x.dims())))
+    Err(Error::shape("`dot_product_attention` got values that do not belong to its keys")
+        .expected(format!("all but the last dimension of {:?}", key.dims()))
+        .found(format!("{:?}", value.dims())))
+}
+
+/// Whether queries, keys, bias and mask fit together; then the shape of the scores.
+fn check_keys(query: &Tensor, key: &Tensor, options: &AttentionOptions) -> Result<Vec<usize>> {
+    let (batch, queries, heads, depth) = split(query)?;
+    let (kv_batch, keys, kv_heads, kv_depth) = split(key)?;
+    let group = heads.checked_div(kv_heads).filter(|group| group * kv_heads == heads);
+    if group.is_none() || kv_batch != batch || kv_depth != depth {
+        return Err(Error::shape("`dot_product_attention` got keys that do not fit its queries")
+            .expected(format!("{batch:?} batch dimensions, a divisor of {heads} heads, and depth {depth}"))
+            .found(format!("{:?} for queries {:?}", key.dims(), query.dims())));
+    }
+    let scores = [batch, &[heads, queries, keys]].concat();
+    for (what, x) in [("bias", &options.bias), ("mask", &options.mask)] {
+        let Some(dims) = x.as_ref().map(Tensor::dims) else { continue };
+        let pairs = dims.iter().rev().zip(scores.iter().rev());
+        if dims.len() > scores.len() || pairs.into_iter().any(|(&a, &b)| a != b && a != 1) {
+            return Err(Error::shape(format!("`dot_product_attention` got a {what} of the wrong shape"))
+                .expected(format!(
+                    "one that broadcasts to [batch.., heads, query_length, kv_length], here {scores:?}"
+                ))
+                .found(format!("{dims:?}")));
+        }
+    }
+    Ok(scores)
 }
 
 /// The lowest finite number: not minus infinity, of which a softmax over hidden keys alone would make NaN.

@@ -2,6 +2,7 @@
 //! where it also has a kernel, [`treex_core::compute::with_plain`] chooses between them.
 
 pub(crate) mod add;
+pub(crate) mod attention;
 pub(crate) mod columns;
 pub(crate) mod convolution;
 pub(crate) mod correlate;
@@ -9,6 +10,7 @@ pub(crate) mod derivative;
 pub(crate) mod dropout;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
+pub(crate) mod embed;
 pub(crate) mod geometry;
 pub(crate) mod linear;
 pub(crate) mod normal;

@@ -1,0 +1,193 @@
+use candle_core::{D, DType, Device, Tensor, Var};
+use treex_core::compute::with_plain;
+use treex_core::{Key, Result};
+
+use super::{KEYS, QUERIES};
+use crate::{AttentionOptions, dot_product_attention, make_causal_mask};
+
+/// `[batch.., query_length, kv_length, heads, kv_heads, depth, value_depth]`: tiles that are full, that are not, and
+/// several of both.
+const SIZES: [[usize; 7]; 6] = [
+    [1, 1, 1, 1, 1, 1, 1],
+    [2, 5, 7, 4, 2, 3, 6],
+    [3, 33, 33, 2, 2, 32, 5],
+    [1, 2 * QUERIES, KEYS, 2, 1, 8, 40],
+    [1, 70, KEYS + 37, 3, 1, 33, 2],
+    [2, 9, 2 * KEYS + 1, 1, 1, 16, 16],
+];
+
+fn normal(seed: u32, shape: &[usize]) -> Tensor {
+    Key::from(3).fold_in(seed).normal(shape, DType::F32).unwrap()
+}
+
+fn inputs(
+    [batch, queries, keys, heads, kv_heads, depth, value_depth]: [usize; 7],
+    dtype: DType,
+) -> [Tensor; 3] {
+    let shapes = [
+        [batch, queries, heads, depth],
+        [batch, keys, kv_heads, depth],
+        [batch, keys, kv_heads, value_depth],
+    ];
+    [0, 1, 2].map(|at| (normal(at as u32, &shapes[at]) * 1.5).unwrap().to_dtype(dtype).unwrap())
+}
+
+/// `y`, and the gradients of the sum of its products with fixed numbers, in `F64`. The inputs are used as views of
+/// variables that `view` makes.
+fn value_and_gradients(
+    inputs: &[Tensor; 3],
+    options: &AttentionOptions,
+    view: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let vars = inputs.each_ref().map(|x| Var::from_tensor(x).unwrap());
+    let [query, key, value] = vars.each_ref().map(|x| view(x).unwrap());
+    let y = dot_product_attention(&query, &key, &value, options)?;
+    let weights = normal(9, y.dims()).to_dtype(y.dtype())?;
+    let gradients = (&y * weights)?.sum_all()?.backward()?;
+    let gradients = vars.iter().map(|x| gradients.get(x).unwrap().clone());
+    [y].into_iter().chain(gradients).map(|x| Ok(x.detach().to_dtype(DType::F64)?)).collect()
+}
+
+/// The largest difference, relative to the largest number.
+fn difference(found: &Tensor, wanted: &Tensor) -> Result<f64> {
+    assert_eq!(found.dims(), wanted.dims());
+    let largest = |x: Tensor| -> Result<f64> { Ok(x.abs()?.flatten_all()?.max(0)?.to_scalar()?) };
+    Ok(largest((found - wanted)?)? / largest(wanted.clone())?.max(1.))
+}
+
+/// Each kind of adjustment alone, and many at once.
+fn options(
+    [batch, queries, keys, heads, ..]: [usize; 7],
+    dtype: DType,
+) -> Vec<(&'static str, AttentionOptions)> {
+    let bias = |shape: &[usize]| normal(4, shape).to_dtype(dtype).unwrap();
+    let mask = |shape: &[usize]| normal(5, shape).gt(-0.5).unwrap();
+    // Every third query sees nothing.
+    let rows = Tensor::arange(0, queries as u32, &Device::Cpu).unwrap();
+    let blind = ((&rows / 3.).unwrap() * 3.).unwrap().ne(&rows).unwrap().reshape((queries, 1)).unwrap();
+    let default = AttentionOptions::default;
+    vec![
+        ("nothing", default()),
+        ("causal", default().causal(true)),
+        ("bias", default().bias(&bias(&[heads, 1, keys]))),
+        ("bias of a query", default().bias(&bias(&[batch, 1, queries, 1]))),
+        ("mask", default().mask(&mask(&[batch, 1, queries, keys]))),
+        ("mask of keys", default().mask(&mask(&[keys]))),
+        ("blind queries", default().mask(&blind).causal(true)),
+        ("dropout", default().dropout(0.3, 7)),
+        (
+            "everything",
+            default()
+                .bias(&bias(&[batch, heads, queries, keys]))
+                .mask(&mask(&[heads, queries, keys]))
+                .causal(true)
+                .dropout(0.2, 8)
+                .broadcast_dropout(false),
+        ),
+    ]
+}
+
+#[test]
+fn kernel_equals_plain_composition() -> Result<()> {
+    for sizes in SIZES {
+        for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
+            // What differs in half types is what the plain composition rounds on its way.
+            let tolerance = match dtype {
+                DType::F64 => 1e-13,
+                DType::F32 => 2e-6,
+                DType::F16 => 6e-3,
+                _ => 4e-2,
+            };
+            for (name, options) in options(sizes, dtype) {
+                let inputs = inputs(sizes, dtype);
+                let same = |x: &Tensor| Ok(x.clone());
+                let found = value_and_gradients(&inputs, &options, same)?;
+                let wanted = with_plain(|| value_and_gradients(&inputs, &options, same))?;
+                for (found, wanted) in found.iter().zip(&wanted) {
+                    let error = difference(found, wanted)?;
+                    assert!(error < tolerance, "{name} {sizes:?} {dtype:?}: {error:e}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_slopes() -> Result<()> {
+    let sizes = [1, 3, 4, 2, 1, 2, 3];
+    for (name, options) in options(sizes, DType::F64) {
+        let inputs = inputs(sizes, DType::F64);
+        let same = |x: &Tensor| Ok(x.clone());
+        let gradients = value_and_gradients(&inputs, &options, same)?;
+        let step = 1e-5;
+        for at in 0..3 {
+            for element in 0..inputs[at].elem_count() {
+                let sum = |sign: f64| -> Result<f64> {
+                    let mut moved = inputs.clone();
+                    let mut values = moved[at].flatten_all()?.to_vec1::<f64>()?;
+                    values[element] += sign * step;
+                    moved[at] = Tensor::from_vec(values, inputs[at].shape(), &Device::Cpu)?;
+                    let y = dot_product_attention(&moved[0], &moved[1], &moved[2], &options)?;
+                    let weights = normal(9, y.dims()).to_dtype(DType::F64)?;
+                    Ok((y * weights)?.sum_all()?.to_scalar()?)
+                };
+                let slope = (sum(1.)? - sum(-1.)?) / (2. * step);
+                let found = gradients[at + 1].flatten_all()?.to_vec1::<f64>()?[element];
+                assert!((found - slope).abs() < 1e-8, "{name} {at}: {found} {slope}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Heads before positions, parts of a longer tensor, several dimensions of a batch, elements of a row apart.
+#[test]
+fn views() -> Result<()> {
+    let options = AttentionOptions::default().causal(true);
+    let x = |shape: &[usize]| [0, 1, 2].map(|at| normal(at, shape).to_dtype(DType::F64).unwrap());
+    type Case = (&'static [usize], fn(&Tensor) -> Result<Tensor>);
+    let cases: [Case; 5] = [
+        (&[2, 3, 5, 4], |x| Ok(x.transpose(1, 2)?)),
+        (&[4, 7, 6, 4], |x| Ok(x.narrow(1, 1, 5)?.narrow(0, 1, 2)?.narrow(2, 2, 3)?)),
+        (&[2, 3, 5, 2, 4], |x| Ok(x.transpose(0, 1)?)),
+        (&[2, 5, 4, 3], |x| Ok(x.transpose(D::Minus2, D::Minus1)?)),
+        (&[5, 2, 3], |x| Ok(x.clone())),
+    ];
+    for (shape, view) in cases {
+        let inputs = x(shape);
+        let found = value_and_gradients(&inputs, &options, view)?;
+        let wanted = with_plain(|| value_and_gradients(&inputs, &options, view))?;
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!(difference(found, wanted)? < 1e-13, "{shape:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn causal_is_a_mask() -> Result<()> {
+    let sizes = [2, 90, 90, 2, 2, 8, 8];
+    let [query, key, value] = inputs(sizes, DType::F32);
+    let mask = make_causal_mask(&Tensor::zeros((2, 90), DType::U32, &Device::Cpu)?, 0)?;
+    let of = |options| dot_product_attention(&query, &key, &value, &options);
+    let by_mask = of(AttentionOptions::default().mask(&mask))?;
+    let causal = of(AttentionOptions::default().causal(true))?;
+    assert_eq!(by_mask.flatten_all()?.to_vec1::<f32>()?, causal.flatten_all()?.to_vec1::<f32>()?);
+    Ok(())
+}
+
+/// A number that is not one is not hidden by the others, and infinite scores do not spoil other rows.
+#[test]
+fn what_is_not_finite() -> Result<()> {
+    let [query, key, value] = inputs([1, 3, 4, 1, 1, 2, 2], DType::F32);
+    let bias =
+        Tensor::new(&[[f32::NAN, 0., 0., 0.], [f32::NEG_INFINITY, 0., 0., 0.], [0.; 4]], &Device::Cpu)?;
+    let options = AttentionOptions::default().bias(&bias);
+    let y = dot_product_attention(&query, &key, &value, &options)?.flatten_all()?.to_vec1::<f32>()?;
+    let plain = with_plain(|| dot_product_attention(&query, &key, &value, &options))?;
+    let plain = plain.flatten_all()?.to_vec1::<f32>()?;
+    assert!(y[..2].iter().chain(&plain[..2]).all(|y| y.is_nan()));
+    assert!(y[2..].iter().zip(&plain[2..]).all(|(y, plain)| (y - plain).abs() < 1e-6), "{y:?} {plain:?}");
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Rows of a table, and their gradient added up where the rows are.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use candle_core::{DType, Storage, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use treex_core::compute::fill::{Fill, collect};
+use treex_core::compute::float::Float;
+use treex_core::compute::math::Real;
+use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::compute::{Fresh, Operation, Pass, attach, is_plain};
+use treex_core::{Error, Result};
+
+/// `table[rows]`, `[shape.., features]`, of a table `[n, features]`; the rows are all in it, and as many as `shape` says.
+pub(crate) fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+    let (_, features) = table.dims2()?;
+    let shape = [shape, &[features]].concat();
+    if is_plain() || !table.device().is_cpu() || features == 0 {
+        return plain(table, rows, &shape);
+    }
+    match table.dtype() {
+        DType::BF16 => gather::<bf16>(table, rows, &shape),
+        DType::F16 => gather::<f16>(table, rows, &shape),
+        DType::F32 => gather::<f32>(table, rows, &shape),
+        DType::F64 => gather::<f64>(table, rows, &shape),
+        _ => plain(table, rows, &shape),
+    }
+}
+
+fn plain(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+    let rows = Tensor::new(rows, table.device())?;
+    Ok(table.contiguous()?.index_select(&rows, 0)?.reshape(shape)?)
+}
+
+fn gather<T: Float>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+    let (n, features) = table.dims2()?;
+    let rows: Arc<[u32]> = rows.into();
+    let y = with_elements(table, |table: &[T]| {
+        collect(rows.len() * features, &Gather { table, rows: &rows, features })
+    })?;
+    attach(Rows { rows, n, features }, &[table], Fresh::new(y, shape)?)
+}
+
+/// Runs `f` on the elements of a tensor, row-major.
+fn with_elements<T: Float, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
+    let x = x.detach().contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(storage), Some((start, end))) => f(&storage.as_slice::<T>()?[start..end]),
+        _ => Err(Error::argument("a kernel needs a tensor in the host's memory")),
+    }
+}
+
+struct Gather<'a, T> {
+    table: &'a [T],
+    rows: &'a [u32],
+    features: usize,
+}
+
+// SAFETY: from where a piece begins on, element after element is written.
+unsafe impl<T: Float> Fill<T> for Gather<'_, T> {
+    #[inline(always)]
+    fn write(&self, first: usize, mut piece: &mut [MaybeUninit<T>]) {
+        let (mut at, mut skipped) = (first / self.features, first % self.features);
+        while !piece.is_empty() {
+            let from = &self.table[self.rows[at] as usize * self.features..][skipped..self.features];
+            let (to, rest) = piece.split_at_mut(from.len().min(piece.len()));
+            for (to, from) in to.iter_mut().zip(from) {
+                to.write(*from);
+            }
+            (piece, at, skipped) = (rest, at + 1, 0);
+        }
+    }
+}
+
+/// Which rows were read.
+struct Rows {
+    rows: Arc<[u32]>,
+    n: usize,
+    features: usize,
+}
+
+impl Operation for Rows {
+    fn name(&self) -> &'static str {
+        "embed"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let [Some(dy)] = pass.cotangents() else { return Ok(vec![None]) };
+        let gradient = match dy.dtype() {
+            DType::BF16 => self.scatter::<bf16>(dy)?,
+            DType::F16 => self.scatter::<f16>(dy)?,
+            DType::F32 => self.scatter::<f32>(dy)?,
+            _ => self.scatter::<f64>(dy)?,
+        };
+        Ok(vec![Some(gradient.into_tensor())])
+    }
+}
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 16;
+
+impl Rows {
+    /// The sum for each row of the table, in the order in which the rows were read. Each thread has a part of the
+    /// table, and looks through all of them for its own.
+    fn scatter<T: Float>(&self, dy: &Tensor) -> Result<Fresh> {
+        let Self { n, features, .. } = *self;
+        let mut sums = vec![T::Wide::of(0.); n * features];
+        with_elements(dy, |dy: &[T]| {
+            let is_large = sums.len() + dy.len() >= PARALLEL;
+            let parts = if is_large { rayon::current_num_threads() } else { 1 };
+            let part = n.div_ceil(parts).max(1);
+            let add = |(at, sums): (usize, &mut [T::Wide])| {
+                dispatch(Add { dy, rows: &self.rows, features, first: at * part, sums });
+            };
+            if is_large {
+                sums.par_chunks_mut(part * features).enumerate().for_each(add);
+            } else {
+                sums.chunks_mut(part * features).enumerate().for_each(add);
+            }
+            Ok(())
+        })?;
+        let gradient = collect(sums.len(), &Narrow(&sums))?;
+        Fresh::new::<T>(gradient, (n, features))
+    }
+}
+
+/// Adds to the rows of a table from `first` on what is theirs.
+struct Add<'a, T: Float> {
+    dy: &'a [T],
+    rows: &'a [u32],
+    features: usize,
+    first: usize,
+    sums: &'a mut [T::Wide],
+}
+
+impl<T: Float> Kernel for Add<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let count = self.sums.len() / self.features;
+        for (row, dy) in self.rows.iter().zip(self.dy.chunks_exact(self.features)) {
+            let row = (*row as usize).wrapping_sub(self.first);
+            if row < count {
+                for (sum, dy) in self.sums[row * self.features..][..self.features].iter_mut().zip(dy) {
+                    *sum = *sum + dy.widen();
+                }
+            }
+        }
+    }
+}
+
+/// Sums as elements.
+struct Narrow<'a, W>(&'a [W]);
+
+// SAFETY: as many elements are written as there are, those of the sums from `first` on.
+unsafe impl<T: Float> Fill<T> for Narrow<'_, T::Wide> {
+    #[inline(always)]
+    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
+        let sums = &self.0[first..][..piece.len()];
+        for (to, sum) in piece.iter_mut().zip(sums) {
+            to.write(T::narrow(*sum));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+    use treex_core::{Key, compute::with_plain};
+
+    use super::*;
+
+    /// Rows, and the gradient of the sum of their products with fixed numbers of type `dtype`.
+    fn value_and_gradient(
+        table: &Tensor,
+        rows: &[u32],
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<[Vec<f64>; 2]> {
+        let var = Var::from_tensor(table)?;
+        let y = rows_of(&var.as_tensor().t()?, rows.to_vec(), shape)?;
+        let weights = Key::from(1).normal(y.shape(), DType::F32)?.to_dtype(dtype)?.to_dtype(y.dtype())?;
+        let gradients = (&y * weights)?.sum_all()?.backward()?;
+        let gradient = gradients.get(&var).map_or_else(|| var.zeros_like(), |x| Ok(x.clone()))?;
+        let flat = |x: &Tensor| -> Result<_> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
+        Ok([flat(&y)?, flat(&gradient)?])
+    }
+
+    #[test]
+    fn kernel_equals_plain_composition() -> Result<()> {
+        for (n, features, shape) in
+            [(1, 1, [1, 1]), (5, 3, [2, 4]), (40, 17, [3, 0]), (1000, 33, [16, 50]), (300, 260, [40, 9])]
+        {
+            let count: usize = shape.iter().product();
+            let rows: Vec<u32> = (0..count as u32).map(|at| at * at * 7 % 11 * 31 % n as u32).collect();
+            // The oracle adds in `F64`; half types add in `F32` and round once.
+            for (dtype, tolerance) in
+                [(DType::F64, 1e-13), (DType::F32, 1e-5), (DType::F16, 1e-3), (DType::BF16, 4e-3)]
+            {
+                let table = Key::from(0).normal((features, n), DType::F32)?.to_dtype(dtype)?;
+                let [y, dy] = value_and_gradient(&table, &rows, &shape, dtype)?;
+                let wide = table.to_dtype(DType::F64)?;
+                let [plain_y, plain_dy] = with_plain(|| value_and_gradient(&wide, &rows, &shape, dtype))?;
+                assert_eq!(y, plain_y);
+                let error = |(a, b): (&f64, &f64)| (a - b).abs() / b.abs().max(1.);
+                let error = dy.iter().zip(&plain_dy).map(error).fold(0., f64::max);
+                assert!(error <= tolerance, "{n} {features} {dtype:?}: {error}");
+            }
+        }
+        Ok(())
+    }
+}
