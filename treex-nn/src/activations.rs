@@ -27,7 +27,7 @@ use crate::dtype::{common_dtype, wide_dtype};
 use crate::norm::Normalization;
 use crate::ops::derivative::with_derivative;
 use crate::ops::elementwise::{Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh, map};
-use crate::ops::normal;
+use crate::ops::{normal, softmax as kernel};
 
 /// `x`.
 ///
@@ -448,6 +448,9 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 /// As [`relu`].
 pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "softmax")?;
+    if let Some(y) = kernel::softmax(x, &dims, false)? {
+        return Ok(y);
+    }
     let powers = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?.exp()?;
     Ok(powers.broadcast_div(&powers.sum_keepdim(dims)?)?.to_dtype(common_dtype(None, [x]))?)
 }
@@ -488,6 +491,9 @@ pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tenso
 /// As [`relu`].
 pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "log_softmax")?;
+    if let Some(y) = kernel::softmax(x, &dims, true)? {
+        return Ok(y);
+    }
     let shifted = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?;
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(dims)?.log()?)?.to_dtype(common_dtype(None, [x]))?)
 }

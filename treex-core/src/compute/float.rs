@@ -1,7 +1,7 @@
 //! The element types that kernels compute with.
 
 use candle_core::WithDType;
-use half::{bf16, f16};
+pub use half::{bf16, f16};
 
 use super::math::Real;
 

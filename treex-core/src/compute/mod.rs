@@ -1,7 +1,7 @@
 //! What the layers' own operations share.
 //!
 //! [`simd`] runs a plain loop with the instructions of the machine, [`fill`] writes a buffer with such a loop on
-//! all cores, and [`float`] has the element types of such loops.
+//! all cores, [`rows`] has sums along rows, and [`float`] the element types of such loops.
 //!
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
@@ -9,6 +9,7 @@
 pub(crate) mod accumulate;
 mod buffer;
 mod custom_vjp;
+mod elements;
 pub mod fill;
 pub mod float;
 mod host;
@@ -16,8 +17,10 @@ pub mod math;
 pub mod matmul;
 mod memory;
 mod node;
+pub mod rows;
 pub mod seen;
 pub mod simd;
+pub mod softmax;
 pub(crate) mod tape;
 pub mod vector;
 
@@ -25,6 +28,7 @@ use std::cell::Cell;
 
 pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
+pub use elements::Elements;
 pub use host::elements;
 pub use memory::keep_memory;
 pub use node::{Fresh, Operation, Pass, attach, attach_all};

@@ -3,9 +3,12 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{BatchStat, Error, Leaf, Mode, Module, Parameter, Result, TreeObject, record};
 
-use super::{Normalization, along, declared, known, normalization_options, parameters, sizes};
+use super::{
+    Normalization, along, as_columns, declared, features, known, normalization_options, parameters, sizes,
+};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
+use crate::ops::norm::{Extent, Source};
 use crate::options::parameter_options;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature over all other dimensions: Flax's
@@ -111,14 +114,21 @@ impl BatchNorm {
 
     fn normalized(&mut self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let features = known(&self.features, leaves).or(self.mean.shape());
-        let axes = self.how.feature_axes(x, &self.axis, features)?;
-        let parameters = parameters(leaves, x, &axes)?;
+        let known = known(&self.features, leaves).or(self.mean.shape());
+        let axes = self.how.feature_axes(x, &self.axis, known)?;
+        let features = features(leaves, x, &axes)?;
         let (running_mean, running_var) =
             (self.mean.infer(sizes(x.dims(), &axes))?, self.var.infer(sizes(x.dims(), &axes))?);
 
+        let columns = as_columns(x, 0, &axes);
         if self.use_running_average.unwrap_or(!self.mode.is_training()) {
+            let constants = columns.filter(|_| !running_mean.track_op() && !running_var.track_op());
+            let running = (constants, Source::Given { mean: &running_mean, var: &running_var });
+            if let Some(normalized) = self.how.fused(x, running, &features, None, self.dtype)? {
+                return Ok(normalized.y);
+            }
             let (mean, var) = (along(&running_mean, x, &axes)?, along(&running_var, x, &axes)?);
+            let parameters = parameters(&features, x, &axes)?;
             return self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype);
         }
         let others: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
@@ -128,8 +138,18 @@ impl BatchNorm {
                 .found(format!("{:?}", x.dims()))
                 .remedy("skip the batch, or call `model.eval()` first"));
         }
-        let (mean, var) = self.how.mean_and_variance(x, &others, mask, self.dtype)?;
-        let y = self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype)?;
+        // One number is its own mean: not worth columns.
+        let columns = columns.filter(|columns| *columns != Extent { outer: 1, rows: 1, groups: 1, size: 1 });
+        let fused = self.how.fused(x, (columns, self.how.source()), &features, mask, self.dtype)?;
+        let (y, mean, var) = match fused.map(|fused| (fused.y, fused.moments)) {
+            Some((y, Some([mean, var]))) => (y, mean, var),
+            _ => {
+                let (mean, var) = self.how.mean_and_variance(x, &others, mask, self.dtype)?;
+                let parameters = parameters(&features, x, &axes)?;
+                let y = self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype)?;
+                (y, mean, var)
+            }
+        };
         if !self.mode.is_frozen() {
             let towards = |running: &Tensor, batch: &Tensor| -> Result<Tensor> {
                 let batch = batch.detach().reshape(running.shape())?.to_dtype(running.dtype())?;

@@ -3,9 +3,12 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, known, masked_call, normalization_options, parameters, sizes};
+use super::{
+    Normalization, as_columns, features, known, masked_call, normalization_options, parameters, sizes,
+};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
+use crate::ops::norm::Extent;
 use crate::options::parameter_options;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each group of features of each sample, over the
@@ -87,13 +90,22 @@ impl GroupNorm {
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
         let axes = self.how.feature_axes(x, &(-1).into(), known(&self.features, leaves))?;
-        let (last, features) = (x.rank() - 1, sizes(x.dims(), &axes)[0]);
-        let groups = self.numbers(features)?;
+        let last = x.rank() - 1;
+        let groups = self.numbers(sizes(x.dims(), &axes)[0])?;
+        let features = features(leaves, x, &axes)?;
+        let columns = as_columns(x, 1, &axes).filter(|_| self.reduction_axes.is_none());
+        let columns = columns.map(|columns| Extent { groups: groups[0], size: groups[1], ..columns });
+        if let Some(normalized) =
+            self.how.fused(x, (columns, self.how.source()), &features, mask, self.dtype)?
+        {
+            return Ok(normalized.y);
+        }
         // The places in a group have an axis of their own.
         let grouped =
             |x: &Tensor| -> Result<Tensor> { Ok(x.reshape([&x.dims()[..last], &groups].concat())?) };
         let mask = mask.map(|mask| grouped(&self.how.spread(mask, x)?)).transpose()?;
-        let [scale, bias] = parameters(leaves, x, &axes)?.map(|leaf| leaf.as_ref().map(grouped).transpose());
+        let [scale, bias] =
+            parameters(&features, x, &axes)?.map(|leaf| leaf.as_ref().map(grouped).transpose());
         let (groups, parameters) = (grouped(x)?, [scale?, bias?]);
         let (mean, var) =
             self.how.mean_and_variance(&groups, &self.reduced(x)?, mask.as_ref(), self.dtype)?;

@@ -3,7 +3,10 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
+use super::{
+    Normalization, as_columns, features, features_option, known, masked_call, normalization_options,
+    parameters,
+};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
@@ -63,9 +66,14 @@ impl InstanceNorm {
                 .found(format!("{} of {:?}", self.feature_axes, x.dims()))
                 .remedy("give the input a leading axis of samples: `x.unsqueeze(0)?`"));
         }
+        let features = features(leaves, x, &axes)?;
+        let columns = (as_columns(x, 1, &axes), self.how.source());
+        if let Some(normalized) = self.how.fused(x, columns, &features, mask, self.dtype)? {
+            return Ok(normalized.y);
+        }
         let reduced: Vec<usize> = (1..x.rank()).filter(|axis| !axes.contains(axis)).collect();
         let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &parameters(leaves, x, &axes)?, self.dtype)
+        self.how.normalize(x, (Some(&mean), &var), &parameters(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -3,7 +3,9 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
+use super::{
+    Normalization, as_rows, features, features_option, known, masked_call, normalization_options, parameters,
+};
 use crate::axes::Axes;
 use crate::initializers::{ones, zeros};
 use crate::options::parameter_options;
@@ -72,8 +74,13 @@ impl LayerNorm {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
         let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
         let reduced = self.reduction_axes.of("LayerNorm", "reduction_axes", x.dims())?;
+        let features = features(leaves, x, &axes)?;
+        let rows = (as_rows(x, &reduced, &axes, &features), self.how.source());
+        if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
+            return Ok(normalized.y);
+        }
         let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &parameters(leaves, x, &axes)?, self.dtype)
+        self.how.normalize(x, (Some(&mean), &var), &parameters(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Normalizations. What they share is here: statistics over axes, and what is done with them.
 
 use candle_core::{DType, Shape, Tensor};
+use treex_core::compute::is_plain;
 use treex_core::{Error, Kind, Leaf, Parameter, Result};
 
 use crate::axes::Axes;
 use crate::dtype::{common_dtype, wide_dtype};
 use crate::initializers::InitFn;
+use crate::ops::norm::{Extent, Normalized, Source, normalize};
 use crate::ops::rows::{repeat_to, sum_over};
 
 mod batch_norm;
@@ -64,6 +66,42 @@ impl Normalization {
             .expected(format!("{known} features on {axes}"))
             .found(format!("{:?}", x.dims()))
             .remedy("make it with the number of features that the layer before gives"))
+    }
+
+    /// All of it as one operation, where that covers the case: without a mask and without other ranks, for what
+    /// lies in memory as [`Extent`] says. `features` are scale and bias as the leaves have them.
+    fn fused(
+        &self,
+        x: &Tensor,
+        (extent, source): (Option<Extent>, Source<'_>),
+        features: &[Option<Tensor>; 2],
+        mask: Option<&Tensor>,
+        dtype: Option<DType>,
+    ) -> Result<Option<Normalized>> {
+        let Some(extent) = extent.filter(|_| mask.is_none() && self.pmean.is_none() && !is_plain()) else {
+            return Ok(None);
+        };
+        let all = || features.iter().flatten().chain([x]);
+        let wide = |dtype| if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let compute = match source {
+            Source::Given { var, .. } => wide(common_dtype(None, all().chain([var]))),
+            _ => wide(common_dtype(None, all())),
+        };
+        let is_own = !matches!(source, Source::Given { .. });
+        if is_own && self.statistics_dtype(x, dtype) != compute {
+            return Ok(None);
+        }
+        let output = common_dtype(dtype, all());
+        let x = if x.dtype() == output && wide(output) == compute { x.clone() } else { x.to_dtype(compute)? };
+        let [scale, bias] = features;
+        let normalized = normalize(&x, extent, source, self.epsilon, [scale.as_ref(), bias.as_ref()])?;
+        let in_output = |Normalized { y, moments }| Ok(Normalized { y: y.to_dtype(output)?, moments });
+        normalized.map(in_output).transpose()
+    }
+
+    /// Where the statistics come from, for [`fused`](Self::fused).
+    fn source(&self) -> Source<'static> {
+        Source::Input { use_fast_variance: self.use_fast_variance }
     }
 
     /// Mean and variance over `axes`, which stay with size 1; only of elements where `mask` is not 0.
@@ -191,15 +229,52 @@ fn known<'l>(features: &'l Option<Shape>, leaves: [Option<&'l Leaf<Parameter>>; 
     features.as_ref().or_else(|| leaves.into_iter().flatten().find_map(Leaf::shape))
 }
 
-/// Scale and bias, which have the features of `x` on `axes`, as tensors of the rank of `x`.
-fn parameters(
+/// Scale and bias, which have the features of `x` on `axes`.
+fn features(
     leaves: [Option<&Leaf<Parameter>>; 2],
     x: &Tensor,
     axes: &[usize],
 ) -> Result<[Option<Tensor>; 2]> {
-    let parameter = |leaf: &Leaf<Parameter>| along(&leaf.infer(sizes(x.dims(), axes))?, x, axes);
-    let [scale, bias] = leaves.map(|leaf| leaf.map(parameter).transpose());
+    let [scale, bias] = leaves.map(|leaf| leaf.map(|leaf| leaf.infer(sizes(x.dims(), axes))).transpose());
     Ok([scale?, bias?])
+}
+
+/// Those as tensors of the rank of `x`.
+fn parameters(features: &[Option<Tensor>; 2], x: &Tensor, axes: &[usize]) -> Result<[Option<Tensor>; 2]> {
+    let [scale, bias] =
+        features.each_ref().map(|part| part.as_ref().map(|part| along(part, x, axes)).transpose());
+    Ok([scale?, bias?])
+}
+
+/// How `x` lies in memory if statistics are over `reduced`, and scale and bias have `axes`: as rows, or not.
+fn as_rows(x: &Tensor, reduced: &[usize], axes: &[usize], features: &[Option<Tensor>; 2]) -> Option<Extent> {
+    let is_one = features.iter().all(Option::is_none) || reduced == axes;
+    let size = sizes(x.dims(), reduced).iter().product::<usize>();
+    (is_one && size > 0 && is_last(reduced, x)).then(|| Extent {
+        outer: x.elem_count() / size,
+        rows: 1,
+        groups: 1,
+        size,
+    })
+}
+
+/// How `x` lies in memory if the features on `axes` have their statistics over all axes between those and the
+/// first `samples`: as columns, or not.
+fn as_columns(x: &Tensor, samples: usize, axes: &[usize]) -> Option<Extent> {
+    let between = x.rank().checked_sub(axes.len()).filter(|&end| end >= samples && is_last(axes, x))?;
+    let count = |dims: &[usize]| dims.iter().product();
+    let dims = x.dims();
+    Some(Extent {
+        outer: count(&dims[..samples]),
+        rows: count(&dims[samples..between]),
+        groups: count(&dims[between..]),
+        size: 1,
+    })
+}
+
+/// Whether these are the last axes.
+fn is_last(axes: &[usize], x: &Tensor) -> bool {
+    !axes.is_empty() && axes.iter().copied().eq(x.rank().saturating_sub(axes.len())..x.rank())
 }
 
 /// What has the sizes of `x` on `axes`, with size 1 on the others.

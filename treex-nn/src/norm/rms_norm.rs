@@ -3,9 +3,12 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{Normalization, features_option, known, masked_call, normalization_options, parameters};
+use super::{
+    Normalization, as_rows, features, features_option, known, masked_call, normalization_options, parameters,
+};
 use crate::axes::Axes;
 use crate::initializers::ones;
+use crate::ops::norm::Source;
 use crate::options::parameter_options;
 
 /// `y = x / sqrt(mean(x²) + epsilon) · scale`, for each sample over its features: Flax's `RMSNorm` (Zhang and
@@ -64,8 +67,13 @@ impl RMSNorm {
         let leaves = [self.scale.as_ref(), None];
         let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
         let reduced = self.reduction_axes.of("RMSNorm", "reduction_axes", x.dims())?;
+        let features = features(leaves, x, &axes)?;
+        let rows = (as_rows(x, &reduced, &axes, &features), Source::Squares);
+        if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
+            return Ok(normalized.y);
+        }
         let mean_square = self.how.mean_square(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (None, &mean_square), &parameters(leaves, x, &axes)?, self.dtype)
+        self.how.normalize(x, (None, &mean_square), &parameters(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -5,7 +5,7 @@ use treex_core::Result;
 
 use super::labels::{class_numbers, without_classes};
 use super::rows::Rows;
-use super::{Over, aligned, widened};
+use super::{Over, aligned, check_floats, cross_entropy, widened};
 
 /// `-sum(labels * log_softmax(logits))` over the last axis, for labels that are distributions:
 /// `[.., classes]`, `[.., classes]` to `[..]`.
@@ -22,7 +22,13 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
 /// # Errors
 /// As `softmax_cross_entropy`, and if what to sum over does not fit.
 pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<'_>) -> Result<Tensor> {
-    let (rows, log_softmax, labels) = distributions("softmax_cross_entropy", logits, labels, over)?;
+    let (rows, logits, labels) = distributions("softmax_cross_entropy", logits, labels, over)?;
+    if rows.is_whole()
+        && let Some(losses) = cross_entropy::with_soft_labels(&logits, &labels)?
+    {
+        return Ok(losses);
+    }
+    let log_softmax = rows.log_softmax(&logits)?;
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
@@ -59,7 +65,12 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
     let name = "softmax_cross_entropy_with_integer_labels";
     let (rows, logits) = classes(name, logits, over)?;
     let labels = class_numbers(name, &logits, labels)?;
-    let (shifted, normalizer) = rows.shifted(&logits)?;
+    if rows.is_whole()
+        && let Some(losses) = cross_entropy::with_integer_labels(&logits, &labels)?
+    {
+        return Ok(losses);
+    }
+    let (shifted, normalizer) = rows.shifted(&widened(name, "logits", &logits)?)?;
     let label_logits = shifted.contiguous()?.gather(&labels, D::Minus1)?;
     rows.or_zero(&(normalizer - label_logits)?.squeeze(D::Minus1)?)
 }
@@ -71,7 +82,8 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
 /// As `softmax_cross_entropy`.
 pub fn safe_softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let name = "safe_softmax_cross_entropy";
-    let (rows, log_softmax, labels) = distributions(name, logits, labels, &Over::default())?;
+    let (rows, logits, labels) = distributions(name, logits, labels, &Over::default())?;
+    let log_softmax = rows.log_softmax(&logits)?;
     let finite = log_softmax.maximum(f64::from(f32::MIN))?;
     let log_softmax = labels.eq(&labels.zeros_like()?)?.where_cond(&finite, &log_softmax)?;
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
@@ -100,12 +112,13 @@ pub fn poly_loss_cross_entropy_with(
     epsilon: f64,
     over: &Over<'_>,
 ) -> Result<Tensor> {
-    let (rows, log_softmax, labels) = distributions("poly_loss_cross_entropy", logits, labels, over)?;
+    let (rows, logits, labels) = distributions("poly_loss_cross_entropy", logits, labels, over)?;
+    let log_softmax = rows.log_softmax(&logits)?;
     let missing = (&labels * log_softmax.exp()?.affine(-1., 1.)?)?;
     Ok((rows.sum(&(missing * epsilon)?)? - rows.sum(&(labels * log_softmax)?)?)?)
 }
 
-/// The logarithm of the softmax of logits, and labels that are distributions, as rows.
+/// Logits, and labels that are distributions, as rows, in the type to compute in.
 fn distributions(
     loss: &str,
     logits: &Tensor,
@@ -114,20 +127,20 @@ fn distributions(
 ) -> Result<(Rows, Tensor, Tensor)> {
     let (logits, labels) = aligned(loss, ("logits", logits), ("labels", labels))?;
     let (rows, logits) = classes(loss, &logits, over)?;
-    let (log_softmax, labels) = (rows.log_softmax(&logits)?, rows.arrange(&labels)?);
-    Ok((rows, log_softmax, labels))
+    let labels = rows.arrange(&labels)?;
+    Ok((rows, logits, labels))
 }
 
 /// Logits as rows of at least one class.
 fn classes(loss: &str, logits: &Tensor, over: &Over<'_>) -> Result<(Rows, Tensor)> {
-    let wide = widened(loss, "logits", logits)?;
+    check_floats(loss, "logits", logits)?;
     if logits.rank() == 0 {
         return Err(without_classes(loss, "logits", logits));
     }
-    let rows = over.of(loss, &wide)?;
-    let wide = rows.arrange(&wide)?;
-    match wide.dim(D::Minus1)? {
+    let rows = over.of(loss, logits)?;
+    let arranged = rows.arrange(logits)?;
+    match arranged.dim(D::Minus1)? {
         0 => Err(without_classes(loss, "logits", logits)),
-        _ => Ok((rows, wide)),
+        _ => Ok((rows, arranged)),
     }
 }

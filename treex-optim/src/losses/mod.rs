@@ -25,6 +25,7 @@ use crate::numerics::wide;
 
 mod binary;
 mod classification;
+mod cross_entropy;
 mod ctc;
 mod divergence;
 mod fenchel_young;
@@ -109,11 +110,16 @@ fn check_shapes(loss: &str, (name, first): (&str, &Tensor), (other, second): (&s
 
 /// In the type to compute in, if these are floats.
 fn widened(loss: &str, name: &str, tensor: &Tensor) -> Result<Tensor> {
+    check_floats(loss, name, tensor)?;
+    Ok(tensor.to_dtype(wide(tensor.dtype()))?)
+}
+
+fn check_floats(loss: &str, name: &str, tensor: &Tensor) -> Result<()> {
     if !tensor.dtype().is_float() {
         return Err(Error::new(ErrorKind::DType, format!("`{loss}` got {name} that are not floats"))
             .expected("a float type")
             .found(format!("`{}`", tensor.dtype().as_str()))
             .remedy("cast them with `to_dtype(DType::F32)?`"));
     }
-    Ok(tensor.to_dtype(wide(tensor.dtype()))?)
+    Ok(())
 }

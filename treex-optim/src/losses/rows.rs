@@ -135,6 +135,11 @@ impl Rows {
         Ok(x.permute(order)?.reshape(dims)?)
     }
 
+    /// Whether every element counts.
+    pub(super) fn is_whole(&self) -> bool {
+        self.mask.is_none()
+    }
+
     /// The rows with 0 for what does not count.
     pub(super) fn only(&self, rows: &Tensor) -> Result<Tensor> {
         match &self.mask {

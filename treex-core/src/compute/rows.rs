@@ -1,0 +1,188 @@
+//! What kernels over rows share: sums and maxima in lanes, and pieces of buffers on all cores.
+//!
+//! The order of a sum is that of its lanes, the same on every machine and however many threads there are.
+
+use std::array;
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::math::Real;
+use crate::error::{Error, Result};
+
+/// How many sums are taken side by side.
+const LANES: usize = 64;
+
+/// The `N` sums of what `f` makes of each element of `x`.
+#[inline(always)]
+pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [W; N] {
+    let mut lanes = [[W::of(0.); LANES]; N];
+    let mut chunks = x.chunks_exact(LANES);
+    for x in &mut chunks {
+        for lane in 0..LANES {
+            add(&mut lanes, lane, f(x[lane]));
+        }
+    }
+    for (lane, &x) in chunks.remainder().iter().enumerate() {
+        add(&mut lanes, lane, f(x));
+    }
+    lanes.map(|lanes| across(lanes, |a, b| a + b))
+}
+
+/// As [`sums`], of pairs.
+#[inline(always)]
+pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
+    x: &[A],
+    y: &[B],
+    f: impl Fn(A, B) -> [W; N],
+) -> [W; N] {
+    let mut lanes = [[W::of(0.); LANES]; N];
+    let (mut x, mut y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    for (x, y) in (&mut x).zip(&mut y) {
+        for lane in 0..LANES {
+            add(&mut lanes, lane, f(x[lane], y[lane]));
+        }
+    }
+    for (lane, (&x, &y)) in x.remainder().iter().zip(y.remainder()).enumerate() {
+        add(&mut lanes, lane, f(x, y));
+    }
+    lanes.map(|lanes| across(lanes, |a, b| a + b))
+}
+
+/// As [`sums`], of triples.
+#[inline(always)]
+pub fn sums3<A: Copy, B: Copy, C: Copy, W: Real, const N: usize>(
+    x: &[A],
+    y: &[B],
+    z: &[C],
+    f: impl Fn(A, B, C) -> [W; N],
+) -> [W; N] {
+    let mut lanes = [[W::of(0.); LANES]; N];
+    let (mut x, mut y, mut z) = (x.chunks_exact(LANES), y.chunks_exact(LANES), z.chunks_exact(LANES));
+    for ((x, y), z) in (&mut x).zip(&mut y).zip(&mut z) {
+        for lane in 0..LANES {
+            add(&mut lanes, lane, f(x[lane], y[lane], z[lane]));
+        }
+    }
+    let rest = x.remainder().iter().zip(y.remainder()).zip(z.remainder());
+    for (lane, ((&x, &y), &z)) in rest.enumerate() {
+        add(&mut lanes, lane, f(x, y, z));
+    }
+    lanes.map(|lanes| across(lanes, |a, b| a + b))
+}
+
+/// The largest of what `f` makes of each element of `x`; negative infinity of none. What is not a number is
+/// passed over.
+#[inline(always)]
+pub fn largest<A: Copy, W: Real>(x: &[A], f: impl Fn(A) -> W) -> W {
+    let mut lanes = [W::of(f64::NEG_INFINITY); LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for x in &mut chunks {
+        // As a new array: lanes that may keep what they hold would become masked stores.
+        lanes = array::from_fn(|lane| f(x[lane]).max(lanes[lane]));
+    }
+    for (largest, &x) in lanes.iter_mut().zip(chunks.remainder()) {
+        *largest = f(x).max(*largest);
+    }
+    across(lanes, Real::max)
+}
+
+#[inline(always)]
+fn add<W: Real, const N: usize>(lanes: &mut [[W; LANES]; N], lane: usize, terms: [W; N]) {
+    for (lanes, term) in lanes.iter_mut().zip(terms) {
+        lanes[lane] = lanes[lane] + term;
+    }
+}
+
+/// The halves joined, their halves, and so on.
+#[inline(always)]
+fn across<W: Copy>(mut lanes: [W; LANES], join: impl Fn(W, W) -> W) -> W {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Runs `f` on each piece of so many elements of a buffer, the last one may be shorter; on all cores if
+/// `parallel`.
+pub fn pieces<A: Send>(buffer: &mut [A], len: usize, parallel: bool, f: impl Fn(usize, &mut [A]) + Sync) {
+    let len = len.max(1);
+    if parallel {
+        buffer.par_chunks_mut(len).enumerate().for_each(|(index, piece)| f(index, piece));
+    } else {
+        buffer.chunks_mut(len).enumerate().for_each(|(index, piece)| f(index, piece));
+    }
+}
+
+/// Runs `f` on the pieces of two buffers, pair by pair; as [`pieces`].
+pub fn pieces2<A: Send, B: Send>(
+    (a, len_a): (&mut [A], usize),
+    (b, len_b): (&mut [B], usize),
+    parallel: bool,
+    f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+) {
+    let (len_a, len_b) = (len_a.max(1), len_b.max(1));
+    if parallel {
+        let pairs = a.par_chunks_mut(len_a).zip(b.par_chunks_mut(len_b));
+        pairs.enumerate().for_each(|(index, (a, b))| f(index, a, b));
+    } else {
+        let pairs = a.chunks_mut(len_a).zip(b.chunks_mut(len_b));
+        pairs.enumerate().for_each(|(index, (a, b))| f(index, a, b));
+    }
+}
+
+/// A new buffer of `len` elements, as `write` makes it.
+///
+/// # Errors
+/// If there is no memory for it.
+///
+/// # Safety
+/// `write` gives every element a value.
+pub unsafe fn filled<T>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Result<Vec<T>> {
+    let mut buffer = Vec::new();
+    buffer
+        .try_reserve_exact(len)
+        .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
+    write(&mut buffer.spare_capacity_mut()[..len]);
+    // SAFETY: there is room for `len` elements, and `write` has given them values.
+    unsafe { buffer.set_len(len) };
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_lengths() {
+        for len in [0, 1, 63, 64, 65, 200] {
+            let x: Vec<f64> = (0..len).map(|i| f64::from((i * 37 + 11) % 23) - 11.).collect();
+            let y: Vec<f64> = x.iter().map(|x| x * 0.5 + 1.).collect();
+            let sum = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(&x, &y)| f(x, y)).sum::<f64>();
+            assert_eq!(sums(&x, |x| [x, x * x]), [sum(&|x, _| x), sum(&|x, _| x * x)]);
+            assert_eq!(sums2(&x, &y, |x, y| [x * y]), [sum(&|x, y| x * y)]);
+            assert_eq!(sums3(&x, &y, &x, |x, y, z| [x * y - z]), [sum(&|x, y| x * y - x)]);
+            let expected = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert_eq!(largest(&x, |x| x), expected);
+        }
+        assert_eq!(largest(&[1f32, f32::NAN, 0.], |x| x), 1.);
+    }
+
+    #[test]
+    fn every_piece_once() {
+        for parallel in [false, true] {
+            let (mut a, mut b) = ([0; 10], [0; 4]);
+            pieces2((&mut a, 3), (&mut b, 1), parallel, |index, a, b| {
+                a.fill(index);
+                b.fill(a.len());
+            });
+            assert_eq!((a, b), ([0, 0, 0, 1, 1, 1, 2, 2, 2, 3], [3, 3, 3, 1]));
+            pieces(&mut a, 4, parallel, |index, piece| piece.fill(index));
+            assert_eq!(a, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The softmax cross entropy as one operation: of what is as large as the logits, nothing is kept but the
+//! logits. A row is read once forward and once backward, which computes its softmax again.
+//!
+//! The plain compositions are in `classification`.
+
+use std::mem::MaybeUninit;
+
+use candle_core::{DType, Shape, Tensor};
+use treex_core::Result;
+use treex_core::compute::float::{Float, bf16, f16};
+use treex_core::compute::math::Real;
+use treex_core::compute::rows::{filled, pieces, sums2};
+use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::compute::softmax::Normalizer;
+use treex_core::compute::{Elements, Fresh, Operation, Pass, attach, is_plain};
+
+use crate::numerics::wide;
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 14;
+
+/// Elements of a piece.
+const PIECE: usize = 1 << 14;
+
+/// `-log_softmax(logits)[label]` of each row of `[.., classes]`, in `f32` or `f64`, for labels that number
+/// classes, which was checked. `None` where there is no kernel.
+pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
+    if !has_kernel(logits) || !labels.device().is_cpu() {
+        return Ok(None);
+    }
+    Ok(Some(match logits.dtype() {
+        DType::BF16 => Integer::<bf16>::of(logits, labels)?,
+        DType::F16 => Integer::<f16>::of(logits, labels)?,
+        DType::F32 => Integer::<f32>::of(logits, labels)?,
+        DType::F64 => Integer::<f64>::of(logits, labels)?,
+        _ => return Ok(None),
+    }))
+}
+
+/// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or `f64`.
+/// `None` where there is no kernel.
+pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
+    if !has_kernel(logits) || !labels.device().is_cpu() || labels.dtype() != logits.dtype() {
+        return Ok(None);
+    }
+    Ok(Some(match logits.dtype() {
+        DType::F32 => Soft::<f32>::of(logits, labels)?,
+        DType::F64 => Soft::<f64>::of(logits, labels)?,
+        _ => return Ok(None),
+    }))
+}
+
+fn has_kernel(logits: &Tensor) -> bool {
+    !is_plain() && logits.device().is_cpu() && logits.rank() > 0 && logits.elem_count() > 0
+}
+
+/// The number of classes, and the shape of the losses.
+fn rows(logits: &Tensor) -> (usize, Shape) {
+    let (classes, batch) = logits.dims().split_last().map_or((1, &[][..]), |(&last, rest)| (last, rest));
+    (classes, batch.into())
+}
+
+/// A loss for each row.
+fn losses(losses: Vec<f64>, shape: Shape, logits: &Tensor) -> Result<Fresh> {
+    Fresh::take(Tensor::from_vec(losses, shape, logits.device())?.to_dtype(wide(logits.dtype()))?)
+}
+
+/// The gradient of each loss.
+fn cotangents<W: Real>(pass: &Pass) -> Result<Option<Vec<W>>> {
+    let Some(Some(gradient)) = pass.cotangents().first() else { return Ok(None) };
+    let gradient = gradient.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    Ok(Some(gradient.into_iter().map(W::of).collect()))
+}
+
+/// A new buffer of `rows` times `len`, of which `kernel` writes all of a piece; it gets the first row.
+fn map<T: Send>(
+    (rows, len): (usize, usize),
+    classes: usize,
+    kernel: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
+) -> Result<Vec<T>> {
+    let together = (PIECE / classes).max(1);
+    let parallel = rows * classes >= PARALLEL;
+    // SAFETY: the kernels write each element of each piece, and pieces are whole rows.
+    unsafe {
+        filled(rows * len, |buffer| {
+            pieces(buffer, together * len, parallel, |index, piece| kernel(index * together, piece));
+        })
+    }
+}
+
+/// For labels that number classes.
+struct Integer<T: Float> {
+    logits: Tensor,
+    labels: Vec<u32>,
+    normalizers: Vec<Normalizer<T::Wide>>,
+}
+
+impl<T: Float> Integer<T> {
+    fn of(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (classes, shape) = rows(logits);
+        let kept = logits.detach().contiguous()?;
+        let labels = labels.flatten_all()?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+        let (normalizers, values) = {
+            let elements = Elements::of(&kept)?;
+            let logits = elements.as_slice::<T>()?;
+            let normalizers = map((labels.len(), 1), classes, |first, normalizers| {
+                let logits = &logits[first * classes..][..normalizers.len() * classes];
+                dispatch(Normalizers { logits, classes, normalizers });
+            })?;
+            let rows = logits.chunks_exact(classes).zip(&labels).zip(&normalizers);
+            let loss = |((row, &label), normalizer): ((&[T], &u32), &Normalizer<T::Wide>)| {
+                -normalizer.log_softmax(row[label as usize].widen()).to_f64()
+            };
+            let values = rows.map(loss).collect();
+            (normalizers, values)
+        };
+        let output = losses(values, shape, logits)?;
+        attach(Self { logits: kept, labels, normalizers }, &[logits], output)
+    }
+}
+
+struct Normalizers<'a, T: Float> {
+    logits: &'a [T],
+    classes: usize,
+    normalizers: &'a mut [MaybeUninit<Normalizer<T::Wide>>],
+}
+
+impl<T: Float> Kernel for Normalizers<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (row, normalizer) in self.logits.chunks_exact(self.classes).zip(self.normalizers) {
+            normalizer.write(Normalizer::of(row));
+        }
+    }
+}
+
+impl<T: Float> Operation for Integer<T> {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy_with_integer_labels"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None]) };
+        let (classes, _) = rows(&self.logits);
+        let elements = Elements::of(&self.logits)?;
+        let logits = elements.as_slice::<T>()?;
+        let gradient = map((self.labels.len(), classes), classes, |first, gradient| {
+            dispatch(IntegerGradient {
+                logits: &logits[first * classes..][..gradient.len()],
+                classes,
+                labels: &self.labels[first..],
+                normalizers: &self.normalizers[first..],
+                cotangents: &cotangents[first..],
+                gradient,
+            });
+        })?;
+        Ok(vec![Some(Fresh::new(gradient, self.logits.shape())?.into_tensor())])
+    }
+}
+
+/// `(softmax - one_hot(label)) * cotangent`.
+struct IntegerGradient<'a, T: Float> {
+    logits: &'a [T],
+    classes: usize,
+    labels: &'a [u32],
+    normalizers: &'a [Normalizer<T::Wide>],
+    cotangents: &'a [T::Wide],
+    gradient: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Float> Kernel for IntegerGradient<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.logits.chunks_exact(self.classes).zip(self.gradient.chunks_exact_mut(self.classes));
+        let others = self.labels.iter().zip(self.normalizers).zip(self.cotangents);
+        for ((row, gradient), ((&label, normalizer), &cotangent)) in rows.zip(others) {
+            let softmax = |x: T| normalizer.log_softmax(x.widen()).exp();
+            for (gradient, &x) in gradient.iter_mut().zip(row) {
+                gradient.write(T::narrow(softmax(x) * cotangent));
+            }
+            let label = label as usize;
+            gradient[label].write(T::narrow((softmax(row[label]) - T::Wide::of(1.)) * cotangent));
+        }
+    }
+}
+
+/// For labels that are distributions.
+struct Soft<T: Float> {
+    logits: Tensor,
+    labels: Tensor,
+    normalizers: Vec<Normalizer<T::Wide>>,
+}
+
+impl<T: Float> Soft<T> {
+    fn of(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (classes, shape) = rows(logits);
+        let (kept, kept_labels) = (logits.detach().contiguous()?, labels.detach().contiguous()?);
+        let (values, normalizers): (Vec<f64>, Vec<_>) = {
+            let (x, y) = (Elements::of(&kept)?, Elements::of(&kept_labels)?);
+            let (x, y) = (x.as_slice::<T>()?, y.as_slice::<T>()?);
+            let both = map((shape.elem_count(), 1), classes, |first, results| {
+                let range = first * classes..(first + results.len()) * classes;
+                dispatch(SoftLosses { logits: &x[range.clone()], labels: &y[range], classes, results });
+            })?;
+            both.into_iter().unzip()
+        };
+        let output = losses(values, shape, logits)?;
+        attach(Self { logits: kept, labels: kept_labels, normalizers }, &[logits, labels], output)
+    }
+}
+
+struct SoftLosses<'a, T: Float> {
+    logits: &'a [T],
+    labels: &'a [T],
+    classes: usize,
+    results: &'a mut [MaybeUninit<(f64, Normalizer<T::Wide>)>],
+}
+
+impl<T: Float> Kernel for SoftLosses<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.logits.chunks_exact(self.classes).zip(self.labels.chunks_exact(self.classes));
+        for ((logits, labels), result) in rows.zip(self.results) {
+            let normalizer = Normalizer::of(logits);
+            let [sum] = sums2(logits, labels, |x, label| [label.widen() * normalizer.log_softmax(x.widen())]);
+            result.write((-sum.to_f64(), normalizer));
+        }
+    }
+}
+
+impl<T: Float> Operation for Soft<T> {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None, None]) };
+        let (classes, _) = rows(&self.logits);
+        let (logits, labels) = (Elements::of(&self.logits)?, Elements::of(&self.labels)?);
+        let (logits, labels) = (logits.as_slice::<T>()?, labels.as_slice::<T>()?);
+        let gradient = |of_labels: bool| -> Result<Option<Tensor>> {
+            let gradient = map((self.normalizers.len(), classes), classes, |first, gradient| {
+                let range = first * classes..first * classes + gradient.len();
+                dispatch(SoftGradient {
+                    of_labels,
+                    logits: &logits[range.clone()],
+                    labels: &labels[range],
+                    classes,
+                    normalizers: &self.normalizers[first..],
+                    cotangents: &cotangents[first..],
+                    gradient,
+                });
+            })?;
+            Ok(Some(Fresh::new(gradient, self.logits.shape())?.into_tensor()))
+        };
+        let part = |index| if pass.wanted(index) { gradient(index == 1) } else { Ok(None) };
+        Ok(vec![part(0)?, part(1)?])
+    }
+}
+
+/// `(softmax * sum(labels) - labels) * cotangent` for the logits, `-log_softmax * cotangent` for the labels.
+struct SoftGradient<'a, T: Float> {
+    of_labels: bool,
+    logits: &'a [T],
+    labels: &'a [T],
+    classes: usize,
+    normalizers: &'a [Normalizer<T::Wide>],
+    cotangents: &'a [T::Wide],
+    gradient: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Float> Kernel for SoftGradient<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let classes = self.classes;
+        let rows = self.logits.chunks_exact(classes).zip(self.labels.chunks_exact(classes));
+        let others = self.normalizers.iter().zip(self.cotangents);
+        let rows = rows.zip(self.gradient.chunks_exact_mut(classes)).zip(others);
+        for (((logits, labels), gradient), (normalizer, &cotangent)) in rows {
+            if self.of_labels {
+                for (gradient, &x) in gradient.iter_mut().zip(logits) {
+                    gradient.write(T::narrow(-normalizer.log_softmax(x.widen()) * cotangent));
+                }
+                continue;
+            }
+            let [total] = sums2(labels, labels, |label, _| [label.widen()]);
+            for ((gradient, &x), &label) in gradient.iter_mut().zip(logits).zip(labels) {
+                let softmax = normalizer.log_softmax(x.widen()).exp();
+                gradient.write(T::narrow(softmax.mul_add(total, -label.widen()) * cotangent));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use treex_core::Key;
+    use treex_core::compute::with_plain;
+
+    use super::*;
+    use crate::losses::{softmax_cross_entropy, softmax_cross_entropy_with_integer_labels};
+
+    const SIZES: [(usize, usize); 5] = [(1, 1), (0, 3), (5, 7), (64, 3), (900, 65)];
+
+    /// The losses, and the gradients of their product with fixed numbers.
+    fn pass(vars: &[Var], f: impl Fn() -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
+        let losses = f()?;
+        let weights = Key::from(7).normal(losses.shape(), DType::F32)?.to_dtype(losses.dtype())?;
+        let grads = (&losses * weights)?.sum_all()?.backward()?;
+        let flat = |x: &Tensor| -> Result<_> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
+        let gradient = |var: &Var| flat(&grads.get(var).cloned().unwrap_or(var.zeros_like()?));
+        [flat(&losses)].into_iter().chain(vars.iter().map(gradient)).collect()
+    }
+
+    fn assert_close(found: &[Vec<f64>], wanted: &[Vec<f64>], tolerance: f64) {
+        for (found, wanted) in found.iter().zip(wanted) {
+            let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
+            assert_eq!(found.len(), wanted.len());
+            for (a, b) in found.iter().zip(wanted) {
+                assert!((a - b).abs() <= tolerance * scale, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_to_the_plain_compositions() -> Result<()> {
+        let types = [(DType::F64, 1e-13), (DType::F32, 2e-6), (DType::F16, 2e-3), (DType::BF16, 2e-2)];
+        for (dtype, tolerance) in types {
+            for (batch, classes) in SIZES {
+                // Columns of a larger tensor, so that there are gaps.
+                let whole = (Key::from(0).normal((classes, batch), DType::F32)? * 4.)?.to_dtype(dtype)?;
+                let soft = Key::from(1).uniform((batch, classes), DType::F32)?.to_dtype(dtype)?;
+                let labels: Vec<i64> = (0..batch).map(|row| (row % classes) as i64).collect();
+                let labels = Tensor::from_vec(labels, batch, &Device::Cpu)?;
+                let (logits, soft) = (Var::from_tensor(&whole)?, Var::from_tensor(&soft)?);
+                let view = || logits.as_tensor().t();
+                let hard = || softmax_cross_entropy_with_integer_labels(&view()?, &labels);
+                let vars = [logits.clone()];
+                assert_close(&pass(&vars, hard)?, &with_plain(|| pass(&vars, hard))?, tolerance);
+                let mixed = || softmax_cross_entropy(&view()?, &soft);
+                let vars = [logits.clone(), soft.clone()];
+                assert_close(&pass(&vars, mixed)?, &with_plain(|| pass(&vars, mixed))?, tolerance);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_by_finite_differences() -> Result<()> {
+        let logits = Key::from(0).normal((4, 5), DType::F64)?;
+        let soft = Key::from(1).uniform((4, 5), DType::F64)?;
+        let labels = Tensor::new(&[0u32, 4, 2, 2], &Device::Cpu)?;
+        type Loss<'l> = &'l dyn Fn(&Tensor) -> Result<Tensor>;
+        let losses: [(Loss<'_>, &Tensor); 3] = [
+            (&|x| softmax_cross_entropy_with_integer_labels(x, &labels), &logits),
+            (&|x| softmax_cross_entropy(x, &soft), &logits),
+            (&|y| softmax_cross_entropy(&logits, y), &soft),
+        ];
+        for (loss, at) in losses {
+            let weights = Key::from(3).normal(4, DType::F64)?;
+            let direction = Key::from(2).normal(at.shape(), DType::F64)?;
+            let total = |x: &Tensor| -> Result<Tensor> { Ok((loss(x)? * &weights)?.sum_all()?) };
+            let var = Var::from_tensor(at)?;
+            let grads = total(&var)?.backward()?;
+            let gradient = grads.get(&var).expect("a gradient");
+            let along = (gradient * &direction)?.sum_all()?.to_scalar::<f64>()?;
+            let value = |step: f64| -> Result<f64> { Ok(total(&(at + (&direction * step)?)?)?.to_scalar()?) };
+            let slope = (value(1e-6)? - value(-1e-6)?) / 2e-6;
+            assert!((slope - along).abs() < 1e-8, "{slope} {along}");
+        }
+        Ok(())
+    }
+
+    /// Large logits lose no digits, and a label's loss is exact where it is small.
+    #[test]
+    fn large_logits() -> Result<()> {
+        let logits = Tensor::new(&[[1e4f32, 1e4 - 1., -1e4], [0., f32::NEG_INFINITY, -20.]], &Device::Cpu)?;
+        let labels = Tensor::new(&[1u32, 0], &Device::Cpu)?;
+        let losses = softmax_cross_entropy_with_integer_labels(&logits, &labels)?;
+        let expected = [1. + (1. + (-1f32).exp()).ln(), 0.];
+        for (a, b) in losses.to_vec1::<f32>()?.into_iter().zip(expected) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+        Ok(())
+    }
+}
