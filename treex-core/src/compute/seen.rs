@@ -129,6 +129,10 @@ impl<T: Vectors> Write<'_, T> {
     ///
     /// # Safety
     /// As [`Self::tiles`]; there are `R` rows.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "the compiler makes registers of what is indexed by constants"
+    )]
     #[inline(always)]
     unsafe fn tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
         &self,
@@ -165,6 +169,10 @@ impl<T: Vectors> Write<'_, T> {
     ///
     /// # Safety
     /// As [`Self::tile`]; `from` and `to` have `N` vectors.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "the compiler makes registers of what is indexed by constants"
+    )]
     #[inline(always)]
     unsafe fn full_tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
         &self,
@@ -173,7 +181,6 @@ impl<T: Vectors> Write<'_, T> {
         to: [*mut T; R],
     ) {
         let Product { x, rows, columns, b, b_row, .. } = self.product;
-        // Loops over constant ranges, since the compiler makes registers of arrays that are indexed so.
         // SAFETY: as promised.
         unsafe {
             let zero = V::splat(T::of(0.));
