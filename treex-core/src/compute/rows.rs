@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 const LANES: usize = 64;
 
 /// The `N` sums of what `f` makes of each element of `x`.
+#[expect(clippy::needless_range_loop, reason = "one form for one slice and for several")]
 #[inline(always)]
 pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [W; N] {
     let mut lanes = [[W::of(0.); LANES]; N];

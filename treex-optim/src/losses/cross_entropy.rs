@@ -213,11 +213,14 @@ impl<T: Float> Soft<T> {
     }
 }
 
+/// A loss, and what normalizes its row.
+type OfRow<T> = (f64, Normalizer<<T as Float>::Wide>);
+
 struct SoftLosses<'a, T: Float> {
     logits: &'a [T],
     labels: &'a [T],
     classes: usize,
-    results: &'a mut [MaybeUninit<(f64, Normalizer<T::Wide>)>],
+    results: &'a mut [MaybeUninit<OfRow<T>>],
 }
 
 impl<T: Float> Kernel for SoftLosses<'_, T> {

@@ -19,6 +19,9 @@ const PIECE: usize = 1 << 14;
 /// How many pieces have sums of their own at most: what sums of columns cost beside the rows.
 const SUMS: usize = 64;
 
+/// The statistics of each row.
+type OfRows<T> = Vec<Statistics<<T as Float>::Wide>>;
+
 /// `y`, and the statistics of each row.
 pub(super) fn forward<T: Float>(
     x: &[T],
@@ -26,7 +29,7 @@ pub(super) fn forward<T: Float>(
     bias: &[T::Wide],
     source: Source<'_>,
     epsilon: f64,
-) -> Result<(Vec<T>, Vec<Statistics<T::Wide>>)> {
+) -> Result<(Vec<T>, OfRows<T>)> {
     let columns = scale.len();
     let (rows, together) = (x.len() / columns, (PIECE / columns).max(1));
     let mut statistics = vec![Statistics::of([0., 0.], 1.); rows];
