@@ -1,6 +1,7 @@
 //! Items as vectors.
 
 use candle_core::Tensor;
+use treex_core::compute::reshape;
 use treex_core::{Error, TreeObject, record};
 
 /// `[batch, ..]` as `[batch, features]`: from images or feature maps to a [`Linear`](crate::Linear).
@@ -25,7 +26,7 @@ impl candle_core::Module for Flatten {
                 .of(self)
                 .into());
         };
-        let y = x.reshape((batch, item.iter().product::<usize>()))?;
+        let y = reshape(x, (batch, item.iter().product::<usize>()))?;
         record(self, x, &y);
         Ok(y)
     }

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 use treex_nn::{
-    BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, MultiHeadDotProductAttention, Padding, gelu,
-    initializers, max_pool, prelude::*, relu,
+    BatchNorm, Conv, Dropout, Embed, Flatten, LayerNorm, Linear, MultiHeadDotProductAttention, Padding, add,
+    gelu, initializers, max_pool, prelude::*, relu,
 };
 
 #[derive(Clone, Debug, TreeObject)]
@@ -37,7 +37,7 @@ impl Module for Cnn {
         let x = relu(&self.norm_0.call(&self.conv_0.call(x)?)?)?;
         let x = max_pool(&x, [2, 2], 2, Padding::Valid)?;
         let x = relu(&self.norm_1.call(&self.conv_1.call(&x)?)?)?;
-        let x = max_pool(&x, [2, 2], 2, Padding::Valid)?.flatten_from(1)?;
+        let x = Flatten.call(&max_pool(&x, [2, 2], 2, Padding::Valid)?)?;
         let x = relu(&self.dense_0.call(&x)?)?;
         self.dense_1.call(&self.dropout.call(&x)?)
     }
@@ -66,9 +66,9 @@ impl Block {
 
 impl Module for Block {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        let x = (x + self.attention.call(&self.norm_0.call(x)?)?)?;
+        let x = add(x, &self.attention.call(&self.norm_0.call(x)?)?)?;
         let y = gelu(&self.dense_0.call(&self.norm_1.call(&x)?)?, true)?;
-        Ok((x + self.dense_1.call(&y)?)?)
+        add(&x, &self.dense_1.call(&y)?)
     }
 }
 
@@ -96,7 +96,7 @@ impl Transformer {
 
 impl Module for Transformer {
     fn call(&mut self, ids: &Tensor) -> Result<Tensor> {
-        let mut x = self.embed.call(ids)?.broadcast_add(&self.positions.get()?)?;
+        let mut x = add(&self.embed.call(ids)?, &self.positions.get()?)?;
         for block in &mut self.blocks {
             x = block.call(&x)?;
         }

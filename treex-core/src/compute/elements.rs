@@ -1,48 +1,52 @@
-//! What a tensor holds, read where it lies.
+//! The memory of tensors on the host, for kernels to read.
 
-use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
 use candle_core::{Storage, Tensor, WithDType};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The elements of a tensor on the host, row-major, without a copy. The tensor cannot be written meanwhile.
-pub struct Elements<'t> {
-    /// Candle's lock, of which it does not hand out the type's name.
-    storage: Box<dyn Deref<Target = Storage> + 't>,
+/// The elements of a tensor on the host, row-major without gaps. While this lives, nobody can write them.
+///
+/// # Errors
+/// If the tensor is on another device, a view with gaps, or of another element type.
+pub fn elements<T: WithDType>(tensor: &Tensor) -> Result<impl Deref<Target = [T]> + '_> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::new(ErrorKind::Shape, "a kernel needs memory without gaps")
+            .found(format!("strides {:?}", layout.stride()))
+            .remedy("call `contiguous()` before"));
+    };
+    let elements = Elements { storage, range: start..end, element: PhantomData::<T> };
+    elements.checked()?;
+    Ok(elements)
+}
+
+struct Elements<S, T> {
+    storage: S,
     range: Range<usize>,
+    element: PhantomData<T>,
 }
 
-impl<'t> Elements<'t> {
-    /// Those of `tensor`.
-    ///
-    /// # Errors
-    /// If the tensor is a view with gaps: `contiguous` makes a copy without.
-    pub fn of(tensor: &'t Tensor) -> Result<Self> {
-        let (storage, layout) = tensor.storage_and_layout();
-        let (start, end) = layout.contiguous_offsets().ok_or_else(|| {
-            Error::shape("a kernel got a tensor with gaps between its elements")
-                .expected("contiguous memory")
-                .found(format!("{layout:?}"))
-        })?;
-        Ok(Self { storage: Box::new(storage), range: start..end })
-    }
-
-    /// As a slice.
-    ///
-    /// # Errors
-    /// If they are not on the host, or of another type.
-    pub fn as_slice<T: WithDType>(&self) -> Result<&[T]> {
-        match &**self.storage {
-            Storage::Cpu(storage) => Ok(&storage.as_slice::<T>()?[self.range.clone()]),
-            _ => Err(Error::new(ErrorKind::Argument, "a kernel for the host got a tensor of another device")),
-        }
+impl<S: Deref<Target = Storage>, T: WithDType> Elements<S, T> {
+    fn checked(&self) -> Result<&[T]> {
+        let Storage::Cpu(storage) = &*self.storage else {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                "a kernel for the host got a tensor of another device",
+            ));
+        };
+        let elements = storage.as_slice::<T>()?;
+        elements.get(self.range.clone()).ok_or_else(|| Error::shape("a tensor is larger than its memory"))
     }
 }
 
-impl fmt::Debug for Elements<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Elements").field("range", &self.range).finish_non_exhaustive()
+impl<S: Deref<Target = Storage>, T: WithDType> Deref for Elements<S, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // It was there when this was made, and the lock has been held since.
+        self.checked().unwrap_or(&[])
     }
 }

@@ -137,7 +137,7 @@ impl Real for f32 {
         let x = self.abs();
         // Near 0, x + x^3 P(x^2), with P fitted there.
         let square = x * x;
-        let p = [2.222_614_9e-3, -8.257_983e-3, 2.173_076_8e-2, -5.395_18e-2, 0.133_332_42, -0.333_333_31]
+        let p = [2.222_614_9e-3, -8.257_983e-3, 2.173_076_8e-2, -5.395_18e-2, 0.133_332_42, -0.333_333_3]
             .into_iter()
             .reduce(|sum: f32, c| sum.mul_add(square, c))
             .unwrap_or_default();

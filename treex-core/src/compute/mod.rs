@@ -12,7 +12,6 @@ mod custom_vjp;
 mod elements;
 pub mod fill;
 pub mod float;
-mod host;
 pub mod math;
 pub mod matmul;
 mod memory;
@@ -28,10 +27,9 @@ use std::cell::Cell;
 
 pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
-pub use elements::Elements;
-pub use host::elements;
+pub use elements::elements;
 pub use memory::keep_memory;
-pub use node::{Fresh, Operation, Pass, attach, attach_all};
+pub use node::{Fresh, Operation, Pass, attach, attach_all, reshape};
 
 pub use crate::tensors::storage_id;
 

@@ -177,7 +177,7 @@ pub fn attach_all(operation: impl Operation, inputs: &[&Tensor], outputs: Vec<Fr
         name: operation.name(),
         kept: Mutex::new(Some(Arc::new(Kept { operation: Box::new(operation), outputs: Mutex::default() }))),
         inputs: inputs.iter().map(|input| Input::of(input)).collect(),
-        outputs: outputs.len(),
+        outputs: outputs.iter().map(|fresh| fresh.shape.clone()).collect(),
         passes: Mutex::default(),
     });
     let gate = hang(&call, inputs)?;
@@ -197,6 +197,19 @@ pub fn attach_all(operation: impl Operation, inputs: &[&Tensor], outputs: Vec<Fr
         *lock(&kept.outputs) = outputs.iter().map(Tensor::detach).collect();
     }
     Ok(outputs)
+}
+
+/// `x.reshape(shape)`, whose gradient goes to the [operation](Operation) that `x` is an output of as directly as that
+/// of `x` itself.
+///
+/// # Errors
+/// If the shape has another number of elements.
+pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
+    let y = x.reshape(shape.into())?;
+    if let Some(link) = tape::find(x) {
+        tape::enter(&y, &link);
+    }
+    Ok(y)
 }
 
 /// Ties the tracked inputs together, three at a time. The last knot is the gate.
@@ -242,7 +255,7 @@ pub(super) struct Call {
     /// Let go by a backward pass that is the last one.
     kept: Mutex<Option<Arc<Kept>>>,
     inputs: Vec<Input>,
-    outputs: usize,
+    outputs: Vec<Shape>,
     /// Backward passes under way, at most one on each thread.
     passes: Mutex<Vec<(ThreadId, Flow)>>,
 }
@@ -309,9 +322,12 @@ impl Call {
 
     fn receive(&self, index: usize, cotangent: Tensor) -> candle_core::Result<()> {
         let before = self.flow(|flow| {
-            flow.cotangents.resize(self.outputs, None);
+            flow.cotangents.resize(self.outputs.len(), None);
             flow.cotangents[index].take()
         });
+        // The consumer may have seen another shape of the same elements.
+        let shape = &self.outputs[index];
+        let cotangent = if cotangent.shape() == shape { cotangent } else { cotangent.reshape(shape)? };
         let sum = match before {
             Some(before) => (before + cotangent)?,
             None => cotangent,
@@ -323,7 +339,7 @@ impl Call {
     fn run(&self) -> Result<()> {
         // Not under a lock: the operation may go backward through another call.
         let mut cotangents = self.take_flow().cotangents;
-        cotangents.resize(self.outputs, None);
+        cotangents.resize(self.outputs.len(), None);
         let gradients = if cotangents.iter().all(Option::is_none) {
             vec![None; self.inputs.len()]
         } else {

@@ -1,8 +1,8 @@
 //! Convolutions: a product of matrices, of the patches that the kernel sees, with the kernel.
 
-use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, WithDType};
+use candle_core::{DType, Tensor, WithDType};
 use treex_core::compute::vector::Vectors;
-use treex_core::compute::{Fresh, Operation, Pass, attach, is_plain};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 use treex_core::{Error, Result};
 
 use crate::ops::correlate::{Channels, Correlation};
@@ -139,24 +139,20 @@ struct Convolution {
 
 impl Convolution {
     fn call<T: Vectors + WithDType>(&self, bias: Option<&Tensor>, dims: Vec<usize>) -> Result<Fresh> {
-        let [(x, x_at), (kernel, kernel_at)] = [&self.x, &self.kernel].map(Tensor::storage_and_layout);
-        let bias = bias.map(Tensor::storage_and_layout);
-        let bias = bias.as_ref().map(|(storage, layout)| elements(storage, layout)).transpose()?;
+        let (x, kernel) = (&*elements::<T>(&self.x)?, &*elements::<T>(&self.kernel)?);
+        let bias = bias.map(elements::<T>).transpose()?;
         let (geometry, channels, batch) = (&self.forward, self.channels, self.batch);
         let correlation = Correlation { geometry, channels, batch };
-        let (x, kernel) = (elements::<T>(&x, x_at)?, elements(&kernel, kernel_at)?);
         let y = filled(dims.iter().product(), |y| {
             // SAFETY: `y` is as large as batch, positions and channels.
-            unsafe { correlation.write(y, x, kernel, false, bias) }
+            unsafe { correlation.write(y, x, kernel, false, bias.as_deref()) }
         })?;
         self.narrowed(y, dims)
     }
 
     fn gradients<T: Vectors + WithDType>(&self, dy: &Tensor, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let [(x, x_at), (kernel, kernel_at)] = [&self.x, &self.kernel].map(Tensor::storage_and_layout);
-        let (dy, dy_at) = dy.storage_and_layout();
-        let (x, kernel, dy) =
-            (elements::<T>(&x, x_at)?, elements::<T>(&kernel, kernel_at)?, elements::<T>(&dy, dy_at)?);
+        let (x, kernel) = (&*elements::<T>(&self.x)?, &*elements::<T>(&self.kernel)?);
+        let dy = &*elements::<T>(dy)?;
         let batch = self.batch;
         let dx = || {
             let correlation =
@@ -211,16 +207,6 @@ fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
     let x = x.detach();
     let x = if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32)? } else { x };
     x.contiguous()
-}
-
-/// The elements of a contiguous tensor on the host.
-fn elements<'s, T: WithDType>(storage: &'s Storage, layout: &Layout) -> Result<&'s [T]> {
-    let inside = layout.contiguous_offsets().zip(match storage {
-        Storage::Cpu(storage) => CpuStorage::as_slice::<T>(storage).ok(),
-        _ => None,
-    });
-    let elements = inside.and_then(|((start, end), elements)| elements.get(start..end));
-    elements.ok_or_else(|| Error::argument("a convolution's tensors are not of one type on the host"))
 }
 
 /// New memory of `len` elements, all of which `write` writes.

@@ -3,15 +3,15 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use candle_core::{DType, Storage, Tensor};
+use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
+use treex_core::Result;
 use treex_core::compute::fill::{Fill, collect};
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, is_plain};
-use treex_core::{Error, Result};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 /// `table[rows]`, `[shape.., features]`, of a table `[n, features]`; the rows are all in it, and as many as `shape` says.
 pub(crate) fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
@@ -37,20 +37,12 @@ fn plain(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
 fn gather<T: Float>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let (n, features) = table.dims2()?;
     let rows: Arc<[u32]> = rows.into();
-    let y = with_elements(table, |table: &[T]| {
-        collect(rows.len() * features, &Gather { table, rows: &rows, features })
-    })?;
+    let y = {
+        let table = table.detach().contiguous()?;
+        let table = &*elements::<T>(&table)?;
+        collect(rows.len() * features, &Gather { table, rows: &rows, features })?
+    };
     attach(Rows { rows, n, features }, &[table], Fresh::new(y, shape)?)
-}
-
-/// Runs `f` on the elements of a tensor, row-major.
-fn with_elements<T: Float, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
-    let x = x.detach().contiguous()?;
-    let (storage, layout) = x.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(storage), Some((start, end))) => f(&storage.as_slice::<T>()?[start..end]),
-        _ => Err(Error::argument("a kernel needs a tensor in the host's memory")),
-    }
 }
 
 struct Gather<'a, T> {
@@ -108,7 +100,9 @@ impl Rows {
     fn scatter<T: Float>(&self, dy: &Tensor) -> Result<Fresh> {
         let Self { n, features, .. } = *self;
         let mut sums = vec![T::Wide::of(0.); n * features];
-        with_elements(dy, |dy: &[T]| {
+        {
+            let dy = dy.detach().contiguous()?;
+            let dy = &*elements::<T>(&dy)?;
             let is_large = sums.len() + dy.len() >= PARALLEL;
             let parts = if is_large { rayon::current_num_threads() } else { 1 };
             let part = n.div_ceil(parts).max(1);
@@ -120,8 +114,7 @@ impl Rows {
             } else {
                 sums.chunks_mut(part * features).enumerate().for_each(add);
             }
-            Ok(())
-        })?;
+        }
         let gradient = collect(sums.len(), &Narrow(&sums))?;
         Fresh::new::<T>(gradient, (n, features))
     }

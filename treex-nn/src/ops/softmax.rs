@@ -10,7 +10,7 @@ use treex_core::compute::math::Real;
 use treex_core::compute::rows::{filled, largest, pieces, sums, sums2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::softmax::Normalizer;
-use treex_core::compute::{Elements, Fresh, Operation, Pass, attach, is_plain};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 /// Fewer elements than this are not worth waking other threads.
 const PARALLEL: usize = 1 << 14;
@@ -40,8 +40,7 @@ pub(crate) fn softmax(x: &Tensor, dims: &[usize], is_log: bool) -> Result<Option
 
 fn run<T: Float>(x: &Tensor, row: usize, is_log: bool) -> Result<Tensor> {
     let kept = x.detach().contiguous()?;
-    let elements = Elements::of(&kept)?;
-    let elements = elements.as_slice::<T>()?;
+    let elements = elements::<T>(&kept)?;
     let y = map(elements.len(), row, |first, y| {
         let x = &elements[first..first + y.len()];
         if is_log {
@@ -135,8 +134,7 @@ impl<T: Float> Operation for OfSoftmax<T> {
             return Ok(vec![None]);
         };
         let dy = dy.contiguous()?;
-        let (elements, gradients) = (Elements::of(y)?, Elements::of(&dy)?);
-        let (elements, gradients) = (elements.as_slice::<T>()?, gradients.as_slice::<T>()?);
+        let (elements, gradients) = (elements::<T>(y)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();
             dispatch(SoftmaxGradient {
@@ -187,8 +185,7 @@ impl<T: Float> Operation for OfLogSoftmax<T> {
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
         let Some(Some(dy)) = pass.cotangents().first() else { return Ok(vec![None]) };
         let dy = dy.contiguous()?;
-        let (elements, gradients) = (Elements::of(&self.x)?, Elements::of(&dy)?);
-        let (elements, gradients) = (elements.as_slice::<T>()?, gradients.as_slice::<T>()?);
+        let (elements, gradients) = (elements::<T>(&self.x)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();
             let (x, dy) = (&elements[range.clone()], &gradients[range]);

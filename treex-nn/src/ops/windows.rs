@@ -10,13 +10,13 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use treex_core::Result;
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, is_plain};
-use treex_core::{Error, Result};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 use crate::ops::patches::Axis;
 
@@ -216,8 +216,7 @@ impl Windows {
     }
 
     fn call<T: Float<Wide = T> + Real, I: Place>(self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
-        let (storage, layout) = values.storage_and_layout();
-        let elements = elements::<T>(&storage, layout)?;
+        let elements = elements::<T>(values)?;
         let len = self.dims.iter().product::<usize>();
         let notes_places = x.track_op() && !matches!(self.reduction, Reduction::Average { .. });
         let (mut y, mut places) =
@@ -270,16 +269,6 @@ fn filled<T: Copy>(room: &mut [MaybeUninit<T>], value: T) -> &mut [T] {
     }
     // SAFETY: every element has a value now, and both have one layout.
     unsafe { &mut *(std::ptr::from_mut(room) as *mut [T]) }
-}
-
-/// The elements of a contiguous tensor on the host.
-fn elements<'s, T: WithDType>(storage: &'s Storage, layout: &Layout) -> Result<&'s [T]> {
-    let inside = layout.contiguous_offsets().zip(match storage {
-        Storage::Cpu(storage) => CpuStorage::as_slice::<T>(storage).ok(),
-        _ => None,
-    });
-    let elements = inside.and_then(|((start, end), elements)| elements.get(start..end));
-    elements.ok_or_else(|| Error::argument("a pooling's tensors are not of one type on the host"))
 }
 
 /// The number of a place in its window.
@@ -392,8 +381,7 @@ struct Pooled<I> {
 
 impl<I: Place> Pooled<I> {
     fn gradient<T: Float<Wide = T> + Real>(&self, dy: &Tensor) -> Result<Tensor> {
-        let (storage, layout) = dy.storage_and_layout();
-        let dy = elements::<T>(&storage, layout)?;
+        let dy = elements::<T>(dy)?;
         let len = self.shape.iter().product();
         let mut dx = Vec::with_capacity(len);
         let (_, size) = self.windows.sizes();

@@ -12,7 +12,7 @@ use treex_core::compute::math::Real;
 use treex_core::compute::rows::{filled, pieces, sums2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::softmax::Normalizer;
-use treex_core::compute::{Elements, Fresh, Operation, Pass, attach, is_plain};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 use crate::numerics::wide;
 
@@ -101,8 +101,7 @@ impl<T: Float> Integer<T> {
         let kept = logits.detach().contiguous()?;
         let labels = labels.flatten_all()?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         let (normalizers, values) = {
-            let elements = Elements::of(&kept)?;
-            let logits = elements.as_slice::<T>()?;
+            let logits = elements::<T>(&kept)?;
             let normalizers = map((labels.len(), 1), classes, |first, normalizers| {
                 let logits = &logits[first * classes..][..normalizers.len() * classes];
                 dispatch(Normalizers { logits, classes, normalizers });
@@ -144,8 +143,7 @@ impl<T: Float> Operation for Integer<T> {
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
         let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None]) };
         let (classes, _) = rows(&self.logits);
-        let elements = Elements::of(&self.logits)?;
-        let logits = elements.as_slice::<T>()?;
+        let logits = elements::<T>(&self.logits)?;
         let gradient = map((self.labels.len(), classes), classes, |first, gradient| {
             dispatch(IntegerGradient {
                 logits: &logits[first * classes..][..gradient.len()],
@@ -200,8 +198,7 @@ impl<T: Float> Soft<T> {
         let (classes, shape) = rows(logits);
         let (kept, kept_labels) = (logits.detach().contiguous()?, labels.detach().contiguous()?);
         let (values, normalizers): (Vec<f64>, Vec<_>) = {
-            let (x, y) = (Elements::of(&kept)?, Elements::of(&kept_labels)?);
-            let (x, y) = (x.as_slice::<T>()?, y.as_slice::<T>()?);
+            let (x, y) = (elements::<T>(&kept)?, elements::<T>(&kept_labels)?);
             let both = map((shape.elem_count(), 1), classes, |first, results| {
                 let range = first * classes..(first + results.len()) * classes;
                 dispatch(SoftLosses { logits: &x[range.clone()], labels: &y[range], classes, results });
@@ -245,8 +242,7 @@ impl<T: Float> Operation for Soft<T> {
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
         let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None, None]) };
         let (classes, _) = rows(&self.logits);
-        let (logits, labels) = (Elements::of(&self.logits)?, Elements::of(&self.labels)?);
-        let (logits, labels) = (logits.as_slice::<T>()?, labels.as_slice::<T>()?);
+        let (logits, labels) = (elements::<T>(&self.logits)?, elements::<T>(&self.labels)?);
         let gradient = |of_labels: bool| -> Result<Option<Tensor>> {
             let gradient = map((self.normalizers.len(), classes), classes, |first, gradient| {
                 let range = first * classes..first * classes + gradient.len();

@@ -15,7 +15,7 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::Result;
 use treex_core::compute::float::{Float, bf16, f16};
 use treex_core::compute::math::Real;
-use treex_core::compute::{Elements, Fresh, Operation, Pass, attach};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements};
 
 /// How an input lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +118,7 @@ impl Call<'_> {
         let factors = spread::<T::Wide>(scale, 1., extent)?;
         let summands = spread::<T::Wide>(bias, 0., extent)?;
         let (y, statistics, moments) = {
-            let elements = Elements::of(&kept)?;
-            let x = elements.as_slice::<T>()?;
+            let x = &*elements::<T>(&kept)?;
             let moments = match source {
                 Source::Given { mean, var } => Some(numbers(mean)?.into_iter().zip(numbers(var)?).collect()),
                 Source::Input { use_fast_variance } if !extent.is_rows() => {
@@ -200,8 +199,7 @@ impl<T: Float> Operation for Normalize<T> {
             return Ok(vec![None; 1 + self.parameters.iter().flatten().count()]);
         };
         let dy = dy.contiguous()?;
-        let (x, dy) = (Elements::of(&self.x)?, Elements::of(&dy)?);
-        let (x, dy) = (x.as_slice::<T>()?, dy.as_slice::<T>()?);
+        let (x, dy) = (&*elements::<T>(&self.x)?, &*elements::<T>(&dy)?);
         let gradients = if self.extent.is_rows() && !self.is_given {
             rows::backward(x, dy, &self.scale, &self.statistics, self.is_centred)?
         } else {
