@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 
 /// A matrix in memory: element `(i, j)` is at `i * row + j * column`.
@@ -41,6 +43,19 @@ impl<'a, T> Matrix<'a, T> {
     pub fn t(self) -> Self {
         let Self { elements, rows, columns, row, column } = self;
         Self { elements, rows: columns, columns: rows, row: column, column: row }
+    }
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// The rows from `first` to before `last`, which are rows of it.
+    fn rows(self, first: usize, last: usize) -> Self {
+        let elements = self.elements.get(first * self.row..).unwrap_or_default();
+        Self { elements, rows: last - first, ..self }
+    }
+
+    /// The columns from `first` to before `last`, which are columns of it.
+    fn columns(self, first: usize, last: usize) -> Self {
+        self.t().rows(first, last).t()
     }
 }
 
@@ -136,16 +151,66 @@ unsafe fn gemm<T: Multiply>(
             .found(format!("[{m}, {k}] by [{}, {n}]", b.rows)));
     }
     check(len, [m, n], [row, 1])?;
+    let threads = rayon::current_num_threads();
     let is_large = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
-    let parallelism =
-        if parallel && is_large { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // SAFETY: every element that the sizes and strides reach is inside of its memory, as was checked here and when
-    // the matrices were made; `c` is exclusive, so it does not overlap them.
+    if !parallel || !is_large || threads == 1 {
+        // SAFETY: every element that sizes and strides reach is inside of its memory, as was checked here and when the
+        // matrices were made; `c` is exclusive, so it does not overlap them.
+        unsafe { part(c, row, a, b, accumulate) };
+        return Ok(());
+    }
+    // Each thread has a range of the longer side, so that the smaller operand is what all of them pack.
+    let c = Shared(c);
+    let (side, unit) = (m.max(n), 48);
+    let size = side.div_ceil(threads).next_multiple_of(unit);
+    (0..side.div_ceil(size)).into_par_iter().for_each(|index| {
+        let (first, last) = (index * size, ((index + 1) * size).min(side));
+        // SAFETY: as above, and the ranges do not overlap.
+        unsafe {
+            if n >= m {
+                part(c.at(first), row, a, b.columns(first, last), accumulate);
+            } else {
+                part(c.at(first * row), row, a.rows(first, last), b, accumulate);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Memory of which each thread writes its own part.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+
+// SAFETY: whoever makes one sees to it that the parts do not overlap.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// # Safety
+    /// There are more than `offset` elements.
+    unsafe fn at(&self, offset: usize) -> *mut T {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// The product on this thread.
+///
+/// # Safety
+/// Sizes fit, all elements that sizes and strides reach are inside of their memory, and nobody else uses those of
+/// `c`, which are values if `accumulate` is there.
+unsafe fn part<T: Multiply>(
+    c: *mut T,
+    row: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    accumulate: Option<T>,
+) {
+    // SAFETY: as the caller promises.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
+            a.rows,
+            b.columns,
+            a.columns,
             c,
             1,
             row as isize,
@@ -161,10 +226,9 @@ unsafe fn gemm<T: Multiply>(
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
-    Ok(())
 }
 
 #[cfg(test)]
