@@ -71,7 +71,7 @@ fn steps(criterion: &mut Criterion) {
         floor(criterion, size);
         step(criterion, "adam", (size, DType::F32, 28), adam(1e-3));
         let rate = warmup_cosine(1e-3, 10, 10_000);
-        step(criterion, "adam, decay, schedule", (size, DType::F32, 28), adamw(rate.clone()));
+        step(criterion, "adam, decay, schedule", (size, DType::F32, 28), adamw(rate));
         let clipped = chain((clip_by_global_norm(1.), adamw(rate)));
         step(criterion, "clip, adam, decay, schedule", (size, DType::F32, 32), clipped);
         step(criterion, "adam, bf16", (size, DType::BF16, 22), adam(1e-3));

@@ -120,6 +120,7 @@ pub use mlp::Mlp;
 pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
 pub use ops::add::add;
 pub use ops::einsum::einsum;
+pub use ops::vdot::vdot;
 pub use padding::Padding;
 pub use pooling::{avg_pool, max_pool, min_pool, pool};
 pub use prelu::PRelu;

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use treex_core::{Key, Leaf, Load, Parameter, grad, prelude::*, value_and_grad, value_and_grad_aux};
-use treex_nn::{LayerNorm, dropout};
+use treex_nn::{LayerNorm, dropout, vdot};
 
 use crate::serve::{Data, ELEMENTS, RATE, Result, Work, norm};
 use crate::training::{cross_entropy, number, tensors};
@@ -61,9 +61,8 @@ pub(crate) fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Wor
             layer.load_with(data.params(name), &Load::strict().rename(names))?;
             let variables = (x, layer);
             Function::work(norms, move || {
-                let (x, layer) = grad(&variables, |(x, layer)| {
-                    Ok((layer.clone().call(&x.get()?)? * &weights)?.sum_all()?)
-                })?;
+                let (x, layer) =
+                    grad(&variables, |(x, layer)| vdot(&layer.clone().call(&x.get()?)?, &weights))?;
                 let leaves = [Some(x), layer.scale, layer.bias];
                 leaves.iter().flatten().map(Leaf::get).collect()
             })

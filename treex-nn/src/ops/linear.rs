@@ -55,7 +55,7 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
             None => product(a, b, true)?,
             Some(bias) => {
                 let bias = bias.detach().contiguous()?;
-                let mut y = collect(rows * outputs, &Repeated(&*elements::<T>(&bias)?))?;
+                let mut y = collect(rows * outputs, &Repeated(&elements::<T>(&bias)?))?;
                 multiply_add(&mut y, outputs, a, b, T::of(1.), true)?;
                 y
             }
@@ -117,8 +117,8 @@ impl<T: Element> Operation for Linear<T> {
             let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
             pass.wanted(index).then(gradient).transpose()
         };
-        let dx = || product(dy, Matrix::new(&*elements::<T>(&self.kernel)?, inputs, outputs)?.t(), true);
-        let dkernel = || product(Matrix::new(&*elements::<T>(&self.x)?, rows, inputs)?.t(), dy, true);
+        let dx = || product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), true);
+        let dkernel = || product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, true);
         let dbias = || Ok(sum_rows(&gradient, outputs));
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {

@@ -19,4 +19,5 @@ pub(crate) mod padded;
 pub(crate) mod patches;
 pub(crate) mod rows;
 pub(crate) mod softmax;
+pub(crate) mod vdot;
 pub(crate) mod windows;

@@ -1,0 +1,175 @@
+//! The sum of the products of two tensors, as one operation.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use candle_core::{DType, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use treex_core::Result;
+use treex_core::compute::fill::{Fill, collect};
+use treex_core::compute::float::Float;
+use treex_core::compute::math::Real;
+use treex_core::compute::rows::sums2;
+use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+
+/// `Σ x y` over all elements, a scalar: `jnp.vdot(x, y)` of tensors of one shape, in one read of each; half
+/// precisions add up in `F32`. With `y` constant, it is a weighted sum of `x`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+///
+/// let (x, y) = (Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?, Tensor::new(&[4f32, 5., 6.], &Device::Cpu)?);
+/// let dot = treex_nn::vdot(&x, &y)?;
+/// assert_eq!(dot.dims(), [0; 0]);
+/// assert_eq!(dot.to_scalar::<f32>()?, 32.);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes or the element types differ.
+pub fn vdot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let has_kernel = x.shape() == y.shape() && x.dtype() == y.dtype() && x.device().is_cpu();
+    match x.dtype() {
+        _ if is_plain() || !has_kernel => plain(x, y),
+        DType::F32 => forward::<f32>(x, y),
+        DType::F64 => forward::<f64>(x, y),
+        DType::BF16 => forward::<bf16>(x, y),
+        DType::F16 => forward::<f16>(x, y),
+        _ => plain(x, y),
+    }
+}
+
+fn plain(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let wide = |x: &Tensor| if x.dtype() == DType::F64 { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
+    Ok((wide(x)? * wide(y)?)?.sum_all()?.to_dtype(x.dtype())?)
+}
+
+/// Elements that are summed in the type they are computed in; these sums are added in `f64`, in order.
+const PIECE: usize = 1 << 13;
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 16;
+
+fn forward<T: Float>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let (x_now, y_now) = (x.detach().contiguous()?, y.detach().contiguous()?);
+    let sum: f64 = {
+        let (x, y) = (elements::<T>(&x_now)?, elements::<T>(&y_now)?);
+        let piece = |(x, y): (&[T], &[T])| dispatch(Dot { x, y }).to_f64();
+        if x.len() < PARALLEL {
+            x.chunks(PIECE).zip(y.chunks(PIECE)).map(piece).sum()
+        } else {
+            x.par_chunks(PIECE).zip(y.par_chunks(PIECE)).map(piece).collect::<Vec<_>>().iter().sum()
+        }
+    };
+    let output = Fresh::new(vec![T::narrow(T::Wide::of(sum))], ())?;
+    attach(Vdot { x: x_now, y: y_now, element: PhantomData::<fn() -> T> }, &[x, y], output)
+}
+
+struct Vdot<T> {
+    x: Tensor,
+    y: Tensor,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T: Float> Operation for Vdot<T> {
+    fn name(&self) -> &'static str {
+        "vdot"
+    }
+
+    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+        let factor =
+            elements::<T>(pass.cotangent()?)?.iter().map(|x| x.widen()).next().unwrap_or(T::Wide::of(0.));
+        let gradient = |index: usize, other: &Tensor| -> Result<Option<Tensor>> {
+            if !pass.wanted(index) {
+                return Ok(None);
+            }
+            let other_now = elements::<T>(other)?;
+            let scaled = collect(other_now.len(), &Scaled { x: &other_now, factor })?;
+            Ok(Some(Fresh::new(scaled, other.shape())?.into_tensor()))
+        };
+        Ok(vec![gradient(0, &self.y)?, gradient(1, &self.x)?])
+    }
+}
+
+struct Dot<'a, T> {
+    x: &'a [T],
+    y: &'a [T],
+}
+
+impl<T: Float> Kernel for Dot<'_, T> {
+    type Output = T::Wide;
+
+    #[inline(always)]
+    fn run(self) -> T::Wide {
+        let [sum] = sums2(self.x, self.y, |x, y| [x.widen() * y.widen()]);
+        sum
+    }
+}
+
+struct Scaled<'a, T: Float> {
+    x: &'a [T],
+    factor: T::Wide,
+}
+
+// SAFETY: `x` has an element for every one of the piece.
+unsafe impl<T: Float> Fill<T> for Scaled<'_, T> {
+    #[inline(always)]
+    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
+        let x = &self.x[first..first + piece.len()];
+        for (scaled, x) in piece.iter_mut().zip(x) {
+            scaled.write(T::narrow(x.widen() * self.factor));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+    use treex_core::{Key, compute::with_plain};
+
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_plain_composition() -> Result<()> {
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            for dims in [&[][..], &[0], &[5, 7], &[300, 301]] {
+                let var = |seed: u64| -> Result<Var> {
+                    Ok(Var::from_tensor(&Key::from(seed).normal(dims, DType::F32)?.to_dtype(dtype)?)?)
+                };
+                let (x, y) = (var(0)?, var(1)?);
+                let all = || -> Result<Vec<Vec<f64>>> {
+                    let dot = vdot(&x, &y)?;
+                    let grads = (&dot * 3.)?.backward()?;
+                    // Candle leaves out the gradient of what is empty.
+                    let of = |x: &Var| grads.get(x).map_or_else(|| x.zeros_like(), |grad| Ok(grad.clone()));
+                    let found = [dot.clone(), of(&x)?, of(&y)?];
+                    let numbers = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1();
+                    Ok(found.iter().map(numbers).collect::<candle_core::Result<_>>()?)
+                };
+                let (ours, plain) = (all()?, with_plain(all)?);
+                let tolerance = match dtype {
+                    DType::F64 => 1e-12,
+                    DType::F32 => 1e-5,
+                    _ => 1e-2,
+                };
+                for (ours, plain) in ours.iter().flatten().zip(plain.iter().flatten()) {
+                    let bound = tolerance * plain.abs().max(1.);
+                    assert!((ours - plain).abs() <= bound, "{dtype:?} {dims:?}: {ours} {plain}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_views() -> Result<()> {
+        let x = Key::from(0).normal((6, 5), DType::F64)?;
+        let (a, b) = (x.t()?, x.reshape((5, 6))?);
+        let found = vdot(&a, &b)?;
+        let wanted = with_plain(|| vdot(&a.contiguous()?, &b))?;
+        assert!((found.to_scalar::<f64>()? - wanted.to_scalar::<f64>()?).abs() < 1e-12);
+        Ok(())
+    }
+}
