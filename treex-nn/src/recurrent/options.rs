@@ -1,8 +1,8 @@
 //! What cells have in common to be made by, written once.
 
 /// The constructors of a cell made of [`Linear`](crate::Linear) layers, by its `with_inputs`, and its options: the
-/// layers that read the input, those that read
-/// the carry, the initializers of biases with the layers that they are for, and the functions.
+/// layers that read the input, those that read the carry, the initializers of biases with the layers that they are
+/// for, and the functions.
 macro_rules! cell_options {
     ($cell:ident {
         inputs: [$($input:ident),*],
