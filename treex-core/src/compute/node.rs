@@ -600,3 +600,113 @@ impl InplaceOp1 for Taken {
         self.keep(storage, Storage::Metal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::grad::{grad, value_and_grad_aux};
+    use crate::kind::Parameter;
+    use crate::leaf::Leaf;
+
+    struct Square {
+        x: Tensor,
+    }
+
+    impl Operation for Square {
+        fn name(&self) -> &'static str {
+            "square"
+        }
+
+        fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+            Ok(vec![Some(((&self.x * pass.cotangent()?)? * 2.)?)])
+        }
+    }
+
+    fn square(x: &Tensor) -> Result<Tensor> {
+        let detached = x.detach();
+        attach(Square { x: detached.clone() }, &[x], Fresh::take(detached.sqr()?)?)
+    }
+
+    fn leaf() -> Result<Leaf<Parameter>> {
+        Leaf::new(Tensor::new(&[1f64, -2., 3., 0.5], &Device::Cpu)?)
+    }
+
+    type Function = fn(&Tensor, &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor>;
+
+    /// Operations on each other, on what Candle computed, by several consumers, and seen in another shape.
+    #[test]
+    fn gradients_are_candles() -> Result<()> {
+        let functions: [Function; 5] = [
+            |x, f| f(&f(x)?),
+            |x, f| {
+                let y = f(x)?;
+                Ok((((&y * 3.)? + f(&y)?)? * f(x)?)?)
+            },
+            |x, f| f(&(f(x)?.exp()? + x)?),
+            |x, f| {
+                let y = reshape(&f(x)?, (2, 2))?;
+                Ok((f(&y)?.flatten_all()? + f(&reshape(&y, 4)?)?)?)
+            },
+            |x, f| f(&f(x)?.reshape((2, 2))?.t()?)?.flatten_all().map_err(Error::from),
+        ];
+        for (index, function) in functions.into_iter().enumerate() {
+            let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {
+                let weights = Tensor::new(&[1f64, 0.5, -1., 2.], &Device::Cpu)?;
+                let gradient = grad(&leaf()?, |x| Ok((function(&x.get()?, f)? * &weights)?.sum_all()?))?;
+                Ok(gradient.get()?.to_vec1()?)
+            };
+            let (ours, candle) = (of(&square)?, of(&|x| Ok(x.sqr()?))?);
+            for (ours, candle) in ours.iter().zip(&candle) {
+                assert!((ours - candle).abs() <= 1e-12 * candle.abs(), "{index}: {ours} {candle}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn inside_of_another_differentiation() -> Result<()> {
+        let (outer, inner) = (leaf()?, leaf()?);
+        // The inner gradient is 2 b a, a constant for the outer one: 2 a · 2 a².
+        let gradient = grad(&outer, |a| {
+            let a = a.get()?;
+            let of_inner = grad(&inner, |b| Ok((square(&b.get()?)? * a.detach())?.sum_all()?))?;
+            Ok((square(&a)? * of_inner.get()?.detach())?.sum_all()?)
+        })?;
+        let values = leaf()?.get()?.to_vec1::<f64>()?;
+        let wanted: Vec<_> = values.iter().map(|x| 2. * x * (2. * x * x)).collect();
+        assert_eq!(gradient.get()?.to_vec1::<f64>()?, wanted);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_let_go_is_told() -> Result<()> {
+        let again = || -> Result<Option<String>> {
+            let ((_, y), _) = value_and_grad_aux(&leaf()?, |x| {
+                let y = square(&x.get()?)?.sum_all()?;
+                Ok((y.clone(), y))
+            })?;
+            Ok(y.backward().err().map(|error| Error::from(error).to_string()))
+        };
+        // While another test differentiates, nothing is let go.
+        for _ in 0..10_000 {
+            if let Some(error) = again()? {
+                assert!(error.contains("`square` was differentiated before"), "{error}");
+                return Ok(());
+            }
+        }
+        panic!("nothing was ever let go");
+    }
+
+    #[test]
+    fn memory_is_taken_only_where_it_is_whole() -> Result<()> {
+        let x = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?;
+        let part = x.narrow(0, 1, 1)?;
+        assert_eq!(Fresh::take(part)?.into_tensor().to_vec2::<f32>()?, [[3., 4., 5.]]);
+        assert_eq!(Fresh::take(x.t()?)?.into_tensor().to_vec2::<f32>()?, [[0., 3.], [1., 4.], [2., 5.]]);
+        assert_eq!(x.to_vec2::<f32>()?, [[0., 1., 2.], [3., 4., 5.]]);
+        assert!(Fresh::new(vec![1f32], (2, 2)).is_err());
+        Ok(())
+    }
+}
