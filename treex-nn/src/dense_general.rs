@@ -6,9 +6,9 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 use crate::axes::position;
 use crate::dtype::common_dtype;
 use crate::initializers::{InitFn, lecun_normal, zeros};
+use crate::ops::add::add;
 use crate::ops::einsum::dot_general;
 use crate::ops::linear::linear;
-use crate::ops::rows::add_to_rows;
 use crate::options::{Declared, bias_option, parameter_options};
 
 /// `y = x · kernel + bias`, over any axes of the input: Flax's `DenseGeneral`.
@@ -174,8 +174,7 @@ impl DenseGeneral {
         let Some(bias) = bias else { return Ok(y) };
         let others = &y.dims()[batch.len()..y.rank() - features.len()];
         if batch.is_empty() {
-            let rows = y.reshape((others.iter().product::<usize>(), bias.elem_count()))?;
-            return Ok(add_to_rows(&rows, &bias.flatten_all()?)?.reshape(y.shape())?);
+            return add(&y, &bias);
         }
         let aligned = [batch_sizes.as_slice(), &vec![1; others.len()], features].concat();
         Ok(y.broadcast_add(&bias.reshape(aligned)?)?)

@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
+use crate::ops::add::add;
 use crate::ops::patches::Axis;
-use crate::ops::rows::add_to_rows;
 use crate::padding::{Around, Margins, Padding};
 use crate::sizes::Sizes;
 
@@ -118,12 +118,12 @@ pub(crate) fn masked(layer: &str, kernel: Tensor, mask: Option<&Tensor>) -> Resu
 
 /// `y`, `[flat batch, *positions, cout]`, with `bias` added and the batch dimensions that the input had. A
 /// bias is `[cout]`, or has the positions too.
-pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> candle_core::Result<Tensor> {
-    let dims = [batch, &y.dims()[1..]].concat();
-    let Some(bias) = bias else { return y.reshape(dims) };
-    let rows = y.elem_count() / bias.elem_count().max(1);
-    let y = y.reshape((rows, bias.elem_count()))?;
-    add_to_rows(&y, &bias.to_dtype(y.dtype())?.flatten_all()?)?.reshape(dims)
+pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> Result<Tensor> {
+    let y = y.reshape([batch, &y.dims()[1..]].concat())?;
+    match bias {
+        Some(bias) => add(&y, &bias.to_dtype(y.dtype())?),
+        None => Ok(y),
+    }
 }
 
 /// `window_options!(Conv);` gives the layer the options of its [`Window`], or those that are named with other docs.

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use super::accumulate;
-use super::node::{Fresh, Operation, Pass, attach_all};
+use super::fresh::Fresh;
+use super::operation::{Operation, Pass, attach_all};
 use crate::error::Result;
 
 /// A function of tensors whose gradient is given, not derived: `jax.custom_vjp`.

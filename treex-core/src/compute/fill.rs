@@ -30,12 +30,24 @@ const PIECE: usize = 1 << 13;
 /// # Errors
 /// If there is no memory for it.
 pub fn collect<T: Send>(len: usize, kernel: &impl Fill<T>) -> Result<Vec<T>> {
+    // SAFETY: the pieces make up the buffer, and the kernel gives every element of each a value.
+    unsafe { filled(len, |buffer| write(buffer, kernel)) }
+}
+
+/// A new buffer of `len` elements, as `write` makes it.
+///
+/// # Errors
+/// If there is no memory for it.
+///
+/// # Safety
+/// `write` gives every element a value.
+pub unsafe fn filled<T>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Result<Vec<T>> {
     let mut buffer = Vec::new();
     buffer
         .try_reserve_exact(len)
         .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
-    write(&mut buffer.spare_capacity_mut()[..len], kernel);
-    // SAFETY: there is room for `len` elements, and the kernel has written them.
+    write(&mut buffer.spare_capacity_mut()[..len]);
+    // SAFETY: there is room for `len` elements, and `write` has given them values.
     unsafe { buffer.set_len(len) };
     Ok(buffer)
 }

@@ -59,6 +59,16 @@ pub trait Real:
     }
 }
 
+/// The standard library's functions of this name.
+macro_rules! standard {
+    ($($name:ident($($argument:ident),*))*) => {$(
+        #[inline(always)]
+        fn $name(self $(, $argument: Self)*) -> Self {
+            self.$name($($argument),*)
+        }
+    )*};
+}
+
 /// `exp(x)` as `(1 + rest) · a · b`, where `a` and `b` are powers of 2: two, each a normal number, so that subnormal
 /// results come out rounded.
 #[inline(always)]
@@ -93,20 +103,7 @@ impl Real for f32 {
         self.into()
     }
 
-    #[inline(always)]
-    fn mul_add(self, a: Self, b: Self) -> Self {
-        self.mul_add(a, b)
-    }
-
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        self.abs()
-    }
+    standard!(mul_add(a, b) sqrt() abs());
 
     #[inline(always)]
     fn exp(self) -> Self {
@@ -158,45 +155,7 @@ impl Real for f64 {
         self
     }
 
-    #[inline(always)]
-    fn mul_add(self, a: Self, b: Self) -> Self {
-        self.mul_add(a, b)
-    }
-
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        self.abs()
-    }
-
-    #[inline(always)]
-    fn exp(self) -> Self {
-        self.exp()
-    }
-
-    #[inline(always)]
-    fn exp_m1(self) -> Self {
-        self.exp_m1()
-    }
-
-    #[inline(always)]
-    fn ln(self) -> Self {
-        self.ln()
-    }
-
-    #[inline(always)]
-    fn ln_1p(self) -> Self {
-        self.ln_1p()
-    }
-
-    #[inline(always)]
-    fn tanh(self) -> Self {
-        self.tanh()
-    }
+    standard!(mul_add(a, b) sqrt() abs() exp() exp_m1() ln() ln_1p() tanh());
 }
 
 #[cfg(test)]

@@ -8,14 +8,17 @@
 
 pub(crate) mod accumulate;
 mod buffer;
+mod call;
 mod custom_vjp;
 mod elements;
 pub mod fill;
 pub mod float;
+mod fresh;
 pub mod math;
 pub mod matmul;
 mod memory;
 mod node;
+mod operation;
 pub mod rows;
 pub mod seen;
 pub mod simd;
@@ -28,8 +31,9 @@ use std::cell::Cell;
 pub use buffer::Buffer;
 pub use custom_vjp::custom_vjp;
 pub use elements::elements;
+pub use fresh::Fresh;
 pub use memory::keep_memory;
-pub use node::{Fresh, Operation, Pass, attach, attach_all, reshape};
+pub use operation::{Operation, Pass, attach, attach_all, reshape};
 
 pub use crate::tensors::storage_id;
 

@@ -3,12 +3,10 @@
 //! The order of a sum is that of its lanes, the same on every machine and however many threads there are.
 
 use std::array;
-use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::math::Real;
-use crate::error::{Error, Result};
 
 /// How many sums are taken side by side.
 const LANES: usize = 64;
@@ -134,24 +132,6 @@ pub fn pieces2<A: Send, B: Send>(
         let pairs = a.chunks_mut(len_a).zip(b.chunks_mut(len_b));
         pairs.enumerate().for_each(|(index, (a, b))| f(index, a, b));
     }
-}
-
-/// A new buffer of `len` elements, as `write` makes it.
-///
-/// # Errors
-/// If there is no memory for it.
-///
-/// # Safety
-/// `write` gives every element a value.
-pub unsafe fn filled<T>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Result<Vec<T>> {
-    let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(len)
-        .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
-    write(&mut buffer.spare_capacity_mut()[..len]);
-    // SAFETY: there is room for `len` elements, and `write` has given them values.
-    unsafe { buffer.set_len(len) };
-    Ok(buffer)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use candle_core::{Tensor, TensorId};
 
-use super::node::Link;
+use super::call::Link;
 
 #[derive(Default)]
 struct Tape {

@@ -1,14 +1,17 @@
 //! Convolutions: a product of matrices, of the patches that the kernel sees, with the kernel.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{DType, Tensor, WithDType};
+use treex_core::Result;
+use treex_core::compute::fill::filled;
 use treex_core::compute::vector::Vectors;
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
-use treex_core::{Error, Result};
 
+use crate::ops::add::add;
 use crate::ops::correlate::{Channels, Correlation};
 use crate::ops::geometry::{Geometry, Movement};
 use crate::ops::patches::{Axis, patches};
-use crate::ops::rows::add_to_rows;
 
 /// `x`, `[batch.., *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`, added, as
 /// `[batch.., *positions, cout]`. They have one element type.
@@ -89,7 +92,7 @@ fn plain(
         patches.matmul(&kernel)?.transpose(0, 1)?.reshape((rows, cout))?
     };
     let y = match bias {
-        Some(bias) => add_to_rows(&y, bias)?,
+        Some(bias) => add(&y, bias)?,
         None => y,
     };
     Ok(y.reshape(dims)?)
@@ -143,10 +146,12 @@ impl Convolution {
         let bias = bias.map(elements::<T>).transpose()?;
         let (geometry, channels, batch) = (&self.forward, self.channels, self.batch);
         let correlation = Correlation { geometry, channels, batch };
-        let y = filled(dims.iter().product(), |y| {
-            // SAFETY: `y` is as large as batch, positions and channels.
-            unsafe { correlation.write(y, x, kernel, false, bias.as_deref()) }
-        })?;
+        // SAFETY: `y` is as large as batch, positions and channels, and all of it is written.
+        let y = unsafe {
+            filled(dims.iter().product(), |y: &mut [MaybeUninit<T>]| {
+                correlation.write(y.as_mut_ptr().cast(), x, kernel, false, bias.as_deref());
+            })?
+        };
         self.narrowed(y, dims)
     }
 
@@ -157,10 +162,12 @@ impl Convolution {
         let dx = || {
             let correlation =
                 Correlation { geometry: &self.backward, channels: self.channels.transposed(), batch };
-            let dx = filled(x.len(), |dx| {
-                // SAFETY: the positions of the transpose are the elements of the input.
-                unsafe { correlation.write(dx, dy, kernel, true, None) }
-            })?;
+            // SAFETY: the positions of the transpose are the elements of the input, and all of them are written.
+            let dx = unsafe {
+                filled(x.len(), |dx: &mut [MaybeUninit<T>]| {
+                    correlation.write(dx.as_mut_ptr().cast(), dy, kernel, true, None);
+                })?
+            };
             self.narrowed(dx, self.x.dims().to_vec())
         };
         let dx = pass.wanted(0).then(dx).transpose()?.map(Fresh::into_tensor);
@@ -191,8 +198,7 @@ impl Operation for Convolution {
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
         let inputs = if self.has_bias { 3 } else { 2 };
-        let Some(Some(dy)) = pass.cotangents().first() else { return Ok(vec![None; inputs]) };
-        let dy = wide(dy)?;
+        let dy = wide(pass.cotangent()?)?;
         let mut gradients = match dy.dtype() {
             DType::F64 => self.gradients::<f64>(&dy, pass)?,
             _ => self.gradients::<f32>(&dy, pass)?,
@@ -207,18 +213,6 @@ fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
     let x = x.detach();
     let x = if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32)? } else { x };
     x.contiguous()
-}
-
-/// New memory of `len` elements, all of which `write` writes.
-fn filled<T>(len: usize, write: impl FnOnce(*mut T)) -> Result<Vec<T>> {
-    let mut memory = Vec::new();
-    memory
-        .try_reserve_exact(len)
-        .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
-    write(memory.as_mut_ptr());
-    // SAFETY: there is room for `len` elements, and they have been written.
-    unsafe { memory.set_len(len) };
-    Ok(memory)
 }
 
 #[cfg(test)]

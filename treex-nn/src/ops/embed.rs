@@ -80,7 +80,7 @@ impl Operation for Rows {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let [Some(dy)] = pass.cotangents() else { return Ok(vec![None]) };
+        let dy = pass.cotangent()?;
         let gradient = match dy.dtype() {
             DType::BF16 => self.scatter::<bf16>(dy)?,
             DType::F16 => self.scatter::<f16>(dy)?,

@@ -14,8 +14,8 @@ use treex_core::compute::math::Real;
 use treex_core::compute::matmul::{Matrix, Multiply, multiply_add, product};
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
+use super::add::add;
 use super::columns::sum_rows;
-use super::rows::add_to_rows;
 
 /// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
 /// `bias`, which has those. All have one type, and the sizes fit.
@@ -39,7 +39,7 @@ fn plain(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Res
     let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
     let mut y = x.reshape((rows, inputs))?.matmul(&kernel.reshape((inputs, outputs))?)?;
     if let Some(bias) = bias {
-        y = add_to_rows(&y, &bias.flatten_all()?)?;
+        y = add(&y, &bias.flatten_all()?)?;
     }
     Ok(y.reshape(shape)?)
 }

@@ -50,11 +50,6 @@ pub(crate) fn repeat_to(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
     Ok(repeated)
 }
 
-/// `x`, `[rows, columns]`, with `bias`, `[columns]`, added to each row.
-pub(crate) fn add_to_rows(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x + repeat_to(&bias.unsqueeze(0)?, x.dims())?
-}
-
 fn ones(like: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
     Tensor::ones(shape, like.dtype(), like.device())
 }

@@ -5,9 +5,10 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
 use treex_core::Result;
+use treex_core::compute::fill::filled;
 use treex_core::compute::float::{Float, bf16, f16};
 use treex_core::compute::math::Real;
-use treex_core::compute::rows::{filled, largest, pieces, sums, sums2};
+use treex_core::compute::rows::{largest, pieces, sums, sums2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::softmax::Normalizer;
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
@@ -130,10 +131,8 @@ impl<T: Float> Operation for OfSoftmax<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let (Some(y), Some(Some(dy))) = (pass.outputs().first(), pass.cotangents().first()) else {
-            return Ok(vec![None]);
-        };
-        let dy = dy.contiguous()?;
+        let dy = pass.cotangent()?.contiguous()?;
+        let y = pass.output()?;
         let (elements, gradients) = (elements::<T>(y)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();
@@ -183,8 +182,7 @@ impl<T: Float> Operation for OfLogSoftmax<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let Some(Some(dy)) = pass.cotangents().first() else { return Ok(vec![None]) };
-        let dy = dy.contiguous()?;
+        let dy = pass.cotangent()?.contiguous()?;
         let (elements, gradients) = (elements::<T>(&self.x)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();

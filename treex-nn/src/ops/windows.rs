@@ -408,8 +408,7 @@ impl<I: Place> Operation for Pooled<I> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let Some(Some(dy)) = pass.cotangents().first() else { return Ok(vec![None]) };
-        let dy = dy.contiguous()?;
+        let dy = pass.cotangent()?.contiguous()?;
         let dx = match dy.dtype() {
             DType::F64 => self.gradient::<f64>(&dy)?,
             _ => self.gradient::<f32>(&dy)?,

@@ -7,9 +7,10 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::Result;
+use treex_core::compute::fill::filled;
 use treex_core::compute::float::{Float, bf16, f16};
 use treex_core::compute::math::Real;
-use treex_core::compute::rows::{filled, pieces, sums2};
+use treex_core::compute::rows::{pieces, sums2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::softmax::Normalizer;
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
@@ -66,10 +67,9 @@ fn losses(losses: Vec<f64>, shape: Shape, logits: &Tensor) -> Result<Fresh> {
 }
 
 /// The gradient of each loss.
-fn cotangents<W: Real>(pass: &Pass) -> Result<Option<Vec<W>>> {
-    let Some(Some(gradient)) = pass.cotangents().first() else { return Ok(None) };
-    let gradient = gradient.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    Ok(Some(gradient.into_iter().map(W::of).collect()))
+fn cotangents<W: Real>(pass: &Pass) -> Result<Vec<W>> {
+    let gradient = pass.cotangent()?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    Ok(gradient.into_iter().map(W::of).collect())
 }
 
 /// A new buffer of `rows` times `len`, of which `kernel` writes all of a piece; it gets the first row.
@@ -141,7 +141,7 @@ impl<T: Float> Operation for Integer<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None]) };
+        let cotangents = cotangents::<T::Wide>(pass)?;
         let (classes, _) = rows(&self.logits);
         let logits = elements::<T>(&self.logits)?;
         let gradient = map((self.labels.len(), classes), classes, |first, gradient| {
@@ -240,7 +240,7 @@ impl<T: Float> Operation for Soft<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let Some(cotangents) = cotangents::<T::Wide>(pass)? else { return Ok(vec![None, None]) };
+        let cotangents = cotangents::<T::Wide>(pass)?;
         let (classes, _) = rows(&self.logits);
         let (logits, labels) = (elements::<T>(&self.logits)?, elements::<T>(&self.labels)?);
         let gradient = |of_labels: bool| -> Result<Option<Tensor>> {

@@ -216,10 +216,7 @@ impl<T: Float> Operation for Attention<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let ([y], [Some(dy)]) = (pass.outputs(), pass.cotangents()) else {
-            return Ok(vec![None; 3]);
-        };
-        let (y, dy) = (readable(y)?, readable(dy)?);
+        let (y, dy) = (readable(pass.output()?)?, readable(pass.cotangent()?)?);
         let wanted = [0, 1, 2].map(|input| pass.wanted(input));
         let gradients = self.with_inputs(|inputs| {
             let ((y, y_layout), (dy, dy_layout)) = (y.storage_and_layout(), dy.storage_and_layout());

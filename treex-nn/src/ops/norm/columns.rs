@@ -6,9 +6,10 @@
 use std::mem::MaybeUninit;
 
 use treex_core::Result;
+use treex_core::compute::fill::filled;
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
-use treex_core::compute::rows::{filled, pieces};
+use treex_core::compute::rows::pieces;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::{Extent, Gradients, Statistics};

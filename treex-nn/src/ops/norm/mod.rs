@@ -195,10 +195,7 @@ impl<T: Float> Operation for Normalize<T> {
     }
 
     fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let Some(dy) = pass.cotangents().first().and_then(Option::as_ref) else {
-            return Ok(vec![None; 1 + self.parameters.iter().flatten().count()]);
-        };
-        let dy = dy.contiguous()?;
+        let dy = pass.cotangent()?.contiguous()?;
         let (x, dy) = (&*elements::<T>(&self.x)?, &*elements::<T>(&dy)?);
         let gradients = if self.extent.is_rows() && !self.is_given {
             rows::backward(x, dy, &self.scale, &self.statistics, self.is_centred)?

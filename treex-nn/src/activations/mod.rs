@@ -18,16 +18,22 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 
-use candle_core::shape::{Dim, Dims};
+mod logsumexp;
+mod softmax;
+mod standardize;
+
+use candle_core::shape::Dim;
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::axes::position;
-use crate::dtype::{common_dtype, wide_dtype};
-use crate::norm::Normalization;
 use crate::ops::derivative::with_derivative;
 use crate::ops::elementwise::{Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh, map};
-use crate::ops::{normal, softmax as kernel};
+use crate::ops::normal;
+
+pub use logsumexp::{logmeanexp, logmeanexp_where, logsumexp, logsumexp_with};
+pub use softmax::{log_softmax, log_softmax_where, softmax, softmax_where};
+pub use standardize::{Standardize, normalize, standardize, standardize_with};
 
 /// `x`.
 ///
@@ -434,270 +440,6 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     Ok((values * sigmoid(&gates)?)?)
 }
 
-/// `exp(x) / Σ exp(x)` along a dimension, or over several.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let y = treex_nn::softmax(&x, 1)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[0.0900, 0.2447, 0.6652], [0.3333, 0.3333, 0.3333]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`relu`].
-pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "softmax")?;
-    if let Some(y) = kernel::softmax(x, &dims, false)? {
-        return Ok(y);
-    }
-    let powers = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?.exp()?;
-    Ok(powers.broadcast_div(&powers.sum_keepdim(dims)?)?.to_dtype(common_dtype(None, [x]))?)
-}
-
-/// [`softmax`] of the elements where `mask` is not 0, and 0 elsewhere. The mask broadcasts to `x`.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
-/// let y = treex_nn::softmax_where(&x, 1, &mask)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[0.2689, 0.7311, 0.0000], [0.5000, 0.5000, 0.0000]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If the mask does not fit.
-pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "softmax")?;
-    let powers = kept("softmax_where", x, &dims, mask)?.exp()?;
-    // Where nothing is kept, the sum is 0.
-    let sum = powers.sum_keepdim(dims)?;
-    let sum = sum.eq(0f64)?.where_cond(&sum.ones_like()?, &sum)?;
-    Ok(powers.broadcast_div(&sum)?.to_dtype(common_dtype(None, [x]))?)
-}
-
-/// `log(softmax(x))` along a dimension, or over several.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let y = treex_nn::log_softmax(&x, 1)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-2.4076, -1.4076, -0.4076], [-1.0986, -1.0986, -1.0986]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`relu`].
-pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "log_softmax")?;
-    if let Some(y) = kernel::softmax(x, &dims, true)? {
-        return Ok(y);
-    }
-    let shifted = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?;
-    Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(dims)?.log()?)?.to_dtype(common_dtype(None, [x]))?)
-}
-
-/// [`log_softmax`] of the elements where `mask` is not 0, and negative infinity elsewhere. The mask broadcasts
-/// to `x`.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
-/// let y = treex_nn::log_softmax_where(&x, 1, &mask)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.3133, -0.3133, -inf], [-0.6931, -0.6931, -inf]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If the mask does not fit.
-pub fn log_softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "log_softmax")?;
-    let kept = kept("log_softmax_where", x, &dims, mask)?;
-    let sum = kept.exp()?.sum_keepdim(dims)?;
-    let sum = sum.eq(0f64)?.where_cond(&sum.ones_like()?, &sum)?;
-    Ok(kept.broadcast_sub(&sum.log()?)?.to_dtype(common_dtype(None, [x]))?)
-}
-
-/// `log(Σ exp(x))` over dimensions, which go away.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let y = treex_nn::logsumexp(&x, 1)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[2.4076, 4.0986]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`relu`].
-pub fn logsumexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
-    Ok(logsumexp_with(x, dims, None, None)?.0)
-}
-
-/// `log(|Σ b exp(x)|)` and the sign of the sum, over dimensions, which go away; only of elements where `mask` is
-/// not 0. This is JAX's `return_sign`. Factors and mask broadcast to `x`.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let b = Tensor::new(&[1f32, 1., -1.], &Device::Cpu)?;
-/// let (y, sign) = treex_nn::logsumexp_with(&x, 1, Some(&b), None)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[1.3004, 3.0000]");
-/// assert_eq!(sign.to_vec1::<f32>()?, [-1., 1.]);
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If factors or mask do not fit.
-pub fn logsumexp_with(
-    x: &Tensor,
-    dims: impl Dims,
-    b: Option<&Tensor>,
-    mask: Option<&Tensor>,
-) -> Result<(Tensor, Tensor)> {
-    let dims = dims.to_indexes(x.shape(), "logsumexp")?;
-    let b = b.map(|b| spread("logsumexp_with", "factors", &wide(b)?, x)).transpose()?;
-    // What has the factor 0 is left out, however large it is.
-    let factors = b.as_ref().map(|b| b.ne(0f64)).transpose()?;
-    let mask = mask.map(|mask| spread("logsumexp_with", "mask", &mask.ne(0f64)?, x)).transpose()?;
-    let kept = match (&factors, &mask) {
-        (Some(factors), Some(mask)) => Some((factors * mask)?),
-        (factors, mask) => factors.clone().or(mask.clone()),
-    };
-    let all = wide(x)?;
-    let all = match kept {
-        Some(kept) => kept.where_cond(&all, &(all.zeros_like()? + f64::NEG_INFINITY)?)?,
-        None => all,
-    };
-    let shift = finite(&largest(&all, &dims)?)?;
-    let mut powers = all.broadcast_sub(&shift)?.exp()?;
-    if let Some(b) = b {
-        powers = (powers * b)?;
-    }
-    let sum = powers.sum_keepdim(dims.as_slice())?;
-    let log = (sum.abs()?.log()? + shift)?;
-    let squeezed = |x: Tensor| -> Result<Tensor> {
-        let rest: Vec<usize> =
-            (0..x.rank()).filter(|dim| !dims.contains(dim)).map(|dim| x.dims()[dim]).collect();
-        Ok(x.reshape(rest)?)
-    };
-    Ok((
-        squeezed(log)?.to_dtype(common_dtype(None, [x]))?,
-        squeezed(sum.sign()?)?.to_dtype(common_dtype(None, [x]))?,
-    ))
-}
-
-/// `log(mean(exp(x)))` over dimensions, which go away.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let y = treex_nn::logmeanexp(&x, 1)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[1.3090, 3.0000]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`relu`].
-pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
-    let count: usize = dims.iter().map(|&dim| x.dims()[dim]).product();
-    Ok((logsumexp(x, dims)? - (count as f64).ln())?)
-}
-
-/// [`logmeanexp`] of the elements where `mask` is not 0. The mask broadcasts to `x`.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let mask = Tensor::new(&[1u8, 1, 0], &Device::Cpu)?;
-/// let y = treex_nn::logmeanexp_where(&x, 1, &mask)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.6201, 3.0000]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If the mask does not fit.
-pub fn logmeanexp_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
-    let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
-    let counted = spread("logmeanexp_where", "mask", &mask.ne(0f64)?, x)?.to_dtype(wide(x)?.dtype())?;
-    let count = counted.sum(dims.as_slice())?.log()?.to_dtype(common_dtype(None, [x]))?;
-    Ok((logsumexp_with(x, dims, None, Some(mask))?.0 - count)?)
-}
-
-/// `(x - mean) / sqrt(var + epsilon)` along a dimension, or over several. Flax's default: `epsilon` 1e-5.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let y = treex_nn::standardize(&x, 1, 1e-5)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`relu`].
-pub fn standardize(x: &Tensor, dims: impl Dims, epsilon: f64) -> Result<Tensor> {
-    standardize_with(x, dims, &Standardize { epsilon, ..Standardize::default() })
-}
-
-pub use standardize as normalize;
-
-/// The options of [`standardize_with`], which are those of JAX.
-#[derive(Clone, Debug)]
-pub struct Standardize<'t> {
-    /// The mean to use, which broadcasts to `x`; that of the elements if none.
-    pub mean: Option<&'t Tensor>,
-    /// The variance to use, which broadcasts to `x`; that of the elements if none.
-    pub variance: Option<&'t Tensor>,
-    /// What is added to the variance; 1e-5 unless said.
-    pub epsilon: f64,
-    /// Mean and variance are of the elements where it is not 0; it broadcasts to `x`.
-    pub mask: Option<&'t Tensor>,
-    /// Whether the variance is `mean((x - mean)²)`, not `mean(x²) - mean²`; false unless said.
-    pub stable: bool,
-}
-
-impl Default for Standardize<'_> {
-    fn default() -> Self {
-        Self { mean: None, variance: None, epsilon: 1e-5, mask: None, stable: false }
-    }
-}
-
-/// [`standardize`] with all options.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let options = treex_nn::Standardize { stable: true, ..Default::default() };
-/// let y = treex_nn::standardize_with(&x, 1, &options)?;
-/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If mean, variance or mask do not fit.
-pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) -> Result<Tensor> {
-    let mut dims = dims.to_indexes(x.shape(), "standardize")?;
-    dims.sort_unstable();
-    let how = Normalization::new("standardize", options.epsilon);
-    let x = x.to_dtype(common_dtype(None, [x]))?;
-    let all = wide(&x)?;
-    let mean_of = |x: &Tensor| how.mean(x, &dims, options.mask);
-    let given = |what, part: Option<&Tensor>| -> Result<Option<Tensor>> {
-        part.map(|part| spread("standardize_with", what, &wide(part)?, &x)).transpose()
-    };
-    let mean = given("mean", options.mean)?.map_or_else(|| mean_of(&all), Ok)?;
-    let variance = match given("variance", options.variance)? {
-        Some(variance) => variance,
-        None if options.stable => mean_of(&all.broadcast_sub(&mean)?.sqr()?)?,
-        None => mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?.maximum(0f64)?,
-    };
-    how.normalize(&x, (Some(&mean), &variance), &[None, None], None)
-}
-
 /// Integers as vectors of `F32` on a new dimension at `axis`: 1 at the integer's place, 0 elsewhere, and all 0
 /// for one that is not from 0 to `num_classes`. Negative axes count from the end; Flax's default is -1.
 ///
@@ -722,44 +464,6 @@ pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     shape[index] = num_classes;
     let classes = Tensor::arange(0, num_classes as i64, x.device())?.reshape(shape)?;
     Ok(x.to_dtype(DType::I64)?.unsqueeze(index)?.broadcast_eq(&classes)?.to_dtype(DType::F32)?)
-}
-
-/// `x` in `F32` if it is of half precision: its sums need more digits.
-fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
-    x.to_dtype(wide_dtype(x.dtype()))
-}
-
-/// The maximum over `dims`, untracked: only a shift, of which the result is no function. Candle's cannot take
-/// the maximum of nothing.
-fn largest(x: &Tensor, dims: &[usize]) -> candle_core::Result<Tensor> {
-    if x.elem_count() > 0 {
-        return dims.iter().try_fold(x.detach(), |x, &dim| x.max_keepdim(dim));
-    }
-    let mut shape = x.dims().to_vec();
-    dims.iter().for_each(|&dim| shape[dim] = 1);
-    Tensor::zeros(shape, x.dtype(), x.device())? + f64::NEG_INFINITY
-}
-
-/// `x`, with 0 where it is infinite: there is nothing to shift by where all are.
-fn finite(x: &Tensor) -> candle_core::Result<Tensor> {
-    x.abs()?.lt(f64::INFINITY)?.where_cond(x, &x.zeros_like()?)
-}
-
-/// `part`, which is `what` of a function of `x`, in the shape of `x`.
-fn spread(function: &str, what: &str, part: &Tensor, x: &Tensor) -> Result<Tensor> {
-    part.broadcast_as(x.shape()).map_err(|_| {
-        Error::shape(format!("the {what} of `{function}` does not fit its input"))
-            .expected(format!("a shape that broadcasts to {:?}", x.dims()))
-            .found(format!("{:?}", part.dims()))
-    })
-}
-
-/// `x` less its maximum over `dims`, where `mask` is not 0, and negative infinity elsewhere.
-fn kept(function: &str, x: &Tensor, dims: &[usize], mask: &Tensor) -> Result<Tensor> {
-    let mask = spread(function, "mask", &mask.ne(0f64)?, x)?;
-    let all = wide(x)?;
-    let kept = mask.where_cond(&all, &(all.zeros_like()? + f64::NEG_INFINITY)?)?;
-    Ok(kept.broadcast_sub(&finite(&largest(&kept, dims)?)?)?)
 }
 
 /// `exp(x) - 1` without the loss of digits near 0.
