@@ -1,0 +1,125 @@
+//! What a step writes: the leaves themselves where nobody else holds them, and never what another one reads.
+
+use super::*;
+
+/// Where the leaf's numbers lie in memory.
+fn address(leaf: &Leaf<Parameter>) -> usize {
+    let tensor = leaf.get().unwrap();
+    let (storage, _) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr().addr(),
+        _ => panic!("an f32 tensor on the CPU"),
+    }
+}
+
+#[test]
+fn a_tree_that_nobody_else_holds_is_written_in_place() {
+    for (name, transformation) in all() {
+        let mut model = model(DType::F32);
+        let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
+        let before = [address(&model.x), address(&model.layers[1])];
+        train(&mut optimizer, &mut model, 0..30);
+        assert_eq!([address(&model.x), address(&model.layers[1])], before, "{name}");
+        let snapshot = model.clone();
+        train(&mut optimizer, &mut model, 30..31);
+        assert_ne!(address(&model.x), before[0], "{name}");
+        assert_eq!(address(&snapshot.x), before[0], "{name}");
+    }
+}
+
+/// The gradient's closure is over, so the model is held once again.
+#[test]
+fn a_training_step_writes_in_place() -> Result<()> {
+    let mut model = model(DType::F32);
+    let mut optimizer = Optimizer::new(adam(0.1)).init(&model)?;
+    let before = address(&model.x);
+    for _ in 0..10 {
+        let (_, grads) = model.value_and_grad(path("x"), |model| Ok(model.x.get()?.sqr()?.sum_all()?))?;
+        optimizer.update(&grads, &mut model)?;
+    }
+    assert_eq!(address(&model.x), before);
+    Ok(())
+}
+
+/// Gradients come as views, of a transposed product for instance.
+#[test]
+fn a_gradient_may_be_a_view() {
+    for (name, transformation) in all() {
+        let whole = Tensor::arange(0f32, 6., &Device::Cpu)
+            .unwrap()
+            .affine(0.3, -0.8)
+            .unwrap()
+            .reshape((3, 2))
+            .unwrap();
+        let view = whole.t().unwrap();
+        let copy = view.contiguous().unwrap();
+        let train = |gradient: &Tensor| {
+            let mut w: Vec<Leaf<Parameter>> =
+                vec![Leaf::new(Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap()];
+            let mut optimizer = Optimizer::new(transformation.clone()).init(&w).unwrap();
+            let lent = w.flatten().apply(|_| Ok(gradient.clone())).unwrap();
+            let grads = w.unflatten(&lent).unwrap();
+            for _ in 0..3 {
+                optimizer.update_with(&grads, &mut w, &Extra::value(3.)).unwrap();
+            }
+            (w, optimizer.flatten())
+        };
+        assert!(train(&view) == train(&copy), "{name}");
+    }
+}
+
+/// Gradients in the memory of a state that is written in the same step, each in that of the other leaf.
+#[test]
+fn what_is_read_may_be_what_another_leaf_writes() {
+    for len in [3, 100_000] {
+        let of =
+            |value: f32| Leaf::<Parameter>::new(Tensor::full(value, len, &Device::Cpu).unwrap()).unwrap();
+        let params = vec![of(0.), of(0.)].flatten();
+        let transformation = trace(0.5);
+        let mut state = transformation.init(&params).unwrap();
+        state.trace.store(&vec![of(1.), of(2.)].flatten()).unwrap();
+        let crossed = state.trace.rebuild(|index| Ok(state.trace.get(1 - index).cloned())).unwrap();
+        let found = transformation.updates(crossed, &mut state, &params, &Extra::default()).unwrap();
+        for (index, expected) in [2.5, 2.].into_iter().enumerate() {
+            for leaves in [&found, &state.trace] {
+                let found = leaves.get(index).unwrap().to_vec1::<f32>().unwrap();
+                assert!(
+                    found.iter().all(|x| *x == expected),
+                    "{len} elements: {} is not {expected}",
+                    found[0]
+                );
+            }
+        }
+    }
+}
+
+/// Leaves that threads share, and those of which a thread gets many, against operations on whole tensors.
+#[test]
+fn leaves_of_all_sizes_step_as_whole_tensors_do() {
+    // A rounding of f32 at the size of the parameters; of bf16, a step of the smallest difference there.
+    for (dtype, tolerance) in [(DType::F32, 3e-7), (DType::F64, 1e-12), (DType::BF16, 8e-3)] {
+        let sizes = [1, 100_000, 0, 70_001, 31, 32, 33, 1024, 1025];
+        let part = |salt: f64| -> Vec<Leaf<Parameter>> {
+            let value = |i: usize, size: usize| (i as f64 * 0.37 + size as f64 + salt).sin();
+            sizes
+                .iter()
+                .map(|&size| leaf(&(0..size).map(|i| value(i, size)).collect::<Vec<_>>(), dtype))
+                .collect()
+        };
+        let (start, grads) = (part(0.), part(1.));
+        let train = || {
+            let mut model = start.clone();
+            let transformation = chain((clip_by_global_norm(1.), adamw(1e-2).weight_decay(0.1)));
+            let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
+            for _ in 0..3 {
+                optimizer.update(&grads, &mut model).unwrap();
+            }
+            model
+        };
+        let (fast, plain) = (train(), treex_core::compute::with_plain(train));
+        for ((fast, plain), start) in fast.iter().zip(&plain).zip(&start) {
+            assert_close(&values(fast), &values(plain), tolerance, dtype.as_str());
+            assert!(fast != start || values(fast).is_empty());
+        }
+    }
+}
