@@ -157,7 +157,7 @@ impl ConvTranspose {
         for (d, axis) in axes.iter().enumerate() {
             y = self.wrapped(&y, 1 + d, flat.dim(1 + d)? * axis.input_dilation)?;
         }
-        Ok(finished(&y, bias.as_ref(), batch)?)
+        finished(&y, bias.as_ref(), batch)
     }
 
     /// `y` with axis `axis` wound around a circle of `period` elements, and what comes to lie on one another
