@@ -25,6 +25,20 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     Level::best().run(kernel)
 }
 
+/// Asks for the line of the cache at an address that will be read soon; nothing happens if there is none. A loop
+/// over many arrays asks ahead, since the processor itself does so only within a page of each.
+#[inline(always)]
+pub fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is a hint, which reads nothing and cannot fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// An instruction set for which kernels are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

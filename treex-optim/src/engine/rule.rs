@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use candle_core::Tensor;
 use treex_core::Result;
-use treex_core::compute::simd::{self, dispatch};
+use treex_core::compute::simd::{self, dispatch, prefetch};
 
 use super::expression::Expression;
 use super::number::{Lane, Number};
@@ -54,6 +54,18 @@ impl Terms<1> for Squares {
 
 /// Elements of a block: two registers of the widest kind.
 const BLOCK: usize = 32;
+
+/// Elements between those that are worked on and those that are asked for.
+const AHEAD: usize = 512;
+
+/// Asks for the block that comes some after this one, in this chunk or in the next.
+#[inline(always)]
+fn ahead<T, const N: usize>(block: &[T; N]) {
+    let next = block.as_ptr().wrapping_add(AHEAD);
+    for line in (0..N).step_by(64 / size_of::<T>()) {
+        prefetch(next.wrapping_add(line));
+    }
+}
 
 /// A [`Rule`] whose type is forgotten, for a chain of any members.
 pub(crate) trait AnyRule: Send + Sync {
@@ -143,14 +155,14 @@ where
 
     #[inline(always)]
     fn run(self) {
-        if K < 2 {
-            return self.run_plainly();
-        }
         let (from, from_rest) = self.from.as_chunks::<BLOCK>();
         let (to, to_rest) = self.to.as_chunks_mut::<BLOCK>();
         let (p, p_rest) = self.p.as_chunks::<BLOCK>();
         let state = self.state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
         for (b, ((from, to), p)) in from.iter().zip(to).zip(p).enumerate() {
+            ahead(from);
+            ahead(p);
+            state.iter().for_each(|state| ahead(&state.0[b]));
             let mut u = Block::<T, BLOCK>(*from);
             let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k].0[b]));
             u.apply(self.rule, &Block(*p), &mut new);
@@ -167,27 +179,6 @@ where
             to_rest.copy_from_slice(&u.0[..rest]);
             for k in 0..K {
                 state[k].1.copy_from_slice(&new[k].0[..rest]);
-            }
-        }
-    }
-}
-
-impl<R: Rule<K>, T: Copy, const K: usize> Apply<'_, '_, R, T, K>
-where
-    Lane<T>: Number,
-{
-    /// Element by element: with few slices, the compiler looks whether they overlap.
-    #[inline(always)]
-    fn run_plainly(self) {
-        let len = self.from.len();
-        let (from, to, p) = (&self.from[..len], &mut self.to[..len], &self.p[..len]);
-        let state = self.state.each_mut().map(|state| &mut state[..len]);
-        for i in 0..len {
-            let old = std::array::from_fn(|k| Lane(state[k][i]));
-            let (next, new) = self.rule.apply(Lane(from[i]), Lane(p[i]), old);
-            to[i] = next.0;
-            for k in 0..K {
-                state[k][i] = new[k].0;
             }
         }
     }
@@ -228,6 +219,7 @@ where
         let (p, p_rest) = self.p.as_chunks::<LANES>();
         let mut sums = [Block([T::default(); LANES]); M];
         for (u, p) in u.iter().zip(p) {
+            ahead(u);
             add_terms(self.terms, u, p, LANES, &mut sums);
         }
         if !u_rest.is_empty() {
