@@ -106,6 +106,21 @@ fn across<W: Copy>(mut lanes: [W; LANES], join: impl Fn(W, W) -> W) -> W {
     lanes[0]
 }
 
+/// Elements that are summed in their own type before the sums are added in `f64`, in order.
+const SUMMED: usize = 1 << 13;
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 16;
+
+/// The sum of what `kernel` makes of the pieces of two slices, on all cores if they are long.
+pub fn total2<A: Sync, B: Sync>(x: &[A], y: &[B], kernel: impl Fn(&[A], &[B]) -> f64 + Sync) -> f64 {
+    if x.len() < PARALLEL {
+        return x.chunks(SUMMED).zip(y.chunks(SUMMED)).map(|(x, y)| kernel(x, y)).sum();
+    }
+    let pieces = x.par_chunks(SUMMED).zip(y.par_chunks(SUMMED)).map(|(x, y)| kernel(x, y));
+    pieces.collect::<Vec<_>>().iter().sum()
+}
+
 /// Runs `f` on each piece of so many elements of a buffer, the last one may be shorter; on all cores if
 /// `parallel`.
 pub fn pieces<A: Send>(buffer: &mut [A], len: usize, parallel: bool, f: impl Fn(usize, &mut [A]) + Sync) {
@@ -151,6 +166,15 @@ mod tests {
             assert_eq!(largest(&x, |x| x), expected);
         }
         assert_eq!(largest(&[1f32, f32::NAN, 0.], |x| x), 1.);
+    }
+
+    #[test]
+    fn totals_of_few_and_of_many() {
+        for len in [0, 1, SUMMED + 1, PARALLEL + 3] {
+            let x: Vec<f64> = (0..len).map(|i| (i % 7) as f64).collect();
+            let total = total2(&x, &x, |x, y| x.iter().zip(y).map(|(x, y)| x + y).sum());
+            assert_eq!(total, 2. * x.iter().sum::<f64>());
+        }
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::fill::{Fill, collect};
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
-use treex_core::compute::rows::sums2;
+use treex_core::compute::rows::{sums2, total2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
@@ -46,23 +45,10 @@ fn plain(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok((wide(x)? * wide(y)?)?.sum_all()?.to_dtype(x.dtype())?)
 }
 
-/// Elements that are summed in the type they are computed in; these sums are added in `f64`, in order.
-const PIECE: usize = 1 << 13;
-
-/// Fewer elements than this are not worth waking other threads.
-const PARALLEL: usize = 1 << 16;
-
 fn forward<T: Float>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (x_now, y_now) = (x.detach().contiguous()?, y.detach().contiguous()?);
-    let sum: f64 = {
-        let (x, y) = (elements::<T>(&x_now)?, elements::<T>(&y_now)?);
-        let piece = |(x, y): (&[T], &[T])| dispatch(Dot { x, y }).to_f64();
-        if x.len() < PARALLEL {
-            x.chunks(PIECE).zip(y.chunks(PIECE)).map(piece).sum()
-        } else {
-            x.par_chunks(PIECE).zip(y.par_chunks(PIECE)).map(piece).collect::<Vec<_>>().iter().sum()
-        }
-    };
+    let sum =
+        total2(&elements::<T>(&x_now)?, &elements::<T>(&y_now)?, |x, y| dispatch(Dot { x, y }).to_f64());
     let output = Fresh::new(vec![T::narrow(T::Wide::of(sum))], ())?;
     attach(Vdot { x: x_now, y: y_now, element: PhantomData::<fn() -> T> }, &[x, y], output)
 }

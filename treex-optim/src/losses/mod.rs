@@ -31,6 +31,7 @@ mod divergence;
 mod fenchel_young;
 mod labels;
 pub(crate) mod math;
+mod mse;
 mod multiclass;
 mod ranking;
 mod reduction;
@@ -56,12 +57,13 @@ pub use divergence::{
     kl_divergence_with_log_targets, kl_divergence_with_log_targets_with,
 };
 pub use fenchel_young::make_fenchel_young_loss;
+pub use mse::mse;
 pub use multiclass::{multiclass_hinge_loss, multiclass_perceptron_loss, multiclass_sparsemax_loss};
 pub use ranking::{Ranking, ranking_softmax_loss, ranking_softmax_loss_with};
 pub use reduction::Reduction;
 pub use regression::{
     cosine_distance, cosine_distance_with, cosine_similarity, cosine_similarity_with, huber_loss,
-    huber_loss_with, l2_loss, log_cosh, mse, squared_error,
+    huber_loss_with, l2_loss, log_cosh, squared_error,
 };
 pub use rows::Over;
 pub use segmentation::{

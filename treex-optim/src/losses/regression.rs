@@ -24,22 +24,6 @@ pub fn l2_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Ok((errors("l2_loss", predictions, targets)?.sqr()? * 0.5)?)
 }
 
-/// The mean of [`squared_error`] over everything, a scalar.
-///
-/// ```
-/// # use candle_core::{Device, Tensor};
-/// let predictions = Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?;
-/// let targets = Tensor::new(&[1f32, 2., 6.], &Device::Cpu)?;
-/// assert_eq!(treex_optim::mse(&predictions, &targets)?.to_scalar::<f32>()?, 3.);
-/// # Ok::<(), treex_core::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`squared_error`].
-pub fn mse(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    Ok(errors("mse", predictions, targets)?.sqr()?.mean_all()?)
-}
-
 /// [`huber_loss_with`] a `delta` of 1.
 ///
 /// # Errors
