@@ -8,11 +8,11 @@
 //! tracked tensors from selected leaves; the loss goes backward; the scope closes; the gradients are put
 //! where the leaves stood, in a tree in which everything else is `Nothing`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 
+use crate::compute::ids::IdSet;
 use crate::compute::{accumulate, tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Filter, LeafRef};
@@ -137,7 +137,7 @@ impl<T: TreeObject + Clone> Drop for Attempt<'_, T> {
 
 /// Gives each selected leaf a variable of its own and opens a scope over them. The variables by position.
 fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
-    let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
     try_walk_mut(tree, |path, kind, leaf| {
         let differentiable = kind.is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float());
         let wanted = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));

@@ -11,13 +11,13 @@
 //! **Law: tracking.** Whether `get` hands out a tracked tensor is decided by the handle's scope, never by
 //! the cell: a tree that shares cells with one that is being differentiated is not tracked.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, LazyLock};
 
 use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
 
+use crate::compute::ids::IdSet;
 use crate::error::{Error, ErrorKind, Result, Whose};
 use crate::infer;
 use crate::initializer::Initializer;
@@ -497,7 +497,7 @@ impl Handle {
 
     /// The variable to differentiate this leaf by: the cell's own, unless somebody is differentiated by that
     /// already (an outer scope, another leaf of the same tree, told by `taken`); then a copy.
-    pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut HashSet<TensorId>) -> Result<Var> {
+    pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut IdSet<TensorId>) -> Result<Var> {
         if let Slot::Value { tensor, .. } = &*self.slot
             && tensor.is_variable()
             && !Scope::tracks(tensor.id())

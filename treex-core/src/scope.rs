@@ -3,17 +3,18 @@
 //! A scope is carried by handles, not by a thread, so a forward pass may run anywhere; closing it makes
 //! every handle that carries it inert at once, wherever clones of it went.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use candle_core::{Tensor, TensorId};
 
+use crate::compute::ids::IdSet;
+
 /// The variables of one differentiation, and whether it is still going on.
 #[derive(Debug)]
 pub(crate) struct Scope {
     open: AtomicBool,
-    vars: HashSet<TensorId>,
+    vars: IdSet<TensorId>,
 }
 
 /// All open scopes, outermost first: how a traced tensor finds the scope that it belongs to.
@@ -25,7 +26,7 @@ fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
 
 impl Scope {
     /// Opens a scope over `vars`. It stays open until [`Self::close`], or until nobody carries it.
-    pub(crate) fn open(vars: HashSet<TensorId>) -> Arc<Self> {
+    pub(crate) fn open(vars: IdSet<TensorId>) -> Arc<Self> {
         let scope = Arc::new(Self { open: AtomicBool::new(true), vars });
         let mut scopes = open_scopes();
         scopes.retain(|scope| scope.strong_count() > 0);
@@ -66,7 +67,7 @@ impl Scope {
         if scopes.is_empty() {
             return None;
         }
-        let vars: HashSet<_> =
+        let vars: IdSet<_> =
             tensor.sorted_nodes().iter().filter(|node| node.is_variable()).map(|node| node.id()).collect();
         scopes.into_iter().find(|scope| !scope.vars.is_disjoint(&vars))
     }

@@ -5,14 +5,14 @@
 //! any other backward pass nothing is armed, and gradients go to whoever asked for them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use candle_core::{Tensor, TensorId};
 
+use super::ids::IdMap;
 use crate::error::Result;
 
 struct Sums {
-    by_variable: HashMap<TensorId, Option<Tensor>>,
+    by_variable: IdMap<TensorId, Option<Tensor>>,
     is_last: bool,
 }
 

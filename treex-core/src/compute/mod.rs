@@ -14,6 +14,7 @@ mod elements;
 pub mod fill;
 pub mod float;
 mod fresh;
+pub mod ids;
 pub mod math;
 pub mod matmul;
 mod memory;

@@ -1,18 +1,18 @@
 //! Which tensors are outputs of which [operations](super::Operation), inside of a gradient scope.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use candle_core::{Tensor, TensorId};
 
 use super::call::Link;
+use super::ids::IdMap;
 
 #[derive(Default)]
 struct Tape {
     /// Gradient scopes under way on this thread.
     depth: usize,
-    outputs: HashMap<TensorId, Weak<Link>>,
+    outputs: IdMap<TensorId, Weak<Link>>,
 }
 
 thread_local! {

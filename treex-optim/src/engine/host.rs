@@ -4,8 +4,6 @@
 //! little more than a few large ones, and a large one is shared by all threads. A thread takes the memory of a
 //! leaf only when it comes to it, which is still there when the rules want it.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::ops::{Deref, Range};
 
@@ -13,6 +11,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, TensorId};
 use rayon::prelude::*;
 use treex_core::compute::Buffer;
+use treex_core::compute::ids::{IdMap, IdSet};
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
 use super::piece::{PIECE, Param, Pass, Piece, Scratch};
@@ -81,11 +80,11 @@ fn check(
     ready: &[Ready<'_>],
     goal: Goal<'_>,
     target: &Target<'_>,
-) -> Result<HashMap<TensorId, Tensor>> {
+) -> Result<IdMap<TensorId, Tensor>> {
     let is_there = |&index: &usize| present[index] && current.get(index).is_some();
     let positions = || (0..current.len()).filter(is_there);
     let writes_params = matches!((goal, target), (Goal::Params, Target::Model(_)));
-    let mut read: HashSet<usize, BuildHasherDefault<Addresses>> = HashSet::default();
+    let mut read: IdSet<usize> = IdSet::default();
     read.reserve(current.len());
     for index in positions() {
         read.extend(current.storage(index));
@@ -117,14 +116,14 @@ fn check(
         Ok(written)
     };
     let count = current.len();
-    let written: HashSet<usize> = if count < 2 * CHECKED {
+    let written: IdSet<usize> = if count < 2 * CHECKED {
         part(0..count)?.into_iter().collect()
     } else {
         let parts = (0..count.div_ceil(CHECKED)).into_par_iter();
         let parts = parts.map(|at| part(at * CHECKED..count.min((at + 1) * CHECKED)));
         parts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
     };
-    let mut copies = HashMap::new();
+    let mut copies = IdMap::default();
     if written.is_empty() {
         return Ok(copies);
     }
@@ -151,33 +150,13 @@ fn is_ours(tensor: &Tensor) -> bool {
         && matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16 | DType::F16)
 }
 
-/// Spreads addresses, which nobody chooses to collide.
-#[derive(Default)]
-struct Addresses(u64);
-
-impl Hasher for Addresses {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_usize(usize::from(*byte));
-        }
-    }
-
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// What all batches of a pass share.
 struct All<'a> {
     current: &'a Leaves,
     present: &'a [bool],
     pass: Pass<'a>,
     /// To be read in place of the tensors with these ids.
-    copies: HashMap<TensorId, Tensor>,
+    copies: IdMap<TensorId, Tensor>,
     /// How many sums there are of each leaf.
     width: usize,
     /// Whether the updates are kept.
