@@ -36,6 +36,11 @@ impl Path {
         &self.0
     }
 
+    /// The root's, with room for the usual depth.
+    pub(crate) fn root() -> Self {
+        Self(Vec::with_capacity(8))
+    }
+
     pub(crate) fn extend(&mut self, segments: &[Segment]) {
         self.0.extend_from_slice(segments);
     }

@@ -11,7 +11,7 @@ pub(crate) fn walk<'a, T: TreeObject + ?Sized>(
     tree: &'a T,
     mut each: impl FnMut(&[Segment], KindTag, &'a Handle),
 ) {
-    tree.visit(&mut Walk { path: Path::default(), kind: None, each: &mut each });
+    tree.visit(&mut Walk { path: Path::root(), kind: None, each: &mut each });
 }
 
 /// The same for writing.
@@ -19,7 +19,7 @@ pub(crate) fn walk_mut<'a, T: TreeObject + ?Sized>(
     tree: &'a mut T,
     mut each: impl FnMut(&[Segment], KindTag, &'a mut Handle),
 ) {
-    tree.visit_mut(&mut Walk { path: Path::default(), kind: None, each: &mut each });
+    tree.visit_mut(&mut Walk { path: Path::root(), kind: None, each: &mut each });
 }
 
 /// [`walk_mut`] with a closure that may fail; the first failure is returned, with its path.

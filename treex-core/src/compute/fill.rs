@@ -2,8 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
+use super::rows::pieces;
 use super::simd::{Kernel, dispatch};
 use crate::error::{Error, Result};
 
@@ -60,12 +59,8 @@ pub fn overwrite<T: Copy + Send>(buffer: &mut [T], kernel: &impl Fill<T>) {
 }
 
 fn write<T: Send, F: Fill<T>>(buffer: &mut [MaybeUninit<T>], kernel: &F) {
-    let write = |(index, piece)| dispatch(Piece { first: index * PIECE, piece, kernel });
-    if buffer.len() < F::PARALLEL {
-        buffer.chunks_mut(PIECE).enumerate().for_each(write);
-    } else {
-        buffer.par_chunks_mut(PIECE).enumerate().for_each(write);
-    }
+    let parallel = buffer.len() >= F::PARALLEL;
+    pieces(buffer, PIECE, parallel, |index, piece| dispatch(Piece { first: index * PIECE, piece, kernel }));
 }
 
 /// One piece and the kernel that writes it.

@@ -20,6 +20,7 @@ pub mod matmul;
 mod memory;
 mod node;
 mod operation;
+pub mod parallel;
 pub mod rows;
 pub mod seen;
 pub mod simd;

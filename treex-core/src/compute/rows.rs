@@ -4,9 +4,8 @@
 
 use std::array;
 
-use rayon::prelude::*;
-
 use super::math::Real;
+use super::parallel::{Parts, for_each};
 
 /// How many sums are taken side by side.
 const LANES: usize = 64;
@@ -114,22 +113,20 @@ const PARALLEL: usize = 1 << 16;
 
 /// The sum of what `kernel` makes of the pieces of two slices, on all cores if they are long.
 pub fn total2<A: Sync, B: Sync>(x: &[A], y: &[B], kernel: impl Fn(&[A], &[B]) -> f64 + Sync) -> f64 {
-    if x.len() < PARALLEL {
-        return x.chunks(SUMMED).zip(y.chunks(SUMMED)).map(|(x, y)| kernel(x, y)).sum();
-    }
-    let pieces = x.par_chunks(SUMMED).zip(y.par_chunks(SUMMED)).map(|(x, y)| kernel(x, y));
-    pieces.collect::<Vec<_>>().iter().sum()
+    let mut sums = vec![0.; x.len().div_ceil(SUMMED)];
+    pieces(&mut sums, 1, x.len() >= PARALLEL, |index, sum| {
+        let of_piece = index * SUMMED..x.len().min((index + 1) * SUMMED);
+        sum.fill(kernel(&x[of_piece.clone()], &y[of_piece]));
+    });
+    sums.iter().sum()
 }
 
 /// Runs `f` on each piece of so many elements of a buffer, the last one may be shorter; on all cores if
 /// `parallel`.
 pub fn pieces<A: Send>(buffer: &mut [A], len: usize, parallel: bool, f: impl Fn(usize, &mut [A]) + Sync) {
-    let len = len.max(1);
-    if parallel {
-        buffer.par_chunks_mut(len).enumerate().for_each(|(index, piece)| f(index, piece));
-    } else {
-        buffer.chunks_mut(len).enumerate().for_each(|(index, piece)| f(index, piece));
-    }
+    let parts = Parts::of(buffer, len);
+    // SAFETY: each index comes once, while the buffer is borrowed.
+    for_each(parts.count(), parallel, &|index| f(index, unsafe { parts.get(index) }));
 }
 
 /// Runs `f` on the pieces of two buffers, pair by pair; as [`pieces`].
@@ -139,14 +136,12 @@ pub fn pieces2<A: Send, B: Send>(
     parallel: bool,
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
-    let (len_a, len_b) = (len_a.max(1), len_b.max(1));
-    if parallel {
-        let pairs = a.par_chunks_mut(len_a).zip(b.par_chunks_mut(len_b));
-        pairs.enumerate().for_each(|(index, (a, b))| f(index, a, b));
-    } else {
-        let pairs = a.chunks_mut(len_a).zip(b.chunks_mut(len_b));
-        pairs.enumerate().for_each(|(index, (a, b))| f(index, a, b));
-    }
+    let (a, b) = (Parts::of(a, len_a), Parts::of(b, len_b));
+    for_each(a.count().min(b.count()), parallel, &|index| {
+        // SAFETY: each index comes once, while the buffers are borrowed.
+        let (a, b) = unsafe { (a.get(index), b.get(index)) };
+        f(index, a, b);
+    });
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Sums over rows.
 
-use rayon::prelude::*;
 use treex_core::compute::math::Real;
+use treex_core::compute::rows::pieces;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 /// Rows that one thread sums at a time: their sums are added to each other, so that a long column loses no digits.
@@ -12,27 +12,22 @@ const PARALLEL: usize = 1 << 16;
 
 /// The sums of the columns of `x`, `[rows, columns]`.
 pub(crate) fn sum_rows<T: Real>(x: &[T], columns: usize) -> Vec<T> {
-    let zeros = || vec![T::of(0.); columns];
     if columns == 0 {
-        return zeros();
+        return Vec::new();
     }
-    let block = |block: &[T]| {
-        let mut sums = zeros();
-        dispatch(Sum { rows: block, sums: &mut sums });
-        sums
-    };
-    let add = |mut a: Vec<T>, b: Vec<T>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a = *a + b);
-        a
-    };
     let size = BLOCK * columns;
-    if x.len() < PARALLEL {
-        x.chunks(size).map(block).reduce(add).unwrap_or_else(zeros)
-    } else {
-        // In order, so that the sums do not depend on who was faster.
-        let blocks: Vec<_> = x.par_chunks(size).map(block).collect();
-        blocks.into_iter().reduce(add).unwrap_or_else(zeros)
+    let mut sums = vec![T::of(0.); x.len().div_ceil(size).max(1) * columns];
+    pieces(&mut sums, columns, x.len() >= PARALLEL, |index, sums| {
+        let rows = &x[(index * size).min(x.len())..((index + 1) * size).min(x.len())];
+        dispatch(Sum { rows, sums });
+    });
+    // In order, so that the sums do not depend on who was faster.
+    let (total, others) = sums.split_at_mut(columns);
+    for sums in others.chunks_exact(columns) {
+        total.iter_mut().zip(sums).for_each(|(total, sum)| *total = *total + *sum);
     }
+    sums.truncate(columns);
+    sums
 }
 
 struct Sum<'a, T> {

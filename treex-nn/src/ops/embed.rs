@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::fill::{Fill, collect};
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
+use treex_core::compute::rows::pieces;
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
@@ -106,14 +106,9 @@ impl Rows {
             let is_large = sums.len() + dy.len() >= PARALLEL;
             let parts = if is_large { rayon::current_num_threads() } else { 1 };
             let part = n.div_ceil(parts).max(1);
-            let add = |(at, sums): (usize, &mut [T::Wide])| {
+            pieces(&mut sums, part * features, is_large, |at, sums| {
                 dispatch(Add { dy, rows: &self.rows, features, first: at * part, sums });
-            };
-            if is_large {
-                sums.par_chunks_mut(part * features).enumerate().for_each(add);
-            } else {
-                sums.chunks_mut(part * features).enumerate().for_each(add);
-            }
+            });
         }
         let gradient = collect(sums.len(), &Narrow(&sums))?;
         Fresh::new::<T>(gradient, (n, features))

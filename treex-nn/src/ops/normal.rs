@@ -6,8 +6,8 @@
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
-use rayon::prelude::*;
 use treex_core::compute::is_plain;
+use treex_core::compute::rows::pieces;
 
 use crate::dtype::common_dtype;
 
@@ -125,18 +125,14 @@ struct Map(fn(f64, f64, f64) -> f64);
 impl Map {
     fn all<T: WithDType>(&self, values: &[T]) -> Vec<T> {
         let mut all = vec![T::zero(); values.len()];
-        let lanes = |(all, values): (&mut [T], &[T])| {
+        pieces(&mut all, LANES, values.len() >= PARALLEL, |index, all| {
+            let values = &values[index * LANES..][..all.len()];
             let mut x = [0.; LANES];
             x.iter_mut().zip(values).for_each(|(x, value)| *x = value.to_f64());
             for ((y, x), (cdf, pdf)) in all.iter_mut().zip(x).zip(cdf_and_pdf(x)) {
                 *y = T::from_f64((self.0)(x, cdf, pdf));
             }
-        };
-        if values.len() < PARALLEL {
-            all.chunks_mut(LANES).zip(values.chunks(LANES)).for_each(lanes);
-        } else {
-            all.par_chunks_mut(LANES).zip(values.par_chunks(LANES)).for_each(lanes);
-        }
+        });
         all
     }
 }

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
-use rayon::prelude::*;
 use treex_core::compute::is_plain;
+use treex_core::compute::rows::pieces;
 
 /// How a window moves along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,11 +219,8 @@ impl Plan {
         if from.is_empty() || to.is_empty() {
             return to;
         }
-        if from.len().max(to.len()) < PARALLEL {
-            from.chunks(size).zip(to.chunks_mut(new_size)).for_each(|(from, to)| f(from, to));
-        } else {
-            from.par_chunks(size).zip(to.par_chunks_mut(new_size)).for_each(|(from, to)| f(from, to));
-        }
+        let parallel = from.len().max(to.len()) >= PARALLEL;
+        pieces(&mut to, new_size, parallel, |item, to| f(&from[item * size..][..size], to));
         to
     }
 }

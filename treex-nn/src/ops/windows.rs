@@ -11,10 +11,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
+use treex_core::compute::rows::{pieces, pieces2};
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
@@ -231,25 +231,11 @@ impl Windows {
         };
         let y_room = &mut y.spare_capacity_mut()[..len];
         let places_room = places.spare_capacity_mut();
-        // As many rows at a time as make an item, or some of it.
-        let at_least = self.rows.len().min(8);
-        match (notes_places, values.elem_count() >= PARALLEL) {
-            (true, false) => {
-                let rows = y_room.chunks_mut(row).zip(places_room[..len].chunks_mut(row));
-                rows.enumerate().for_each(|(index, (y, places))| one(index, y, places));
-            }
-            (true, true) => {
-                let rows = y_room.par_chunks_mut(row).zip(places_room[..len].par_chunks_mut(row));
-                let rows = rows.enumerate().with_min_len(at_least);
-                rows.for_each(|(index, (y, places))| one(index, y, places));
-            }
-            (false, false) => {
-                y_room.chunks_mut(row).enumerate().for_each(|(index, y)| one(index, y, &mut []))
-            }
-            (false, true) => {
-                let rows = y_room.par_chunks_mut(row).enumerate().with_min_len(at_least);
-                rows.for_each(|(index, y)| one(index, y, &mut []));
-            }
+        let parallel = values.elem_count() >= PARALLEL;
+        if notes_places {
+            pieces2((y_room, row), (&mut places_room[..len], row), parallel, one);
+        } else {
+            pieces(y_room, row, parallel, |index, y| one(index, y, &mut []));
         }
         // SAFETY: there is room for so many, and each row has been filled.
         unsafe {
@@ -385,17 +371,12 @@ impl<I: Place> Pooled<I> {
         let len = self.shape.iter().product();
         let mut dx = Vec::with_capacity(len);
         let (_, size) = self.windows.sizes();
-        let one = |(item, dx): (usize, &mut [MaybeUninit<T>])| {
+        let one = |item: usize, dx: &mut [MaybeUninit<T>]| {
             let dx = filled(dx, T::of(0.));
             let places = self.places.get(item * size..(item + 1) * size).unwrap_or_default();
             dispatch(GiveBack { windows: &self.windows, dx, dy: &dy[item * size..][..size], places });
         };
-        let room = &mut dx.spare_capacity_mut()[..len];
-        if len < PARALLEL {
-            room.chunks_mut(self.windows.item).enumerate().for_each(one);
-        } else {
-            room.par_chunks_mut(self.windows.item).enumerate().for_each(one);
-        }
+        pieces(&mut dx.spare_capacity_mut()[..len], self.windows.item, len >= PARALLEL, one);
         // SAFETY: there is room for so many, and each item has been filled.
         unsafe { dx.set_len(len) };
         Ok(Fresh::new(dx, self.shape.clone())?.into_tensor())

@@ -14,7 +14,7 @@ use treex_core::compute::Buffer;
 use treex_core::compute::ids::{IdMap, IdSet};
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
-use super::piece::{PIECE, Param, Pass, Piece, Scratch};
+use super::piece::{PIECE, Param, Pass, Piece};
 use super::run::{Found, Goal, Ready, Target};
 use super::slices::{Slice, View};
 use super::updates::Sums;
@@ -270,7 +270,6 @@ impl Batch<'_, '_> {
         let mut slices: Vec<_> =
             of_state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
         let (mut slices, mut of_params) = (&mut slices[..], of_params.iter_mut());
-        let mut scratch = Scratch::default();
         for index in positions.clone() {
             let Some(u) = all.update(index) else { continue };
             let u_copy = all.straight(u)?;
@@ -301,7 +300,7 @@ impl Batch<'_, '_> {
             if on_all_cores && len > PIECE {
                 piece.run_on_all(&all.pass, sums);
             } else {
-                piece.run(&all.pass, &mut scratch, sums);
+                piece.run(&all.pass, sums);
             }
             rooms.extend(room);
         }

@@ -1,5 +1,6 @@
 //! A part of a leaf, and how all rules run over it, chunk by chunk through the nearest cache.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::rule::{AnyRule, AnyTerms};
@@ -71,9 +72,13 @@ pub(crate) struct Pass<'r> {
     pub(crate) terms: Option<(&'r dyn AnyTerms, &'r Mask)>,
 }
 
-/// Room for what is computed, and for what must be converted.
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Room for what is computed, and for what must be converted. Each thread keeps its own.
 #[derive(Default)]
-pub(crate) struct Scratch {
+struct Scratch {
     f32: Rooms<f32>,
     f64: Rooms<f64>,
 }
@@ -92,7 +97,7 @@ impl Piece<'_, '_> {
     pub(crate) fn run_on_all(self, pass: &Pass<'_>, sums: &mut [f64]) {
         let Self { index, wide, len, u, p, state, out } = self;
         if len <= PIECE {
-            return Piece { index, wide, len, u, p, state, out }.run(pass, &mut Scratch::default(), sums);
+            return Piece { index, wide, len, u, p, state, out }.run(pass, sums);
         }
         let at = (len / 2).next_multiple_of(SUMMED);
         let (u, p) = (u.split_at(at), p.split_at(at));
@@ -107,18 +112,20 @@ impl Piece<'_, '_> {
     }
 
     /// Runs a pass, and adds to `sums` what it sums.
-    pub(crate) fn run(mut self, pass: &Pass<'_>, scratch: &mut Scratch, sums: &mut [f64]) {
-        if self.wide {
-            self.run_in(pass, &mut scratch.f64, sums);
-        } else {
-            self.run_in(pass, &mut scratch.f32, sums);
-        }
+    pub(crate) fn run(mut self, pass: &Pass<'_>, sums: &mut [f64]) {
+        SCRATCH.with_borrow_mut(|scratch| {
+            if self.wide {
+                self.run_in(pass, &mut scratch.f64, sums);
+            } else {
+                self.run_in(pass, &mut scratch.f32, sums);
+            }
+        });
     }
 
     fn run_in<T: Wide>(&mut self, pass: &Pass<'_>, rooms: &mut Rooms<T>, sums: &mut [f64]) {
         let size = if pass.rules.is_empty() { SUMMED } else { CHUNK };
         for room in rooms.u.iter_mut().chain([&mut rooms.p]) {
-            room.resize(size, T::default());
+            room.resize(SUMMED.max(CHUNK), T::default()); // for either size
         }
         for start in (0..self.len).step_by(size) {
             let range = start..self.len.min(start + size);
@@ -142,15 +149,9 @@ impl Piece<'_, '_> {
                     let rule = rules.at(self.index);
                     let (own, rest) = state.split_at_mut(rule.width());
                     state = rest;
-                    apply(
-                        rule,
-                        incoming.take().unwrap_or(now),
-                        next,
-                        p,
-                        own,
-                        range.clone(),
-                        &mut rooms.state,
-                    );
+                    let fresh = incoming.is_some();
+                    let from = incoming.take().unwrap_or(now);
+                    apply((rule, fresh), from, next, p, own, range.clone(), &mut rooms.state);
                     (now, next) = (next, now);
                 }
             }
@@ -177,7 +178,7 @@ impl Piece<'_, '_> {
 
 /// One rule over one chunk, whose state may be of another type than is computed in.
 fn apply<T: Wide>(
-    rule: &dyn AnyRule,
+    (rule, fresh): (&dyn AnyRule, bool),
     from: &[T],
     to: &mut [T],
     p: &[T],
@@ -193,14 +194,14 @@ fn apply<T: Wide>(
                 *to = &mut own[range.clone()];
             }
         }
-        return T::apply(rule, from, to, p, &mut slices[..width]);
+        return T::apply(rule, from, to, p, &mut slices[..width], fresh);
     }
     for ((to, room), slice) in slices.iter_mut().zip(&mut *rooms).zip(&*state) {
         room.resize(range.len(), T::default());
         T::read(slice.view(), range.clone(), room);
         *to = room;
     }
-    T::apply(rule, from, to, p, &mut slices[..width]);
+    T::apply(rule, from, to, p, &mut slices[..width], fresh);
     for (room, slice) in rooms.iter().zip(state) {
         T::write(room, slice, range.clone());
     }

@@ -71,9 +71,10 @@ fn ahead<T, const N: usize>(block: &[T; N]) {
 pub(crate) trait AnyRule: Send + Sync {
     /// The number of tensors of state.
     fn width(&self) -> usize;
-    /// Reads `from`, and writes the next updates to `to`.
-    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]]);
-    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]]);
+    /// Reads `from`, and writes the next updates to `to`. The state comes from far, and `from` and `p` too if they
+    /// are `fresh`.
+    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]], fresh: bool);
+    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]], fresh: bool);
     /// The same on tensors: the update, then the state.
     fn plain(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
@@ -86,15 +87,15 @@ impl<R: Rule<K>, const K: usize> AnyRule for Typed<R, K> {
         K
     }
 
-    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]]) {
+    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]], fresh: bool) {
         if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state });
+            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state, fresh });
         }
     }
 
-    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]]) {
+    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]], fresh: bool) {
         if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state });
+            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state, fresh });
         }
     }
 
@@ -114,6 +115,7 @@ struct Apply<'c, 's, R, T, const K: usize> {
     to: &'c mut [T],
     p: &'c [T],
     state: &'c mut [&'s mut [T]; K],
+    fresh: bool,
 }
 
 /// Elements that are computed before any is written: the compiler cannot know that slices in an array do not
@@ -160,8 +162,10 @@ where
         let (p, p_rest) = self.p.as_chunks::<BLOCK>();
         let state = self.state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
         for (b, ((from, to), p)) in from.iter().zip(to).zip(p).enumerate() {
-            ahead(from);
-            ahead(p);
+            if self.fresh {
+                ahead(from);
+                ahead(p);
+            }
             state.iter().for_each(|state| ahead(&state.0[b]));
             let mut u = Block::<T, BLOCK>(*from);
             let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k].0[b]));

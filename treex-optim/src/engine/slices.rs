@@ -5,7 +5,7 @@ use std::ops::{self, Range};
 use candle_core::CpuStorage;
 use half::{bf16, f16};
 use treex_core::compute::float::Float;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::compute::simd::{Kernel, dispatch, prefetch};
 
 use super::rule::{AnyRule, AnyTerms};
 
@@ -127,7 +127,14 @@ pub(crate) trait Wide: Copy + Default + ops::Add<Output = Self> {
     fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>);
     /// Adds updates to parameters.
     fn add_to(u: &[Self], p: &mut [Self]);
-    fn apply(rule: &dyn AnyRule, from: &[Self], to: &mut [Self], p: &[Self], state: &mut [&mut [Self]]);
+    fn apply(
+        rule: &dyn AnyRule,
+        from: &[Self],
+        to: &mut [Self],
+        p: &[Self],
+        state: &mut [&mut [Self]],
+        fresh: bool,
+    );
     fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
 }
 
@@ -149,7 +156,10 @@ macro_rules! wide {
             }
 
             fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]) {
-                with_slice!(View, view, slice => dispatch(Convert(&slice[range], to)));
+                with_slice!(View, view, slice => {
+                    ahead(slice, &range);
+                    dispatch(Convert(&slice[range], to));
+                });
             }
 
             fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>) {
@@ -160,8 +170,15 @@ macro_rules! wide {
                 dispatch(Add(u, p));
             }
 
-            fn apply(rule: &dyn AnyRule, from: &[Self], to: &mut [Self], p: &[Self], state: &mut [&mut [Self]]) {
-                rule.$apply(from, to, p, state);
+            fn apply(
+                rule: &dyn AnyRule,
+                from: &[Self],
+                to: &mut [Self],
+                p: &[Self],
+                state: &mut [&mut [Self]],
+                fresh: bool,
+            ) {
+                rule.$apply(from, to, p, state, fresh);
             }
 
             fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
@@ -172,6 +189,13 @@ macro_rules! wide {
 }
 
 wide!(f32 F32 run_f32 sum_f32, f64 F64 run_f64 sum_f64);
+
+/// Asks for what comes after a range, as much as it has.
+fn ahead<T>(slice: &[T], range: &Range<usize>) {
+    for line in (0..range.len()).step_by(64 / size_of::<T>()) {
+        prefetch(slice.as_ptr().wrapping_add(range.end + line));
+    }
+}
 
 /// Elements in one type, and where they go in another.
 struct Convert<'c, A, B>(&'c [A], &'c mut [B]);
