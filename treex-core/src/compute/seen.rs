@@ -1,4 +1,5 @@
 //! Products with a matrix that is not there: its elements lie in other memory, each row and each column somewhere.
+//! An ordinary product of matrices ([`matmul`](super::matmul)) is made of those whose places are at equal steps.
 //!
 //! A convolution is such a product, without ever making the patches that its kernel sees: the element that place
 //! `j` of the kernel sees from position `i` is at `rows[i] + columns[j]`. So is the gradient of its kernel, with rows
@@ -8,19 +9,19 @@ use super::vector::{Vector, VectorKernel, Vectors};
 
 /// `c[i] = start + Σ_j x[rows[i] + columns[j]] · b[j]`, where `c[i]` and `b[j]` are rows of elements.
 #[derive(Clone, Copy, Debug)]
-pub struct Product<'a, T> {
+pub struct Product<'a, T, P> {
     /// Where the matrix is.
     pub x: &'a [T],
     /// For each row of it, where it begins.
-    pub rows: &'a [usize],
+    pub rows: P,
     /// For each column, how far it is from the beginning of a row.
-    pub columns: &'a [usize],
+    pub columns: P,
     /// As many rows as there are columns, one after another.
     pub b: &'a [T],
-    /// The elements of a row of `b`: `width`, rounded up to whole [vectors](Vectors::registers).
+    /// From a row of `b` to the next. Each has `width` elements, rounded up to whole [vectors](Vectors::registers).
     pub b_row: usize,
     /// Where the rows of the result begin, beyond the pointer that [`write`](Self::write) takes.
-    pub targets: &'a [usize],
+    pub targets: P,
     /// The elements of a row of the result, at most those of [`widest`].
     pub width: usize,
     /// What each row starts from; if nothing is said, from what is there.
@@ -37,11 +38,56 @@ pub fn widest<T: Vectors>(each: bool) -> usize {
     lanes * widest_vectors(registers, each)
 }
 
-const fn widest_vectors(registers: usize, each: bool) -> usize {
+pub(crate) const fn widest_vectors(registers: usize, each: bool) -> usize {
     if each || registers < 32 { 2 } else { 4 }
 }
 
-impl<T: Vectors> Product<'_, T> {
+/// Places in memory, one after another.
+pub trait Places: Copy {
+    /// How many.
+    fn count(&self) -> usize;
+    /// One of them.
+    ///
+    /// # Safety
+    /// There are more than `index`.
+    unsafe fn at(&self, index: usize) -> usize;
+}
+
+impl Places for &[usize] {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    unsafe fn at(&self, index: usize) -> usize {
+        // SAFETY: as the caller promises.
+        unsafe { *self.get_unchecked(index) }
+    }
+}
+
+/// Places that are `step` from each other, from 0 on.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// How many.
+    pub count: usize,
+    /// From one to the next.
+    pub step: usize,
+}
+
+impl Places for Steps {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline(always)]
+    unsafe fn at(&self, index: usize) -> usize {
+        index * self.step
+    }
+}
+
+impl<T: Vectors, P: Places> Product<'_, T, P> {
     /// Computes it on this thread, into the memory at `c`.
     ///
     /// # Safety
@@ -50,30 +96,42 @@ impl<T: Vectors> Product<'_, T> {
     /// else's; they have values unless there is a `start`.
     pub unsafe fn write(self, c: *mut T) {
         self.check();
-        debug_assert!(self.b_row.is_multiple_of(T::registers().0) && self.width <= widest::<T>(self.each));
+        debug_assert!(self.width <= widest::<T>(self.each));
         T::dispatch(Write { product: self, c });
     }
 
+    /// Computes it in a kernel for these vectors.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write).
+    #[inline(always)]
+    pub(crate) unsafe fn write_with<V: Vector<Element = T>>(self, c: *mut T) {
+        self.check();
+        Write { product: self, c }.run::<V>();
+    }
+
+    #[inline(always)]
     fn check(&self) {
         if cfg!(debug_assertions) {
-            let largest = |of: &[usize]| of.iter().max().copied();
+            // SAFETY: there are so many.
+            let largest = |of: P| (0..of.count()).map(|index| unsafe { of.at(index) }).max();
             if let (Some(row), Some(column)) = (largest(self.rows), largest(self.columns)) {
                 let seen = if self.each { self.b_row } else { 1 };
                 assert!(row + column + seen <= self.x.len(), "a product reads beyond its memory");
-                assert!(self.b.len() >= (self.columns.len() - 1) * self.b_row + self.b_row);
+                assert!(self.b.len() >= (self.columns.count() - 1) * self.b_row + self.width);
             }
-            assert!(self.rows.len() == self.targets.len() && self.width <= self.b_row);
+            assert!(self.rows.count() == self.targets.count());
             assert!(self.start.is_none_or(|start| start.len() >= self.width));
         }
     }
 }
 
-struct Write<'a, T> {
-    product: Product<'a, T>,
+struct Write<'a, T, P> {
+    product: Product<'a, T, P>,
     c: *mut T,
 }
 
-impl<T: Vectors> VectorKernel<T> for Write<'_, T> {
+impl<T: Vectors, P: Places> VectorKernel<T> for Write<'_, T, P> {
     type Output = ();
 
     /// Tiles as large as the registers hold, with room for a row of `b` and an element of `x`.
@@ -84,21 +142,21 @@ impl<T: Vectors> VectorKernel<T> for Write<'_, T> {
         unsafe {
             match (self.product.each, vectors, V::REGISTERS >= 32) {
                 (_, 0, _) => {}
-                (false, 1, _) => self.tiles::<V, false, 12, 4, 1>(),
+                (false, 1, _) => self.tiles::<V, false, 8, 4, 1>(),
                 (false, 2, true) => self.tiles::<V, false, 8, 4, 2>(),
-                (false, _, false) => self.tiles::<V, false, 6, 3, 2>(),
-                (false, 3, true) => self.tiles::<V, false, 8, 4, 3>(),
-                (false, _, true) => self.tiles::<V, false, 6, 3, 4>(),
+                (false, _, false) => self.tiles::<V, false, 6, 4, 2>(),
+                (false, 3, true) => self.tiles::<V, false, 6, 4, 3>(),
+                (false, _, true) => self.tiles::<V, false, 6, 4, 4>(),
                 (true, 1, _) => self.tiles::<V, true, 8, 4, 1>(),
                 (true, _, true) => self.tiles::<V, true, 8, 4, 2>(),
-                (true, _, false) => self.tiles::<V, true, 6, 3, 2>(),
+                (true, _, false) => self.tiles::<V, true, 6, 4, 2>(),
             }
         }
     }
 }
 
-impl<T: Vectors> Write<'_, T> {
-    /// All rows, `R` at a time, then `S`, then one.
+impl<T: Vectors, P: Places> Write<'_, T, P> {
+    /// All rows, `R` at a time, then `S`, two, one.
     ///
     /// # Safety
     /// As [`Product::write`]; a row of the result has at most `N` vectors.
@@ -107,7 +165,7 @@ impl<T: Vectors> Write<'_, T> {
     where
         V: Vector<Element = T>,
     {
-        let (mut at, len) = (0, self.product.rows.len());
+        let (mut at, len) = (0, self.product.rows.count());
         // SAFETY: as promised; the rows of a tile are there.
         unsafe {
             while at + R <= len {
@@ -117,6 +175,10 @@ impl<T: Vectors> Write<'_, T> {
             while at + S <= len {
                 self.tile::<V, EACH, S, N>(at);
                 at += S;
+            }
+            while at + 2 <= len {
+                self.tile::<V, EACH, 2, N>(at);
+                at += 2;
             }
             while at < len {
                 self.tile::<V, EACH, 1, N>(at);
@@ -143,7 +205,7 @@ impl<T: Vectors> Write<'_, T> {
         unsafe {
             let mut to = [self.c; R];
             for r in 0..R {
-                to[r] = to[r].add(*targets.get_unchecked(at + r));
+                to[r] = to[r].add(targets.at(at + r));
             }
             let mut from = to.map(<*mut T>::cast_const);
             if let Some(start) = start {
@@ -183,17 +245,20 @@ impl<T: Vectors> Write<'_, T> {
         let Product { x, rows, columns, b, b_row, .. } = self.product;
         // SAFETY: as promised.
         unsafe {
-            let zero = V::splat(T::of(0.));
+            let (zero, one) = (V::splat(T::of(0.)), V::splat(T::of(1.)));
+            // What the sums go to comes into the cache meanwhile.
+            let is_long = columns.count() > 4;
             let mut sums = [[zero; N]; R];
             let mut x_rows = [x.as_ptr(); R];
             for r in 0..R {
-                x_rows[r] = x_rows[r].add(*rows.get_unchecked(at + r));
-                for v in 0..N {
-                    sums[r][v] = V::load(from[r].add(v * V::LANES));
+                x_rows[r] = x_rows[r].add(rows.at(at + r));
+                for v in 0..if is_long { N } else { 0 } {
+                    V::prefetch(to[r].add(v * V::LANES));
                 }
             }
             let mut b = b.as_ptr();
-            for &column in columns {
+            for j in 0..columns.count() {
+                let column = columns.at(j);
                 let mut b_vectors = [zero; N];
                 for v in 0..N {
                     b_vectors[v] = V::load(b.add(v * V::LANES));
@@ -215,7 +280,8 @@ impl<T: Vectors> Write<'_, T> {
             }
             for r in 0..R {
                 for v in 0..N {
-                    sums[r][v].store(to[r].add(v * V::LANES));
+                    let start = V::load(from[r].add(v * V::LANES));
+                    one.mul_add(start, sums[r][v]).store(to[r].add(v * V::LANES));
                 }
             }
         }
@@ -267,8 +333,8 @@ mod tests {
                                     wanted[at] = terms.fold(begin, |sum, term| sum + term);
                                 }
                             }
-                            let (rows, targets) = (&rows, &targets);
-                            let (columns, x, b) = (&columns, &x, &b);
+                            let (rows, targets) = (&rows[..], &targets[..]);
+                            let (columns, x, b) = (&columns[..], &x, &b);
                             let product = Product { x, rows, columns, b, b_row, targets, width, start, each };
                             product.check();
                             T::dispatch_at(level, Write { product, c: c.as_mut_ptr() });

@@ -4,6 +4,7 @@
 //! a result in registers across a loop. A kernel that needs this is written once for any [`Vector`], and
 //! [`Vectors::dispatch`] runs it with the widest of this machine.
 
+use std::array::from_fn;
 use std::marker::PhantomData;
 
 use super::math::Real;
@@ -32,6 +33,10 @@ pub trait Vector: Copy {
     fn splat(x: Self::Element) -> Self;
     /// `self · a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Says that the memory at `from` will soon be used, if it is memory.
+    fn prefetch(from: *const Self::Element);
+    /// The elements of `self` and of `other` by turns: the first half of them, and the second.
+    fn zip(self, other: Self) -> (Self, Self);
 }
 
 /// A computation that is compiled once for each kind of vector; what holds for a [`Kernel`] holds here.
@@ -127,6 +132,15 @@ macro_rules! vectors {
                 }
                 self
             }
+
+            #[inline(always)]
+            fn prefetch(_: *const $type) {}
+
+            #[inline(always)]
+            fn zip(self, other: Self) -> (Self, Self) {
+                let turn = |from| from_fn(|lane| [self, other][lane % 2][from + lane / 2]);
+                (turn(0), turn(Self::LANES / 2))
+            }
         }
     };
 }
@@ -142,7 +156,7 @@ mod x86 {
 
     macro_rules! vector {
         ($vector:ident of $lanes:literal $type:ident in $registers:literal:
-         $load:ident $store:ident $splat:ident $mul_add:ident) => {
+         $load:ident $store:ident $splat:ident $mul_add:ident, $zip:expr) => {
             impl Vector for $vector {
                 type Element = $type;
                 const LANES: usize = $lanes;
@@ -172,12 +186,38 @@ mod x86 {
                     // SAFETY: as above.
                     unsafe { $mul_add(self, a, b) }
                 }
+
+                #[inline(always)]
+                fn prefetch(from: *const $type) {
+                    // SAFETY: an address that is none is ignored.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+                }
+
+                #[inline(always)]
+                fn zip(self, other: Self) -> (Self, Self) {
+                    // SAFETY: as above.
+                    unsafe { $zip(self, other) }
+                }
             }
         };
     }
 
-    vector!(__m512 of 16 f32 in 32: _mm512_loadu_ps _mm512_storeu_ps _mm512_set1_ps _mm512_fmadd_ps);
-    vector!(__m512d of 8 f64 in 32: _mm512_loadu_pd _mm512_storeu_pd _mm512_set1_pd _mm512_fmadd_pd);
-    vector!(__m256 of 8 f32 in 16: _mm256_loadu_ps _mm256_storeu_ps _mm256_set1_ps _mm256_fmadd_ps);
-    vector!(__m256d of 4 f64 in 16: _mm256_loadu_pd _mm256_storeu_pd _mm256_set1_pd _mm256_fmadd_pd);
+    vector!(__m512 of 16 f32 in 32: _mm512_loadu_ps _mm512_storeu_ps _mm512_set1_ps _mm512_fmadd_ps, |a, b| {
+        let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+        (_mm512_permutex2var_ps(a, first, b), _mm512_permutex2var_ps(a, second, b))
+    });
+    vector!(__m512d of 8 f64 in 32: _mm512_loadu_pd _mm512_storeu_pd _mm512_set1_pd _mm512_fmadd_pd, |a, b| {
+        let first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let second = _mm512_add_epi64(first, _mm512_set1_epi64(4));
+        (_mm512_permutex2var_pd(a, first, b), _mm512_permutex2var_pd(a, second, b))
+    });
+    vector!(__m256 of 8 f32 in 16: _mm256_loadu_ps _mm256_storeu_ps _mm256_set1_ps _mm256_fmadd_ps, |a, b| {
+        let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+    });
+    vector!(__m256d of 4 f64 in 16: _mm256_loadu_pd _mm256_storeu_pd _mm256_set1_pd _mm256_fmadd_pd, |a, b| {
+        let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        (_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high))
+    });
 }

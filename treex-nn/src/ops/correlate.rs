@@ -259,17 +259,17 @@ impl Correlation<'_> {
                     let sums = &mut sums[firsts[at]..][..(rows + 1) * chunk.row];
                     let kernel = Product {
                         x: &x[chunk.input..],
-                        rows: &offsets[*index],
+                        rows: offsets[*index].as_slice(),
                         columns: &phase.starts[range.clone()],
                         b,
                         b_row: chunk.row,
-                        targets: &targets[at][*index],
+                        targets: targets[at][*index].as_slice(),
                         width: chunk.row,
                         start: None,
                         each,
                     };
-                    let (columns, targets) = (&nowhere[..range.len()], &[rows * chunk.row]);
-                    let bias = Product { x: &one, rows: &[0], columns, targets, each: false, ..kernel };
+                    let (columns, targets) = (&nowhere[..range.len()], &[rows * chunk.row][..]);
+                    let bias = Product { x: &one, rows: &[0][..], columns, targets, each: false, ..kernel };
                     // SAFETY: what is read is inside, as in `write`; `sums` has a row for each place and channel.
                     unsafe {
                         kernel.write(sums.as_mut_ptr());

@@ -5,13 +5,11 @@
 //! asks for it.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor, WithDType};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
-use treex_core::compute::math::Real;
-use treex_core::compute::matmul::{Matrix, Multiply, multiply_add, product};
+use treex_core::compute::matmul::{Matrix, product};
+use treex_core::compute::vector::Vectors;
 use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 use super::add::add;
@@ -51,15 +49,9 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
     let y = {
         let (a, b) = (elements::<T>(&x_now)?, elements::<T>(&kernel_now)?);
         let (a, b) = (Matrix::new(&a, rows, inputs)?, Matrix::new(&b, inputs, outputs)?);
-        match bias {
-            None => product(a, b, true)?,
-            Some(bias) => {
-                let bias = bias.detach().contiguous()?;
-                let mut y = collect(rows * outputs, &Repeated(&elements::<T>(&bias)?))?;
-                multiply_add(&mut y, outputs, a, b, T::of(1.), true)?;
-                y
-            }
-        }
+        let bias = bias.map(|bias| bias.detach().contiguous()).transpose()?;
+        let bias = bias.as_ref().map(elements::<T>).transpose()?;
+        product(a, b, bias.as_deref(), true)?
     };
     let operation = Linear {
         x: x_now,
@@ -73,27 +65,10 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
 }
 
 /// The element types that matrices are multiplied in.
-trait Element: WithDType + Real + Multiply {}
+trait Element: WithDType + Vectors {}
 
 impl Element for f32 {}
 impl Element for f64 {}
-
-/// One row, again and again.
-struct Repeated<'a, T>(&'a [T]);
-
-// SAFETY: the pieces of the row that are copied fill the piece from its beginning to its end.
-unsafe impl<T: Element> Fill<T> for Repeated<'_, T> {
-    #[inline(always)]
-    fn write(&self, first: usize, mut piece: &mut [MaybeUninit<T>]) {
-        let mut at = first % self.0.len();
-        while !piece.is_empty() {
-            let len = piece.len().min(self.0.len() - at);
-            let (now, rest) = piece.split_at_mut(len);
-            now.write_copy_of_slice(&self.0[at..at + len]);
-            (piece, at) = (rest, 0);
-        }
-    }
-}
 
 struct Linear<T> {
     x: Tensor,
@@ -117,8 +92,8 @@ impl<T: Element> Operation for Linear<T> {
             let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
             pass.wanted(index).then(gradient).transpose()
         };
-        let dx = || product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), true);
-        let dkernel = || product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, true);
+        let dx = || product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true);
+        let dkernel = || product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true);
         let dbias = || Ok(sum_rows(&gradient, outputs));
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {
