@@ -1,5 +1,6 @@
 //! A function as a module.
 
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use treex_core::{ModuleId, Result, TreeObject, Visitor, VisitorMut, record};
 #[derive(Clone)]
 pub struct Lambda {
     name: &'static str,
+    function: TypeId,
     f: Arc<Function>,
 }
 
@@ -28,14 +30,19 @@ type Function = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
 
 impl Lambda {
     /// `f` under a name, by which it stands in tables.
-    pub fn new(name: &'static str, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
-        Self { name, f: Arc::new(f) }
+    pub fn new<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static>(name: &'static str, f: F) -> Self {
+        Self { name, function: TypeId::of::<F>(), f: Arc::new(f) }
     }
 
     /// `f` under its own name, or as `Lambda` if it is a closure.
     pub fn of<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static>(f: F) -> Self {
-        let name = std::any::type_name::<F>().rsplit("::").next();
+        let name = type_name::<F>().rsplit("::").next();
         Self::new(name.filter(|name| !name.contains(['{', '<', '>', '('])).unwrap_or("Lambda"), f)
+    }
+
+    /// Whether this was made of `f`, which each function is known by.
+    pub(crate) fn is<F: 'static>(&self, _: F) -> bool {
+        self.function == TypeId::of::<F>()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A linear map of the features.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Error, Leaf, Parameter, TreeObject, record};
+use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
@@ -29,7 +29,7 @@ pub struct Linear {
     /// `[dout]`; zeros unless said.
     pub bias: Option<Leaf<Parameter>>,
     dout: usize,
-    dtype: Option<DType>,
+    pub(crate) dtype: Option<DType>,
 }
 
 /// Flax's name for [`Linear`].
@@ -51,6 +51,26 @@ impl Linear {
         Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }
 
+    /// The kernel and the bias for an input that they fit to.
+    pub(crate) fn parameters(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+        let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
+        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let (din, _) = kernel.dims2()?;
+        if x.dims().last() == Some(&din) {
+            return Ok((kernel, bias));
+        }
+        let found = x.dims();
+        let width = found.last().copied().unwrap_or(1);
+        Err(Error::shape("`Linear` got an input of the wrong width")
+            .expected(format!("[.., {din}]"))
+            .found(format!("{found:?}"))
+            .remedy(format!(
+                "put the {din} features last, or make the layer with `Linear::new({width}, {})`",
+                self.dout
+            ))
+            .of(self))
+    }
+
     fn declared(self) -> Self {
         Self { bias: self.bias.map(|bias| bias.with_shape(self.dout)), ..self }
     }
@@ -61,22 +81,7 @@ parameter_options!(Linear { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for Linear {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
-        let (din, _) = kernel.dims2()?;
-        if x.dims().last() != Some(&din) {
-            let found = x.dims();
-            let width = found.last().copied().unwrap_or(1);
-            return Err(Error::shape("`Linear` got an input of the wrong width")
-                .expected(format!("[.., {din}]"))
-                .found(format!("{found:?}"))
-                .remedy(format!(
-                    "put the {din} features last, or make the layer with `Linear::new({width}, {})`",
-                    self.dout
-                ))
-                .of(self)
-                .into());
-        }
+        let (kernel, bias) = self.parameters(x)?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
         let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
         let y = linear(&x.to_dtype(dtype)?, &kernel.to_dtype(dtype)?, bias.as_ref(), 1)?;
@@ -88,7 +93,7 @@ impl candle_core::Module for Linear {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use treex_core::{ErrorKind, Result, prelude::*};
+    use treex_core::{ErrorKind, prelude::*};
 
     use super::*;
     use crate::initializers::{constant, ones};

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Initializer, Key, Result, TreeObject};
 
+use super::fused::Fused;
 use crate::dtype::common_dtype;
 use crate::initializers::orthogonal;
 use crate::linear::Linear;
@@ -24,6 +25,12 @@ pub trait RnnCell: TreeObject + Clone + 'static {
     /// # Errors
     /// If shapes do not fit, or a leaf has no value.
     fn step(&mut self, carry: &Self::Carry, x: &Tensor) -> Result<(Self::Carry, Tensor)>;
+
+    /// The cell as one operation over all steps: for cells of this library whose functions are the usual ones.
+    #[doc(hidden)]
+    fn fused(&self) -> Option<Fused<'_>> {
+        None
+    }
 
     /// How many dimensions of an input are not batch dimensions: 1, more for images.
     fn num_feature_axes(&self) -> usize {

@@ -4,11 +4,13 @@ use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
 use super::cell::{RnnCell, add, between, check_carry, hidden, initial, mul};
+use super::fused::Fused;
 use super::options::cell_options;
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
 use crate::linear::Linear;
+use crate::ops::recurrent::Gru;
 
 /// Gated recurrent unit: Flax's `GRUCell` (Cho et al., 2014; here the reset gate acts after the kernel).
 ///
@@ -99,5 +101,11 @@ impl RnnCell for GRUCell {
         let y = between(&z, &self.activation_fn.forward(&n)?, h)?;
         record(self, x, &y);
         Ok((y.clone(), y))
+    }
+
+    fn fused(&self) -> Option<Fused<'_>> {
+        let is_usual = self.gate_fn.is(sigmoid) && self.activation_fn.is(tanh);
+        let (of_input, of_carry) = ([&self.ir, &self.iz, &self.in_], [&self.hn, &self.hr, &self.hz]);
+        is_usual.then(|| Fused::new(Gru, self.features, of_input, of_carry))
     }
 }

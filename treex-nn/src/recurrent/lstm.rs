@@ -4,11 +4,13 @@ use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
 use super::cell::{RnnCell, add, check_carry, hidden, initial, mul};
+use super::fused::Fused;
 use super::options::cell_options;
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
 use crate::linear::Linear;
+use crate::ops::recurrent::Lstm;
 
 /// Long short-term memory: Flax's `LSTMCell` (Hochreiter and Schmidhuber, 1997).
 ///
@@ -117,5 +119,12 @@ impl RnnCell for LSTMCell {
         let h = mul(&o, &self.activation_fn.forward(&c)?)?;
         record(self, x, &h);
         Ok(((c, h.clone()), h))
+    }
+
+    fn fused(&self) -> Option<Fused<'_>> {
+        let is_usual = self.gate_fn.is(sigmoid) && self.activation_fn.is(tanh);
+        let of_input = [&self.ii, &self.if_, &self.ig, &self.io];
+        let of_carry = [&self.hi, &self.hf, &self.hg, &self.ho];
+        is_usual.then(|| Fused::new(Lstm, self.features, of_input, of_carry))
     }
 }

@@ -4,11 +4,13 @@ use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
 use super::cell::{RnnCell, add, between, check_carry, hidden, initial, mul};
+use super::fused::Fused;
 use super::options::cell_options;
 use crate::activations::{sigmoid, tanh};
 use crate::initializers::{ones, zeros};
 use crate::lambda::Lambda;
 use crate::linear::Linear;
+use crate::ops::recurrent::{Mgu, MguWithoutReset};
 
 /// Minimal gated unit: Flax's `MGUCell` (Zhou et al., 2016; without `reset_gate`, Heck and Salem, 2017).
 ///
@@ -102,5 +104,14 @@ impl RnnCell for MGUCell {
         let y = between(&f, &n, h)?;
         record(self, x, &y);
         Ok((y.clone(), y))
+    }
+
+    fn fused(&self) -> Option<Fused<'_>> {
+        let is_usual = self.gate_fn.is(sigmoid) && self.activation_fn.is(tanh);
+        let of_input = [&self.if_, &self.in_];
+        is_usual.then(|| match self.reset_gate {
+            true => Fused::new(Mgu, self.features, of_input, [&self.hn, &self.hf]),
+            false => Fused::new(MguWithoutReset, self.features, of_input, [&self.hf, &self.hn]),
+        })
     }
 }

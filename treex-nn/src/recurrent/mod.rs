@@ -3,6 +3,7 @@
 mod bidirectional;
 mod cell;
 mod conv_lstm;
+mod fused;
 mod gru;
 mod lstm;
 mod mgu;

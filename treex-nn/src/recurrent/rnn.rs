@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Key, Module, Result, TreeObject, record};
 
 use super::cell::RnnCell;
-use super::steps::{Steps, moved};
+use super::steps::Steps;
 
 /// A cell run over a sequence: Flax's `RNN`.
 ///
@@ -104,21 +104,16 @@ impl<C: RnnCell> RNN<C> {
         initial_carry: Option<&C::Carry>,
         seq_lengths: Option<&Tensor>,
     ) -> Result<(C::Carry, Tensor)> {
-        let steps = Steps::of(x, self.cell.num_feature_axes(), way.time_major, seq_lengths);
+        let steps = Steps::of(x, self.cell.num_feature_axes(), way, seq_lengths);
         let steps = steps.map_err(|error| error.of(self))?;
-        let x = if way.reverse { steps.flip(x)? } else { x.clone() };
-        let x = moved(&x, steps.axis, 0)?;
         let carry = match initial_carry {
             Some(carry) => carry.clone(),
             None => {
                 let key = way.init_key.unwrap_or_else(|| Key::from(0));
-                self.cell.initialize_carry(key, &x.get(0)?.detach())?
+                self.cell.initialize_carry(key, &steps.sample(x)?)?
             }
         };
-        let (carry, y) = steps.run(&mut self.cell, &carry, &x)?;
-        let y = moved(&y, 0, steps.axis)?;
-        let y = if way.reverse && way.keep_order { steps.flip(&y)? } else { y };
-        Ok((carry, y))
+        steps.run(&mut self.cell, &carry, x)
     }
 }
 

@@ -4,11 +4,13 @@ use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
 use super::cell::{RnnCell, add, check_carry, hidden, initial};
+use super::fused::Fused;
 use super::options::cell_options;
 use crate::activations::tanh;
 use crate::initializers::zeros;
 use crate::lambda::Lambda;
 use crate::linear::Linear;
+use crate::ops::recurrent::Simple;
 
 /// `h' = activation_fn(i(x) + h(h))`, and `+ h` inside if `residual` is set: Flax's `SimpleCell` (Elman, 1990).
 ///
@@ -82,5 +84,11 @@ impl RnnCell for SimpleCell {
         let y = self.activation_fn.forward(&sum)?;
         record(self, x, &y);
         Ok((y.clone(), y))
+    }
+
+    fn fused(&self) -> Option<Fused<'_>> {
+        let is_usual = self.activation_fn.is(tanh);
+        let simple = Simple { residual: self.residual };
+        is_usual.then(|| Fused::new(simple, self.features, [&self.i], [&self.h]))
     }
 }

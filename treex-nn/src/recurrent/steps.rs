@@ -4,9 +4,12 @@ use candle_core::Tensor;
 use treex_core::{Error, Result, scan};
 
 use super::cell::{Carry, RnnCell};
+use super::fused;
+use super::rnn::Way;
+use crate::ops::recurrent::order::Order;
 
 /// `x` with dimension `from` at the place `to`, in order in memory.
-pub(super) fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
     if from == to {
         return Ok(x.clone());
     }
@@ -16,21 +19,17 @@ pub(super) fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
     Ok(x.permute(order)?.contiguous()?)
 }
 
-/// Where time is in a tensor, and how much of it each sequence has.
+/// Where time is in a tensor, and how to go through it.
 pub(super) struct Steps {
-    pub(super) axis: usize,
-    time: usize,
-    /// How many sequences there are.
-    items: usize,
-    time_major: bool,
-    lengths: Option<Vec<usize>>,
+    axis: usize,
+    order: Order,
 }
 
 impl Steps {
     pub(super) fn of(
         x: &Tensor,
         feature_axes: usize,
-        time_major: bool,
+        Way { time_major, reverse, keep_order, .. }: Way,
         seq_lengths: Option<&Tensor>,
     ) -> Result<Self> {
         let axis = if time_major { 0 } else { x.rank().saturating_sub(feature_axes + 1) };
@@ -47,25 +46,43 @@ impl Steps {
         let mut batch = x.dims()[..x.rank() - feature_axes].to_vec();
         batch.remove(axis);
         let lengths = seq_lengths.map(|lengths| lengths_of(lengths, &batch, time)).transpose()?;
-        Ok(Self { axis, time, items: batch.iter().product(), time_major, lengths })
+        let items = batch.iter().product();
+        Ok(Self { axis, order: Order { time, items, time_major, reverse, keep_order, lengths } })
+    }
+
+    /// A step of `x`, to see what it is like.
+    pub(super) fn sample(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.detach().narrow(self.axis, 0, 1)?.squeeze(self.axis)?)
     }
 
     /// `x` with time reversed; where there are lengths, only within them.
-    pub(super) fn flip(&self, x: &Tensor) -> Result<Tensor> {
-        let Some(lengths) = &self.lengths else { return Ok(x.flip(&[self.axis])?) };
-        let (items, time) = (self.items, self.time);
-        let from = |place: usize| {
-            let (item, step) =
-                if self.time_major { (place % items, place / items) } else { (place / time, place % time) };
-            let step = (time - 1 - step + lengths[item]) % time;
-            (if self.time_major { step * items + item } else { item * time + step }) as u32
-        };
-        select_rows(x, (0..items * time).map(from).collect(), x.dims())
+    fn flip(&self, x: &Tensor) -> Result<Tensor> {
+        match self.order.lengths {
+            None => Ok(x.flip(&[self.axis])?),
+            Some(_) => select_rows(x, self.order.mirror(), x.dims()),
+        }
+    }
+
+    /// Runs `cell` over all steps: the carry of each sequence where it ends, and the outputs, where the inputs are.
+    pub(super) fn run<C: RnnCell>(
+        &self,
+        cell: &mut C,
+        carry: &C::Carry,
+        x: &Tensor,
+    ) -> Result<(C::Carry, Tensor)> {
+        if let Some(all) = fused::run(cell, carry, &self.order, x, &self.sample(x)?)? {
+            return Ok(all);
+        }
+        let x = if self.order.reverse { self.flip(x)? } else { x.clone() };
+        let (carry, y) = self.run_one_by_one(cell, carry, &moved(&x, self.axis, 0)?)?;
+        let y = moved(&y, 0, self.axis)?;
+        let y = if self.order.reverse && self.order.keep_order { self.flip(&y)? } else { y };
+        Ok((carry, y))
     }
 
     /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
     /// sequence where it ends, and the outputs of all steps, stacked.
-    pub(super) fn run<C: RnnCell>(
+    fn run_one_by_one<C: RnnCell>(
         &self,
         cell: &mut C,
         carry: &C::Carry,
@@ -73,7 +90,7 @@ impl Steps {
     ) -> Result<(C::Carry, Tensor)> {
         let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
         let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
-        let keep_all = self.lengths.is_some();
+        let keep_all = self.order.lengths.is_some();
         let (last, mut ys) = scan(cell, &first, std::slice::from_ref(x), move |cell, carry, x| {
             let (carry, y) = cell.step(&with_tensors(&like, carry)?, &x[0])?;
             let carry: Vec<_> = carry.tensors().into_iter().cloned().collect();
@@ -81,7 +98,7 @@ impl Steps {
             Ok((carry, ys))
         })?;
         let carries = ys.split_off(1);
-        let last = match &self.lengths {
+        let last = match &self.order.lengths {
             None => last,
             Some(lengths) => self.at_the_end(lengths, &first, &carries)?,
         };
@@ -91,8 +108,11 @@ impl Steps {
     /// The tensors of the carry of each sequence where it ends, of those before the first step and those after
     /// each.
     fn at_the_end(&self, lengths: &[usize], first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
-        let rows: Vec<_> =
-            lengths.iter().enumerate().map(|(item, length)| (length * self.items + item) as u32).collect();
+        let rows: Vec<_> = lengths
+            .iter()
+            .enumerate()
+            .map(|(item, length)| (length * self.order.items + item) as u32)
+            .collect();
         let each = first.iter().zip(after).map(|(first, after)| {
             // The first may be of a smaller type than those that the cell made.
             let all = Tensor::cat(&[&first.to_dtype(after.dtype())?.unsqueeze(0)?, after], 0)?;
@@ -103,7 +123,7 @@ impl Steps {
 }
 
 /// A carry like `like`, of other tensors.
-fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
+pub(super) fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
     let mut tensors = tensors.iter().cloned();
     like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
 }

@@ -10,10 +10,11 @@ use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::forward::{Inputs, Normalizers};
-use super::memory::{Output, View, narrow};
+use super::memory::{View, narrow};
 use super::scores::{Place, Scores, weight};
-use super::tile::{PANEL, Product, ROWS, multiply};
 use super::{KEYS, QUERIES, SCORES_ROW, Sizes};
+use crate::ops::output::Output;
+use crate::ops::tile::{PANEL, Product, ROWS, multiply};
 
 /// What backward reads.
 pub(super) struct Backward<'a, T: Float> {

@@ -7,10 +7,11 @@ use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
 
-use super::memory::{Head, Output, View, narrow};
+use super::memory::{Head, View, narrow};
 use super::scores::{LANES, Place, Scores, weight};
-use super::tile::{PANEL, Product, ROWS, multiply};
 use super::{KEYS, QUERIES, SCORES_ROW, Sizes};
+use crate::ops::output::Output;
+use crate::ops::tile::{PANEL, Product, ROWS, multiply};
 
 /// The inputs of attention.
 pub(super) struct Inputs<'a, T: Float> {

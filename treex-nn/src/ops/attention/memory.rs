@@ -1,4 +1,4 @@
-//! How the kernels of attention read tensors, and write results that several threads share.
+//! How the kernels of attention read tensors, and write results.
 
 use std::mem::MaybeUninit;
 
@@ -8,7 +8,7 @@ use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
 use treex_core::{Error, Result};
 
-use super::tile::PANEL;
+use crate::ops::tile::PANEL;
 
 /// A tensor `[batch.., i, j, k]` of any strides, of which that of `k` is 0 or 1.
 pub(super) struct View<'a, T> {
@@ -129,47 +129,6 @@ impl<T: Float> Kernel for Panels<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// New memory, written row by row from several threads.
-pub(super) struct Output<T> {
-    memory: Vec<T>,
-    start: *mut T,
-    len: usize,
-}
-
-// SAFETY: threads write what they say is theirs alone, see `row`.
-unsafe impl<T: Send> Sync for Output<T> {}
-
-impl<T: Copy> Output<T> {
-    pub(super) fn new(len: usize) -> Result<Self> {
-        let mut memory = Vec::new();
-        memory
-            .try_reserve_exact(len)
-            .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
-        Ok(Self { start: memory.as_mut_ptr(), memory, len })
-    }
-
-    /// The elements from `at` on.
-    ///
-    /// # Safety
-    /// Nobody else uses them as long.
-    #[allow(clippy::mut_from_ref)] // the caller answers for it
-    pub(super) unsafe fn row(&self, at: usize, len: usize) -> &mut [MaybeUninit<T>] {
-        assert!(at + len <= self.len);
-        // SAFETY: there is room for `self.len` elements, and these are the caller's.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at).cast(), len) }
-    }
-
-    /// The elements.
-    ///
-    /// # Safety
-    /// All have been written.
-    pub(super) unsafe fn finish(mut self) -> Vec<T> {
-        // SAFETY: there is room for them, and the caller says that they are there.
-        unsafe { self.memory.set_len(self.len) };
-        self.memory
     }
 }
 

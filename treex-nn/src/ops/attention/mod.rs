@@ -7,7 +7,6 @@ mod backward;
 mod forward;
 mod memory;
 mod scores;
-mod tile;
 
 use std::ops::Range;
 
@@ -18,11 +17,11 @@ use treex_core::compute::math::Real;
 use treex_core::compute::{Fresh, Operation, Pass, attach};
 use treex_core::{Error, Result};
 
+use super::tile::PANEL;
 use backward::Backward;
 use forward::{Inputs, Normalizers};
 use memory::{View, readable};
 use scores::Scores;
-use tile::PANEL;
 
 /// Queries of a tile: they, and what belongs to them, stay in a core's first cache.
 const QUERIES: usize = 32;

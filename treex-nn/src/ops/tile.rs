@@ -5,36 +5,36 @@ use treex_core::compute::math::Real;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 /// Rows of a block: numbers of rows are multiples of it.
-pub(super) const ROWS: usize = 8;
+pub(crate) const ROWS: usize = 8;
 
 /// Columns of a panel: numbers of columns are multiples of it.
-pub(super) const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 
 /// `c = a · b`, or `c += a · b`.
-pub(super) struct Product<'a, R> {
+pub(crate) struct Product<'a, R> {
     /// `[rows, columns]`.
-    pub(super) c: &'a mut [R],
+    pub(crate) c: &'a mut [R],
     /// Between rows of `c`.
-    pub(super) c_row: usize,
+    pub(crate) c_row: usize,
     /// `[rows, inner]`.
-    pub(super) a: &'a [R],
+    pub(crate) a: &'a [R],
     /// Between rows, and between columns of `a`.
-    pub(super) a_strides: [usize; 2],
+    pub(crate) a_strides: [usize; 2],
     /// `[inner, columns]`, where the columns of a panel are neighbours.
-    pub(super) b: &'a [R],
+    pub(crate) b: &'a [R],
     /// Between rows, and between panels of `b`.
-    pub(super) b_strides: [usize; 2],
+    pub(crate) b_strides: [usize; 2],
     /// `[rows, inner, columns]`.
-    pub(super) sizes: [usize; 3],
+    pub(crate) sizes: [usize; 3],
     /// Whether to add to what is in `c`.
-    pub(super) accumulate: bool,
+    pub(crate) accumulate: bool,
 }
 
 /// Computes a product. Each element is one sum from the first term to the last, on every machine.
 ///
 /// # Panics
 /// If the numbers of rows or columns are no multiples, or an element would lie outside of its memory.
-pub(super) fn multiply<R: Real>(product: Product<'_, R>) {
+pub(crate) fn multiply<R: Real>(product: Product<'_, R>) {
     // A block's rows are two vectors where there are 32 registers of 64 bytes, and otherwise 32 bytes.
     match (has_wide_registers(), size_of::<R>()) {
         (true, 8) => dispatch(Blocks::<R, 16>(product)),

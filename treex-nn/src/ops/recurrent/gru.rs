@@ -1,0 +1,31 @@
+//! The gated recurrent unit.
+
+use treex_core::compute::math::Real;
+
+use super::cell::Cell;
+
+/// What the new carry gets from the old, and the gates `r`, `z`, `n`; carry `h`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gru;
+
+impl Cell<4, 1> for Gru {
+    const NAME: &'static str = "gru";
+    const FROM_INPUT: usize = 1;
+    const FROM_CARRY: usize = 3;
+
+    #[inline(always)]
+    fn forward<R: Real>(self, [m, r, z, n]: [R; 4], [h]: [R; 1]) -> ([R; 4], [R; 1]) {
+        let (r, z) = (r.sigmoid(), z.sigmoid());
+        let n = (n + r * m).tanh();
+        ([m, r, z, n], [(R::of(1.) - z) * n + z * h])
+    }
+
+    #[inline(always)]
+    fn backward<R: Real>(self, [m, r, z, n]: [R; 4], [h]: [R; 1], [dh]: [R; 1]) -> ([R; 4], [R; 1]) {
+        let one = R::of(1.);
+        let dn = dh * (one - z) * (one - n * n);
+        let dz = dh * (h - n) * z * (one - z);
+        let dr = dn * m * r * (one - r);
+        ([dn * r, dr, dz, dn], [dh * z])
+    }
+}
