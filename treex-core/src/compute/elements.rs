@@ -18,7 +18,9 @@ pub fn elements<T: WithDType>(tensor: &Tensor) -> Result<impl Deref<Target = [T]
             .found(format!("strides {:?}", layout.stride()))
             .remedy("call `contiguous()` before"));
     };
-    let elements = Elements { storage, range: start..end, element: PhantomData::<T> };
+    // A view of nothing may begin beyond its memory.
+    let range = if start == end { 0..0 } else { start..end };
+    let elements = Elements { storage, range, element: PhantomData::<T> };
     elements.checked()?;
     Ok(elements)
 }
@@ -48,5 +50,23 @@ impl<S: Deref<Target = Storage>, T: WithDType> Deref for Elements<S, T> {
     fn deref(&self) -> &[T] {
         // It was there when this was made, and the lock has been held since.
         self.checked().unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn of_views() -> Result<()> {
+        let x = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?;
+        assert_eq!(*elements::<f32>(&x.narrow(0, 1, 1)?)?, [3., 4., 5.]);
+        assert!(elements::<f32>(&x.t()?).is_err() && elements::<f64>(&x).is_err());
+        // Nothing, from a place on that is not there.
+        let nothing = Tensor::zeros((2, 0, 5), DType::F32, &Device::Cpu)?.narrow(2, 3, 2)?;
+        assert!(elements::<f32>(&nothing)?.is_empty());
+        Ok(())
     }
 }

@@ -50,10 +50,12 @@ impl Fresh {
             };
             layout.start_offset() == 0 && len == layout.shape().elem_count()
         };
+        let shape = tensor.shape().clone();
         let tensor = if whole { tensor } else { tensor.force_contiguous()? };
-        tensor.inplace_op1(&taken)?;
+        // In one dimension, since Candle takes the strides of what is empty for those of a repetition.
+        tensor.reshape(shape.elem_count())?.inplace_op1(&taken)?;
         match taken.take() {
-            Some(storage) => Ok(Self { storage, shape: tensor.shape().clone() }),
+            Some(storage) => Ok(Self { storage, shape }),
             None => Err(Error::new(ErrorKind::Structure, "a tensor has no memory to take")),
         }
     }

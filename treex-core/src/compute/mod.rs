@@ -35,7 +35,7 @@ pub use custom_vjp::custom_vjp;
 pub use elements::elements;
 pub use fresh::Fresh;
 pub use memory::keep_memory;
-pub use operation::{Operation, Pass, attach, attach_all, reshape};
+pub use operation::{Operation, Pass, attach, attach_all, name_of, reshape};
 
 pub use crate::tensors::storage_id;
 

@@ -128,9 +128,16 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(y)
 }
 
+/// The [name](Operation::name) of the operation that `x` is an output of; `None` for what Candle computed, and outside
+/// of a differentiation.
+#[must_use]
+pub fn name_of(x: &Tensor) -> Option<&'static str> {
+    tape::find(x).map(|link| link.call.name)
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
     use crate::grad::{grad, value_and_grad_aux};
@@ -234,6 +241,8 @@ mod tests {
         assert_eq!(Fresh::take(x.t()?)?.into_tensor().to_vec2::<f32>()?, [[0., 3.], [1., 4.], [2., 5.]]);
         assert_eq!(x.to_vec2::<f32>()?, [[0., 1., 2.], [3., 4., 5.]]);
         assert!(Fresh::new(vec![1f32], (2, 2)).is_err());
+        let nothing = Tensor::zeros((2, 0, 2), DType::F32, &Device::Cpu)?;
+        assert_eq!(Fresh::take(nothing)?.into_tensor().dims(), [2, 0, 2]);
         Ok(())
     }
 }

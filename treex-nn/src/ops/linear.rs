@@ -105,7 +105,7 @@ impl<T: Element> Operation for Linear<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Shape};
+    use candle_core::Shape;
     use treex_core::compute::with_plain;
     use treex_core::{Key, Leaf, Parameter, value_and_grad};
 
@@ -114,13 +114,12 @@ mod tests {
     /// The value, and the gradients of its product with fixed numbers.
     fn value_and_gradients(
         leaves: &(Leaf<Parameter>, Leaf<Parameter>, Option<Leaf<Parameter>>),
-        view: fn(&Tensor) -> Result<Tensor>,
         axes: usize,
     ) -> Result<Vec<Tensor>> {
         let mut value = None;
         let (_, (dx, dkernel, dbias)) = value_and_grad(leaves, |(x, kernel, bias)| {
             let bias = bias.as_ref().map(Leaf::get).transpose()?;
-            let y = linear(&view(&x.get()?)?, &kernel.get()?, bias.as_ref(), axes)?;
+            let y = linear(&x.get()?, &kernel.get()?, bias.as_ref(), axes)?;
             value = Some(y.detach());
             let weights = Key::from(9).normal(y.shape(), DType::F64)?.to_dtype(y.dtype())?;
             Ok((y * weights)?.sum_all()?)
@@ -150,8 +149,8 @@ mod tests {
                 for has_bias in [true, false] {
                     let bias = has_bias.then(|| normal(2, &kernel[axes..], dtype)).transpose()?;
                     let leaves = (normal(0, x, dtype)?, normal(1, kernel, dtype)?, bias);
-                    let ours = value_and_gradients(&leaves, |x| Ok(x.clone()), axes)?;
-                    let plain = with_plain(|| value_and_gradients(&leaves, |x| Ok(x.clone()), axes))?;
+                    let ours = value_and_gradients(&leaves, axes)?;
+                    let plain = with_plain(|| value_and_gradients(&leaves, axes))?;
                     // In half precision Candle adds up the rows with a rounding after each.
                     let tolerance = match dtype {
                         DType::F64 => 1e-12,
@@ -169,20 +168,6 @@ mod tests {
                 }
             }
         }
-        Ok(())
-    }
-
-    #[test]
-    fn of_views() -> Result<()> {
-        let leaves = (normal(0, (5, 7), DType::F64)?, normal(1, (5, 3), DType::F64)?, None);
-        let view = |x: &Tensor| Ok(x.t()?.narrow(0, 1, 4)?);
-        let ours = value_and_gradients(&leaves, view, 1)?;
-        let plain = with_plain(|| value_and_gradients(&leaves, view, 1))?;
-        for (ours, plain) in ours.iter().zip(&plain) {
-            let difference = (ours - plain)?.abs()?.max_all()?.to_scalar::<f64>()?;
-            assert!(difference < 1e-12, "{difference}");
-        }
-        assert_eq!(ours[0].device().location(), Device::Cpu.location());
         Ok(())
     }
 }

@@ -24,3 +24,6 @@ pub(crate) mod softmax;
 pub(crate) mod tile;
 pub(crate) mod vdot;
 pub(crate) mod windows;
+
+#[cfg(test)]
+mod tests;

@@ -301,82 +301,32 @@ impl<T: Float> Kernel for SoftGradient<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
-    use treex_core::Key;
-    use treex_core::compute::with_plain;
+    use candle_core::Device;
 
     use super::*;
+    use crate::losses::contract::{ALL, Case, WIDE, check};
     use crate::losses::{softmax_cross_entropy, softmax_cross_entropy_with_integer_labels};
 
-    const SIZES: [(usize, usize); 5] = [(1, 1), (0, 3), (5, 7), (64, 3), (900, 65)];
-
-    /// The losses, and the gradients of their product with fixed numbers.
-    fn pass(vars: &[Var], f: impl Fn() -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
-        let losses = f()?;
-        let weights = Key::from(7).normal(losses.shape(), DType::F32)?.to_dtype(losses.dtype())?;
-        let grads = (&losses * weights)?.sum_all()?.backward()?;
-        let flat = |x: &Tensor| -> Result<_> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
-        let gradient = |var: &Var| flat(&grads.get(var).cloned().unwrap_or(var.zeros_like()?));
-        [flat(&losses)].into_iter().chain(vars.iter().map(gradient)).collect()
-    }
-
-    fn assert_close(found: &[Vec<f64>], wanted: &[Vec<f64>], tolerance: f64) {
-        for (found, wanted) in found.iter().zip(wanted) {
-            let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
-            assert_eq!(found.len(), wanted.len());
-            for (a, b) in found.iter().zip(wanted) {
-                assert!((a - b).abs() <= tolerance * scale, "{a} {b}");
-            }
-        }
+    #[test]
+    fn integer_labels() {
+        check("softmax_cross_entropy_with_integer_labels", ALL, |draw| {
+            let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
+            let (classes, rows) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
+            let labels = (0..rows.iter().product::<usize>()).map(|row| (row * 7 % classes) as u32);
+            let labels = Tensor::from_vec(labels.collect(), rows, &Device::Cpu);
+            let f = move |x: &[Tensor]| {
+                softmax_cross_entropy_with_integer_labels(&x[0], labels.as_ref().expect("as many as rows"))
+            };
+            Case::new(vec![shape], f)
+        });
     }
 
     #[test]
-    fn equal_to_the_plain_compositions() -> Result<()> {
-        let types = [(DType::F64, 1e-13), (DType::F32, 2e-6), (DType::F16, 2e-3), (DType::BF16, 2e-2)];
-        for (dtype, tolerance) in types {
-            for (batch, classes) in SIZES {
-                // Columns of a larger tensor, so that there are gaps.
-                let whole = (Key::from(0).normal((classes, batch), DType::F32)? * 4.)?.to_dtype(dtype)?;
-                let soft = Key::from(1).uniform((batch, classes), DType::F32)?.to_dtype(dtype)?;
-                let labels: Vec<i64> = (0..batch).map(|row| (row % classes) as i64).collect();
-                let labels = Tensor::from_vec(labels, batch, &Device::Cpu)?;
-                let (logits, soft) = (Var::from_tensor(&whole)?, Var::from_tensor(&soft)?);
-                let view = || logits.as_tensor().t();
-                let hard = || softmax_cross_entropy_with_integer_labels(&view()?, &labels);
-                let vars = [logits.clone()];
-                assert_close(&pass(&vars, hard)?, &with_plain(|| pass(&vars, hard))?, tolerance);
-                let mixed = || softmax_cross_entropy(&view()?, &soft);
-                let vars = [logits.clone(), soft.clone()];
-                assert_close(&pass(&vars, mixed)?, &with_plain(|| pass(&vars, mixed))?, tolerance);
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn gradients_by_finite_differences() -> Result<()> {
-        let logits = Key::from(0).normal((4, 5), DType::F64)?;
-        let soft = Key::from(1).uniform((4, 5), DType::F64)?;
-        let labels = Tensor::new(&[0u32, 4, 2, 2], &Device::Cpu)?;
-        type Loss<'l> = &'l dyn Fn(&Tensor) -> Result<Tensor>;
-        let losses: [(Loss<'_>, &Tensor); 3] = [
-            (&|x| softmax_cross_entropy_with_integer_labels(x, &labels), &logits),
-            (&|x| softmax_cross_entropy(x, &soft), &logits),
-            (&|y| softmax_cross_entropy(&logits, y), &soft),
-        ];
-        for (loss, at) in losses {
-            let weights = Key::from(3).normal(4, DType::F64)?;
-            let direction = Key::from(2).normal(at.shape(), DType::F64)?;
-            let total = |x: &Tensor| -> Result<Tensor> { Ok((loss(x)? * &weights)?.sum_all()?) };
-            let var = Var::from_tensor(at)?;
-            let grads = total(&var)?.backward()?;
-            let gradient = grads.get(&var).expect("a gradient");
-            let along = (gradient * &direction)?.sum_all()?.to_scalar::<f64>()?;
-            let value = |step: f64| -> Result<f64> { Ok(total(&(at + (&direction * step)?)?)?.to_scalar()?) };
-            let slope = (value(1e-6)? - value(-1e-6)?) / 2e-6;
-            assert!((slope - along).abs() < 1e-8, "{slope} {along}");
-        }
-        Ok(())
+    fn soft_labels() {
+        check("softmax_cross_entropy", WIDE, |draw| {
+            let shape = [draw.rows(), vec![draw.size()]].concat();
+            Case::new(vec![shape.clone(), shape], |x| softmax_cross_entropy(&x[0], &x[1]))
+        });
     }
 
     /// Large logits lose no digits, and a label's loss is exact where it is small.

@@ -1,0 +1,365 @@
+//! What every operation owes, at sizes, views and options that are drawn: values and gradients are those of its
+//! plain composition in every element type, gradients are slopes, and do not depend on which are asked for, on how
+//! they are asked for, or on who was faster.
+
+use candle_core::{DType, Tensor, Var};
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use treex_core::compute::{name_of, with_plain};
+use treex_core::{Key, Leaf, Parameter, Result, value_and_grad};
+
+pub(crate) const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
+pub(crate) const WIDE: &[DType] = &[DType::F64, DType::F32];
+
+/// Choices made for a case. What fails is shrunk towards the first of each list.
+pub(crate) struct Draw<'c>(std::slice::Iter<'c, u16>);
+
+impl Draw<'_> {
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let choice = usize::from(self.0.next().copied().unwrap_or(0));
+        choices[(choice * choices.len()) >> u16::BITS]
+    }
+
+    /// A dimension: one that fills vectors, one that does not, or nothing.
+    pub(crate) fn size(&mut self) -> usize {
+        self.of(&[2, 1, 3, 5, 7, 8, 16, 17, 33, 64, 65, 0])
+    }
+
+    /// No, one or two dimensions.
+    pub(crate) fn batch(&mut self) -> Vec<usize> {
+        (0..self.of(&[1, 0, 2])).map(|_| self.of(&[2, 1, 3, 5, 9, 0])).collect()
+    }
+
+    /// Dimensions as of a batch, or a number of rows that is worth waking other threads.
+    pub(crate) fn rows(&mut self) -> Vec<usize> {
+        if self.of(&[false, false, false, true]) { vec![2100] } else { self.batch() }
+    }
+
+    pub(crate) fn yes(&mut self) -> bool {
+        self.of(&[false, true])
+    }
+
+    pub(crate) fn key(&mut self) -> Key {
+        let seeds: Vec<u64> = (0..64).collect();
+        Key::from(self.of(&seeds))
+    }
+}
+
+/// One use of an operation.
+pub(crate) struct Case {
+    pub(crate) inputs: Vec<Vec<usize>>,
+    pub(crate) f: Box<dyn Fn(&[Tensor]) -> Result<Tensor>>,
+    /// Whether a kernel covers it; what is empty needs none.
+    pub(crate) has_kernel: bool,
+    /// Whether inputs must keep away from 0 and from each other, since the gradient jumps there.
+    pub(crate) is_apart: bool,
+    /// Whether backward begins with the output, which is rounded.
+    pub(crate) keeps_output: bool,
+    /// What was drawn besides the shapes.
+    pub(crate) options: String,
+}
+
+impl Case {
+    pub(crate) fn new(inputs: Vec<Vec<usize>>, f: impl Fn(&[Tensor]) -> Result<Tensor> + 'static) -> Self {
+        Self {
+            inputs,
+            f: Box::new(f),
+            has_kernel: true,
+            is_apart: false,
+            keeps_output: false,
+            options: String::new(),
+        }
+    }
+
+    /// Numbers of any distribution, that every element type has.
+    fn numbers(&self, key: Key, dims: &[usize]) -> Result<Tensor> {
+        let count = dims.iter().product::<usize>();
+        let numbers = if self.is_apart && count > 0 {
+            let places = key.permutation(count)?;
+            places.to_dtype(DType::F64)?.affine(8. / count as f64, 2. / count as f64 - 4.)?
+        } else {
+            key.normal(count, DType::F64)?
+        };
+        Ok(numbers.reshape(dims)?)
+    }
+}
+
+/// How an input comes from a variable.
+#[derive(Clone, Copy, Debug)]
+enum View {
+    Whole,
+    Transposed(usize, usize),
+    /// A part, along an axis.
+    Narrowed(usize),
+    /// One and the same along an axis.
+    Repeated(usize),
+}
+
+impl View {
+    fn draw(draw: &mut Draw<'_>, rank: usize) -> Self {
+        let axes: Vec<usize> = (0..rank).collect();
+        let kind = draw.of(&[0, 0, 1, 1, 2, 2, 3]);
+        match kind {
+            1 if rank > 1 => Self::Transposed(draw.of(&axes), draw.of(&axes)),
+            2 if rank > 0 => Self::Narrowed(draw.of(&axes)),
+            3 if rank > 0 => Self::Repeated(draw.of(&axes)),
+            _ => Self::Whole,
+        }
+    }
+
+    /// The shape of the variable for an input.
+    fn variable(self, dims: &[usize]) -> Vec<usize> {
+        let mut dims = dims.to_vec();
+        match self {
+            Self::Whole => {}
+            Self::Transposed(a, b) => dims.swap(a, b),
+            Self::Narrowed(axis) => dims[axis] += 3,
+            Self::Repeated(axis) => dims[axis] = 1,
+        }
+        dims
+    }
+
+    fn of(self, variable: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        Ok(match self {
+            Self::Whole => variable.clone(),
+            Self::Transposed(a, b) => variable.transpose(a, b)?,
+            // Candle looks for a view of nothing in its memory.
+            Self::Narrowed(axis) => {
+                variable.narrow(axis, usize::from(variable.elem_count() > 0), dims[axis])?
+            }
+            Self::Repeated(_) => variable.broadcast_as(dims)?,
+        })
+    }
+}
+
+/// A case with its inputs.
+struct Trial<'c> {
+    case: &'c Case,
+    views: Vec<View>,
+    key: Key,
+}
+
+/// A value and the gradients of its product with fixed numbers, one for each variable.
+struct Outcome {
+    tensors: Vec<Tensor>,
+    /// Whose output the value is.
+    operation: Option<&'static str>,
+}
+
+impl Trial<'_> {
+    fn variables(&self) -> Result<Vec<Tensor>> {
+        let of = |(at, (view, dims)): (usize, (&View, &Vec<usize>))| {
+            self.case.numbers(self.key.fold_in(at as u32), &view.variable(dims))
+        };
+        self.views.iter().zip(&self.case.inputs).enumerate().map(of).collect()
+    }
+
+    fn call(&self, variables: &[Tensor]) -> Result<Tensor> {
+        let views = self.views.iter().zip(variables).zip(&self.case.inputs);
+        let inputs = views.map(|((view, variable), dims)| view.of(variable, dims));
+        (self.case.f)(&inputs.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The same numbers in every element type.
+    fn weights(&self, y: &Tensor) -> Result<Tensor> {
+        Ok(Key::from(7).normal(y.shape(), DType::BF16)?.to_dtype(y.dtype())?)
+    }
+
+    fn loss(&self, y: &Tensor) -> Result<Tensor> {
+        Ok((y * self.weights(y)?)?.sum_all()?)
+    }
+
+    /// By treex's differentiation, with the gradients that are `wanted`, and zeros for the others.
+    fn outcome(&self, variables: &[Tensor], wanted: impl Fn(usize) -> bool) -> Result<Outcome> {
+        let leaves = variables.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>()?;
+        let mut seen = None;
+        let (_, gradients) = value_and_grad(&leaves, |leaves| {
+            let of = |(at, leaf): (usize, &Leaf<Parameter>)| {
+                Ok(if wanted(at) { leaf.get()? } else { leaf.get()?.detach() })
+            };
+            let y = self.call(&leaves.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?)?;
+            seen = Some((y.detach(), name_of(&y)));
+            self.loss(&y)
+        })?;
+        let (y, operation) = seen.expect("the closure ran");
+        let gradients = gradients.iter().map(Leaf::get);
+        let tensors = [Ok(y)].into_iter().chain(gradients).collect::<Result<Vec<_>>>()?;
+        Ok(Outcome { tensors, operation })
+    }
+
+    /// By Candle's own backward pass.
+    fn candles(&self, variables: &[Tensor]) -> Result<Vec<Tensor>> {
+        let vars = variables.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+        let y = self.call(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())?;
+        let gradients = self.loss(&y)?.backward()?;
+        let of = |var: &Var| Ok(gradients.get(var).cloned().map_or_else(|| var.zeros_like(), Ok)?);
+        [Ok(y.detach())].into_iter().chain(vars.iter().map(of)).collect()
+    }
+
+    /// The slope of the loss along a direction of one variable, by a central difference, and its gradient.
+    fn slopes(&self, variables: &[Tensor], at: usize, gradient: &Tensor) -> Result<[f64; 2]> {
+        let direction = self.key.fold_in(100 + at as u32).normal(variables[at].shape(), DType::F64)?;
+        let moved = |step: f64| -> Result<f64> {
+            let mut variables = variables.to_vec();
+            variables[at] = (&variables[at] + (&direction * step)?)?;
+            Ok(self.loss(&self.call(&variables)?)?.to_scalar()?)
+        };
+        let slope = (moved(STEP)? - moved(-STEP)?) / (2. * STEP);
+        Ok([slope, (gradient * direction)?.sum_all()?.to_scalar()?])
+    }
+}
+
+const STEP: f64 = 1e-6;
+
+/// What a difference over [`STEP`] may be wrong by: the rounding of the losses, divided by it.
+const SLOPE: f64 = 1e-6;
+
+/// What kernels may be wrong by, of the largest number: half types are rounded once.
+fn tolerance_of_kernel(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1e-12,
+        DType::F32 => 1e-5,
+        DType::F16 => 2e-3,
+        _ => 1.6e-2,
+    }
+}
+
+/// Compositions round half types after each of their operations.
+fn tolerance_of_composition(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 3e-2,
+        DType::BF16 => 2e-1,
+        wide => tolerance_of_kernel(wide),
+    }
+}
+
+fn numbers(x: &Tensor) -> Result<Vec<f64>> {
+    Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// The largest difference, as a part of the largest number; infinite for what is not finite.
+fn difference(found: &Tensor, wanted: &Tensor) -> Result<f64> {
+    if found.shape() != wanted.shape() {
+        return Ok(f64::INFINITY);
+    }
+    let (found, wanted) = (numbers(found)?, numbers(wanted)?);
+    let largest = wanted.iter().fold(1f64, |largest, x| largest.max(x.abs()));
+    let far = |(found, wanted): (&f64, &f64)| {
+        let far = (found - wanted).abs() / largest;
+        if far.is_nan() { f64::INFINITY } else { far }
+    };
+    Ok(found.iter().zip(&wanted).map(far).fold(0., f64::max))
+}
+
+fn same_bits(a: &[Tensor], b: &[Tensor]) -> Result<bool> {
+    let bits = |all: &[Tensor]| -> Result<Vec<Vec<u64>>> {
+        // Candle's sums begin with a 0, which only tells in the sign of a zero.
+        let of = |x: &Tensor| Ok(numbers(x)?.into_iter().map(|x| (x + 0.).to_bits()).collect());
+        all.iter().map(of).collect()
+    };
+    Ok(bits(a)? == bits(b)?)
+}
+
+/// Everything that one case owes; `Err` tells what it does not keep.
+fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result::Result<(), String>> {
+    let exact = trial.variables()?;
+    let count = exact.len();
+    for &dtype in ALL {
+        let rounded = exact.iter().map(|x| x.to_dtype(dtype)).collect::<candle_core::Result<Vec<_>>>()?;
+        let found = trial.outcome(&rounded, |_| true)?;
+        let again = trial.outcome(&rounded, |_| true)?;
+        let plain = with_plain(|| trial.outcome(&rounded, |_| true))?;
+        let wide = rounded.iter().map(|x| x.to_dtype(DType::F64)).collect::<candle_core::Result<Vec<_>>>()?;
+        let wanted = with_plain(|| trial.outcome(&wide, |_| true))?;
+
+        let is_empty =
+            trial.case.inputs.iter().any(|dims| dims.contains(&0)) || found.tensors[0].elem_count() == 0;
+        let has_kernel = kernels.contains(&dtype) && trial.case.has_kernel;
+        if has_kernel && !is_empty && found.operation != Some(name) {
+            return Ok(Err(format!("{dtype:?}: computed by {:?} and not by {name:?}", found.operation)));
+        }
+        for part in 0..=count {
+            // Candle adds up the gradient of what is repeated, in half types with a rounding after each.
+            let is_half = matches!(dtype, DType::F16 | DType::BF16);
+            if is_half && part > 0 && matches!(trial.views[part - 1], View::Repeated(_)) {
+                continue;
+            }
+            let of_composition = tolerance_of_composition(dtype);
+            let of_kernel = match (has_kernel, is_half && trial.case.keeps_output) {
+                (false, _) => of_composition,
+                (true, rounded) => tolerance_of_kernel(dtype) * if rounded { 4. } else { 1. },
+            };
+            for (who, outcome, tolerance) in
+                [("the kernel", &found, of_kernel), ("the composition", &plain, of_composition)]
+            {
+                let what = if part == 0 { "value".to_owned() } else { format!("gradient {}", part - 1) };
+                let tensor = &outcome.tensors[part];
+                let expected = &plain.tensors[part];
+                if tensor.dtype() != expected.dtype() || tensor.shape() != wanted.tensors[part].shape() {
+                    return Ok(Err(format!("{dtype:?}, {who}, {what}: {tensor:?} for {expected:?}")));
+                }
+                let far = difference(tensor, &wanted.tensors[part])?;
+                if far > tolerance {
+                    return Ok(Err(format!("{dtype:?}, {who}, {what}: wrong by {far:e} of {tolerance:e}")));
+                }
+            }
+        }
+        if !same_bits(&found.tensors, &again.tensors)? {
+            return Ok(Err(format!("{dtype:?}: another run gives other bits")));
+        }
+        if !same_bits(&found.tensors, &trial.candles(&rounded)?)? {
+            return Ok(Err(format!("{dtype:?}: Candle's backward pass gives other bits")));
+        }
+        for only in 0..count {
+            let one = trial.outcome(&rounded, |at| at == only)?.tensors;
+            let (one, all) = ([&one[0], &one[only + 1]], [&found.tensors[0], &found.tensors[only + 1]]);
+            if !same_bits(&one.map(Tensor::clone), &all.map(Tensor::clone))? {
+                return Ok(Err(format!("{dtype:?}: gradient {only} alone has other bits")));
+            }
+        }
+        if dtype == DType::F64 {
+            let scale = numbers(&(&found.tensors[0] * trial.weights(&found.tensors[0])?)?.abs()?)?;
+            let scale = scale.iter().sum::<f64>().max(1.);
+            for at in 0..count {
+                let [slope, along] = trial.slopes(&exact, at, &found.tensors[at + 1])?;
+                let far = (slope - along).abs() / scale.max(along.abs());
+                if far.is_nan() || far > SLOPE {
+                    return Ok(Err(format!("gradient {at} says {along}, but the slope is {slope}")));
+                }
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Checks cases of an operation that calls itself `name` and has kernels for some element types. The cases are the
+/// same every time; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` draw others, and more.
+pub(crate) fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) -> Case) {
+    let mut config = Config { failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
+    if matches!(config.rng_seed, RngSeed::Random) {
+        config.rng_seed = RngSeed::Fixed(0);
+    }
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 64;
+    }
+    let run = |choices: Vec<u16>| {
+        let mut draw = Draw(choices.iter());
+        let key = draw.key();
+        let case = case(&mut draw);
+        let views = case.inputs.iter().map(|dims| View::draw(&mut draw, dims.len())).collect();
+        let trial = Trial { case: &case, views, key };
+        let broken = match keeps(&trial, name, kernels) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(broken)) => broken,
+            Err(error) => error.to_string(),
+        };
+        let (inputs, views, options) = (&case.inputs, &trial.views, &case.options);
+        Err(TestCaseError::fail(format!("`{name}` of {inputs:?}, {views:?}, {options}: {broken}")))
+    };
+    match TestRunner::new(config).run(&vec(any::<u16>(), 48), run) {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
+        Err(error) => panic!("{error}"),
+    }
+}
