@@ -5,6 +5,7 @@
 //! `j` of the kernel sees from position `i` is at `rows[i] + columns[j]`. So is the gradient of its kernel, with rows
 //! and columns exchanged.
 
+use super::simd::prefetch;
 use super::vector::{Vector, VectorKernel, Vectors};
 
 /// `c[i] = start + Σ_j x[rows[i] + columns[j]] · b[j]`, where `c[i]` and `b[j]` are rows of elements.
@@ -253,7 +254,7 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
             for r in 0..R {
                 x_rows[r] = x_rows[r].add(rows.at(at + r));
                 for v in 0..if is_long { N } else { 0 } {
-                    V::prefetch(to[r].add(v * V::LANES));
+                    prefetch(to[r].add(v * V::LANES));
                 }
             }
             let mut b = b.as_ptr();

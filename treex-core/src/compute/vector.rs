@@ -33,8 +33,6 @@ pub trait Vector: Copy {
     fn splat(x: Self::Element) -> Self;
     /// `self · a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
-    /// Says that the memory at `from` will soon be used, if it is memory.
-    fn prefetch(from: *const Self::Element);
     /// The elements of `self` and of `other` by turns: the first half of them, and the second.
     fn zip(self, other: Self) -> (Self, Self);
 }
@@ -134,9 +132,6 @@ macro_rules! vectors {
             }
 
             #[inline(always)]
-            fn prefetch(_: *const $type) {}
-
-            #[inline(always)]
             fn zip(self, other: Self) -> (Self, Self) {
                 let turn = |from| from_fn(|lane| [self, other][lane % 2][from + lane / 2]);
                 (turn(0), turn(Self::LANES / 2))
@@ -185,12 +180,6 @@ mod x86 {
                 fn mul_add(self, a: Self, b: Self) -> Self {
                     // SAFETY: as above.
                     unsafe { $mul_add(self, a, b) }
-                }
-
-                #[inline(always)]
-                fn prefetch(from: *const $type) {
-                    // SAFETY: an address that is none is ignored.
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
                 }
 
                 #[inline(always)]

@@ -6,9 +6,8 @@ mod part;
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use self::part::{Part, Start};
+use crate::compute::parallel::for_each;
 use crate::compute::seen::widest;
 use crate::compute::vector::Vectors;
 use crate::error::{Error, Result};
@@ -187,11 +186,7 @@ unsafe fn write<T: Vectors>(
         let c = unsafe { c.at(top * row + left) };
         T::dispatch(Part { c, row, a, b, start, few: m <= FEW || n == 1 });
     };
-    if pieces == 1 {
-        piece(0)
-    } else {
-        (0..pieces).into_par_iter().for_each(piece)
-    }
+    for_each(pieces, true, &piece);
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use std::array::from_fn;
 
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::math::Real;
+use treex_core::compute::rows::pieces;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::cell::Cell;
@@ -34,8 +34,7 @@ pub(super) fn backward<R: Element, C: Cell<G, S>, const G: usize, const S: usize
     let panels = Panels::transposed(&operands.of_carry, sizes.features)?;
     let run = Run { cell, sizes, kept, before, cotangents, panels, of_sums: Output::new(kept.len())? };
     let mut of_first = vec![R::of(0.); sizes.order.items * state];
-    let groups = of_first.par_chunks_mut(group * state).enumerate();
-    groups.for_each(|(index, of_carry)| run.steps(index * group, of_carry));
+    pieces(&mut of_first, group * state, true, |index, of_carry| run.steps(index * group, of_carry));
     // SAFETY: each row is that of one step of one sequence, and was written there.
     Ok((unsafe { run.of_sums.finish() }, of_first))
 }

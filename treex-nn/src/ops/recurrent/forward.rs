@@ -2,11 +2,11 @@
 
 use std::array::from_fn;
 
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::elements;
 use treex_core::compute::math::Real;
 use treex_core::compute::matmul::{Matrix, multiply};
+use treex_core::compute::rows::pieces;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::cell::Cell;
@@ -46,7 +46,7 @@ pub(super) fn forward<R: Element, C: Cell<G, S>, const G: usize, const S: usize>
         // SAFETY: nobody else has it yet.
         let to = unsafe { sums.row(at, len - at) };
         let kernel = elements::<R>(&affine.kernel)?;
-        multiply(to, G * features, x, Matrix::new(&kernel, sizes.inputs, features)?, true)?;
+        multiply(to, G * features, x, Matrix::new(&kernel, sizes.inputs, features)?, None, true)?;
     }
     for (first, affine) in [(C::FROM_INPUT, &operands.of_input), (0, &operands.of_carry)] {
         for (sum, affine) in (first..).zip(affine) {
@@ -59,8 +59,7 @@ pub(super) fn forward<R: Element, C: Cell<G, S>, const G: usize, const S: usize>
     let panels = Panels::beside(&operands.of_carry, features)?;
     let run = Run { cell, sizes, bias, panels, sums, before, y: Output::new(rows * features)?, keep };
     let (mut last, group) = (first, sizes.group(G));
-    let groups = last.par_chunks_mut(group * S * features).enumerate();
-    groups.for_each(|(index, last)| run.steps(index * group, last));
+    pieces(&mut last, group * S * features, true, |index, last| run.steps(index * group, last));
     // SAFETY: each row is that of one step of one sequence, and was written there.
     Ok(unsafe { Forward { y: run.y.finish(), last, kept: run.sums.finish(), before: run.before.finish() } })
 }

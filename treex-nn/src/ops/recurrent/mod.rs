@@ -27,7 +27,8 @@ use std::ops::Range;
 use candle_core::{DType, Tensor, WithDType};
 use treex_core::Result;
 use treex_core::compute::math::Real;
-use treex_core::compute::matmul::{Matrix, Multiply, multiply_add, product};
+use treex_core::compute::matmul::{Matrix, multiply_add, product};
+use treex_core::compute::vector::Vectors;
 use treex_core::compute::{Fresh, Operation, Pass, attach_all, elements};
 
 use self::backward::Cotangents;
@@ -124,7 +125,7 @@ fn at_once<T: Element, C: Cell<G, S>, const G: usize, const S: usize>(
 }
 
 /// The element types that this is computed in.
-trait Element: WithDType + Real + Multiply {}
+trait Element: WithDType + Real + Vectors {}
 
 impl Element for f32 {}
 impl Element for f64 {}
@@ -260,7 +261,7 @@ impl<T: Element, C: Cell<G, S>, const G: usize, const S: usize> Operation for Re
         for (read, first, affine) in [(x, C::FROM_INPUT, &operands.of_input), (carry, 0, &operands.of_carry)]
         {
             for (sum, affine) in (first..).zip(affine) {
-                give(&affine.kernel, &|| product(read.t(), of_sum(sum)?, true))?;
+                give(&affine.kernel, &|| product(read.t(), of_sum(sum)?, None, true))?;
                 if let Some(bias) = &affine.bias {
                     give(bias, &|| Ok(of_biases[sizes.of_part(sum)].to_vec()))?;
                 }
