@@ -58,6 +58,10 @@ pub(super) unsafe fn pack<V: Vector>(to: *mut V::Element, row: usize, from: Matr
 ///
 /// # Safety
 /// The elements are there, and so is the room.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the compiler makes registers of what is indexed by constants"
+)]
 #[inline(always)]
 unsafe fn transpose<V: Vector>(from: *const V::Element, from_row: usize, to: *mut V::Element, to_row: usize) {
     // SAFETY: as the caller promises.
