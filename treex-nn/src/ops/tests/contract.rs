@@ -46,10 +46,12 @@ impl Draw<'_> {
     }
 }
 
+type Function = dyn Fn(&[Tensor]) -> Result<Tensor>;
+
 /// One use of an operation.
 pub(crate) struct Case {
     pub(crate) inputs: Vec<Vec<usize>>,
-    pub(crate) f: Box<dyn Fn(&[Tensor]) -> Result<Tensor>>,
+    pub(crate) f: Box<Function>,
     /// Whether a kernel covers it; what is empty needs none.
     pub(crate) has_kernel: bool,
     /// Whether inputs must keep away from 0 and from each other, since the gradient jumps there.
