@@ -49,6 +49,8 @@ COMMANDS = {
     "burn flex": ([args.burn], ["flex"]),
     "burn ndarray": ([args.burn], ["ndarray"]),
 }
+if args.memory:
+    COMMANDS["treex leaving"] = ([args.treex], ["--leave-memory"])
 # glibc gives large buffers back to the system, which clears them anew for the next call; or it keeps them.
 KEEP = str(8 << 30)
 ALLOCATORS = {

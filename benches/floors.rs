@@ -1,0 +1,324 @@
+//! Each operation at a large size, beside its floor: the time that its bytes take at the speed of a copy, or its
+//! arithmetic at the peak of the multiply-add units, whichever is longer; both measured in the same run and on as many
+//! threads.
+//!
+//! `cargo bench --workspace --bench floors`; names of rows may follow `--`. Bytes are those that must move if no cache
+//! holds anything: every input read once, every output written once, twice where statistics come before their use.
+//! Attention's backward pass computes the scores again, which counts as work. Dropout's floor is that of its bytes,
+//! but its time that of the random bits.
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use candle_core::{D, DType, Device, Tensor};
+use rayon::prelude::*;
+use treex_core::compute::math::Real;
+use treex_core::compute::vector::{Vector, VectorKernel, Vectors};
+use treex_core::compute::{Fresh, Operation, Pass, attach, keep_memory};
+use treex_core::prelude::*;
+use treex_core::{Key, Leaf, Parameter, Result};
+use treex_nn::{
+    AttentionOptions, BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, Padding, RMSNorm, add, avg_pool,
+    dot_product_attention, gelu, log_softmax, max_pool, relu, softmax, tanh, vdot,
+};
+use treex_optim::{Optimizer, adam, softmax_cross_entropy_with_integer_labels};
+
+/// What a pass must do at least.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    bytes: f64,
+    flops: f64,
+}
+
+fn bytes(bytes: usize) -> Work {
+    Work { bytes: bytes as f64, flops: 0. }
+}
+
+fn flops(flops: usize) -> Work {
+    Work { bytes: 0., flops: flops as f64 }
+}
+
+/// What the machine can.
+struct Machine {
+    bytes_a_second: f64,
+    flops_a_second: f64,
+}
+
+impl Machine {
+    fn floor(&self, work: Work) -> f64 {
+        (work.bytes / self.bytes_a_second).max(work.flops / self.flops_a_second)
+    }
+}
+
+/// The time that counts: the best of some, on a machine that others use.
+struct Clock {
+    patience: Duration,
+}
+
+impl Clock {
+    fn best(&self, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+        f()?;
+        let (started, mut best) = (Instant::now(), f64::INFINITY);
+        loop {
+            let now = Instant::now();
+            f()?;
+            best = best.min(now.elapsed().as_secs_f64());
+            if started.elapsed() >= self.patience {
+                return Ok(best);
+            }
+        }
+    }
+
+    /// Copies from one buffer to another, larger than caches, on all threads: the bytes read and written.
+    fn copy(&self) -> Result<f64> {
+        const LEN: usize = 1 << 25;
+        let (from, mut to) = (vec![1f32; LEN], vec![0f32; LEN]);
+        let seconds = self.best(|| {
+            let pieces = to.par_chunks_mut(1 << 13).zip(from.par_chunks(1 << 13));
+            pieces.for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(())
+        })?;
+        Ok((2 * LEN * size_of::<f32>()) as f64 / seconds)
+    }
+
+    /// Multiplies and adds in registers, on all threads.
+    fn multiply_add(&self) -> Result<f64> {
+        let threads = rayon::current_num_threads();
+        let seconds = self.best(|| {
+            let sum: f32 = (0..threads).into_par_iter().map(|_| f32::dispatch(MultiplyAdd)).sum();
+            std::hint::black_box(sum);
+            Ok(())
+        })?;
+        let (lanes, _) = f32::registers();
+        Ok((threads * MultiplyAdd::ROUNDS * MultiplyAdd::CHAINS * lanes * 2) as f64 / seconds)
+    }
+}
+
+struct MultiplyAdd;
+
+impl MultiplyAdd {
+    const ROUNDS: usize = 1 << 20;
+    /// Sums side by side: two units that take four cycles need eight.
+    const CHAINS: usize = 12;
+}
+
+impl VectorKernel<f32> for MultiplyAdd {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<V: Vector<Element = f32>>(self) -> f32 {
+        let (a, b) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+        let mut sums = [V::splat(f32::of(1.)); Self::CHAINS];
+        for _ in 0..Self::ROUNDS {
+            for sum in &mut sums {
+                *sum = sum.mul_add(a, b);
+            }
+        }
+        let mut room = [0f32; 64];
+        for sum in sums {
+            // SAFETY: no vector has more elements than there is room for.
+            unsafe { sum.store(room.as_mut_ptr()) };
+        }
+        room[0]
+    }
+}
+
+/// A loss whose gradient is there already, so that backward is that of the operation alone.
+struct Given(Tensor);
+
+impl Given {
+    fn of(gradient: &Tensor, y: &Tensor) -> Result<Tensor> {
+        attach(Self(gradient.clone()), &[y], Fresh::new(vec![0f32], ())?)
+    }
+}
+
+impl Operation for Given {
+    fn name(&self) -> &'static str {
+        "given"
+    }
+
+    fn backward(&self, _: &Pass) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.0.clone())])
+    }
+}
+
+fn normal(dims: &[usize]) -> Result<Tensor> {
+    Key::from(0).normal(dims, DType::F32)
+}
+
+fn leaf(dims: &[usize]) -> Result<Leaf<Parameter>> {
+    Leaf::new(normal(dims)?)
+}
+
+struct Bench {
+    clock: Clock,
+    machine: Machine,
+    asked: Vec<String>,
+}
+
+impl Bench {
+    fn line(&self, (name, size, pass): (&str, &str, &str), seconds: f64, work: Work) {
+        let floor = self.machine.floor(work);
+        let share = 100. * floor / seconds;
+        println!(
+            "{name:<24} {size:<30} {pass:<9} {:>9.3} {:>9.3} {share:>6.0} %",
+            seconds * 1e3,
+            floor * 1e3
+        );
+    }
+
+    fn is_asked(&self, name: &str) -> bool {
+        self.asked.is_empty() || self.asked.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    /// `f` of a model that is made when it is asked for, with the work of the forward and the backward pass.
+    fn row<M: TreeObject + Clone>(
+        &self,
+        (name, size): (&str, &str),
+        [forward, backward]: [Work; 2],
+        model: impl FnOnce() -> Result<M>,
+        f: impl Fn(&mut M) -> Result<Tensor>,
+    ) -> Result<()> {
+        if !self.is_asked(name) {
+            return Ok(());
+        }
+        let mut model = model()?;
+        let gradient = normal(f(&mut model)?.dims())?;
+        let alone = self.clock.best(|| f(&mut model).map(drop))?;
+        self.line((name, size, "forward"), alone, forward);
+        // What is tracked takes its gradient's way through the same memory: the difference is the backward pass.
+        let both = self
+            .clock
+            .best(|| model.value_and_grad(Parameter, |model| Given::of(&gradient, &f(model)?)).map(drop))?;
+        self.line((name, size, "backward"), (both - alone).max(0.), backward);
+        Ok(())
+    }
+
+    fn layer<M: Module + Clone>(
+        &self,
+        row: (&str, &str),
+        work: [Work; 2],
+        layer: M,
+        dims: &[usize],
+    ) -> Result<()> {
+        let model = || Ok((leaf(dims)?, layer.init(42, &Device::Cpu)?));
+        self.row(row, work, model, |(x, layer)| layer.call(&x.get()?))
+    }
+
+    fn function(
+        &self,
+        row: (&str, &str),
+        work: [Work; 2],
+        dims: &[usize],
+        f: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<()> {
+        self.row(row, work, || leaf(dims), |x| f(&x.get()?))
+    }
+}
+
+fn all(bench: &Bench) -> Result<()> {
+    const N: usize = 1 << 24;
+    let map = [bytes(8 * N), bytes(12 * N)];
+    bench.function(("relu", "16 M"), map, &[N], relu)?;
+    bench.function(("gelu", "16 M"), map, &[N], |x| gelu(x, true))?;
+    bench.function(("tanh", "16 M"), map, &[N], tanh)?;
+    let two = || Ok((leaf(&[N])?, leaf(&[N])?));
+    let handed_on = [bytes(12 * N), Work::default()];
+    bench.row(("add", "16 M"), handed_on, two, |(x, y)| add(&x.get()?, &y.get()?))?;
+    bench.row(("vdot", "16 M"), [bytes(8 * N), bytes(16 * N)], two, |(x, y)| vdot(&x.get()?, &y.get()?))?;
+    bench.layer(("dropout", "16 M"), [bytes(8 * N), bytes(8 * N)], Dropout::new(0.1), &[N])?;
+
+    let (rows, columns) = (1 << 14, 1024);
+    let n = rows * columns;
+    let size = "[16384, 1024]";
+    bench.function(("softmax", size), [bytes(8 * n), bytes(12 * n)], &[rows, columns], |x| {
+        softmax(x, D::Minus1)
+    })?;
+    let of_log = [bytes(8 * n), bytes(12 * n)];
+    bench.function(("log_softmax", size), of_log, &[rows, columns], |x| log_softmax(x, D::Minus1))?;
+    let labels = Tensor::new((0..rows as u32).map(|row| row * 7 % 1000).collect::<Vec<_>>(), &Device::Cpu)?;
+    bench.function(("cross-entropy", size), [bytes(4 * n), bytes(8 * n)], &[rows, columns], |x| {
+        softmax_cross_entropy_with_integer_labels(x, &labels)
+    })?;
+    bench.layer(
+        ("layer_norm", size),
+        [bytes(8 * n), bytes(12 * n)],
+        LayerNorm::new(columns),
+        &[rows, columns],
+    )?;
+    bench.layer(
+        ("rms_norm", size),
+        [bytes(8 * n), bytes(12 * n)],
+        RMSNorm::new(columns),
+        &[rows, columns],
+    )?;
+    let images = [64, 56, 56, 64];
+    let n = images.iter().product::<usize>();
+    let size = "[64, 56, 56, 64]";
+    bench.layer(("batch_norm", size), [bytes(12 * n), bytes(20 * n)], BatchNorm::new(64), &images)?;
+    let pooled = [bytes(4 * n + n + n / 4), bytes(n + n / 4 + 4 * n)];
+    bench.function(("max_pool 2x2", size), pooled, &images, |x| max_pool(x, [2, 2], 2, Padding::Valid))?;
+    let pooled = [bytes(5 * n), bytes(5 * n)];
+    bench.function(("avg_pool 2x2", size), pooled, &images, |x| {
+        avg_pool(x, [2, 2], 2, Padding::Valid, true)
+    })?;
+
+    let (ids, features) = (1 << 15, 512);
+    let n = ids * features;
+    let table = 4 * 1000 * features;
+    let rows = Tensor::new((0..ids as u32).map(|id| id * 7 % 1000).collect::<Vec<_>>(), &Device::Cpu)?;
+    let embed = || Embed::new(1000, features).init(42, &Device::Cpu);
+    let looked_up = [bytes(4 * n + table), bytes(4 * n + table)];
+    bench.row(("embed", "32768 of [1000, 512]"), looked_up, embed, |embed| embed.call(&rows))?;
+
+    let product = 2 * 2048 * 1024 * 1024;
+    let linear = Linear::new(1024, 1024);
+    bench.layer(
+        ("linear", "[2048, 1024] 1024"),
+        [flops(product), flops(2 * product)],
+        linear,
+        &[2048, 1024],
+    )?;
+    let images = [32, 28, 28, 64];
+    let product = 2 * 32 * 28 * 28 * 9 * 64 * 64;
+    let conv = Conv::new(64, 64, [3, 3]);
+    bench.layer(("conv 3x3", "[32, 28, 28, 64] 64"), [flops(product), flops(2 * product)], conv, &images)?;
+    let n = images.iter().product::<usize>();
+    let each = [bytes(8 * n), bytes(8 * n + 8 * n)];
+    let conv = Conv::new(64, 64, [3, 3]).feature_group_count(64);
+    bench.layer(("conv 3x3, depthwise", "[32, 28, 28, 64]"), each, conv, &images)?;
+    let dims = [4, 1024, 8, 64];
+    let product = 2 * 4 * 8 * 1024 * 1024 * 64;
+    let three = || Ok((leaf(&dims)?, leaf(&dims)?, leaf(&dims)?));
+    let options = AttentionOptions::default();
+    let work = [flops(2 * product), flops(5 * product)];
+    bench.row(("attention", "[4, 1024, 8, 64]"), work, three, |(query, key, value)| {
+        dot_product_attention(&query.get()?, &key.get()?, &value.get()?, &options)
+    })?;
+
+    if bench.is_asked("adam") {
+        let (mut params, grads) = (vec![leaf(&[N])?], vec![leaf(&[N])?]);
+        let mut optimizer = Optimizer::new(adam(1e-3)).init(&params)?;
+        let seconds = bench.clock.best(|| optimizer.update(&grads, &mut params))?;
+        bench.line(("adam", "16 M", "step"), seconds, bytes(28 * N));
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    // Cargo says `--bench`, and CI `--test`: each once.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_test = arguments.iter().any(|argument| argument == "--test");
+    let asked = arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
+    let clock = Clock { patience: Duration::from_millis(if is_test { 0 } else { 600 }) };
+    keep_memory(true);
+    let machine = Machine { bytes_a_second: clock.copy()?, flops_a_second: clock.multiply_add()? };
+    println!(
+        "{} threads: copies at {:.1} GB/s, multiplies and adds at {:.0} Gflop/s\n",
+        rayon::current_num_threads(),
+        machine.bytes_a_second / 1e9,
+        machine.flops_a_second / 1e9
+    );
+    println!("{:<24} {:<30} {:<9} {:>9} {:>9} {:>8}", "operation", "size", "pass", "ms", "floor", "share");
+    all(&Bench { clock, machine, asked })
+}
