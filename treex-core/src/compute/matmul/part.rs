@@ -73,7 +73,7 @@ impl<T: Vectors> VectorKernel<T> for Part<'_, T> {
         let once = few && b.column == 1;
         let inner = if once { INNER_ONCE } else { INNER };
         // Blocks of one size, in whole vectors of every machine: the sums are the same everywhere.
-        let inner = k.div_ceil(k.div_ceil(inner).max(1)).next_multiple_of(16);
+        let inner = k.div_ceil(k.div_ceil(inner).max(1)).next_multiple_of(16).max(1);
         let width = if once { n } else { n.min(WIDTH / size_of::<T>()) };
         let factor = if let Start::There(factor) = start { factor } else { T::of(1.) };
         let zeros = [T::of(0.); ZEROS];
@@ -87,7 +87,7 @@ impl<T: Vectors> VectorKernel<T> for Part<'_, T> {
                 let in_place = |last: usize| once && factor == T::of(1.) && last.is_multiple_of(V::LANES);
                 // SAFETY: the room has the rows of all panels, in whole vectors.
                 unsafe {
-                    let copied = if b.column == 1 { COPIED } else { inner.max(1) };
+                    let copied = if b.column == 1 { COPIED } else { INNER };
                     for i in (0..inner).step_by(copied) {
                         let copied = copied.min(inner - i);
                         for (first, last, row) in panels.iter() {
