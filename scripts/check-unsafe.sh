@@ -17,6 +17,7 @@ export RUSTFLAGS='-Zsanitizer=address'  # not for build scripts and macros, sinc
 export CARGO_PROFILE_TEST_OPT_LEVEL=1   # builds fast, and inlines kernels as a release does
 export CARGO_PROFILE_TEST_DEBUG=line-tables-only
 export CARGO_INCREMENTAL=0
+export PROPTEST_CASES=${PROPTEST_CASES:-8} # each costs ten times what it does without
 
 log=$target_dir/tests.log
 mkdir -p "$target_dir"
