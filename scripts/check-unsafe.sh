@@ -6,8 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Where unsafe code is: every folder of it has tests here, or this fails.
-modules=(compute:: random:: ops:: engine:: losses::cross_entropy::)
+# Where unsafe code is; each has tests, or this fails.
+modules=(compute:: random:: ops:: losses::cross_entropy::)
 
 target_dir=${CARGO_TARGET_DIR:-target}/sanitizer
 host=$(rustc -vV | sed -n 's/^host: //p')
