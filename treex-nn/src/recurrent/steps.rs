@@ -58,7 +58,8 @@ impl Steps {
     /// `x` with time reversed; where there are lengths, only within them.
     fn flip(&self, x: &Tensor) -> Result<Tensor> {
         match self.order.lengths {
-            None => Ok(x.flip(&[self.axis])?),
+            // Candle's flip wants no gaps.
+            None => Ok(x.contiguous()?.flip(&[self.axis])?),
             Some(_) => select_rows(x, self.order.mirror(), x.dims()),
         }
     }

@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor};
-use treex_core::compute::{is_plain, with_plain};
+use treex_core::compute::with_plain;
 use treex_core::{Key, Leaf, Module, Parameter, Tree};
 
 use super::*;
@@ -53,8 +53,6 @@ fn run<C: RnnCell>(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let x = x.get()?;
     let x = x.permute((1..x.rank()).chain([0]).collect::<Vec<_>>())?;
-    // Candle reverses only what has no gaps.
-    let x = if is_plain() { x.contiguous()? } else { x };
     let mut tensors = carry.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?.into_iter();
     let sample = x.narrow(0, 0, 0)?.detach();
     let like = rnn.cell.initialize_carry(Key::from(0), &sample)?;
