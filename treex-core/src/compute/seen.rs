@@ -188,7 +188,7 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
         }
     }
 
-    /// `R` rows from `at` on, which do not fill their last vector in another memory.
+    /// `R` rows of `N` vectors from `at` on.
     ///
     /// # Safety
     /// As [`Self::tiles`]; there are `R` rows.
@@ -201,60 +201,21 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
         &self,
         at: usize,
     ) {
-        let Product { targets, width, start, .. } = self.product;
-        // SAFETY: as promised; `room` has `N` vectors for each row, which hold its `width`.
-        unsafe {
-            let mut to = [self.c; R];
-            for r in 0..R {
-                to[r] = to[r].add(targets.at(at + r));
-            }
-            let mut from = to.map(<*mut T>::cast_const);
-            if let Some(start) = start {
-                from = [start.as_ptr(); R];
-            }
-            if width == N * V::LANES {
-                return self.full_tile::<V, EACH, R, N>(at, from, to);
-            }
-            let mut room = [[V::splat(T::of(0.)); N]; R];
-            let mut inside = to;
-            for r in 0..R {
-                inside[r] = room.as_mut_ptr().add(r).cast();
-                from[r].copy_to_nonoverlapping(inside[r], width);
-            }
-            self.full_tile::<V, EACH, R, N>(at, inside.map(<*mut T>::cast_const), inside);
-            for r in 0..R {
-                inside[r].copy_to_nonoverlapping(to[r], width);
-            }
-        }
-    }
-
-    /// `R` rows of `N` vectors, from what is at `from`, to `to`.
-    ///
-    /// # Safety
-    /// As [`Self::tile`]; `from` and `to` have `N` vectors.
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "the compiler makes registers of what is indexed by constants"
-    )]
-    #[inline(always)]
-    unsafe fn full_tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
-        &self,
-        at: usize,
-        from: [*const T; R],
-        to: [*mut T; R],
-    ) {
-        let Product { x, rows, columns, b, b_row, .. } = self.product;
-        // SAFETY: as promised.
+        let Product { x, rows, columns, b, b_row, targets, width, start, .. } = self.product;
+        // The elements of each last vector.
+        let rest = width - (N - 1) * V::LANES;
+        // SAFETY: as promised; of last vectors only the `rest` is read and written.
         unsafe {
             let (zero, one) = (V::splat(T::of(0.)), V::splat(T::of(1.)));
             // What the sums go to comes into the cache meanwhile.
             let is_long = columns.count() > 4;
             let mut sums = [[zero; N]; R];
-            let mut x_rows = [x.as_ptr(); R];
+            let (mut x_rows, mut to) = ([x.as_ptr(); R], [self.c; R]);
             for r in 0..R {
                 x_rows[r] = x_rows[r].add(rows.at(at + r));
+                to[r] = to[r].add(targets.at(at + r));
                 for v in 0..if is_long { N } else { 0 } {
-                    prefetch(to[r].add(v * V::LANES));
+                    prefetch(to[r].wrapping_add(v * V::LANES));
                 }
             }
             let mut b = b.as_ptr();
@@ -280,9 +241,14 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
                 }
             }
             for r in 0..R {
+                let from = start.map_or(to[r].cast_const(), <[T]>::as_ptr);
                 for v in 0..N {
-                    let start = V::load(from[r].add(v * V::LANES));
-                    one.mul_add(start, sums[r][v]).store(to[r].add(v * V::LANES));
+                    let (from, to) = (from.add(v * V::LANES), to[r].add(v * V::LANES));
+                    if v < N - 1 || rest == V::LANES {
+                        one.mul_add(V::load(from), sums[r][v]).store(to);
+                    } else {
+                        one.mul_add(V::load_part(from, rest), sums[r][v]).store_part(to, rest);
+                    }
                 }
             }
         }

@@ -29,6 +29,16 @@ pub trait Vector: Copy {
     /// # Safety
     /// There is room for [`LANES`](Self::LANES) of them.
     unsafe fn store(self, to: *mut Self::Element);
+    /// The first `len` elements at `from`, then zeros.
+    ///
+    /// # Safety
+    /// There are `len` of them, at most [`LANES`](Self::LANES).
+    unsafe fn load_part(from: *const Self::Element, len: usize) -> Self;
+    /// Writes the first `len` elements to `to`.
+    ///
+    /// # Safety
+    /// There is room for `len`, at most [`LANES`](Self::LANES).
+    unsafe fn store_part(self, to: *mut Self::Element, len: usize);
     /// `x` in every lane.
     fn splat(x: Self::Element) -> Self;
     /// `self · a + b`, rounded once.
@@ -119,6 +129,20 @@ macro_rules! vectors {
             }
 
             #[inline(always)]
+            unsafe fn load_part(from: *const $type, len: usize) -> Self {
+                // SAFETY: as above.
+                from_fn(|lane| if lane < len { unsafe { *from.add(lane) } } else { 0. })
+            }
+
+            #[inline(always)]
+            unsafe fn store_part(self, to: *mut $type, len: usize) {
+                for (lane, x) in self.into_iter().enumerate().take(len) {
+                    // SAFETY: as above.
+                    unsafe { *to.add(lane) = x };
+                }
+            }
+
+            #[inline(always)]
             fn splat(x: $type) -> Self {
                 [x; 16 / size_of::<$type>()]
             }
@@ -151,7 +175,8 @@ mod x86 {
 
     macro_rules! vector {
         ($vector:ident of $lanes:literal $type:ident in $registers:literal:
-         $load:ident $store:ident $splat:ident $mul_add:ident, $zip:expr) => {
+         $load:ident $store:ident $splat:ident $mul_add:ident,
+         $mask:expr, $load_part:expr, $store_part:expr, $zip:expr) => {
             impl Vector for $vector {
                 type Element = $type;
                 const LANES: usize = $lanes;
@@ -168,6 +193,18 @@ mod x86 {
                 unsafe fn store(self, to: *mut $type) {
                     // SAFETY: as above.
                     unsafe { $store(to, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn load_part(from: *const $type, len: usize) -> Self {
+                    // SAFETY: as above; what the mask leaves out is not touched.
+                    unsafe { $load_part($mask(len), from) }
+                }
+
+                #[inline(always)]
+                unsafe fn store_part(self, to: *mut $type, len: usize) {
+                    // SAFETY: as above.
+                    unsafe { $store_part($mask(len), to, self) }
                 }
 
                 #[inline(always)]
@@ -191,21 +228,33 @@ mod x86 {
         };
     }
 
-    vector!(__m512 of 16 f32 in 32: _mm512_loadu_ps _mm512_storeu_ps _mm512_set1_ps _mm512_fmadd_ps, |a, b| {
+    vector!(__m512 of 16 f32 in 32: _mm512_loadu_ps _mm512_storeu_ps _mm512_set1_ps _mm512_fmadd_ps,
+        |len| ((1_u32 << len) - 1) as __mmask16,
+        |mask, from| _mm512_maskz_loadu_ps(mask, from),
+        |mask, to, x| _mm512_mask_storeu_ps(to, mask, x), |a, b| {
         let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
         (_mm512_permutex2var_ps(a, first, b), _mm512_permutex2var_ps(a, second, b))
     });
-    vector!(__m512d of 8 f64 in 32: _mm512_loadu_pd _mm512_storeu_pd _mm512_set1_pd _mm512_fmadd_pd, |a, b| {
+    vector!(__m512d of 8 f64 in 32: _mm512_loadu_pd _mm512_storeu_pd _mm512_set1_pd _mm512_fmadd_pd,
+        |len| ((1_u32 << len) - 1) as __mmask8,
+        |mask, from| _mm512_maskz_loadu_pd(mask, from),
+        |mask, to, x| _mm512_mask_storeu_pd(to, mask, x), |a, b| {
         let first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
         let second = _mm512_add_epi64(first, _mm512_set1_epi64(4));
         (_mm512_permutex2var_pd(a, first, b), _mm512_permutex2var_pd(a, second, b))
     });
-    vector!(__m256 of 8 f32 in 16: _mm256_loadu_ps _mm256_storeu_ps _mm256_set1_ps _mm256_fmadd_ps, |a, b| {
+    vector!(__m256 of 8 f32 in 16: _mm256_loadu_ps _mm256_storeu_ps _mm256_set1_ps _mm256_fmadd_ps,
+        |len| _mm256_cmpgt_epi32(_mm256_set1_epi32(len as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+        |mask, from| _mm256_maskload_ps(from, mask),
+        |mask, to, x| _mm256_maskstore_ps(to, mask, x), |a, b| {
         let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
         (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
     });
-    vector!(__m256d of 4 f64 in 16: _mm256_loadu_pd _mm256_storeu_pd _mm256_set1_pd _mm256_fmadd_pd, |a, b| {
+    vector!(__m256d of 4 f64 in 16: _mm256_loadu_pd _mm256_storeu_pd _mm256_set1_pd _mm256_fmadd_pd,
+        |len| _mm256_cmpgt_epi64(_mm256_set1_epi64x(len as i64), _mm256_setr_epi64x(0, 1, 2, 3)),
+        |mask, from| _mm256_maskload_pd(from, mask),
+        |mask, to, x| _mm256_maskstore_pd(to, mask, x), |a, b| {
         let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
         (_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high))
     });

@@ -38,7 +38,7 @@ operations! {
     relu: "relu", ALL, |draw| elementwise(draw, activations::relu).apart();
     relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).apart();
     leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu(x, 0.1)).apart();
-    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3));
+    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3)).apart();
     gelu: "gelu", ALL, |draw| elementwise(draw, |x| activations::gelu(x, true));
     exact_gelu: "with-derivative", ALL, |draw| elementwise(draw, |x| activations::gelu(x, false));
     silu: "silu", ALL, |draw| elementwise(draw, activations::silu);
