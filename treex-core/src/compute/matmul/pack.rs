@@ -21,14 +21,19 @@ pub(super) unsafe fn pack<V: Vector>(to: *mut V::Element, row: usize, from: Matr
     // SAFETY: all indices are those of elements of the two.
     unsafe {
         if from.column == 1 {
-            whole_rows = rows;
             for i in 0..rows {
                 let (elements, to) = (elements.add(i * from.row), to.add(i * row));
                 for j in (0..whole_columns).step_by(V::LANES) {
                     V::load(elements.add(j)).store(to.add(j));
                 }
+                if whole_columns < columns {
+                    let rest = V::load_part(elements.add(whole_columns), columns - whole_columns);
+                    rest.store(to.add(whole_columns));
+                }
             }
-        } else if from.row == 1 {
+            return;
+        }
+        if from.row == 1 {
             whole_rows = rows / V::LANES * V::LANES;
             for j in (0..whole_columns).step_by(V::LANES) {
                 for i in (0..whole_rows).step_by(V::LANES) {
@@ -36,9 +41,6 @@ pub(super) unsafe fn pack<V: Vector>(to: *mut V::Element, row: usize, from: Matr
                     transpose::<V>(elements, from.column, to.add(i * row + j), row);
                 }
             }
-        }
-        if whole_rows == rows && whole_columns == row {
-            return;
         }
         for i in 0..rows {
             for j in if i < whole_rows { whole_columns } else { 0 }..columns {
