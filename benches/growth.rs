@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
 use treex_examples::plot::{Curve, curves};
+use treex_nn::initializers::he_normal;
 use treex_nn::{LSTMCell, LayerNorm, Linear, Mlp, MultiHeadDotProductAttention, RNN, add, gelu, vdot};
 use treex_optim::{Optimizer, adam};
 
@@ -75,8 +76,9 @@ fn training<M: Module + Clone + 'static>(model: M, x: Tensor) -> Result<Step> {
     }))
 }
 
+/// With the initial weights for `relu`: others let a deep one's numbers shrink to where arithmetic is slow.
 fn mlp(batch: usize, width: usize, depth: usize) -> Result<Step> {
-    training(Mlp::new(vec![width; depth + 1]), normal(&[batch, width])?)
+    training(Mlp::new(vec![width; depth + 1]).kernel_init(he_normal()), normal(&[batch, width])?)
 }
 
 fn lstm(time: usize, features: usize) -> Result<Step> {
