@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Where unsafe code is; each has tests, or this fails.
-modules=(compute:: random:: ops:: losses::cross_entropy::)
+modules=(compute:: random:: ops:: losses::cross_entropy:: losses::mse::)
 
 target_dir=${CARGO_TARGET_DIR:-target}/sanitizer
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -111,11 +111,12 @@ const SUMMED: usize = 1 << 13;
 /// Fewer elements than this are not worth waking other threads.
 const PARALLEL: usize = 1 << 16;
 
-/// The sum of what `kernel` makes of the pieces of two slices, on all cores if they are long.
+/// The sum of what `kernel` makes of the pieces of two slices, as far as both go; on all cores if that is far.
 pub fn total2<A: Sync, B: Sync>(x: &[A], y: &[B], kernel: impl Fn(&[A], &[B]) -> f64 + Sync) -> f64 {
-    let mut sums = vec![0.; x.len().div_ceil(SUMMED)];
-    pieces(&mut sums, 1, x.len() >= PARALLEL, |index, sum| {
-        let of_piece = index * SUMMED..x.len().min((index + 1) * SUMMED);
+    let len = x.len().min(y.len());
+    let mut sums = vec![0.; len.div_ceil(SUMMED)];
+    pieces(&mut sums, 1, len >= PARALLEL, |index, sum| {
+        let of_piece = index * SUMMED..len.min((index + 1) * SUMMED);
         sum.fill(kernel(&x[of_piece.clone()], &y[of_piece]));
     });
     sums.iter().sum()
@@ -169,6 +170,7 @@ mod tests {
             let x: Vec<f64> = (0..len).map(|i| (i % 7) as f64).collect();
             let total = total2(&x, &x, |x, y| x.iter().zip(y).map(|(x, y)| x + y).sum());
             assert_eq!(total, 2. * x.iter().sum::<f64>());
+            assert_eq!(total2(&x, &[1., 1.], |x, y| (x.len() + y.len()) as f64), 2. * len.min(2) as f64);
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Case {
     pub(crate) f: Box<Function>,
     /// Whether a kernel covers it; what is empty needs none.
     pub(crate) has_kernel: bool,
+    /// Whether Candle repeats an input on its way, and adds up its gradient.
+    pub(crate) is_broadcast: bool,
     /// Whether inputs must keep away from 0 and from each other, since the gradient jumps there.
     pub(crate) is_apart: bool,
     /// Whether backward begins with the output, which is rounded.
@@ -68,6 +70,7 @@ impl Case {
             inputs,
             f: Box::new(f),
             has_kernel: true,
+            is_broadcast: false,
             is_apart: false,
             keeps_output: false,
             options: String::new(),
@@ -287,14 +290,14 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             let is_half = matches!(dtype, DType::F16 | DType::BF16);
             let times = found.tensors[0].elem_count() / found.tensors[part].elem_count().max(1);
             let is_repeated = part > 0 && matches!(trial.views[part - 1], View::Repeated(_));
-            let is_summed = is_repeated || (part > 0 && !has_kernel && times > 1);
+            let is_summed = is_repeated || (part > 0 && trial.case.is_broadcast && times > 1);
             if is_half && is_summed {
                 continue;
             }
             let epsilon = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
             let of_sum = if is_summed { times as f64 * epsilon } else { 0. };
             let of_composition = tolerance_of_composition(dtype) + of_sum;
-            let of_kernel = match (has_kernel, is_half && trial.case.keeps_output) {
+            let of_kernel = match (has_kernel, part > 0 && is_half && trial.case.keeps_output) {
                 (false, _) => of_composition,
                 (true, false) => tolerance_of_kernel(dtype) + of_sum,
                 // The rounded output goes into each of the terms, which may cancel: they walk at random.
@@ -351,7 +354,7 @@ pub(crate) fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) 
         config.rng_seed = RngSeed::Fixed(0);
     }
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 32;
+        config.cases = 64;
     }
     let run = |choices: Vec<u16>| {
         let mut draw = Draw(choices.iter());

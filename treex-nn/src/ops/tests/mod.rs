@@ -108,7 +108,8 @@ fn added(draw: &mut Draw<'_>) -> Case {
         y[0] = 1;
     }
     let has_kernel = x.ends_with(&y);
-    Case::new(vec![x, y], |x| add(&x[0], &x[1])).without_kernel_unless(has_kernel)
+    let case = Case::new(vec![x, y], |x| add(&x[0], &x[1]));
+    Case { is_broadcast: !has_kernel, ..case.without_kernel_unless(has_kernel) }
 }
 
 fn dot(draw: &mut Draw<'_>) -> Case {
