@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
-use treex_core::compute::math::Real;
 use treex_core::compute::vector::{Vector, VectorKernel, Vectors};
 use treex_core::compute::{Fresh, Operation, Pass, attach, keep_memory};
 use treex_core::prelude::*;
