@@ -12,21 +12,38 @@ pub fn for_each(count: usize, parallel: bool, f: &(dyn Fn(usize) + Sync)) {
     }
 }
 
+/// Memory of which each thread writes its own part.
+#[derive(Debug)]
+pub struct Shared<T>(*mut T);
+
+// SAFETY: a pointer by itself does nothing; whoever writes through it says why nobody else does.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// What begins at `start`.
+    pub fn new(start: *mut T) -> Self {
+        Self(start)
+    }
+
+    /// So many elements after the beginning.
+    #[must_use]
+    pub fn at(&self, offset: usize) -> *mut T {
+        self.0.wrapping_add(offset)
+    }
+}
+
 /// A buffer of which each index has a part of its own.
 pub(super) struct Parts<T> {
-    start: *mut T,
+    start: Shared<T>,
     len: usize,
     /// Elements of a part; the last one may have fewer.
     size: usize,
 }
 
-// SAFETY: `get` promises that no two threads have the same part.
-unsafe impl<T: Send> Sync for Parts<T> {}
-
 impl<T> Parts<T> {
     /// Parts of `size` elements, at least 1.
     pub(super) fn of(buffer: &mut [T], size: usize) -> Self {
-        Self { start: buffer.as_mut_ptr(), len: buffer.len(), size: size.max(1) }
+        Self { start: Shared::new(buffer.as_mut_ptr()), len: buffer.len(), size: size.max(1) }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -40,6 +57,6 @@ impl<T> Parts<T> {
         let first = index * self.size;
         let len = self.size.min(self.len - first);
         // SAFETY: the part is inside of the buffer, and exclusive as the caller promises.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.at(first), len) }
     }
 }

@@ -7,6 +7,8 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use treex_core::compute::parallel::Shared;
+use treex_core::compute::rows::pieces;
 use treex_core::compute::seen::{Product, widest};
 use treex_core::compute::vector::Vectors;
 
@@ -144,7 +146,7 @@ impl Correlation<'_> {
         let targets: Vec<Vec<usize>> = geometry.phases.iter().map(rows_of_y).collect();
         let zeros = vec![T::of(0.); channels.cout];
         let bias = bias.unwrap_or(&zeros);
-        let y = Shared(y);
+        let y = Shared::new(y);
         let run = |tasks: &[Task]| {
             let mut padded = self.padded();
             for Task { item, phase: index, range } in tasks {
@@ -286,19 +288,14 @@ impl Correlation<'_> {
             if size >= tasks.len() { vec![run(&tasks)] } else { tasks.par_chunks(size).map(run).collect() };
 
         let mut gradient = vec![T::of(0.); (rows + 1) * cout];
-        let add = |(row, to): (usize, &mut [T])| {
+        pieces(&mut gradient, cout, total * parts.len() >= PARALLEL, |row, to| {
             for (chunk, first) in chunks.iter().zip(&firsts) {
                 for part in &parts {
                     let from = &part[first + row * chunk.row..][..chunk.width];
                     to[chunk.output..].iter_mut().zip(from).for_each(|(to, from)| *to = *to + *from);
                 }
             }
-        };
-        if total * parts.len() < PARALLEL {
-            gradient.chunks_exact_mut(cout).enumerate().for_each(add);
-        } else {
-            gradient.par_chunks_exact_mut(cout).enumerate().for_each(add);
-        }
+        });
         let bias = gradient.split_off(rows * cout);
         (gradient, bias)
     }
@@ -311,16 +308,4 @@ fn sums_before(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
         Some(*sum - size)
     };
     sizes.scan(0, before).collect()
-}
-
-/// Memory of which each thread writes its own part.
-struct Shared<T>(*mut T);
-
-// SAFETY: a pointer by itself does nothing; whoever writes through it says why nobody else does.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn at(&self, index: usize) -> *mut T {
-        self.0.wrapping_add(index)
-    }
 }

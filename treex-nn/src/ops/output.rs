@@ -2,17 +2,15 @@
 
 use std::mem::MaybeUninit;
 
+use treex_core::compute::parallel::Shared;
 use treex_core::{Error, Result};
 
 /// New memory, written row by row from several threads.
 pub(crate) struct Output<T> {
     memory: Vec<T>,
-    start: *mut T,
+    start: Shared<T>,
     len: usize,
 }
-
-// SAFETY: threads write what they say is theirs alone, see `row`.
-unsafe impl<T: Send> Sync for Output<T> {}
 
 impl<T: Copy> Output<T> {
     pub(crate) fn new(len: usize) -> Result<Self> {
@@ -20,7 +18,7 @@ impl<T: Copy> Output<T> {
         memory
             .try_reserve_exact(len)
             .map_err(|_| Error::argument("there is no memory for so many elements").found(len))?;
-        Ok(Self { start: memory.as_mut_ptr(), memory, len })
+        Ok(Self { start: Shared::new(memory.as_mut_ptr()), memory, len })
     }
 
     /// The elements from `at` on.
@@ -31,7 +29,7 @@ impl<T: Copy> Output<T> {
     pub(crate) unsafe fn row(&self, at: usize, len: usize) -> &mut [MaybeUninit<T>] {
         assert!(at + len <= self.len);
         // SAFETY: there is room for `self.len` elements, and these are the caller's.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at).cast(), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.at(at).cast(), len) }
     }
 
     /// The elements.

@@ -7,7 +7,7 @@ mod part;
 use std::mem::MaybeUninit;
 
 use self::part::{Part, Start};
-use crate::compute::parallel::for_each;
+use crate::compute::parallel::{Shared, for_each};
 use crate::compute::seen::widest;
 use crate::compute::vector::Vectors;
 use crate::error::{Error, Result};
@@ -170,7 +170,7 @@ unsafe fn write<T: Vectors>(
     let across = (1..=n / (2 * widest)).rev().find(|across| pieces.is_multiple_of(*across)).unwrap_or(1);
     let size = |len: usize, pieces: usize| len.div_ceil(pieces).next_multiple_of(T::registers().0).max(1);
     let (height, width) = (size(m, pieces / across), size(n, across));
-    let c = Shared(c);
+    let c = Shared::new(c);
     let piece = |index: usize| {
         let (top, left) = (index / across * height, index % across * width);
         if top >= m || left >= n {
@@ -181,29 +181,13 @@ unsafe fn write<T: Vectors>(
             Start::Row(row) => Start::Row(&row[left..]),
             other => other,
         };
-        // SAFETY: every element that sizes and strides reach is inside of its memory, as was checked here and when the
-        // matrices were made; `c` is exclusive, so it does not overlap them, and neither do the pieces.
-        let c = unsafe { c.at(top * row + left) };
+        // Sound to run: every element that sizes and strides reach is inside of its memory, as was checked here and when
+        // the matrices were made; `c` is exclusive, so it does not overlap them, and neither do the pieces.
+        let c = c.at(top * row + left);
         T::dispatch(Part { c, row, a, b, start, few: m <= FEW || n == 1 });
     };
     for_each(pieces, true, &piece);
     Ok(())
-}
-
-/// Memory of which each thread writes its own part.
-#[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
-
-// SAFETY: whoever makes one sees to it that the parts do not overlap.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    /// # Safety
-    /// There are more than `offset` elements.
-    unsafe fn at(&self, offset: usize) -> *mut T {
-        // SAFETY: as the caller promises.
-        unsafe { self.0.add(offset) }
-    }
 }
 
 #[cfg(test)]
