@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::number::Number;
+use super::pass::Edge;
 
 /// A number that remembers how it was computed.
 #[derive(Clone, Debug)]
@@ -48,6 +49,21 @@ impl Expression {
     /// The element of the tensor at `index` among the inputs.
     pub(crate) fn input(index: usize) -> Self {
         Self::new(Node::Input(index))
+    }
+
+    /// What this is, if it only scales the update, input 0, or adds a part of the parameter, input 1.
+    pub(crate) fn edge(&self) -> Option<Edge> {
+        let Node::Binary(op, u, other) = &*self.0 else { return None };
+        match (op, &*u.0, &*other.0) {
+            (Binary::Mul, Node::Input(0), Node::Constant(factor)) => Some(Edge::Scale(*factor)),
+            (Binary::Add, Node::Input(0), Node::Binary(Binary::Mul, p, factor)) => {
+                match (&*p.0, &*factor.0) {
+                    (Node::Input(1), Node::Constant(factor)) => Some(Edge::Decay(*factor)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
     }
 
     /// The values of expressions over `inputs`, which have one shape and one type. What several share is

@@ -14,7 +14,8 @@ use treex_core::compute::Buffer;
 use treex_core::compute::ids::{IdMap, IdSet};
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
-use super::piece::{PIECE, Param, Pass, Piece};
+use super::pass::{Member, Pass};
+use super::piece::{PIECE, Param, Piece};
 use super::run::{Found, Goal, Ready, Target};
 use super::slices::{Slice, View};
 use super::updates::Sums;
@@ -44,7 +45,7 @@ pub(crate) fn pass(
     let mut states = Vec::new();
     for Ready { on, rules, state } in ready {
         states.extend(state.into_iter().map(|state| (pass.rules.len(), state.handles_mut())));
-        pass.rules.push((on, rules));
+        pass.rules.push(Member::new(on, rules));
     }
     let all = All { current, present, pass, copies, width, keep };
     let (mut batches, elements) = all.batches(states, goal, target);
@@ -255,7 +256,7 @@ impl Batch<'_, '_> {
             for (rule, state) in &mut states {
                 if let Some(handle) = state.next()
                     && there
-                    && all.pass.rules[*rule].0[index]
+                    && all.pass.rules[*rule].on[index]
                 {
                     of_state.extend(Buffer::take(handle)?);
                 }
@@ -293,8 +294,8 @@ impl Batch<'_, '_> {
                 true => CpuStorage::F64(vec![0.; len]),
                 false => CpuStorage::F32(vec![0.; len]),
             });
-            let active = all.pass.rules.iter().filter(|(on, _)| on[index]);
-            let state = first(&mut slices, active.map(|(_, rules)| rules.at(index).width()).sum());
+            let active = all.pass.rules.iter().filter(|member| member.on[index]);
+            let state = first(&mut slices, active.map(|member| member.rules.at(index).width()).sum());
             let piece = Piece { index, wide, len, u, p, state, out: room.as_mut().and_then(Slice::of) };
             let sums = &mut sums[width * (index - start)..][..width];
             if on_all_cores && len > PIECE {

@@ -7,6 +7,7 @@
 mod expression;
 mod host;
 mod number;
+mod pass;
 mod piece;
 mod plain;
 mod rule;

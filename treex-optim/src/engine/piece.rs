@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::rule::{AnyRule, AnyTerms};
+use super::pass::{Pass, Step};
+use super::rule::{AnyRule, Chunk};
 use super::slices::{Slice, View, Wide};
-use super::updates::{Mask, Rules};
 
 /// Elements that go through all rules before the next ones. So few that the processor already fetches those while
 /// it works on these.
@@ -50,6 +50,21 @@ impl Param<'_> {
         }
     }
 
+    /// The elements of a range: the parameter's own, or `converted` where those are of another type than is computed
+    /// in.
+    fn read<'s, T: Wide>(&'s self, range: &Range<usize>, converted: &'s [T]) -> &'s [T] {
+        T::own(self.view()).map_or(converted, |own| &own[range.clone()])
+    }
+
+    /// The same for a parameter that is written.
+    fn write<'s, T: Wide>(&'s mut self, range: &Range<usize>, converted: &'s mut [T]) -> Option<&'s mut [T]> {
+        let Self::Write(slice) = self else { return None };
+        Some(match T::own_mut(slice) {
+            Some(own) => &mut own[range.clone()],
+            None => converted,
+        })
+    }
+
     fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             Self::Read(view) => {
@@ -62,14 +77,6 @@ impl Param<'_> {
             }
         }
     }
-}
-
-/// What a pass computes of each piece.
-pub(crate) struct Pass<'r> {
-    /// Rules in order, and where each applies.
-    pub(crate) rules: Vec<(Mask, Rules)>,
-    /// What to sum of the outcome, and where.
-    pub(crate) terms: Option<(&'r dyn AnyTerms, &'r Mask)>,
 }
 
 thread_local! {
@@ -127,6 +134,7 @@ impl Piece<'_, '_> {
         for room in rooms.u.iter_mut().chain([&mut rooms.p]) {
             room.resize(SUMMED.max(CHUNK), T::default()); // for either size
         }
+        let is_target = matches!(self.p, Param::Write(_));
         for start in (0..self.len).step_by(size) {
             let range = start..self.len.min(start + size);
             let len = range.len();
@@ -136,41 +144,35 @@ impl Piece<'_, '_> {
             if incoming.is_none() {
                 T::read(self.u, range.clone(), now);
             }
-            let p = match T::own(self.p.view()) {
-                Some(p) => &p[range.clone()],
-                None => {
-                    T::read(self.p.view(), range.clone(), &mut rooms.p[..len]);
-                    &rooms.p[..len]
-                }
-            };
+            let p_room = &mut rooms.p[..len];
+            let is_converted = T::own(self.p.view()).is_none();
+            if is_converted {
+                T::read(self.p.view(), range.clone(), p_room);
+            }
             let mut state = &mut *self.state;
-            for (on, rules) in &pass.rules {
-                if on[self.index] {
-                    let rule = rules.at(self.index);
-                    let (own, rest) = state.split_at_mut(rule.width());
-                    state = rest;
-                    let fresh = incoming.is_some();
-                    let from = incoming.take().unwrap_or(now);
-                    apply((rule, fresh), from, next, p, own, range.clone(), &mut rooms.state);
-                    (now, next) = (next, now);
-                }
+            for Step { rule, edges, is_last } in pass.steps(self.index, is_target) {
+                let (own, rest) = state.split_at_mut(rule.width());
+                state = rest;
+                let fresh = incoming.is_some();
+                let from = incoming.take().unwrap_or(now);
+                let (to, p) = match self.p.write(&range, p_room) {
+                    Some(p) if is_last => (p, None),
+                    _ => (&mut *next, Some(self.p.read(&range, p_room))),
+                };
+                let chunk = Chunk { edges, from, to, p, state: &mut [], fresh };
+                apply(rule, chunk, own, range.clone(), &mut rooms.state);
+                (now, next) = (next, now);
             }
             let u = incoming.unwrap_or(now);
             if let Some((terms, on)) = pass.terms
                 && on[self.index]
             {
-                T::sum(terms, u, p, sums);
+                T::sum(terms, u, self.p.read(&range, p_room), sums);
             }
-            if let Some(out) = &mut self.out {
-                T::write(u, out, range);
-            } else if let Param::Write(slice) = &mut self.p {
-                match T::own_mut(slice) {
-                    Some(p) => T::add_to(u, &mut p[range]),
-                    None => {
-                        T::add_to(u, &mut rooms.p[..len]);
-                        T::write(&rooms.p[..len], slice, range);
-                    }
-                }
+            match (&mut self.out, &mut self.p) {
+                (Some(out), _) => T::write(u, out, range),
+                (None, Param::Write(slice)) if is_converted => T::write(p_room, slice, range),
+                _ => {}
             }
         }
     }
@@ -178,30 +180,28 @@ impl Piece<'_, '_> {
 
 /// One rule over one chunk, whose state may be of another type than is computed in.
 fn apply<T: Wide>(
-    (rule, fresh): (&dyn AnyRule, bool),
-    from: &[T],
-    to: &mut [T],
-    p: &[T],
+    rule: &dyn AnyRule,
+    chunk: Chunk<'_, '_, T>,
     state: &mut [Slice<'_>],
     range: Range<usize>,
     rooms: &mut [Vec<T>; MAX_STATE],
 ) {
     let mut slices: [&mut [T]; MAX_STATE] = std::array::from_fn(|_| Default::default());
-    let width = state.len();
+    let slices = &mut slices[..state.len()];
     if state.iter().all(|slice| T::own(slice.view()).is_some()) {
         for (to, slice) in slices.iter_mut().zip(state) {
             if let Some(own) = T::own_mut(slice) {
                 *to = &mut own[range.clone()];
             }
         }
-        return T::apply(rule, from, to, p, &mut slices[..width], fresh);
+        return T::apply(rule, Chunk { state: slices, ..chunk });
     }
     for ((to, room), slice) in slices.iter_mut().zip(&mut *rooms).zip(&*state) {
         room.resize(range.len(), T::default());
         T::read(slice.view(), range.clone(), room);
         *to = room;
     }
-    T::apply(rule, from, to, p, &mut slices[..width], fresh);
+    T::apply(rule, Chunk { state: slices, ..chunk });
     for (room, slice) in rooms.iter().zip(state) {
         T::write(room, slice, range.clone());
     }

@@ -8,6 +8,7 @@ use treex_core::compute::simd::{self, dispatch, prefetch};
 
 use super::expression::Expression;
 use super::number::{Lane, Number};
+use super::pass::{Edge, Edges};
 
 /// What one step does to each element: its update `u`, its parameter `p`, and the `K` numbers that the state
 /// holds for it. A value of this type holds what is the same for all elements: decays, corrections, rates.
@@ -67,14 +68,28 @@ fn ahead<T, const N: usize>(block: &[T; N]) {
     }
 }
 
+/// What a rule runs over: slices of one length.
+pub(crate) struct Chunk<'c, 's, T> {
+    pub(crate) edges: Edges,
+    pub(crate) from: &'c [T],
+    /// Where the next updates go.
+    pub(crate) to: &'c mut [T],
+    /// The parameters; if `None`, they stand in `to`, and the updates are added to them.
+    pub(crate) p: Option<&'c [T]>,
+    /// As many as the rule has. They come from far.
+    pub(crate) state: &'c mut [&'s mut [T]],
+    /// Whether `from` and the parameters come from far.
+    pub(crate) fresh: bool,
+}
+
 /// A [`Rule`] whose type is forgotten, for a chain of any members.
 pub(crate) trait AnyRule: Send + Sync {
     /// The number of tensors of state.
     fn width(&self) -> usize;
-    /// Reads `from`, and writes the next updates to `to`. The state comes from far, and `from` and `p` too if they
-    /// are `fresh`.
-    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]], fresh: bool);
-    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]], fresh: bool);
+    /// What this is, if a loop can do it beside another rule.
+    fn edge(&self) -> Option<Edge>;
+    fn run_f32(&self, chunk: Chunk<'_, '_, f32>);
+    fn run_f64(&self, chunk: Chunk<'_, '_, f64>);
     /// The same on tensors: the update, then the state.
     fn plain(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
@@ -82,40 +97,46 @@ pub(crate) trait AnyRule: Send + Sync {
 /// A rule with its number of state tensors.
 pub(crate) struct Typed<R, const K: usize>(pub(crate) R);
 
+impl<R: Rule<K>, const K: usize> Typed<R, K> {
+    /// The rule over update, parameter and state as inputs, in this order.
+    fn outline(&self) -> (Expression, [Expression; K]) {
+        let input = Expression::input;
+        self.0.apply(input(0), input(1), std::array::from_fn(|k| input(k + 2)))
+    }
+}
+
 impl<R: Rule<K>, const K: usize> AnyRule for Typed<R, K> {
     fn width(&self) -> usize {
         K
     }
 
-    fn run_f32(&self, from: &[f32], to: &mut [f32], p: &[f32], state: &mut [&mut [f32]], fresh: bool) {
-        if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state, fresh });
+    fn edge(&self) -> Option<Edge> {
+        if K > 0 {
+            return None;
         }
+        self.outline().0.edge()
     }
 
-    fn run_f64(&self, from: &[f64], to: &mut [f64], p: &[f64], state: &mut [&mut [f64]], fresh: bool) {
-        if let Ok(state) = state.try_into() {
-            dispatch(Apply::<_, _, K> { rule: &self.0, from, to, p, state, fresh });
-        }
+    fn run_f32(&self, chunk: Chunk<'_, '_, f32>) {
+        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
+    }
+
+    fn run_f64(&self, chunk: Chunk<'_, '_, f64>) {
+        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
     }
 
     fn plain(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>> {
-        let input = Expression::input;
-        let (next, kept) = self.0.apply(input(0), input(1), std::array::from_fn(|k| input(k + 2)));
+        let (next, kept) = self.outline();
         let inputs = [&[u.clone(), p.clone()], state].concat();
         let expressions: Vec<_> = std::iter::once(next).chain(kept).collect();
         Ok(Expression::evaluate(&expressions, &inputs)?)
     }
 }
 
-/// One rule over one chunk. All slices have the length of `from`.
+/// One rule over one chunk.
 struct Apply<'c, 's, R, T, const K: usize> {
     rule: &'c R,
-    from: &'c [T],
-    to: &'c mut [T],
-    p: &'c [T],
-    state: &'c mut [&'s mut [T]; K],
-    fresh: bool,
+    chunk: Chunk<'c, 's, T>,
 }
 
 /// Elements that are computed before any is written: the compiler cannot know that slices in an array do not
@@ -133,15 +154,27 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
         block
     }
 
+    /// Makes the elements of `u` what goes to `to`.
     #[inline(always)]
-    fn apply<R: Rule<K>, const K: usize>(&mut self, rule: &R, p: &Self, state: &mut [Self; K])
-    where
+    fn apply<R: Rule<K>, const K: usize>(
+        &mut self,
+        (rule, edges): (&R, Edges),
+        p: &Self,
+        adds: bool,
+        state: &mut [Self; K],
+    ) where
         Lane<T>: Number,
     {
+        // What a sum keeps every bit with, minus zero too.
+        let nothing = || Lane::<T>::constant(-0.);
         for i in 0..N {
-            let old = std::array::from_fn(|k| Lane(state[k].0[i]));
-            let (next, new) = rule.apply(Lane(self.0[i]), Lane(p.0[i]), old);
-            self.0[i] = next.0;
+            let p = Lane(p.0[i]);
+            let kept = std::array::from_fn(|k| Lane(state[k].0[i]));
+            let (next, new) = rule.apply(Lane(self.0[i]) * edges.before, p, kept);
+            let decay = if let Some(factor) = edges.decay { p * factor } else { nothing() };
+            let next = (next + decay) * edges.after;
+            let old = if adds { p } else { nothing() };
+            self.0[i] = (old + next).0;
             for k in 0..K {
                 state[k].0[i] = new[k].0;
             }
@@ -157,19 +190,23 @@ where
 
     #[inline(always)]
     fn run(self) {
-        let (from, from_rest) = self.from.as_chunks::<BLOCK>();
-        let (to, to_rest) = self.to.as_chunks_mut::<BLOCK>();
-        let (p, p_rest) = self.p.as_chunks::<BLOCK>();
-        let state = self.state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
-        for (b, ((from, to), p)) in from.iter().zip(to).zip(p).enumerate() {
-            if self.fresh {
+        let Chunk { edges, from, to, p, state, fresh } = self.chunk;
+        let Ok(state) = <&mut [_; K]>::try_from(state) else { return };
+        let rule = (self.rule, edges);
+        let (from, from_rest) = from.as_chunks::<BLOCK>();
+        let (to, to_rest) = to.as_chunks_mut::<BLOCK>();
+        let p = p.map(<[T]>::as_chunks::<BLOCK>);
+        let state = state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
+        for (b, (from, to)) in from.iter().zip(to).enumerate() {
+            let p_block = Block(p.map_or(*to, |p| p.0[b]));
+            if fresh {
                 ahead(from);
-                ahead(p);
+                ahead(p.map_or(to, |p| &p.0[b]));
             }
             state.iter().for_each(|state| ahead(&state.0[b]));
             let mut u = Block::<T, BLOCK>(*from);
             let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k].0[b]));
-            u.apply(self.rule, &Block(*p), &mut new);
+            u.apply(rule, &p_block, p.is_none(), &mut new);
             *to = u.0;
             for k in 0..K {
                 state[k].0[b] = new[k].0;
@@ -179,7 +216,7 @@ where
         if rest > 0 {
             let mut u = Block::<T, BLOCK>::part(from_rest);
             let mut new = std::array::from_fn(|k| Block::<T, BLOCK>::part(state[k].1));
-            u.apply(self.rule, &Block::part(p_rest), &mut new);
+            u.apply(rule, &Block::part(p.map_or(to_rest, |p| p.1)), p.is_none(), &mut new);
             to_rest.copy_from_slice(&u.0[..rest]);
             for k in 0..K {
                 state[k].1.copy_from_slice(&new[k].0[..rest]);

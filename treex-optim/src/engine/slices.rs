@@ -1,13 +1,13 @@
 //! Memory of any floating type, read and written in the type that is computed in.
 
-use std::ops::{self, Range};
+use std::ops::Range;
 
 use candle_core::CpuStorage;
 use half::{bf16, f16};
 use treex_core::compute::float::Float;
 use treex_core::compute::simd::{Kernel, dispatch, prefetch};
 
-use super::rule::{AnyRule, AnyTerms};
+use super::rule::{AnyRule, AnyTerms, Chunk};
 
 /// Memory to read.
 #[derive(Clone, Copy)]
@@ -116,7 +116,7 @@ impl<'s> Slice<'s> {
 }
 
 /// A type that is computed in.
-pub(crate) trait Wide: Copy + Default + ops::Add<Output = Self> {
+pub(crate) trait Wide: Copy + Default {
     /// The elements themselves, where they have this type.
     fn own<'s>(view: View<'s>) -> Option<&'s [Self]>;
     /// The same for writing.
@@ -125,16 +125,7 @@ pub(crate) trait Wide: Copy + Default + ops::Add<Output = Self> {
     fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]);
     /// Converts elements from this type.
     fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>);
-    /// Adds updates to parameters.
-    fn add_to(u: &[Self], p: &mut [Self]);
-    fn apply(
-        rule: &dyn AnyRule,
-        from: &[Self],
-        to: &mut [Self],
-        p: &[Self],
-        state: &mut [&mut [Self]],
-        fresh: bool,
-    );
+    fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>);
     fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
 }
 
@@ -166,19 +157,8 @@ macro_rules! wide {
                 with_slice!(Slice, slice, slice => dispatch(Convert(from, &mut slice[range])));
             }
 
-            fn add_to(u: &[Self], p: &mut [Self]) {
-                dispatch(Add(u, p));
-            }
-
-            fn apply(
-                rule: &dyn AnyRule,
-                from: &[Self],
-                to: &mut [Self],
-                p: &[Self],
-                state: &mut [&mut [Self]],
-                fresh: bool,
-            ) {
-                rule.$apply(from, to, p, state, fresh);
+            fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>) {
+                rule.$apply(chunk);
             }
 
             fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
@@ -216,17 +196,3 @@ macro_rules! convert {
 }
 
 convert!(f32 f32, f32 f64, f32 bf16, f32 f16, f64 f32, f64 f64, f64 bf16, f64 f16, bf16 f32, bf16 f64, f16 f32, f16 f64);
-
-/// `p = p + u`.
-struct Add<'c, T>(&'c [T], &'c mut [T]);
-
-impl<T: Wide> Kernel for Add<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (p, u) in self.1.iter_mut().zip(self.0) {
-            *p = *p + *u;
-        }
-    }
-}

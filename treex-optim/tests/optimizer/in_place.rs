@@ -1,5 +1,7 @@
 //! What a step writes: the leaves themselves where nobody else holds them, and never what another one reads.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Where the leaf's numbers lie in memory.
@@ -121,5 +123,34 @@ fn leaves_of_all_sizes_step_as_whole_tensors_do() {
             assert_close(&values(fast), &values(plain), tolerance, dtype.as_str());
             assert!(fast != start || values(fast).is_empty());
         }
+    }
+}
+
+fn member() -> impl Strategy<Value = Boxed> {
+    prop_oneof![
+        (-2f64..2.).prop_map(|factor| scale(factor).boxed()),
+        (-0.1f64..0.1).prop_map(|rate| add_decayed_weights(rate).boxed()),
+        (0f64..1.).prop_map(|decay| trace(decay).boxed()),
+        (0.1f64..2.).prop_map(|max_delta| clip(max_delta).boxed()),
+        Just(scale_by_sign().boxed()),
+        Just(masked(scale(0.5), path("x")).boxed()),
+    ]
+}
+
+proptest! {
+    /// Rules that share a loop round as they do one by one.
+    #[test]
+    fn chains_in_any_order_step_as_whole_tensors_do(
+        members in prop::collection::vec(member(), 0..7),
+        dtype in prop::sample::select(vec![DType::F32, DType::F64, DType::BF16]),
+    ) {
+        let chained = members.into_iter().fold(chain(()).boxed(), |chained, next| chain((chained, next)).boxed());
+        let train = || {
+            let mut model = model(dtype);
+            let mut optimizer = Optimizer::new(chained.clone()).init(&model).unwrap();
+            train(&mut optimizer, &mut model, 0..3);
+            model
+        };
+        prop_assert_eq!(train(), treex_core::compute::with_plain(train));
     }
 }

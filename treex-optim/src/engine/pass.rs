@@ -1,0 +1,186 @@
+//! What a pass computes of each element, and which of its rules share a loop.
+//!
+//! A rule costs a trip through the nearest cache. One that only scales the update, or adds a part of the parameter
+//! to it, saves that trip: it runs in the loop of the rule beside it, with the same roundings.
+
+use std::iter::{Peekable, from_fn};
+
+use super::number::Number;
+use super::rule::{AnyRule, AnyTerms, Rule, Typed};
+use super::updates::{Mask, Rules};
+
+/// What a pass computes.
+pub(crate) struct Pass<'r> {
+    /// Rules in order.
+    pub(crate) rules: Vec<Member>,
+    /// What to sum of the outcome, and where.
+    pub(crate) terms: Option<(&'r dyn AnyTerms, &'r Mask)>,
+}
+
+/// Rules of a pass, and where they apply.
+pub(crate) struct Member {
+    pub(crate) on: Mask,
+    pub(crate) rules: Rules,
+    edge: Option<Edge>,
+}
+
+impl Member {
+    pub(crate) fn new(on: Mask, rules: Rules) -> Self {
+        let edge = if let Rules::One(rule) = &rules { rule.edge() } else { None };
+        Self { on, rules, edge }
+    }
+}
+
+/// All that some rules do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Edge {
+    /// `u * factor`.
+    Scale(f64),
+    /// `u + p * factor`.
+    Decay(f64),
+}
+
+impl Edge {
+    fn scale(self) -> Option<f64> {
+        if let Self::Scale(factor) = self { Some(factor) } else { None }
+    }
+
+    fn decay(self) -> Option<f64> {
+        if let Self::Decay(factor) = self { Some(factor) } else { None }
+    }
+}
+
+/// What a loop does to each element beside its rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edges {
+    /// A factor of `u` before the rule.
+    pub(crate) before: f64,
+    /// The part of `p` that is added to `u` after it.
+    pub(crate) decay: Option<f64>,
+    /// A factor of `u` after that.
+    pub(crate) after: f64,
+}
+
+/// One loop.
+pub(crate) struct Step<'r> {
+    pub(crate) rule: &'r dyn AnyRule,
+    pub(crate) edges: Edges,
+    /// Whether no loop follows.
+    pub(crate) is_last: bool,
+}
+
+impl Pass<'_> {
+    /// The loops over the leaf at a position; one of them even without rules, if `at_least_one`.
+    pub(crate) fn steps(&self, index: usize, at_least_one: bool) -> impl Iterator<Item = Step<'_>> {
+        let mut members = self.rules.iter().filter(move |member| member.on[index]).peekable();
+        let mut more = at_least_one || members.peek().is_some();
+        from_fn(move || {
+            if !more {
+                return None;
+            }
+            let before = take(&mut members, Edge::scale).unwrap_or(1.);
+            let rule = members.next_if(|member| member.edge.is_none());
+            let rule = rule.map_or(&Typed(Same) as _, |member| member.rules.at(index));
+            let decay = take(&mut members, Edge::decay);
+            let after = take(&mut members, Edge::scale).unwrap_or(1.);
+            more = members.peek().is_some();
+            Some(Step { rule, edges: Edges { before, decay, after }, is_last: !more })
+        })
+    }
+}
+
+/// Goes past a member that is an edge of one kind.
+fn take<'r>(
+    members: &mut Peekable<impl Iterator<Item = &'r Member>>,
+    kind: fn(Edge) -> Option<f64>,
+) -> Option<f64> {
+    let factor = kind(members.peek()?.edge?)?;
+    members.next();
+    Some(factor)
+}
+
+/// Edges without a rule between them.
+struct Same;
+
+impl Rule<0> for Same {
+    #[inline(always)]
+    fn apply<N: Number>(&self, u: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (u, [])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps the last update.
+    struct Last;
+
+    impl Rule<1> for Last {
+        fn apply<N: Number>(&self, u: N, _: N, [last]: [N; 1]) -> (N, [N; 1]) {
+            (last, [u])
+        }
+    }
+
+    struct Times(f64);
+
+    impl Rule<0> for Times {
+        fn apply<N: Number>(&self, u: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+            (u * self.0, [])
+        }
+    }
+
+    struct Decay(f64);
+
+    impl Rule<0> for Decay {
+        fn apply<N: Number>(&self, u: N, p: N, []: [N; 0]) -> (N, [N; 0]) {
+            (u + p * self.0, [])
+        }
+    }
+
+    struct Square;
+
+    impl Rule<0> for Square {
+        fn apply<N: Number>(&self, u: N, p: N, []: [N; 0]) -> (N, [N; 0]) {
+            (u * p, [])
+        }
+    }
+
+    fn member<R: Rule<K>, const K: usize>(on: bool, rule: R) -> Member {
+        Member::new([on].into(), Rules::One(Box::new(Typed(rule))))
+    }
+
+    /// The loops of a leaf: tensors of state, factor before, decay, factor after.
+    fn loops(rules: Vec<Member>, at_least_one: bool) -> Vec<(usize, f64, Option<f64>, f64)> {
+        let pass = Pass { rules, terms: None };
+        let steps: Vec<_> = pass.steps(0, at_least_one).collect();
+        assert!(steps.iter().rev().skip(1).all(|step| !step.is_last));
+        assert!(steps.last().is_none_or(|step| step.is_last));
+        let parts =
+            |step: &Step<'_>| (step.rule.width(), step.edges.before, step.edges.decay, step.edges.after);
+        steps.iter().map(parts).collect()
+    }
+
+    #[test]
+    fn a_rule_takes_its_neighbours_into_its_loop() {
+        let adamw = vec![
+            member(true, Times(2.)),
+            member(true, Last),
+            member(true, Decay(3.)),
+            member(true, Times(4.)),
+        ];
+        assert_eq!(loops(adamw, true), [(1, 2., Some(3.), 4.)]);
+        let scales = vec![member(true, Times(2.)), member(true, Times(3.)), member(true, Times(4.))];
+        assert_eq!(loops(scales, true), [(0, 2., None, 3.), (0, 4., None, 1.)]);
+        let after = vec![member(true, Times(2.)), member(true, Decay(3.)), member(true, Last)];
+        assert_eq!(loops(after, true), [(0, 2., Some(3.), 1.), (1, 1., None, 1.)]);
+        let rules = vec![member(true, Last), member(true, Square), member(false, Times(2.))];
+        assert_eq!(loops(rules, true), [(1, 1., None, 1.), (0, 1., None, 1.)]);
+    }
+
+    #[test]
+    fn a_leaf_without_rules_has_a_loop_if_it_is_written() {
+        assert_eq!(loops(vec![member(false, Last)], true), [(0, 1., None, 1.)]);
+        assert_eq!(loops(vec![member(false, Last)], false), []);
+    }
+}
