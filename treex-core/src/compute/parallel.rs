@@ -1,14 +1,125 @@
-//! Work on all cores. The scheduler is compiled once, not anew for each kernel and element type: it sees an index and
-//! a function without a type.
+//! Work on all cores, of the pool that the rest of the program uses too.
+//!
+//! The thread that asks takes part: while others wake up it works already, and it does not have to be woken itself.
+//! The others stay awake for a moment after their work, since the next is mostly near: to wake one takes as long as
+//! a product of matrices of 128 by 128. The scheduler is compiled once, not anew for each kernel and element type: it
+//! sees an index and a function without a type.
 
-use rayon::prelude::*;
+use std::cell::Cell;
+use std::hint::spin_loop;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::rows::pieces;
+
+/// How long a thread stays awake without work.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// Parts of the work that each thread gets, if there is so much; the last ones make up for what came before.
+const PARTS: usize = 8;
+
+/// How often the thread that asked looks whether the others are done, before it sleeps.
+const LOOKS: usize = 2000;
 
 /// Runs `f` for each index below `count`; on all cores if `parallel`, otherwise in order.
 pub fn for_each(count: usize, parallel: bool, f: &(dyn Fn(usize) + Sync)) {
-    if parallel && count > 1 {
-        (0..count).into_par_iter().for_each(f);
-    } else {
-        (0..count).for_each(f);
+    share(count, parallel, &|turns| turns.for_each(f));
+}
+
+/// What `f` makes of each index below `count`, in order; on all cores if `parallel`.
+pub fn map<R: Send>(count: usize, parallel: bool, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let mut results: Vec<_> = (0..count).map(|_| None).collect();
+    pieces(&mut results, 1, parallel, |index, result| result[0] = Some(f(index)));
+    results.into_iter().flatten().collect()
+}
+
+/// Runs `f` once on each thread that takes part, with the indices below `count` that become its own: so that it makes
+/// only once what it needs for each. On all cores if `parallel`, otherwise with all of them in order.
+pub fn share(count: usize, parallel: bool, f: &(dyn Fn(Turns<'_>) + Sync)) {
+    let threads = if parallel { rayon::current_num_threads() } else { 1 };
+    let helpers = threads.min(count).saturating_sub(1);
+    let (next, size) = (AtomicUsize::new(0), (count / (threads * PARTS)).max(1));
+    let turns = || Turns { next: &next, size, count, now: 0..0 };
+    if helpers == 0 {
+        return f(turns());
+    }
+    let is_guest = rayon::current_thread_index().is_none();
+    let busy = AtomicUsize::new(helpers);
+    rayon::in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| {
+                if next.load(Ordering::Relaxed) < count {
+                    f(turns());
+                }
+                busy.fetch_sub(1, Ordering::Release);
+            });
+        }
+        f(turns());
+        // A thread of the pool finds other work instead.
+        let mut looks = if is_guest { LOOKS } else { 0 };
+        while looks > 0 && busy.load(Ordering::Acquire) > 0 {
+            looks -= 1;
+            spin_loop();
+        }
+    });
+    if is_guest {
+        keep_awake(helpers);
+    }
+}
+
+/// The indices that one thread gets: some that are neighbours, and when they are used up, the next that nobody has.
+#[derive(Debug)]
+pub struct Turns<'a> {
+    next: &'a AtomicUsize,
+    size: usize,
+    count: usize,
+    now: Range<usize>,
+}
+
+impl Iterator for Turns<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.now.is_empty() {
+            let first = self.next.fetch_add(self.size, Ordering::Relaxed).min(self.count);
+            self.now = first..self.count.min(first + self.size);
+        }
+        self.now.next()
+    }
+}
+
+/// Threads of the pool that look for work.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has one thread more look for work, unless `most` do.
+fn keep_awake(most: usize) {
+    let more = |looking| (looking < most).then_some(looking + 1);
+    if LOOKING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
+        rayon::spawn(|| {
+            if !IS_LOOKING.replace(true) {
+                look_for_work();
+                IS_LOOKING.set(false);
+            }
+            LOOKING.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+fn look_for_work() {
+    let mut since = Instant::now();
+    while since.elapsed() < AWAKE {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            since = Instant::now();
+        } else {
+            thread::yield_now(); // others may need the core
+        }
     }
 }
 

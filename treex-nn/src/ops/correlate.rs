@@ -6,8 +6,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-use treex_core::compute::parallel::Shared;
+use treex_core::compute::parallel::{Shared, for_each, map};
 use treex_core::compute::rows::pieces;
 use treex_core::compute::seen::{Product, widest};
 use treex_core::compute::vector::Vectors;
@@ -180,7 +179,8 @@ impl Correlation<'_> {
         };
         let tasks = self.tasks();
         let size = tasks.len().div_ceil(self.pieces()).max(1);
-        if size >= tasks.len() { run(&tasks) } else { tasks.par_chunks(size).for_each(run) }
+        let parts: Vec<_> = tasks.chunks(size).collect();
+        for_each(parts.len(), true, &|part| run(parts[part]));
     }
 
     /// For each phase and each chunk, the rows of the kernel in the order of the offsets, in whole vectors.
@@ -204,14 +204,8 @@ impl Correlation<'_> {
             }
             packed
         };
-        let is_small = kernel.len() < PARALLEL;
-        let all = |phase: &Phase| {
-            if is_small {
-                chunks.iter().map(|chunk| pack(phase, chunk)).collect()
-            } else {
-                chunks.par_iter().map(|chunk| pack(phase, chunk)).collect()
-            }
-        };
+        let is_large = kernel.len() >= PARALLEL;
+        let all = |phase: &Phase| map(chunks.len(), is_large, |chunk| pack(phase, &chunks[chunk]));
         self.geometry.phases.iter().map(all).collect()
     }
 
@@ -284,8 +278,8 @@ impl Correlation<'_> {
         let tasks = self.tasks();
         let most = (PARTS / total.max(1)).max(rayon::current_num_threads());
         let size = tasks.len().div_ceil(self.pieces().min(most)).max(1);
-        let parts: Vec<Vec<T>> =
-            if size >= tasks.len() { vec![run(&tasks)] } else { tasks.par_chunks(size).map(run).collect() };
+        let parts: Vec<_> = tasks.chunks(size).collect();
+        let parts = map(parts.len(), true, |part| run(parts[part]));
 
         let mut gradient = vec![T::of(0.); (rows + 1) * cout];
         pieces(&mut gradient, cout, total * parts.len() >= PARALLEL, |row, to| {

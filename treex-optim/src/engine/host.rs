@@ -1,21 +1,24 @@
 //! A pass on the host: over all leaves, on all cores, in place.
 //!
-//! Leaves are handed to threads in batches of about the same number of elements, so thousands of small ones cost
-//! little more than a few large ones, and a large one is shared by all threads. A thread takes the memory of a
-//! leaf only when it comes to it, which is still there when the rules want it.
+//! Threads get work of about the same size: a piece of a large leaf, or small leaves that stand side by side, so
+//! thousands of these cost little more than a few large ones. The memory of small leaves is taken by the thread that
+//! comes to them, and is still near when the rules want it.
 
+use std::borrow::Cow;
 use std::mem;
 use std::ops::{Deref, Range};
 
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, TensorId};
-use rayon::prelude::*;
 use treex_core::compute::Buffer;
 use treex_core::compute::ids::{IdMap, IdSet};
+use treex_core::compute::parallel::map;
+use treex_core::compute::rows::pieces;
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
 use super::pass::{Member, Pass};
 use super::piece::{PIECE, Param, Piece};
+use super::plain;
 use super::run::{Found, Goal, Ready, Target};
 use super::slices::{Slice, View};
 use super::updates::Sums;
@@ -48,27 +51,18 @@ pub(crate) fn pass(
         pass.rules.push(Member::new(on, rules));
     }
     let all = All { current, present, pass, copies, width, keep };
-    let (mut batches, elements) = all.batches(states, goal, target);
-    if elements < PARALLEL {
-        batches.iter_mut().try_for_each(|batch| batch.run(&all, false))?;
-    } else {
-        batches.par_iter_mut().try_for_each(|batch| batch.run(&all, true))?;
-    }
-    let mut sums = Sums { width, values: Vec::with_capacity(width * current.len()) };
-    let mut rooms = Vec::new();
-    for batch in batches {
-        sums.values.extend(batch.sums);
-        rooms.extend(batch.rooms);
-    }
+    let mut sums = Sums { width, values: vec![0.; width * current.len()] };
+    let mut rooms: Vec<_> = (0..current.len()).map(|_| None).collect();
+    all.run(all.batches(states, goal, target, &mut sums.values, &mut rooms))?;
     if !keep {
         return Ok(Found { updates: None, sums });
     }
-    let mut rooms = rooms.into_iter();
-    let updates = current.rebuild(|index| match current.get(index) {
-        Some(u) if present[index] => Ok(rooms.next().map(|room| {
-            Tensor::from_storage(Storage::Cpu(room), u.shape().clone(), BackpropOp::none(), false)
-        })),
-        other => Ok(other.cloned()),
+    let updates = current.rebuild(|index| match (current.get(index), rooms[index].take()) {
+        (Some(u), Some(room)) => {
+            let room = Storage::Cpu(room);
+            Ok(Some(Tensor::from_storage(room, u.shape().clone(), BackpropOp::none(), false)))
+        }
+        (other, _) => Ok(other.cloned()),
     })?;
     Ok(Found { updates: Some(updates), sums })
 }
@@ -120,9 +114,9 @@ fn check(
     let written: IdSet<usize> = if count < 2 * CHECKED {
         part(0..count)?.into_iter().collect()
     } else {
-        let parts = (0..count.div_ceil(CHECKED)).into_par_iter();
-        let parts = parts.map(|at| part(at * CHECKED..count.min((at + 1) * CHECKED)));
-        parts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
+        let part = |at: usize| part(at * CHECKED..count.min((at + 1) * CHECKED));
+        let parts = map(count.div_ceil(CHECKED), true, part);
+        parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
     };
     let mut copies = IdMap::default();
     if written.is_empty() {
@@ -164,16 +158,18 @@ struct All<'a> {
     keep: bool,
 }
 
-/// Leaves that stand side by side, for one thread.
+/// Leaves that stand side by side.
 struct Batch<'b, 't> {
     positions: Range<usize>,
+    /// Of those that take part.
+    elements: usize,
     params: Params<'b, 't>,
     /// The tensors of state at these positions, each with the number of its rule.
     states: Vec<(usize, &'b mut [Handle])>,
     /// The sums of each leaf.
-    sums: Vec<f64>,
-    /// The updates of each leaf that is there, if they are kept.
-    rooms: Vec<CpuStorage>,
+    sums: &'b mut [f64],
+    /// The updates of each leaf, if they are kept.
+    rooms: &'b mut [Option<CpuStorage>],
 }
 
 enum Params<'b, 't> {
@@ -181,55 +177,115 @@ enum Params<'b, 't> {
     Write(&'b mut [&'t mut Handle]),
 }
 
-impl All<'_> {
+/// A leaf that takes part, with its memory.
+struct Open<'o> {
+    index: usize,
+    u: Cow<'o, Tensor>,
+    /// The parameter, if it is only read.
+    p: Option<Cow<'o, Tensor>>,
+    wide: bool,
+    param: Option<Buffer<'o>>,
+    state: Vec<Buffer<'o>>,
+    room: Option<&'o mut CpuStorage>,
+    sums: &'o mut [f64],
+}
+
+/// What a thread does at once.
+enum Task<'k, 'b, 't> {
+    Batch(&'k mut Batch<'b, 't>, Result<()>),
+    /// A piece of a large leaf, and what is summed of it.
+    Piece(Piece<'k>, Vec<f64>),
+}
+
+impl<'a> All<'a> {
     /// The update at a position, if there is one to work on.
-    fn update(&self, index: usize) -> Option<&Tensor> {
+    fn update(&self, index: usize) -> Option<&'a Tensor> {
         self.current.get(index).filter(|_| self.present[index])
     }
 
     /// What is to be read for a tensor: itself, in most cases.
-    fn straight(&self, tensor: &Tensor) -> Result<Option<Tensor>> {
+    fn straight<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
         match self.copies.get(&tensor.id()) {
-            Some(copy) => Ok(Some(copy.clone())),
-            None if tensor.is_contiguous() => Ok(None),
-            None => Ok(Some(tensor.detach().contiguous()?)),
+            Some(copy) => Ok(Cow::Owned(copy.clone())),
+            None if tensor.is_contiguous() => Ok(Cow::Borrowed(tensor)),
+            None => Ok(Cow::Owned(tensor.detach().contiguous()?)),
         }
     }
 
-    /// Divides the work, and counts the elements.
+    /// Divides the leaves; a large one is alone.
     fn batches<'b, 't>(
         &self,
         mut states: Vec<(usize, &'b mut [Handle])>,
         goal: Goal<'_>,
         target: &'b mut Target<'t>,
-    ) -> (Vec<Batch<'b, 't>>, usize) {
+        mut sums: &'b mut [f64],
+        mut rooms: &'b mut [Option<CpuStorage>],
+    ) -> Vec<Batch<'b, 't>> {
         let mut params = match (goal, target) {
             (Goal::Params, Target::Model(handles)) => Params::Write(handles),
             (_, target) => Params::Read(target),
         };
-        let (mut batches, mut total) = (Vec::new(), 0);
-        let (mut start, mut elements) = (0, 0);
+        let size = |index: usize| self.update(index).map_or(0, Tensor::elem_count);
+        let mut batches = Vec::new();
+        let (mut start, mut elements, mut costs) = (0, 0, 0);
         for end in 1..=self.current.len() {
-            if let Some(update) = self.update(end - 1) {
-                elements += update.elem_count() + LEAF;
-                total += update.elem_count();
-            }
-            if elements < PIECE && end < self.current.len() {
+            let own = size(end - 1);
+            (elements, costs) = (elements + own, costs + own + if own > 0 { LEAF } else { 0 });
+            let is_next_large = end < self.current.len() && size(end) > PIECE;
+            if costs < PIECE && end < self.current.len() && !is_next_large {
                 continue;
             }
+            let count = end - start;
             batches.push(Batch {
                 positions: start..end,
+                elements,
                 params: match &mut params {
                     Params::Read(target) => Params::Read(target),
-                    Params::Write(handles) => Params::Write(first(handles, end - start)),
+                    Params::Write(handles) => Params::Write(first(handles, count)),
                 },
-                states: states.iter_mut().map(|(rule, state)| (*rule, first(state, end - start))).collect(),
-                sums: vec![0.; self.width * (end - start)],
-                rooms: Vec::new(),
+                states: states.iter_mut().map(|(rule, state)| (*rule, first(state, count))).collect(),
+                sums: first(&mut sums, self.width * count),
+                rooms: first(&mut rooms, count),
             });
-            (start, elements) = (end, 0);
+            (start, elements, costs) = (end, 0, 0);
         }
-        (batches, total)
+        batches
+    }
+
+    /// Runs the pass over all batches.
+    fn run(&self, mut batches: Vec<Batch<'_, '_>>) -> Result<()> {
+        let elements: usize = batches.iter().map(|batch| batch.elements).sum();
+        let (mut open, mut small) = (Vec::new(), Vec::new());
+        for batch in &mut batches {
+            if batch.elements > PIECE && batch.positions.len() == 1 {
+                open.extend(batch.open(self)?);
+            } else {
+                small.push(batch);
+            }
+        }
+        with_pieces(&mut open, |leaves| {
+            let (mut tasks, mut totals) = (Vec::new(), Vec::new());
+            for (leaf, sums) in leaves {
+                let parts = leaf.parts().into_iter().map(|part| Task::Piece(part, vec![0.; self.width]));
+                let before = tasks.len();
+                tasks.extend(parts);
+                totals.push((sums, tasks.len() - before));
+            }
+            tasks.extend(small.into_iter().map(|batch| Task::Batch(batch, Ok(()))));
+            pieces(&mut tasks, 1, elements >= PARALLEL, |_, tasks| match &mut tasks[0] {
+                Task::Piece(piece, sums) => piece.run(&self.pass, sums),
+                Task::Batch(batch, result) => *result = batch.run(self),
+            });
+            let mut tasks = tasks.into_iter();
+            for (total, count) in totals {
+                for task in tasks.by_ref().take(count) {
+                    if let Task::Piece(_, sums) = task {
+                        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+                    }
+                }
+            }
+            tasks.try_for_each(|task| if let Task::Batch(_, result) = task { result } else { Ok(()) })
+        })?
     }
 }
 
@@ -241,72 +297,78 @@ fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
 }
 
 impl Batch<'_, '_> {
-    fn run(&mut self, all: &All<'_>, on_all_cores: bool) -> Result<()> {
-        let Self { positions, params, states, sums, rooms } = self;
-        let (start, width) = (positions.start, all.width);
+    /// Takes the memory of the leaves that take part.
+    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<Open<'o>>> {
+        let Self { positions, params, states, sums, rooms, .. } = self;
         let (target, mut handles) = match params {
             Params::Read(target) => (Some(&**target), Default::default()),
             Params::Write(handles) => (None, handles.iter_mut()),
         };
         let mut states: Vec<_> = states.iter_mut().map(|(rule, state)| (*rule, state.iter_mut())).collect();
-        let mut of_state = Vec::with_capacity(states.len() * positions.len());
-        let mut of_params = Vec::with_capacity(handles.len());
+        let (mut sums, mut rooms) = (&mut **sums, rooms.iter_mut());
+        let mut leaves = Vec::with_capacity(positions.len());
         for index in positions.clone() {
-            let there = all.update(index).is_some();
-            for (rule, state) in &mut states {
-                if let Some(handle) = state.next()
-                    && there
+            let (sums, room, handle) = (first(&mut sums, all.width), rooms.next(), handles.next());
+            let mut state = Vec::with_capacity(states.len());
+            let there = all.update(index);
+            for (rule, handles) in &mut states {
+                if let Some(handle) = handles.next()
+                    && there.is_some()
                     && all.pass.rules[*rule].on[index]
                 {
-                    of_state.extend(Buffer::take(handle)?);
+                    state.extend(Buffer::take(handle)?);
                 }
             }
-            if let Some(handle) = handles.next()
-                && there
-            {
-                of_params.extend(Buffer::take(handle)?);
-            }
-        }
-
-        let mut slices: Vec<_> =
-            of_state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
-        let (mut slices, mut of_params) = (&mut slices[..], of_params.iter_mut());
-        for index in positions.clone() {
-            let Some(u) = all.update(index) else { continue };
-            let u_copy = all.straight(u)?;
-            let u = u_copy.as_ref().unwrap_or(u);
+            let Some(u) = there else { continue };
             let p = target.and_then(|target| target.param(index));
-            let p_copy = p.map(|p| all.straight(p)).transpose()?.flatten();
-            let p = p_copy.as_ref().or(p);
-            let (u_lock, p_lock) = (u.storage_and_layout(), p.map(Tensor::storage_and_layout));
-            let len = u.elem_count();
-            let p = match &p_lock {
-                Some(lock) => view(lock, len).map(Param::Read),
-                None => of_params.next().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
-            };
-            let (Some(u), Some(p)) = (view(&u_lock, len), p) else {
-                return Err(
-                    Error::new(ErrorKind::DType, "a leaf cannot be stepped").at(all.current.path(index))
-                );
-            };
-            let wide = u.is_f64() || p.view().is_f64();
-            let mut room = all.keep.then(|| match wide {
-                true => CpuStorage::F64(vec![0.; len]),
-                false => CpuStorage::F32(vec![0.; len]),
+            let of_p = p.or(handle.as_ref().and_then(|handle| handle.value())).unwrap_or(u);
+            let wide = plain::wide(u, of_p) == DType::F64;
+            let room = room.filter(|_| all.keep).map(|room| {
+                let len = u.elem_count();
+                room.insert(if wide {
+                    CpuStorage::F64(vec![0.; len])
+                } else {
+                    CpuStorage::F32(vec![0.; len])
+                })
             });
-            let active = all.pass.rules.iter().filter(|member| member.on[index]);
-            let state = first(&mut slices, active.map(|member| member.rules.at(index).width()).sum());
-            let piece = Piece { index, wide, len, u, p, state, out: room.as_mut().and_then(Slice::of) };
-            let sums = &mut sums[width * (index - start)..][..width];
-            if on_all_cores && len > PIECE {
-                piece.run_on_all(&all.pass, sums);
-            } else {
-                piece.run(&all.pass, sums);
-            }
-            rooms.extend(room);
+            let p = p.map(|p| all.straight(p)).transpose()?;
+            let param = handle.map(|handle| Buffer::take(handle)).transpose()?.flatten();
+            leaves.push(Open { index, u: all.straight(u)?, p, wide, param, state, room, sums });
         }
-        Ok(())
+        Ok(leaves)
     }
+
+    fn run(&mut self, all: &All<'_>) -> Result<()> {
+        with_pieces(&mut self.open(all)?, |leaves| {
+            for (mut leaf, sums) in leaves {
+                leaf.run(&all.pass, sums);
+            }
+        })
+    }
+}
+
+/// Shows `f` the memory of leaves, and where their sums are to be added.
+fn with_pieces<R>(leaves: &mut [Open<'_>], f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R) -> Result<R> {
+    let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
+    for Open { index, u, p, wide, param, state, room, sums } in leaves {
+        let len = u.elem_count();
+        reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
+        writes.push((*index, *wide, len, param, state, room, sums));
+    }
+    let mut pieces = Vec::with_capacity(reads.len());
+    for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
+        let p = match p {
+            Some(p) => view(p, len).map(Param::Read),
+            None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
+        };
+        let (Some(u), Some(p)) = (view(u, len), p) else {
+            return Err(Error::new(ErrorKind::DType, "a leaf cannot be stepped"));
+        };
+        let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
+        let out = room.as_mut().and_then(|room| Slice::of(room));
+        pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
+    }
+    Ok(f(pieces))
 }
 
 /// The `len` elements that a contiguous tensor has.

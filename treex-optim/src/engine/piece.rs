@@ -22,7 +22,7 @@ pub(crate) const PIECE: usize = 1 << 15;
 const MAX_STATE: usize = 8;
 
 /// A leaf, or a part of one, with everything that a pass reads and writes of it.
-pub(crate) struct Piece<'p, 'm> {
+pub(crate) struct Piece<'p> {
     /// The position of the leaf.
     pub(crate) index: usize,
     /// Whether to compute in f64.
@@ -31,7 +31,7 @@ pub(crate) struct Piece<'p, 'm> {
     pub(crate) u: View<'p>,
     pub(crate) p: Param<'p>,
     /// The state of all rules, one after the other.
-    pub(crate) state: &'p mut [Slice<'m>],
+    pub(crate) state: Vec<Slice<'p>>,
     /// Where the updates go, if they are not added to the parameter.
     pub(crate) out: Option<Slice<'p>>,
 }
@@ -98,28 +98,24 @@ struct Rooms<T> {
     state: [Vec<T>; MAX_STATE],
 }
 
-impl Piece<'_, '_> {
-    /// [`run`](Self::run) on all cores. Where the halves meet depends on the length alone, so that sums do not
-    /// depend on the machine.
-    pub(crate) fn run_on_all(self, pass: &Pass<'_>, sums: &mut [f64]) {
-        let Self { index, wide, len, u, p, state, out } = self;
-        if len <= PIECE {
-            return Piece { index, wide, len, u, p, state, out }.run(pass, sums);
+impl Piece<'_> {
+    /// Takes it apart, for several threads. Where depends on the length alone, so sums do not depend on the machine.
+    pub(crate) fn parts(mut self) -> Vec<Self> {
+        let mut parts = Vec::with_capacity(self.len.div_ceil(PIECE));
+        while self.len > PIECE {
+            let Self { index, wide, len, u, p, state, out } = self;
+            let (u, p) = (u.split_at(PIECE), p.split_at(PIECE));
+            let state: (Vec<_>, Vec<_>) = state.into_iter().map(|slice| slice.split_at(PIECE)).unzip();
+            let out = out.map(|slice| slice.split_at(PIECE)).unzip();
+            parts.push(Self { index, wide, len: PIECE, u: u.0, p: p.0, state: state.0, out: out.0 });
+            self = Self { index, wide, len: len - PIECE, u: u.1, p: p.1, state: state.1, out: out.1 };
         }
-        let at = (len / 2).next_multiple_of(SUMMED);
-        let (u, p) = (u.split_at(at), p.split_at(at));
-        let (mut left, mut right): (Vec<_>, Vec<_>) =
-            state.iter_mut().map(|slice| slice.reborrow().split_at(at)).unzip();
-        let out = out.map(|slice| slice.split_at(at)).unzip();
-        let left = Piece { index, wide, len: at, u: u.0, p: p.0, state: &mut left, out: out.0 };
-        let right = Piece { index, wide, len: len - at, u: u.1, p: p.1, state: &mut right, out: out.1 };
-        let mut more = vec![0.; sums.len()];
-        rayon::join(|| left.run_on_all(pass, sums), || right.run_on_all(pass, &mut more));
-        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        parts.push(self);
+        parts
     }
 
     /// Runs a pass, and adds to `sums` what it sums.
-    pub(crate) fn run(mut self, pass: &Pass<'_>, sums: &mut [f64]) {
+    pub(crate) fn run(&mut self, pass: &Pass<'_>, sums: &mut [f64]) {
         SCRATCH.with_borrow_mut(|scratch| {
             if self.wide {
                 self.run_in(pass, &mut scratch.f64, sums);
@@ -149,7 +145,7 @@ impl Piece<'_, '_> {
             if is_converted {
                 T::read(self.p.view(), range.clone(), p_room);
             }
-            let mut state = &mut *self.state;
+            let mut state = &mut self.state[..];
             for Step { rule, edges, is_last } in pass.steps(self.index, is_target) {
                 let (own, rest) = state.split_at_mut(rule.width());
                 state = rest;

@@ -39,10 +39,6 @@ macro_rules! with_slice {
 }
 
 impl<'s> View<'s> {
-    pub(crate) fn is_f64(self) -> bool {
-        matches!(self, Self::F64(_))
-    }
-
     /// The `len` elements from `start` on; `None` for a type that nobody trains, or for too few elements.
     pub(crate) fn of(storage: &'s CpuStorage, start: usize, len: usize) -> Option<Self> {
         let range = start..start.checked_add(len)?;
@@ -87,16 +83,6 @@ impl<'s> Slice<'s> {
             Self::F64(slice) => View::F64(slice),
             Self::BF16(slice) => View::BF16(slice),
             Self::F16(slice) => View::F16(slice),
-        }
-    }
-
-    /// The same memory, for a while.
-    pub(crate) fn reborrow(&mut self) -> Slice<'_> {
-        match self {
-            Self::F32(slice) => Slice::F32(slice),
-            Self::F64(slice) => Slice::F64(slice),
-            Self::BF16(slice) => Slice::BF16(slice),
-            Self::F16(slice) => Slice::F16(slice),
         }
     }
 

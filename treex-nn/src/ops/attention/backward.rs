@@ -3,10 +3,10 @@
 //! With weights `p`, their gradients `dp = dy · vᵀ` and `δ = Σ p dp = y · dy` of a row, that of the scores is
 //! `p (dp - δ)`.
 
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
+use treex_core::compute::parallel::share;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::forward::{Inputs, Normalizers};
@@ -56,13 +56,10 @@ impl<T: Float> Backward<'_, T> {
         let pair = |scratch: &mut Scratch<T::Wide>, pair: usize| {
             self.pair(scratch, [pair / s.kv_heads, pair % s.kv_heads], &outputs);
         };
-        let pairs = s.items * s.kv_heads;
-        if s.is_large() {
-            (0..pairs).into_par_iter().for_each_init(|| Scratch::new(s), pair);
-        } else {
+        share(s.items * s.kv_heads, s.is_large(), &|turns| {
             let mut scratch = Scratch::new(s);
-            (0..pairs).for_each(|at| pair(&mut scratch, at));
-        }
+            turns.for_each(|at| pair(&mut scratch, at));
+        });
         // SAFETY: each pair has written the rows of its heads, where they are wanted.
         Ok(outputs.map(|output| unsafe { output.finish() }))
     }

@@ -1,10 +1,10 @@
 //! Attention forward, tile by tile: of the scores, those of some queries and some keys are there at a time. The
 //! softmax goes along (Milakov and Gimelshein, 2018): with a larger maximum, what has been summed so far shrinks.
 
-use rayon::prelude::*;
 use treex_core::Result;
 use treex_core::compute::float::Float;
 use treex_core::compute::math::Real;
+use treex_core::compute::parallel::share;
 use treex_core::compute::simd::{Kernel, dispatch};
 
 use super::memory::{Head, View, narrow};
@@ -68,12 +68,10 @@ impl<T: Float> Inputs<'_, T> {
                 &normalizers,
             );
         };
-        if s.is_large() {
-            (0..pairs * parts).into_par_iter().for_each_init(|| Scratch::new(s), part);
-        } else {
+        share(pairs * parts, s.is_large(), &|turns| {
             let mut scratch = Scratch::new(s);
-            (0..pairs * parts).for_each(|at| part(&mut scratch, at));
-        }
+            turns.for_each(|at| part(&mut scratch, at));
+        });
         // SAFETY: every query of every head of every item has been in one part, which wrote its rows.
         Ok(unsafe { (y.finish(), normalizers.finish()) })
     }
