@@ -171,3 +171,68 @@ impl<T> Parts<T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.at(first), len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn check(count: usize, parallel: bool) {
+        let seen: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        for_each(count, parallel, &|index| {
+            seen[index].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(seen.iter().all(|seen| seen.load(Ordering::Relaxed) == 1), "{count} {parallel}");
+        assert_eq!(
+            map(count, parallel, |index| index * index),
+            (0..count).map(|i| i * i).collect::<Vec<_>>()
+        );
+    }
+
+    fn check_all() {
+        for count in [0, 1, 2, 3, 7, 64, 1000] {
+            check(count, false);
+            check(count, true);
+        }
+    }
+
+    #[test]
+    fn each_index_comes_once() {
+        check_all();
+    }
+
+    #[test]
+    fn within_work_and_in_a_pool_of_any_size() {
+        for_each(4, true, &|_| check_all());
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(check_all);
+        }
+    }
+
+    #[test]
+    fn a_thread_gets_neighbours() {
+        let turns = Mutex::new(Vec::new());
+        share(1000, true, &|own| turns.lock().expect("no panic").push(own.collect::<Vec<_>>()));
+        let turns = turns.into_inner().expect("no panic");
+        assert!(turns.len() <= rayon::current_num_threads());
+        let gaps = |own: &Vec<usize>| own.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        assert!(turns.iter().map(gaps).sum::<usize>() <= 2 * PARTS * rayon::current_num_threads());
+        let mut all = turns.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn a_panic_comes_through_and_leaves_the_threads() {
+        for panicking in [0, 99] {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                for_each(100, true, &|index| assert_ne!(index, panicking));
+            }));
+            assert!(result.is_err());
+        }
+        check(100, true);
+    }
+}
