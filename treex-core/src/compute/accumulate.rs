@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use candle_core::{Tensor, TensorId};
 
 use super::ids::IdMap;
+use super::sum::sum_of_gradients;
 use crate::error::Result;
 
 struct Sums {
@@ -50,7 +51,7 @@ pub(crate) fn gradients<'v>(
     let gradient = |variable: &Tensor| {
         let own = sums.get_mut(&variable.id()).and_then(Option::take);
         Ok(match (own, store.remove(variable)) {
-            (Some(own), Some(candle)) => Some((own + candle.detach())?),
+            (Some(own), Some(candle)) => Some(sum_of_gradients(&own, &candle.detach())?),
             (own, candle) => own.or(candle.map(|candle| candle.detach())),
         })
     };
@@ -69,7 +70,7 @@ pub(super) fn deposit(variable: &Tensor, gradient: Tensor) -> candle_core::Resul
             return Ok(Some(gradient));
         };
         *sum = Some(match sum.take() {
-            Some(sum) => (sum + gradient)?,
+            Some(sum) => sum_of_gradients(&sum, &gradient)?,
             None => gradient,
         });
         Ok(None)

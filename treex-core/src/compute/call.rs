@@ -7,6 +7,7 @@ use std::thread::{self, ThreadId};
 use candle_core::{Shape, Tensor};
 
 use super::operation::{Operation, Pass};
+use super::sum::sum_of_gradients;
 use super::{accumulate, tape};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -104,7 +105,7 @@ impl Call {
         let shape = &self.outputs[index];
         let cotangent = if cotangent.shape() == shape { cotangent } else { cotangent.reshape(shape)? };
         let sum = match before {
-            Some(before) => (before + cotangent)?,
+            Some(before) => sum_of_gradients(&before, &cotangent)?,
             None => cotangent,
         };
         self.flow(|flow| flow.cotangents[index] = Some(sum));

@@ -25,6 +25,7 @@ pub mod rows;
 pub mod seen;
 pub mod simd;
 pub mod softmax;
+mod sum;
 pub(crate) mod tape;
 pub mod vector;
 
@@ -36,6 +37,7 @@ pub use elements::elements;
 pub use fresh::Fresh;
 pub use memory::keep_memory;
 pub use operation::{Operation, Pass, attach, attach_all, name_of, reshape};
+pub use sum::sum;
 
 pub use crate::tensors::storage_id;
 

@@ -1,14 +1,12 @@
 //! A sum of two tensors, as one operation that hands its gradient on as it is.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
 use treex_core::compute::float::Float;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain, sum};
 
 use super::columns::sum_rows;
 
@@ -42,7 +40,7 @@ fn forward<T: Float>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let sum = {
         let (x, y) = (x.detach().contiguous()?, y.detach().contiguous()?);
         let (x, y) = (elements::<T>(&x)?, elements::<T>(&y)?);
-        collect(x.len(), &Sum { x: &x, y: &y })?
+        sum::<T>(&x, &y)?
     };
     let operation = Add { of_y: y.shape().clone(), element: PhantomData::<fn() -> T> };
     attach(operation, &[x, y], Fresh::new(sum, x.shape())?)
@@ -70,28 +68,5 @@ impl<T: Float> Operation for Add<T> {
             Ok(Fresh::new::<T>(sums, &self.of_y)?.into_tensor())
         };
         Ok(vec![Some(gradient.clone()), pass.wanted(1).then(of_y).transpose()?])
-    }
-}
-
-struct Sum<'a, T> {
-    x: &'a [T],
-    y: &'a [T],
-}
-
-// SAFETY: `x` has an element for every one of the piece, and the pieces of `y` fill it from its beginning to its
-// end.
-unsafe impl<T: Float> Fill<T> for Sum<'_, T> {
-    #[inline(always)]
-    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
-        let mut at = first % self.y.len();
-        let (mut x, mut piece) = (&self.x[first..first + piece.len()], piece);
-        while !piece.is_empty() {
-            let len = piece.len().min(self.y.len() - at);
-            let (now, rest) = piece.split_at_mut(len);
-            for ((sum, x), y) in now.iter_mut().zip(x).zip(&self.y[at..at + len]) {
-                sum.write(T::narrow(x.widen() + y.widen()));
-            }
-            (x, piece, at) = (&x[len..], rest, 0);
-        }
     }
 }
