@@ -7,8 +7,17 @@ use anyhow::{Context as _, Result};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-/// Teal, orange, violet: told apart by most eyes, on white and in grey.
-const COLORS: [RGBColor; 3] = [RGBColor(0, 120, 130), RGBColor(225, 110, 20), RGBColor(115, 80, 160)];
+/// Told apart by most eyes, on white and, the first three, in grey.
+const COLORS: [RGBColor; 8] = [
+    RGBColor(0, 120, 130),
+    RGBColor(225, 110, 20),
+    RGBColor(115, 80, 160),
+    RGBColor(190, 30, 80),
+    RGBColor(90, 150, 40),
+    RGBColor(40, 90, 200),
+    RGBColor(150, 100, 50),
+    RGBColor(120, 120, 120),
+];
 
 /// A named curve: x and y.
 #[derive(Clone, Debug)]

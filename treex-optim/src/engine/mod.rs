@@ -4,6 +4,7 @@
 //! [`Number`] and [`Rule`] (the mathematics of one element), [`Updates`] (what is to be done), then the passes
 //! over memory, and the same as operations on tensors.
 
+mod batch;
 mod expression;
 mod host;
 mod number;

@@ -1,0 +1,261 @@
+//! How a pass is divided among threads.
+//!
+//! They get work of about the same size: a piece of a large leaf, or small leaves that stand side by side, so
+//! thousands of these cost little more than a few large ones. The memory of small leaves is taken by the thread that
+//! comes to them, and is still near when the rules want it.
+
+use std::borrow::Cow;
+use std::mem;
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, TensorId};
+use treex_core::compute::Buffer;
+use treex_core::compute::ids::IdMap;
+use treex_core::compute::rows::pieces;
+use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
+
+use super::pass::Pass;
+use super::piece::{PIECE, Param, Piece};
+use super::plain;
+use super::run::{Goal, Target};
+use super::slices::{Slice, View};
+
+/// Fewer elements than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 16;
+
+/// What a leaf costs beside its elements, in elements.
+const LEAF: usize = 256;
+
+/// What all batches of a pass share.
+pub(super) struct All<'a> {
+    pub(super) current: &'a Leaves,
+    pub(super) present: &'a [bool],
+    pub(super) pass: Pass<'a>,
+    /// To be read in place of the tensors with these ids.
+    pub(super) copies: IdMap<TensorId, Tensor>,
+    /// How many sums there are of each leaf.
+    pub(super) width: usize,
+    /// Whether the updates are kept.
+    pub(super) keep: bool,
+}
+
+/// Leaves that stand side by side.
+pub(super) struct Batch<'b, 't> {
+    positions: Range<usize>,
+    /// Of those that take part.
+    elements: usize,
+    params: Params<'b, 't>,
+    /// The tensors of state at these positions, each with the number of its rule.
+    states: Vec<(usize, &'b mut [Handle])>,
+    /// The sums of each leaf.
+    sums: &'b mut [f64],
+    /// The updates of each leaf, if they are kept.
+    rooms: &'b mut [Option<CpuStorage>],
+}
+
+enum Params<'b, 't> {
+    Read(&'b Target<'t>),
+    Write(&'b mut [&'t mut Handle]),
+}
+
+/// A leaf that takes part, with its memory.
+struct Open<'o> {
+    index: usize,
+    u: Cow<'o, Tensor>,
+    /// The parameter, if it is only read.
+    p: Option<Cow<'o, Tensor>>,
+    wide: bool,
+    param: Option<Buffer<'o>>,
+    state: Vec<Buffer<'o>>,
+    room: Option<&'o mut CpuStorage>,
+    sums: &'o mut [f64],
+}
+
+/// What a thread does at once.
+enum Task<'k, 'b, 't> {
+    Batch(&'k mut Batch<'b, 't>, Result<()>),
+    /// A piece of a large leaf, and what is summed of it.
+    Piece(Piece<'k>, Vec<f64>),
+}
+
+impl<'a> All<'a> {
+    /// The update at a position, if there is one to work on.
+    fn update(&self, index: usize) -> Option<&'a Tensor> {
+        self.current.get(index).filter(|_| self.present[index])
+    }
+
+    /// What is to be read for a tensor: itself, in most cases.
+    fn straight<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
+        match self.copies.get(&tensor.id()) {
+            Some(copy) => Ok(Cow::Owned(copy.clone())),
+            None if tensor.is_contiguous() => Ok(Cow::Borrowed(tensor)),
+            None => Ok(Cow::Owned(tensor.detach().contiguous()?)),
+        }
+    }
+
+    /// Divides the leaves; a large one is alone.
+    pub(super) fn batches<'b, 't>(
+        &self,
+        mut states: Vec<(usize, &'b mut [Handle])>,
+        goal: Goal<'_>,
+        target: &'b mut Target<'t>,
+        mut sums: &'b mut [f64],
+        mut rooms: &'b mut [Option<CpuStorage>],
+    ) -> Vec<Batch<'b, 't>> {
+        let mut params = match (goal, target) {
+            (Goal::Params, Target::Model(handles)) => Params::Write(handles),
+            (_, target) => Params::Read(target),
+        };
+        let size = |index: usize| self.update(index).map_or(0, Tensor::elem_count);
+        let mut batches = Vec::new();
+        let (mut start, mut elements, mut costs) = (0, 0, 0);
+        for end in 1..=self.current.len() {
+            let own = size(end - 1);
+            (elements, costs) = (elements + own, costs + own + if own > 0 { LEAF } else { 0 });
+            let is_next_large = end < self.current.len() && size(end) > PIECE;
+            if costs < PIECE && end < self.current.len() && !is_next_large {
+                continue;
+            }
+            let count = end - start;
+            batches.push(Batch {
+                positions: start..end,
+                elements,
+                params: match &mut params {
+                    Params::Read(target) => Params::Read(target),
+                    Params::Write(handles) => Params::Write(first(handles, count)),
+                },
+                states: states.iter_mut().map(|(rule, state)| (*rule, first(state, count))).collect(),
+                sums: first(&mut sums, self.width * count),
+                rooms: first(&mut rooms, count),
+            });
+            (start, elements, costs) = (end, 0, 0);
+        }
+        batches
+    }
+
+    /// Runs the pass over all batches.
+    pub(super) fn run(&self, mut batches: Vec<Batch<'_, '_>>) -> Result<()> {
+        let elements: usize = batches.iter().map(|batch| batch.elements).sum();
+        let (mut open, mut small) = (Vec::new(), Vec::new());
+        for batch in &mut batches {
+            if batch.elements > PIECE && batch.positions.len() == 1 {
+                open.extend(batch.open(self)?);
+            } else {
+                small.push(batch);
+            }
+        }
+        with_pieces(&mut open, |leaves| {
+            let (mut tasks, mut totals) = (Vec::new(), Vec::new());
+            for (leaf, sums) in leaves {
+                let parts = leaf.parts().into_iter().map(|part| Task::Piece(part, vec![0.; self.width]));
+                let before = tasks.len();
+                tasks.extend(parts);
+                totals.push((sums, tasks.len() - before));
+            }
+            tasks.extend(small.into_iter().map(|batch| Task::Batch(batch, Ok(()))));
+            pieces(&mut tasks, 1, elements >= PARALLEL, |_, tasks| match &mut tasks[0] {
+                Task::Piece(piece, sums) => piece.run(&self.pass, sums),
+                Task::Batch(batch, result) => *result = batch.run(self),
+            });
+            let mut tasks = tasks.into_iter();
+            for (total, count) in totals {
+                for task in tasks.by_ref().take(count) {
+                    if let Task::Piece(_, sums) = task {
+                        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+                    }
+                }
+            }
+            tasks.try_for_each(|task| if let Task::Batch(_, result) = task { result } else { Ok(()) })
+        })?
+    }
+}
+
+/// Takes the first `count` out of `slice`.
+fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
+    let (first, rest) = mem::take(slice).split_at_mut(count);
+    *slice = rest;
+    first
+}
+
+impl Batch<'_, '_> {
+    /// Takes the memory of the leaves that take part.
+    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<Open<'o>>> {
+        let Self { positions, params, states, sums, rooms, .. } = self;
+        let (target, mut handles) = match params {
+            Params::Read(target) => (Some(&**target), Default::default()),
+            Params::Write(handles) => (None, handles.iter_mut()),
+        };
+        let mut states: Vec<_> = states.iter_mut().map(|(rule, state)| (*rule, state.iter_mut())).collect();
+        let (mut sums, mut rooms) = (&mut **sums, rooms.iter_mut());
+        let mut leaves = Vec::with_capacity(positions.len());
+        for index in positions.clone() {
+            let (sums, room, handle) = (first(&mut sums, all.width), rooms.next(), handles.next());
+            let mut state = Vec::with_capacity(states.len());
+            let there = all.update(index);
+            for (rule, handles) in &mut states {
+                if let Some(handle) = handles.next()
+                    && there.is_some()
+                    && all.pass.rules[*rule].on[index]
+                {
+                    state.extend(Buffer::take(handle)?);
+                }
+            }
+            let Some(u) = there else { continue };
+            let p = target.and_then(|target| target.param(index));
+            let of_p = p.or(handle.as_ref().and_then(|handle| handle.value())).unwrap_or(u);
+            let wide = plain::wide(u, of_p) == DType::F64;
+            let room = room.filter(|_| all.keep).map(|room| {
+                let len = u.elem_count();
+                room.insert(if wide {
+                    CpuStorage::F64(vec![0.; len])
+                } else {
+                    CpuStorage::F32(vec![0.; len])
+                })
+            });
+            let p = p.map(|p| all.straight(p)).transpose()?;
+            let param = handle.map(|handle| Buffer::take(handle)).transpose()?.flatten();
+            leaves.push(Open { index, u: all.straight(u)?, p, wide, param, state, room, sums });
+        }
+        Ok(leaves)
+    }
+
+    fn run(&mut self, all: &All<'_>) -> Result<()> {
+        with_pieces(&mut self.open(all)?, |leaves| {
+            for (mut leaf, sums) in leaves {
+                leaf.run(&all.pass, sums);
+            }
+        })
+    }
+}
+
+/// Shows `f` the memory of leaves, and where their sums are to be added.
+fn with_pieces<R>(leaves: &mut [Open<'_>], f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R) -> Result<R> {
+    let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
+    for Open { index, u, p, wide, param, state, room, sums } in leaves {
+        let len = u.elem_count();
+        reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
+        writes.push((*index, *wide, len, param, state, room, sums));
+    }
+    let mut pieces = Vec::with_capacity(reads.len());
+    for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
+        let p = match p {
+            Some(p) => view(p, len).map(Param::Read),
+            None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
+        };
+        let (Some(u), Some(p)) = (view(u, len), p) else {
+            return Err(Error::new(ErrorKind::DType, "a leaf cannot be stepped"));
+        };
+        let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
+        let out = room.as_mut().and_then(|room| Slice::of(room));
+        pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
+    }
+    Ok(f(pieces))
+}
+
+/// The `len` elements that a contiguous tensor has.
+fn view<'s>((storage, layout): &'s (impl Deref<Target = Storage>, &Layout), len: usize) -> Option<View<'s>> {
+    match &**storage {
+        Storage::Cpu(storage) => View::of(storage, layout.start_offset(), len),
+        _ => None,
+    }
+}
