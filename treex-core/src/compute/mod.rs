@@ -1,7 +1,8 @@
 //! What the layers' own operations share.
 //!
-//! [`simd`] runs a plain loop with the instructions of the machine, [`fill`] writes a buffer with such a loop on
-//! all cores, [`rows`] has sums along rows, and [`float`] the element types of such loops.
+//! [`simd`] runs a plain loop with the instructions of the machine, [`parallel`] shares work among the cores,
+//! [`fill`] writes a buffer with such a loop on all of them, [`rows`] has sums along rows, and [`float`] the element
+//! types of such loops.
 //!
 //! An operation with a kernel of its own also has a plain composition of Candle operations: the oracle of
 //! its tests, and the path for devices and element types without a kernel.
