@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 /// Told apart by most eyes, on white and, the first three, in grey.
-const COLORS: [RGBColor; 8] = [
+const COLORS: [RGBColor; 10] = [
     RGBColor(0, 120, 130),
     RGBColor(225, 110, 20),
     RGBColor(115, 80, 160),
@@ -17,6 +17,8 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(40, 90, 200),
     RGBColor(150, 100, 50),
     RGBColor(120, 120, 120),
+    RGBColor(230, 170, 0),
+    RGBColor(20, 20, 60),
 ];
 
 /// A named curve: x and y.
@@ -46,6 +48,8 @@ pub fn curves(file: &Path, title: &str, x_label: &str, y_label: &str, curves: &[
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| *y > 0. && y.is_finite());
     let right = points().map(|(x, _)| *x).fold(f64::MIN, f64::max);
     let left = points().map(|(x, _)| *x).fold(f64::MAX, f64::min);
+    // A long legend stands beside the curves.
+    let right = if curves.len() > 3 { right + (right - left) / 2. } else { right };
     let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
     anyhow::ensure!(low <= high, "there is nothing to plot in `{title}`");
     let root = BitMapBackend::new(file, (900, 540)).into_drawing_area();
