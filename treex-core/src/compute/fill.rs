@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// # Safety
 /// [`write`](Self::write) gives every element of its piece a value, and does nothing else to the piece.
 pub unsafe trait Fill<T>: Sync {
-    /// Fewer elements than this are not worth waking other threads, which takes about 6 microseconds: for a
-    /// kernel that does little more than read and write.
+    /// Fewer elements than this are not worth sharing among threads: for a kernel that does little more than read
+    /// and write.
     const PARALLEL: usize = 1 << 17;
 
     /// Writes `piece`, which begins at the element `first` of the buffer. What it writes must not depend on

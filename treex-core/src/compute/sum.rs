@@ -10,13 +10,18 @@ use super::fill::{Fill, collect};
 use super::float::Float;
 use super::fresh::Fresh;
 use super::is_plain;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `x + y`, where `y` is repeated until it is as long as `x`.
 ///
 /// # Errors
-/// If there is no memory for it.
+/// If `y` alone is empty, or there is no memory for the sum.
 pub fn sum<T: Float>(x: &[T], y: &[T]) -> Result<Vec<T>> {
+    if y.is_empty() && !x.is_empty() {
+        return Err(Error::shape("nothing cannot be repeated to be added")
+            .expected(format!("at least one element, for a sum with {}", x.len()))
+            .found("an empty second operand"));
+    }
     collect(x.len(), &Sum { x, y })
 }
 
@@ -72,6 +77,15 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn what_is_shorter_is_repeated() -> Result<()> {
+        assert_eq!(sum(&[1f32, 2., 3., 4., 5.], &[10., 20.])?, [11., 22., 13., 24., 15.]);
+        assert!(sum::<f32>(&[], &[])?.is_empty());
+        let message = sum(&[1f32, 2.], &[]).expect_err("nothing to repeat").to_string();
+        assert!(message.contains("at least one element") && message.contains("empty"), "{message}");
+        Ok(())
+    }
 
     #[test]
     fn is_candles_sum() -> Result<()> {

@@ -144,7 +144,7 @@ impl<'a> All<'a> {
                 small.push(batch);
             }
         }
-        with_pieces(&mut open, |leaves| {
+        self.with_pieces(&mut open, |leaves| {
             let (mut tasks, mut totals) = (Vec::new(), Vec::new());
             for (leaf, sums) in leaves {
                 let parts = leaf.parts().into_iter().map(|part| Task::Piece(part, vec![0.; self.width]));
@@ -167,6 +167,36 @@ impl<'a> All<'a> {
             }
             tasks.try_for_each(|task| if let Task::Batch(_, result) = task { result } else { Ok(()) })
         })?
+    }
+
+    /// Shows `f` the memory of leaves, and where their sums are to be added.
+    fn with_pieces<R>(
+        &self,
+        leaves: &mut [Open<'_>],
+        f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R,
+    ) -> Result<R> {
+        let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
+        for Open { index, u, p, wide, param, state, room, sums } in leaves {
+            let len = u.elem_count();
+            reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
+            writes.push((*index, *wide, len, param, state, room, sums));
+        }
+        let mut pieces = Vec::with_capacity(reads.len());
+        for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
+            let p = match p {
+                Some(p) => view(p, len).map(Param::Read),
+                None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
+            };
+            let (Some(u), Some(p)) = (view(u, len), p) else {
+                return Err(
+                    Error::new(ErrorKind::DType, "a leaf cannot be stepped").at(self.current.path(index))
+                );
+            };
+            let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
+            let out = room.as_mut().and_then(|room| Slice::of(room));
+            pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
+        }
+        Ok(f(pieces))
     }
 }
 
@@ -220,36 +250,12 @@ impl Batch<'_, '_> {
     }
 
     fn run(&mut self, all: &All<'_>) -> Result<()> {
-        with_pieces(&mut self.open(all)?, |leaves| {
+        all.with_pieces(&mut self.open(all)?, |leaves| {
             for (mut leaf, sums) in leaves {
                 leaf.run(&all.pass, sums);
             }
         })
     }
-}
-
-/// Shows `f` the memory of leaves, and where their sums are to be added.
-fn with_pieces<R>(leaves: &mut [Open<'_>], f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R) -> Result<R> {
-    let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
-    for Open { index, u, p, wide, param, state, room, sums } in leaves {
-        let len = u.elem_count();
-        reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
-        writes.push((*index, *wide, len, param, state, room, sums));
-    }
-    let mut pieces = Vec::with_capacity(reads.len());
-    for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
-        let p = match p {
-            Some(p) => view(p, len).map(Param::Read),
-            None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
-        };
-        let (Some(u), Some(p)) = (view(u, len), p) else {
-            return Err(Error::new(ErrorKind::DType, "a leaf cannot be stepped"));
-        };
-        let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
-        let out = room.as_mut().and_then(|room| Slice::of(room));
-        pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
-    }
-    Ok(f(pieces))
 }
 
 /// The `len` elements that a contiguous tensor has.
