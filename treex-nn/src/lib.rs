@@ -52,86 +52,64 @@
 //! - Input and parameters may differ in element type; the result has the smallest type that holds both, as
 //!   in Flax, unless `dtype` says otherwise.
 
-pub mod activations;
-mod attention;
 mod axes;
-mod batch_apply;
-mod conv;
-mod conv_local;
-mod conv_transpose;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-mod dense_general;
-mod dropout;
 mod dtype;
-mod einsum;
-mod embed;
-mod flatten;
 pub mod from_flax;
+mod functional;
 pub mod initializers;
-mod lambda;
-mod linear;
+mod layers;
 pub mod metrics;
-mod mlp;
-mod norm;
 mod ops;
-mod options;
-mod padding;
-pub mod pooling;
-mod prelu;
-mod recurrent;
-pub mod regularizers;
-mod remat;
-mod scan_blocks;
-mod sequential;
-mod sizes;
+mod spatial;
 mod var_builder;
-mod window;
 
-pub use activations::{
-    Standardize, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu,
-    log_sigmoid, log_softmax, log_softmax_where, log1mexp, logmeanexp, logmeanexp_where, logsumexp,
-    logsumexp_with, mish, normalize, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax,
-    softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with, swish,
-    tanh,
-};
-pub use attention::{
-    AttentionOptions, KvCache, MultiHeadAttention, MultiHeadDotProductAttention, Rotary, SelfAttention,
-    combine_masks, dot_product_attention, dot_product_attention_weights, make_attention_mask,
-    make_causal_mask,
-};
+// Linear maps and tables.
+pub use layers::{Dense, DenseGeneral, Einsum, Embed, Linear, Mlp};
+// Convolutions, and what describes their windows.
+pub use layers::{Conv, ConvLocal, ConvTranspose};
+pub use spatial::{Padding, Sizes};
+// Normalization.
 pub use axes::Axes;
-pub use batch_apply::BatchApply;
-pub use conv::Conv;
-pub use conv_local::ConvLocal;
-pub use conv_transpose::ConvTranspose;
-pub use dense_general::DenseGeneral;
-pub use dropout::{Dropout, dropout};
-pub use einsum::Einsum;
-pub use embed::Embed;
-pub use flatten::Flatten;
+pub use layers::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
+// Attention.
+pub use functional::attention::{
+    AttentionOptions, Rotary, combine_masks, dot_product_attention, dot_product_attention_weights,
+    make_attention_mask, make_causal_mask,
+};
+pub use layers::{KvCache, MultiHeadAttention, MultiHeadDotProductAttention, SelfAttention};
+// Recurrent networks.
+pub use layers::{
+    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
+    SimpleCell,
+};
+// Dropout, and layers around other layers.
+pub use functional::dropout::dropout;
+pub use layers::{
+    BatchApply, Dropout, Flatten, IntoLayers, IntoModule, Lambda, PRelu, Remat, ScanBlocks, Sequential,
+    sequential,
+};
+// Activations.
+pub use functional::activations::{
+    self, Standardize, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity,
+    leaky_relu, log_sigmoid, log_softmax, log_softmax_where, log1mexp, logmeanexp, logmeanexp_where,
+    logsumexp, logsumexp_with, mish, normalize, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign,
+    softmax, softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with,
+    swish, tanh,
+};
+// Pooling and regularizers.
+pub use functional::pooling::{self, avg_pool, max_pool, min_pool, pool};
+pub use functional::regularizers;
+// Tensor operations with a gradient.
+pub use ops::add::add;
+pub use ops::einsum::einsum;
+pub use ops::vdot::vdot;
+// Initializers and weights from elsewhere.
 pub use initializers::{
     glorot_normal, glorot_uniform, he_normal, he_uniform, kaiming_normal, kaiming_uniform, lecun_normal,
     lecun_uniform, variance_scaling, xavier_normal, xavier_uniform,
 };
-pub use lambda::Lambda;
-pub use linear::{Dense, Linear};
-pub use mlp::Mlp;
-pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
-pub use ops::add::add;
-pub use ops::einsum::einsum;
-pub use ops::vdot::vdot;
-pub use padding::Padding;
-pub use pooling::{avg_pool, max_pool, min_pool, pool};
-pub use prelu::PRelu;
-pub use recurrent::{
-    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
-    SimpleCell,
-};
-pub use remat::Remat;
-pub use scan_blocks::ScanBlocks;
-pub use sequential::{IntoLayers, IntoModule, Sequential, sequential};
-pub use sizes::Sizes;
 pub use var_builder::load_var_builder;
 
 /// The tree below: `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]` in a crate that depends on

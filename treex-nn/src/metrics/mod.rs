@@ -36,7 +36,7 @@
 //! | `Named("a", x)` | a `BTreeMap` of leaves with the key `a` |
 
 mod accuracy;
-mod aux;
+mod auxiliary;
 mod collection;
 mod error;
 mod inputs;
@@ -52,7 +52,7 @@ use dyn_clone::DynClone;
 use treex_core::{Result, TreeObject};
 
 pub use accuracy::{Accuracy, Average};
-pub use aux::{AuxLosses, AuxMetrics, Log, LossLog, MetricLog};
+pub use auxiliary::{AuxLosses, AuxMetrics, Log, LossLog, MetricLog};
 pub use collection::Metrics;
 pub use error::{MeanAbsoluteError, MeanSquaredError};
 pub use inputs::Inputs;

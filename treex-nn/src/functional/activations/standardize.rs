@@ -1,0 +1,80 @@
+//! Mean 0 and variance 1.
+
+use candle_core::Tensor;
+use candle_core::shape::Dims;
+use treex_core::Result;
+
+use super::softmax::{spread, wide};
+use crate::dtype::common_dtype;
+use crate::layers::norm::Normalization;
+
+/// `(x - mean) / sqrt(var + epsilon)` along a dimension, or over several. Flax's default: `epsilon` 1e-5.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let y = treex_nn::standardize(&x, 1, 1e-5)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// What Candle reports.
+pub fn standardize(x: &Tensor, dims: impl Dims, epsilon: f64) -> Result<Tensor> {
+    standardize_with(x, dims, &Standardize { epsilon, ..Standardize::default() })
+}
+
+pub use standardize as normalize;
+
+/// The options of [`standardize_with`], which are those of JAX.
+#[derive(Clone, Debug)]
+pub struct Standardize<'t> {
+    /// The mean to use, which broadcasts to `x`; that of the elements if none.
+    pub mean: Option<&'t Tensor>,
+    /// The variance to use, which broadcasts to `x`; that of the elements if none.
+    pub variance: Option<&'t Tensor>,
+    /// What is added to the variance; 1e-5 unless said.
+    pub epsilon: f64,
+    /// Mean and variance are of the elements where it is not 0; it broadcasts to `x`.
+    pub mask: Option<&'t Tensor>,
+    /// Whether the variance is `mean((x - mean)²)`, not `mean(x²) - mean²`; false unless said.
+    pub stable: bool,
+}
+
+impl Default for Standardize<'_> {
+    fn default() -> Self {
+        Self { mean: None, variance: None, epsilon: 1e-5, mask: None, stable: false }
+    }
+}
+
+/// [`standardize`] with all options.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
+/// let options = treex_nn::Standardize { stable: true, ..Default::default() };
+/// let y = treex_nn::standardize_with(&x, 1, &options)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If mean, variance or mask do not fit.
+pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) -> Result<Tensor> {
+    let mut dims = dims.to_indexes(x.shape(), "standardize")?;
+    dims.sort_unstable();
+    let how = Normalization::new("standardize", options.epsilon);
+    let x = x.to_dtype(common_dtype(None, [x]))?;
+    let all = wide(&x)?;
+    let mean_of = |x: &Tensor| how.mean(x, &dims, options.mask);
+    let given = |what, part: Option<&Tensor>| -> Result<Option<Tensor>> {
+        part.map(|part| spread("standardize_with", what, &wide(part)?, &x)).transpose()
+    };
+    let mean = given("mean", options.mean)?.map_or_else(|| mean_of(&all), Ok)?;
+    let variance = match given("variance", options.variance)? {
+        Some(variance) => variance,
+        None if options.stable => mean_of(&all.broadcast_sub(&mean)?.sqr()?)?,
+        None => mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?.maximum(0f64)?,
+    };
+    how.normalize(&x, (Some(&mean), &variance), &[None, None], None)
+}

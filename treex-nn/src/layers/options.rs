@@ -1,0 +1,84 @@
+//! The options that every layer with parameters has, written once.
+
+use candle_core::DType;
+use treex_core::{Leaf, Parameter};
+
+use crate::initializers::InitFn;
+
+/// A parameter that waits for `init`, or one that is left out.
+pub(crate) trait Declared {
+    fn with_init(self, init: impl InitFn) -> Self;
+    fn with_dtype(self, dtype: DType) -> Self;
+}
+
+impl Declared for Leaf<Parameter> {
+    fn with_init(self, init: impl InitFn) -> Self {
+        Self::with_init(self, init)
+    }
+
+    fn with_dtype(self, dtype: DType) -> Self {
+        Self::with_dtype(self, dtype)
+    }
+}
+
+impl Declared for Option<Leaf<Parameter>> {
+    fn with_init(self, init: impl InitFn) -> Self {
+        self.map(|leaf| leaf.with_init(init))
+    }
+
+    fn with_dtype(self, dtype: DType) -> Self {
+        self.map(|leaf| leaf.with_dtype(dtype))
+    }
+}
+
+/// `parameter_options!(Linear { kernel: kernel_init, bias: bias_init });` gives the layer a method for the
+/// initializer of each parameter, and `param_dtype` and `dtype`. A layer that makes a parameter in a way of its
+/// own names it without an initializer.
+macro_rules! parameter_options {
+    ($layer:ident { $($parameter:ident $(: $init:ident)?),* $(,)? }) => {
+        impl $layer {
+            $($(
+                #[doc = concat!("How to make the ", stringify!($parameter), ".")]
+                #[must_use]
+                pub fn $init(mut self, init: impl $crate::initializers::InitFn) -> Self {
+                    self.$parameter = $crate::layers::options::Declared::with_init(self.$parameter, init);
+                    self
+                }
+            )?)*
+
+            /// The element type of the parameters; `F32` unless said.
+            #[must_use]
+            pub fn param_dtype(mut self, dtype: candle_core::DType) -> Self {
+                $(self.$parameter = $crate::layers::options::Declared::with_dtype(self.$parameter, dtype);)*
+                self
+            }
+
+            /// The element type of the output; unless said, the smallest that holds the input and the
+            /// parameters, as in Flax.
+            #[must_use]
+            pub fn dtype(self, dtype: candle_core::DType) -> Self {
+                Self { dtype: Some(dtype), ..self }
+            }
+        }
+    };
+}
+
+/// `bias_option!(Conv);` gives a layer with the fields `kernel` and `bias` the option `use_bias`. After it,
+/// `declared` announces the shape of the bias, as far as it is known.
+macro_rules! bias_option {
+    ($layer:ident) => {
+        impl $layer {
+            /// Whether to add a bias; true unless said.
+            #[must_use]
+            pub fn use_bias(mut self, use_bias: bool) -> Self {
+                let dtype = self.kernel.dtype().unwrap_or(candle_core::DType::F32);
+                let bias = self.bias.take();
+                let bias =
+                    bias.unwrap_or_else(|| treex_core::Leaf::unshaped($crate::initializers::zeros, dtype));
+                Self { bias: use_bias.then_some(bias), ..self }.declared()
+            }
+        }
+    };
+}
+
+pub(crate) use {bias_option, parameter_options};

@@ -1,0 +1,272 @@
+//! What stands around the input where a window reaches over its edge.
+
+use candle_core::Tensor;
+use treex_core::{Error, Result};
+
+use crate::spatial::sizes::LARGEST;
+
+/// Padding of the spatial dimensions, by Flax's names.
+///
+/// Below, `k` is what the kernel covers, dilation included, and `n` the size of the input.
+///
+/// ```
+/// use treex_nn::{Conv, Padding};
+///
+/// let valid = Conv::new(1, 8, [3, 3]).padding(Padding::Valid);
+/// let one_all_around = Conv::new(1, 8, [3, 3]).padding(1);
+/// let two_at_the_sides = Conv::new(1, 8, [3, 3]).padding([0, 2]);
+/// let below_and_right = Conv::new(1, 8, [3, 3]).padding([(0, 1), (0, 1)]);
+/// # let _ = (valid, one_all_around, two_at_the_sides, below_and_right);
+/// ```
+///
+/// Numbers below 0 take as many elements off:
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_nn::max_pool;
+///
+/// let sequence = Tensor::ones((6, 1), DType::F32, &Device::Cpu)?;
+/// assert_eq!(max_pool(&sequence, [2], 1, [(-1, -2)])?.dims(), [2, 1]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// Zeros, so that there are `n / stride` places, rounded up; the odd zero comes after.
+    #[default]
+    Same,
+    /// None: only places where the kernel fits.
+    Valid,
+    /// What stands at the other end, `(k - 1) / 2` before and `k / 2` after.
+    Circular,
+    /// The mirror image without the edge itself, `(k - 1) / 2` before and `k / 2` after.
+    Reflect,
+    /// `k - 1` zeros before and none after, so that no place sees what comes later. One dimension only.
+    Causal,
+    /// This many zeros before and after, in every dimension.
+    Each(isize),
+    /// Zeros before and after, for each dimension.
+    Explicit(Vec<(isize, isize)>),
+}
+
+impl From<isize> for Padding {
+    fn from(zeros: isize) -> Self {
+        Self::Each(zeros)
+    }
+}
+
+impl<const N: usize> From<[(isize, isize); N]> for Padding {
+    fn from(zeros: [(isize, isize); N]) -> Self {
+        Self::Explicit(zeros.to_vec())
+    }
+}
+
+impl<const N: usize> From<[isize; N]> for Padding {
+    fn from(zeros: [isize; N]) -> Self {
+        Self::Explicit(zeros.map(|zeros| (zeros, zeros)).to_vec())
+    }
+}
+
+impl From<Vec<(isize, isize)>> for Padding {
+    fn from(zeros: Vec<(isize, isize)>) -> Self {
+        Self::Explicit(zeros)
+    }
+}
+
+/// How much longer each dimension of an input becomes, before and after, by values of its own; below 0, shorter.
+pub(crate) type Margins = Vec<(isize, isize)>;
+
+/// What stands around an input: its margins, and the zeros around those.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Around {
+    pub(crate) margins: Margins,
+    pub(crate) zeros: Vec<(usize, usize)>,
+}
+
+impl Padding {
+    /// What to put around an input of spatial sizes `n` with a step of `dilation` from one element to the next, for
+    /// a kernel that covers `covered` and moves by `strides`.
+    pub(crate) fn around(
+        &self,
+        layer: &str,
+        n: &[usize],
+        dilation: &[usize],
+        covered: &[usize],
+        strides: &[usize],
+    ) -> Result<Around> {
+        let rank = n.len();
+        let mut around = Around { margins: vec![(0, 0); rank], zeros: vec![(0, 0); rank] };
+        match self {
+            Self::Valid => {}
+            // Nothing has nothing at its other end.
+            Self::Circular | Self::Reflect => {
+                let margin = |(&n, &k): (&usize, &usize)| {
+                    if n == 0 { (0, 0) } else { ((k as isize - 1) / 2, k as isize / 2) }
+                };
+                around.margins = n.iter().zip(covered).map(margin).collect();
+            }
+            Self::Same => {
+                let zeros = n.iter().zip(covered).zip(strides).map(|((&n, &covered), &stride)| {
+                    let places = n.div_ceil(stride);
+                    let total = (places.saturating_sub(1) * stride + covered).saturating_sub(n);
+                    // No place at all needs no padding.
+                    if places == 0 { (0, 0) } else { (total / 2, total - total / 2) }
+                });
+                around.zeros = zeros.collect();
+            }
+            Self::Causal if rank == 1 => around.zeros = vec![(covered[0] - 1, 0)],
+            Self::Causal => {
+                return Err(Error::argument(format!(
+                    "`{layer}` has causal padding, which is for one dimension"
+                ))
+                .expected("1 spatial dimension")
+                .found(rank)
+                .remedy("give pairs: `.padding([(before, after), ..])`"));
+            }
+            Self::Each(_) | Self::Explicit(_) => {
+                let sizes = n.iter().zip(dilation).zip(self.numbers(layer, rank)?);
+                let cut: Option<Vec<_>> = sizes.map(|((&n, &step), zeros)| cut(n, step, zeros)).collect();
+                let Some(cut) = cut else {
+                    return Err(Error::argument(format!(
+                        "`{layer}` has a padding that takes off more than there is"
+                    ))
+                    .expected(format!("at most the elements of {n:?}"))
+                    .found(format!("`Padding::{self:?}`")));
+                };
+                (around.margins, around.zeros) = cut.into_iter().unzip();
+            }
+        }
+        Ok(around)
+    }
+
+    /// The zeros before and after each dimension, where they are given as numbers.
+    fn numbers(&self, layer: &str, rank: usize) -> Result<Vec<(isize, isize)>> {
+        let numbers = match self {
+            Self::Each(zeros) => vec![(*zeros, *zeros); rank],
+            Self::Explicit(zeros) => zeros.clone(),
+            _ => vec![(0, 0); rank],
+        };
+        if numbers.len() != rank {
+            return Err(Error::argument(format!("`{layer}` has the wrong number of paddings"))
+                .expected(format!("a pair for each of {rank} spatial dimensions"))
+                .found(format!("{numbers:?}")));
+        }
+        match numbers.iter().flat_map(|&(before, after)| [before, after]).find(|n| n.unsigned_abs() > LARGEST)
+        {
+            None => Ok(numbers),
+            Some(largest) => Err(Error::argument(format!("`{layer}` has a padding that is too large"))
+                .expected(format!("at most {LARGEST} zeros"))
+                .found(largest)),
+        }
+    }
+
+    /// `x`, `[batch.., *spatial, channels]`, longer by its own values or shorter, as `margins` say.
+    pub(crate) fn extended(&self, x: &Tensor, margins: &[(isize, isize)]) -> Result<Tensor> {
+        let source: fn(isize, isize) -> isize = match self {
+            Self::Reflect => |at, n| {
+                let period = (2 * (n - 1)).max(1);
+                let at = at.rem_euclid(period);
+                at.min(period - at)
+            },
+            _ => |at, n| at.rem_euclid(n),
+        };
+        let mut x = x.clone();
+        let batch_rank = x.rank().saturating_sub(margins.len() + 1);
+        for (axis, &(before, after)) in (batch_rank..).zip(margins) {
+            let n = x.dim(axis)? as isize;
+            if before < 0 || after < 0 {
+                x = x
+                    .narrow(axis, before.unsigned_abs(), (n + before + after).unsigned_abs())?
+                    .contiguous()?;
+            } else if before + after > 0 {
+                let index: Vec<u32> = (-before..n + after).map(|at| source(at, n) as u32).collect();
+                x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, axis)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// The margins and the zeros of a dimension of size `n`, with `step - 1` zeros between its elements, for numbers of
+/// zeros of which some are below 0: as many places fall away, elements with the zeros between them. `None` if there
+/// are not as many.
+fn cut(n: usize, step: usize, (before, after): (isize, isize)) -> Option<((isize, isize), (usize, usize))> {
+    let side = |zeros: isize| {
+        let elements = zeros.min(0).unsigned_abs().div_ceil(step);
+        (elements, (zeros + (elements * step) as isize).unsigned_abs())
+    };
+    let ((first, zeros_before), (last, zeros_after)) = (side(before), side(after));
+    if first + last < n || first + last == 0 {
+        return Some(((-(first as isize), -(last as isize)), (zeros_before, zeros_after)));
+    }
+    // No element is left, but maybe zeros.
+    let places = n.checked_sub(1).map_or(0, |gaps| gaps * step + 1) as isize;
+    Some(((0, -(n as isize)), (usize::try_from(places + before + after).ok()?, 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// The padded sequence 0, 1, .., n-1.
+    fn padded(padding: &Padding, n: usize, covered: usize) -> Vec<f32> {
+        let x = Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap().reshape((1, n, 1)).unwrap();
+        let around = padding.around("Conv", &[n], &[1], &[covered], &[1]).unwrap();
+        padding.extended(&x, &around.margins).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// By `numpy.pad`, modes `wrap` and `reflect`.
+    #[test]
+    fn beyond_the_edges() {
+        assert_eq!(padded(&Padding::Circular, 4, 4), [3., 0., 1., 2., 3., 0., 1.]);
+        assert_eq!(padded(&Padding::Circular, 2, 6), [0., 1., 0., 1., 0., 1., 0.]);
+        assert_eq!(padded(&Padding::Reflect, 4, 4), [1., 0., 1., 2., 3., 2., 1.]);
+        assert_eq!(padded(&Padding::Reflect, 3, 8), [1., 2., 1., 0., 1., 2., 1., 0., 1., 2.]);
+        assert_eq!(padded(&Padding::Reflect, 1, 3), [0., 0., 0.]);
+        assert_eq!(padded(&Padding::Same, 2, 3), [0., 1.]);
+    }
+
+    #[test]
+    fn zeros() {
+        let around = |padding: Padding, n: &[usize], covered: &[usize], stride: usize| {
+            let each = |size| vec![size; n.len()];
+            padding.around("Conv", n, &each(1), covered, &each(stride))
+        };
+        let same = |n, covered, stride| around(Padding::Same, &[n], &[covered], stride).unwrap().zeros[0];
+        assert_eq!(same(5, 3, 1), (1, 1));
+        assert_eq!(same(6, 3, 2), (0, 1));
+        assert_eq!(same(7, 2, 3), (0, 1));
+        assert_eq!(same(5, 1, 4), (0, 0));
+        assert_eq!(same(0, 3, 1), (0, 0));
+        assert_eq!(around(Padding::Causal, &[5], &[5], 1).unwrap().zeros, [(4, 0)]);
+        let error = around(Padding::Causal, &[5, 5], &[3, 3], 1).unwrap_err().to_string();
+        assert!(error.starts_with("`Conv` has causal padding"), "{error}");
+        for zeros in [isize::MAX, isize::MIN] {
+            let error = around(zeros.into(), &[5], &[3], 1).unwrap_err().to_string();
+            assert!(error.contains("too large"), "{error}");
+        }
+        let error = around([(1, 1)].into(), &[5, 5], &[3, 3], 1).unwrap_err().to_string();
+        assert!(
+            error.ends_with("expected a pair for each of 2 spatial dimensions, found [(1, 1)]"),
+            "{error}"
+        );
+    }
+    /// Of the elements 0, 1, .., each with two zeros behind it but the last, `0 . . 1 . . 2`.
+    #[test]
+    fn numbers_below_zero() {
+        for (n, step, zeros, expected) in [
+            (3, 3, (-1, 2), ((-1, 0), (2, 2))),
+            (3, 3, (-3, -3), ((-1, -1), (0, 0))),
+            (3, 3, (-4, 0), ((-2, 0), (2, 0))),
+            (2, 3, (-1, -1), ((0, -2), (2, 0))),
+            (3, 1, (-5, 9), ((0, -3), (7, 0))),
+            (3, 1, (4, -5), ((0, -3), (2, 0))),
+            (3, 1, (-3, 0), ((0, -3), (0, 0))),
+            (0, 2, (-1, 3), ((0, 0), (2, 0))),
+        ] {
+            assert_eq!(cut(n, step, zeros), Some(expected));
+        }
+        assert_eq!(cut(3, 1, (-2, -2)), None);
+    }
+}
