@@ -17,7 +17,7 @@ use treex_core::compute::{Fresh, Operation, Pass, attach, keep_memory};
 use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
 use treex_nn::{
-    AttentionOptions, BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, Padding, RMSNorm, add, avg_pool,
+    AttentionOptions, BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, Padding, RmsNorm, add, avg_pool,
     dot_product_attention, gelu, log_softmax, max_pool, relu, softmax, tanh, vdot,
 };
 use treex_optim::{Optimizer, adam, softmax_cross_entropy_with_integer_labels};
@@ -250,7 +250,7 @@ fn all(bench: &Bench) -> Result<()> {
     bench.layer(
         ("rms_norm", size),
         [bytes(8 * n), bytes(12 * n)],
-        RMSNorm::new(columns),
+        RmsNorm::new(columns),
         &[rows, columns],
     )?;
     let images = [64, 56, 56, 64];

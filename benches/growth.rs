@@ -14,7 +14,7 @@ use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
 use treex_examples::plot::{Curve, curves};
 use treex_nn::initializers::he_normal;
-use treex_nn::{LSTMCell, LayerNorm, Linear, Mlp, MultiHeadDotProductAttention, RNN, add, gelu, vdot};
+use treex_nn::{LstmCell, LayerNorm, Linear, Mlp, MultiHeadDotProductAttention, Rnn, add, gelu, vdot};
 use treex_optim::{Optimizer, adam};
 
 /// One step of a model that stays as large as it is.
@@ -82,7 +82,7 @@ fn mlp(batch: usize, width: usize, depth: usize) -> Result<Step> {
 }
 
 fn lstm(time: usize, features: usize) -> Result<Step> {
-    training(RNN::new(LSTMCell::new(features, features)), normal(&[8, time, features])?)
+    training(Rnn::new(LstmCell::new(features, features)), normal(&[8, time, features])?)
 }
 
 #[derive(Clone, Debug, TreeObject)]

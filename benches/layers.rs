@@ -7,9 +7,9 @@ use candle_core::{D, DType, Device, Shape, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use treex_core::{Leaf, Parameter, TreePart};
 use treex_nn::{
-    BatchNorm, Bidirectional, Conv, ConvLSTMCell, ConvLocal, ConvTranspose, DenseGeneral, Dropout, Einsum,
-    Embed, GRUCell, GroupNorm, InstanceNorm, LSTMCell, LayerNorm, Linear, MGUCell,
-    MultiHeadDotProductAttention, PRelu, Padding, RMSNorm, RNN, SimpleCell, SpectralNorm, WeightNorm, add,
+    BatchNorm, Bidirectional, Conv, ConvLstmCell, ConvLocal, ConvTranspose, DenseGeneral, Dropout, Einsum,
+    Embed, GruCell, GroupNorm, InstanceNorm, LstmCell, LayerNorm, Linear, MguCell,
+    MultiHeadDotProductAttention, PRelu, Padding, RmsNorm, Rnn, SimpleCell, SpectralNorm, WeightNorm, add,
     avg_pool, elu, gelu, log_softmax, max_pool, prelude::*, relu, sigmoid, silu, softmax, softplus, tanh,
 };
 use treex_optim::softmax_cross_entropy_with_integer_labels;
@@ -78,7 +78,7 @@ fn all(criterion: &mut Criterion) -> Result<()> {
 
     bench.layer("batch_norm", BatchNorm::new(32), &IMAGES)?;
     bench.layer("layer_norm", LayerNorm::new(768), &[4096, 768])?;
-    bench.layer("rms_norm", RMSNorm::new(768), &[4096, 768])?;
+    bench.layer("rms_norm", RmsNorm::new(768), &[4096, 768])?;
     bench.layer("group_norm", GroupNorm::new(32), &IMAGES)?;
     bench.layer("instance_norm", InstanceNorm::new(32), &IMAGES)?;
     bench.layer("spectral_norm", SpectralNorm::new(Linear::new(256, 1024)), &ROWS)?;
@@ -86,12 +86,12 @@ fn all(criterion: &mut Criterion) -> Result<()> {
 
     bench.layer("dropout", Dropout::new(0.1), &[1 << 20])?;
     bench.layer("attention", MultiHeadDotProductAttention::new(4, 256), &ROWS)?;
-    bench.layer("simple cell over time", RNN::new(SimpleCell::new(256, 256)), &SEQUENCES)?;
-    bench.layer("lstm over time", RNN::new(LSTMCell::new(256, 256)), &SEQUENCES)?;
-    bench.layer("gru over time", RNN::new(GRUCell::new(256, 256)), &SEQUENCES)?;
-    bench.layer("mgu over time", RNN::new(MGUCell::new(256, 256)), &SEQUENCES)?;
-    bench.layer("conv_lstm over time", RNN::new(ConvLSTMCell::new(4, 8, [3, 3])), &[4, 16, 14, 14, 4])?;
-    let both = || RNN::new(LSTMCell::new(256, 256));
+    bench.layer("simple cell over time", Rnn::new(SimpleCell::new(256, 256)), &SEQUENCES)?;
+    bench.layer("lstm over time", Rnn::new(LstmCell::new(256, 256)), &SEQUENCES)?;
+    bench.layer("gru over time", Rnn::new(GruCell::new(256, 256)), &SEQUENCES)?;
+    bench.layer("mgu over time", Rnn::new(MguCell::new(256, 256)), &SEQUENCES)?;
+    bench.layer("conv_lstm over time", Rnn::new(ConvLstmCell::new(4, 8, [3, 3])), &[4, 16, 14, 14, 4])?;
+    let both = || Rnn::new(LstmCell::new(256, 256));
     bench.layer("lstm in both directions", Bidirectional::new(both(), both()), &SEQUENCES)?;
 
     let size = &[1 << 20][..];

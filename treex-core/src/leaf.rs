@@ -128,6 +128,14 @@ impl<K: Kind> Leaf<K> {
         self.handle.get(KindTag::of::<K>())
     }
 
+    /// The value of a leaf that a module may do without, such as a bias: `Leaf::get_optional(&self.bias)?`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_optional(leaf: &Option<Self>) -> Result<Option<Tensor>> {
+        leaf.as_ref().map(Self::get).transpose()
+    }
+
     /// The value, of which the input of the module asks that it has this shape. While
     /// [`init_with`](crate::Tree::init_with) calls the model, a leaf of unknown shape learns it here.
     ///

@@ -28,8 +28,8 @@ impl Mlp {
     fn new() -> Self {
         let heads = [("value", 1), ("class", 4)].map(|(name, n)| (name.to_owned(), Linear::new(16, n)));
         Self {
-            encoder: Linear::features(24),
-            layers: vec![Linear::features(16), Linear::new(16, 16)],
+            encoder: Linear::lazy(24),
+            layers: vec![Linear::lazy(16), Linear::new(16, 16)],
             heads: heads.into(),
         }
     }
@@ -63,10 +63,10 @@ impl Cnn {
         Self {
             Conv_0: Conv::new(3, 8, [3, 3]).strides(2).use_bias(false),
             BatchNorm_0: BatchNorm::new(8).momentum(0.9),
-            Conv_1: Conv::features(16, [3, 3]).strides(2).use_bias(false),
-            BatchNorm_1: BatchNorm::default().momentum(0.9),
+            Conv_1: Conv::lazy(16, [3, 3]).strides(2).use_bias(false),
+            BatchNorm_1: BatchNorm::lazy().momentum(0.9),
             dropout: Dropout::new(0.4),
-            head: Linear::features(4),
+            head: Linear::lazy(4),
         }
     }
 }
@@ -95,17 +95,18 @@ struct Block {
 impl Block {
     fn new() -> Self {
         Self {
-            LayerNorm_0: LayerNorm::default(),
-            attention: MultiHeadDotProductAttention::heads(4).use_bias(false).dropout_rate(0.1),
+            LayerNorm_0: LayerNorm::lazy(),
+            attention: MultiHeadDotProductAttention::lazy(4).use_bias(false).dropout_rate(0.1),
             dropout: Dropout::new(0.1),
-            LayerNorm_1: LayerNorm::default(),
-            Dense_0: Linear::features(32),
-            Dense_1: Linear::features(16),
+            LayerNorm_1: LayerNorm::lazy(),
+            Dense_0: Linear::lazy(32),
+            Dense_1: Linear::lazy(16),
         }
     }
 
     fn run(&mut self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let y = self.attention.call_masked(&self.LayerNorm_0.call(x)?, mask)?;
+        let y = self.LayerNorm_0.call(x)?;
+        let y = self.attention.call_with(&y, &y, &y, mask)?;
         let x = (x + self.dropout.call(&y)?)?;
         let y = gelu(&self.Dense_0.call(&self.LayerNorm_1.call(&x)?)?, true)?;
         Ok((x + self.Dense_1.call(&y)?)?)
@@ -127,8 +128,8 @@ impl Transformer {
             tokens: Embed::new(24, 16),
             positions: Leaf::param(initializers::normal(0.02), (8, 16), DType::F32),
             block: Block::new(),
-            norm: LayerNorm::default(),
-            head: Linear::features(4),
+            norm: LayerNorm::lazy(),
+            head: Linear::lazy(4),
         }
     }
 }

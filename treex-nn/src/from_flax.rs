@@ -56,10 +56,10 @@
 //! let x: Vec<f32> = (0..32).map(|i| -1. + i as f32 * 2. / 31.).collect();
 //! let x = Tensor::from_vec(x, (2, 4, 4, 1), &Device::Cpu)?;
 //! let net = Net {
-//!     conv: Conv::features(4, [3, 3]).strides(2).use_bias(false),
-//!     norm: BatchNorm::default(),
+//!     conv: Conv::lazy(4, [3, 3]).strides(2).use_bias(false),
+//!     norm: BatchNorm::lazy(),
 //!     dropout: Dropout::new(0.25),
-//!     head: Dense::features(3),
+//!     head: Dense::lazy(3),
 //! };
 //! let mut net = net.inferred(&x)?.init_linen(Rngs::new(0).stream("dropout", 1), &Device::Cpu)?;
 //!
@@ -100,7 +100,7 @@
 //! | `deterministic`, `update_stats` | the mode: `model.train()`, `model.eval()` |
 //! | `decode` | [`init_cache`](crate::MultiHeadDotProductAttention::init_cache) starts, [`clear_cache`](crate::MultiHeadDotProductAttention::clear_cache) ends |
 //! | `sow_weights`, of a call | an option of the layer; the weights are in its field `attention_weights` |
-//! | `return_carry`, `initial_carry`, `seq_lengths` | [`RNN::run`](crate::RNN::run), beside `call` |
+//! | `return_carry`, `initial_carry`, `seq_lengths` | [`Rnn::call_with`](crate::Rnn::call_with), beside `call` |
 //! | `unroll`, `variable_axes`, `split_rngs` and so on of `RNN` | the cell is a field, with its parameters and its state: there is nothing to lift |
 //! | `collection_name` | the kind of the leaf |
 //! | `rng`, `dropout_rng` of a call | the function [`dropout`](crate::dropout()), or `set_rngs` |

@@ -72,7 +72,7 @@ pub use layers::{Conv, ConvLocal, ConvTranspose};
 pub use spatial::{Padding, Sizes};
 // Normalization.
 pub use axes::Axes;
-pub use layers::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
+pub use layers::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm, SpectralNorm, WeightNorm};
 // Attention.
 pub use functional::attention::{
     AttentionOptions, Rotary, combine_masks, dot_product_attention, dot_product_attention_weights,
@@ -81,8 +81,13 @@ pub use functional::attention::{
 pub use layers::{KvCache, MultiHeadAttention, MultiHeadDotProductAttention, SelfAttention};
 // Recurrent networks.
 pub use layers::{
-    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
+    Bidirectional, Carry, ConvLstmCell, GruCell, LstmCell, MguCell, OptimizedLstmCell, Rnn, RnnCell,
     SimpleCell,
+};
+// Flax's spelling of the names above.
+pub use layers::{
+    ConvLstmCell as ConvLSTMCell, GruCell as GRUCell, LstmCell as LSTMCell, MguCell as MGUCell,
+    OptimizedLstmCell as OptimizedLSTMCell, RmsNorm as RMSNorm, Rnn as RNN,
 };
 // Dropout, and layers around other layers.
 pub use functional::dropout::dropout;

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use treex_core::{ErrorKind, KindTag, Path, Rngs, path};
 use treex_nn::{
-    BatchNorm, Conv, Dropout, GRUCell, Linear, MultiHeadDotProductAttention, RNN, Sequential, initializers,
+    BatchNorm, Conv, Dropout, GruCell, Linear, MultiHeadDotProductAttention, Rnn, Sequential, initializers,
     prelude::*, relu,
 };
 
@@ -116,7 +116,7 @@ fn functions_of_a_sequence_count() -> Result<()> {
 #[test]
 fn attention_and_recurrence() -> Result<()> {
     check(MultiHeadDotProductAttention::new(2, 4), "mha", params)?;
-    check(RNN::new(GRUCell::new(3, 3)), "rnn_gru", params)
+    check(Rnn::new(GruCell::new(3, 3)), "rnn_gru", params)
 }
 
 #[test]

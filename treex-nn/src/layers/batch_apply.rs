@@ -44,7 +44,7 @@ impl<F: TreeObject> BatchApply<F> {
     /// # Errors
     /// If no input has that many dimensions, or the output does not have the merged one first, and what `call`
     /// reports.
-    pub fn call_with(
+    pub fn call_inner(
         &mut self,
         inputs: &[&Tensor],
         call: impl FnOnce(&mut F, &[Tensor]) -> Result<Tensor>,
@@ -76,7 +76,7 @@ impl<F: TreeObject> BatchApply<F> {
 
 impl<F: Module + Clone> Module for BatchApply<F> {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        self.call_with(&[x], |f, inputs| f.call(&inputs[0]))
+        self.call_inner(&[x], |f, inputs| f.call(&inputs[0]))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn inputs_with_fewer_dimensions_go_in_as_they_are() -> Result<()> {
         let mut product = BatchApply::new(());
-        let y = product.call_with(&[&ones(&[4]), &ones(&[2, 3, 4])], |(), inputs| {
+        let y = product.call_inner(&[&ones(&[4]), &ones(&[2, 3, 4])], |(), inputs| {
             assert_eq!((inputs[0].dims(), inputs[1].dims()), (&[4][..], &[6, 4][..]));
             Ok(inputs[1].broadcast_mul(&inputs[0])?.sum(1)?)
         })?;

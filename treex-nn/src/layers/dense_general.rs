@@ -52,13 +52,13 @@ impl DenseGeneral {
     /// and of the axes to sum over, in ascending order.
     #[must_use]
     pub fn new(inputs: impl Into<Shape>, features: impl Into<Shape>) -> Self {
-        Self { inputs: Some(inputs.into().into_dims()), ..Self::features(features) }.declared()
+        Self { inputs: Some(inputs.into().into_dims()), ..Self::lazy(features) }.declared()
     }
 
     /// A map to `features` from sizes that the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(features: impl Into<Shape>) -> Self {
+    pub fn lazy(features: impl Into<Shape>) -> Self {
         let dense = Self {
             kernel: Leaf::unshaped(zeros, DType::F32),
             bias: None,
@@ -210,7 +210,7 @@ mod tests {
     fn options_come_in_any_order() -> Result<()> {
         let a = DenseGeneral::new((2, 3), 4).batch_dims([0]).kernel_init(ones).bias_init(constant(7.));
         let b = DenseGeneral::new((2, 3), 4).bias_init(constant(7.)).kernel_init(ones).batch_dims([0]);
-        let c = DenseGeneral::features(4).kernel_init(ones).bias_init(constant(7.)).batch_dims([0]);
+        let c = DenseGeneral::lazy(4).kernel_init(ones).bias_init(constant(7.)).batch_dims([0]);
         for dense in [a, b, c.inferred(&input(&[2, 3]))?] {
             let mut dense = dense.init(0, &Device::Cpu)?;
             assert_eq!(dense.call(&input(&[2, 3]))?.to_vec2::<f32>()?, [[10.; 4]; 2]);

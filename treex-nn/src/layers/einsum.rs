@@ -23,7 +23,7 @@ use crate::ops::einsum::{Equation, einsum};
 /// let x = Tensor::ones((3, 4, 5), DType::F32, &Device::Cpu)?;
 /// assert_eq!(einsum.call(&x)?.dims(), [3, 4, 6, 7]);
 ///
-/// let einsum = Einsum::shaped((5, 6, 7));
+/// let einsum = Einsum::lazy((5, 6, 7));
 /// let einsum = einsum.inferred_by(&Device::Cpu, |einsum| einsum.call_with(&x, "abc,cde->abde"))?;
 /// let einsum = einsum.init(42, &Device::Cpu)?;
 /// assert_eq!(einsum.call_with(&x, "abc,cde->abde")?.dims(), [3, 4, 6, 7]);
@@ -46,13 +46,13 @@ impl Einsum {
     /// is the input and whose second is the kernel.
     #[must_use]
     pub fn new(shape: impl Into<Shape>, einsum_str: impl Into<String>) -> Self {
-        Self { einsum_str: Some(einsum_str.into()), ..Self::shaped(shape) }.declared()
+        Self { einsum_str: Some(einsum_str.into()), ..Self::lazy(shape) }.declared()
     }
 
     /// A product with a kernel of this shape, whose equation comes with each [`call_with`](Self::call_with).
     /// The first tells the shape of the bias, see [`inferred_by`](treex_core::Tree::inferred_by).
     #[must_use]
-    pub fn shaped(shape: impl Into<Shape>) -> Self {
+    pub fn lazy(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let kernel = Leaf::param(lecun_normal(), shape.clone(), DType::F32);
         Self { kernel, bias: None, einsum_str: None, shape, dtype: None }.use_bias(true)
@@ -76,7 +76,7 @@ impl Einsum {
             Some(own) => Err(Error::argument("`Einsum` has an equation, and got another with the call")
                 .expected(format!("`{own}`"))
                 .found(format!("`{einsum_str}`"))
-                .remedy("make it with `Einsum::shaped(shape)`, or leave the equation to it: `call(&x)`")),
+                .remedy("make it with `Einsum::lazy(shape)`, or leave the equation to it: `call(&x)`")),
         };
         let y = y.map_err(|error| error.of(self))?;
         record(self, x, &y);
@@ -153,7 +153,7 @@ mod tests {
             ),
             (error(einsum("aa,ab->b"), &[1, 3]), "two sizes for the axis `a`"),
             (error(einsum("a...,...b->ab"), &[2, 5]), "two sizes for axis -1 of `...`"),
-            (error(Einsum::shaped((3, 4)).use_bias(false), &[2, 3]), "`Einsum` has no equation"),
+            (error(Einsum::lazy((3, 4)).use_bias(false), &[2, 3]), "`Einsum` has no equation"),
         ] {
             assert!(error.contains(text), "{error}");
         }

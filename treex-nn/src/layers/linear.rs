@@ -39,14 +39,14 @@ impl Linear {
     /// A map from `din` to `dout` features.
     #[must_use]
     pub fn new(din: usize, dout: usize) -> Self {
-        let linear = Self::features(dout);
+        let linear = Self::lazy(dout);
         Self { kernel: linear.kernel.with_shape((din, dout)), ..linear }
     }
 
     /// A map to `dout` features from as many as the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(dout: usize) -> Self {
+    pub fn lazy(dout: usize) -> Self {
         let kernel = Leaf::unshaped(lecun_normal(), DType::F32);
         Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }

@@ -40,9 +40,9 @@ impl Mlp {
     /// A layer to each of `features`, the first from as many as the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(features: impl AsRef<[usize]>) -> Self {
+    pub fn lazy(features: impl AsRef<[usize]>) -> Self {
         let features = features.as_ref();
-        let first = features.first().map(|&features| Linear::features(features));
+        let first = features.first().map(|&features| Linear::lazy(features));
         let Self { layers, activation } = Self::new(features);
         Self { layers: first.into_iter().chain(layers).collect(), activation }
     }

@@ -30,10 +30,10 @@ pub use flatten::Flatten;
 pub use lambda::Lambda;
 pub use linear::{Dense, Linear};
 pub use mlp::Mlp;
-pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SpectralNorm, WeightNorm};
+pub use norm::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm, SpectralNorm, WeightNorm};
 pub use prelu::PRelu;
 pub use recurrent::{
-    Bidirectional, Carry, ConvLSTMCell, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell, RNN, RnnCell,
+    Bidirectional, Carry, ConvLstmCell, GruCell, LstmCell, MguCell, OptimizedLstmCell, Rnn, RnnCell,
     SimpleCell,
 };
 pub use remat::Remat;

@@ -16,7 +16,7 @@ use treex_core::{Module, ModuleId, Result, TreeObject, Visitor, VisitorMut, rema
 /// use candle_core::{DType, Device, Tensor};
 /// use treex_nn::{Linear, Remat, Sequential, prelude::*, tanh};
 ///
-/// let block = Sequential::new().add(Linear::features(64)).add_fn(tanh).add(Linear::features(3));
+/// let block = Sequential::new().add(Linear::lazy(64)).add_fn(tanh).add(Linear::lazy(3));
 /// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
 /// let mut model = Remat::new(block).init_with(42, &x)?;
 /// let (_, grads) = model.value_and_grad(Parameter, |model| {

@@ -28,7 +28,7 @@ kind!(
 ///
 /// A loss has the name of its field or its key, with `_loss` behind it if it does not end in `loss`; the second
 /// of a name gets a 2. A layer writes it with `Leaf::new`, which keeps it tracked, not with `set`, which does
-/// not. What a module inside of `Remat`, `RNN` or `ScanBlocks` leaves behind has no gradient.
+/// not. What a module inside of `Remat`, `Rnn` or `ScanBlocks` leaves behind has no gradient.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

@@ -43,14 +43,14 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
             subject(attention(case), move |layer, inputs| {
                 let (inputs, mask) = inputs.split_at(count);
                 let (key, value) = (inputs.get(1).unwrap_or(&inputs[0]), &inputs[count - 1]);
-                Ok(vec![layer.attend(&inputs[0], key, value, masked.then(|| &mask[0]))?])
+                Ok(vec![layer.call_with(&inputs[0], key, value, masked.then(|| &mask[0]))?])
             })
         }
         "MultiHeadDotProductAttention" => {
             let count = case.usize("inputs");
             subject(attention(case), move |layer, inputs| {
                 let (steps, mask) = inputs.split_at(count);
-                steps.iter().map(|x| layer.attend(x, x, x, mask.first())).collect::<Result<Vec<_>>>()
+                steps.iter().map(|x| layer.call_with(x, x, x, mask.first())).collect::<Result<Vec<_>>>()
             })
         }
         other => panic!("no layer {other}"),
@@ -147,7 +147,7 @@ struct Model {
 fn dropout_as_in_flax() -> Result<()> {
     let fixture = fixture_f32();
     for case in fixture["dropout"].as_array().unwrap() {
-        let attention = MultiHeadDotProductAttention::heads(2)
+        let attention = MultiHeadDotProductAttention::lazy(2)
             .dropout_rate(case["rate"].as_f64().unwrap())
             .broadcast_dropout(case["broadcast_dropout"].as_bool().unwrap())
             .normalize_qk(true)
@@ -187,7 +187,7 @@ fn random(shape: &[usize]) -> Tensor {
 fn decoding_is_causal_attention_step_by_step() -> Result<()> {
     let (mut layer, x) = (layer(), random(&[2, 6, 8]));
     let mask = make_causal_mask(&x.narrow(2, 0, 1)?.squeeze(2)?, 0)?;
-    let whole = layer.call_masked(&x, &mask)?;
+    let whole = layer.call_with(&x, &x, &x, &mask)?;
     // The first three as a prompt, then one by one, with room to spare.
     layer.init_cache(&[2], 9)?;
     let mut parts = vec![layer.call(&x.narrow(1, 0, 3)?)?];
@@ -202,7 +202,7 @@ fn decoding_is_causal_attention_step_by_step() -> Result<()> {
     assert_eq!(before.cache.cache_index.get()?.to_scalar::<i64>()?, 6);
     assert_eq!(layer.cache.cache_index.get()?.to_scalar::<i64>()?, 7);
     layer.clear_cache();
-    assert_close(&layer.call_masked(&x, &mask)?, &whole, 0., "after decoding");
+    assert_close(&layer.call_with(&x, &x, &x, &mask)?, &whole, 0., "after decoding");
     Ok(())
 }
 
@@ -210,10 +210,10 @@ fn decoding_is_causal_attention_step_by_step() -> Result<()> {
 fn causal_without_a_mask() -> Result<()> {
     let (mut layer, x) = (layer(), random(&[2, 6, 8]));
     let mask = make_causal_mask(&x.narrow(2, 0, 1)?.squeeze(2)?, 0)?;
-    let wanted = layer.call_masked(&x, &mask)?;
+    let wanted = layer.call_with(&x, &x, &x, &mask)?;
     let mut causal = layer.clone().causal(true);
     assert_close(&causal.call(&x)?, &wanted, 0., "instead of a mask");
-    assert_close(&causal.call_masked(&x, &mask)?, &wanted, 0., "and a mask");
+    assert_close(&causal.call_with(&x, &x, &x, &mask)?, &wanted, 0., "and a mask");
     // In decoding, positions are those of the whole sequence.
     causal.init_cache(&[2], 6)?;
     causal.call(&x.narrow(1, 0, 4)?)?;
@@ -267,10 +267,10 @@ fn nothing_to_attend() -> Result<()> {
     let mut layer = layer();
     for (queries, keys) in [([0, 3, 8], [0, 3, 8]), ([2, 0, 8], [2, 3, 8])] {
         let (x, memory) = (random(&queries), random(&keys));
-        assert_eq!(layer.attend(&x, &memory, &memory, None)?.dims(), queries);
+        assert_eq!(layer.call_with(&x, &memory, &memory, None)?.dims(), queries);
     }
     let (x, nothing) = (random(&[2, 3, 8]), random(&[2, 0, 8]));
-    let y = layer.attend(&x, &nothing, &nothing, None)?;
+    let y = layer.call_with(&x, &nothing, &nothing, None)?;
     assert!(y.flatten_all()?.to_vec1::<f32>()?.iter().all(|y| y.is_finite()));
     Ok(())
 }
@@ -294,7 +294,7 @@ fn attention_options_come_in_any_order() -> Result<()> {
         .kernel_init(ones)
         .out_kernel_init(initializers::zeros)
         .param_dtype(DType::F64);
-    let learned = MultiHeadAttention::heads(2)
+    let learned = MultiHeadAttention::lazy(2)
         .use_bias(false)
         .qkv_features(6)
         .num_kv_heads(1)
@@ -348,7 +348,7 @@ fn misuse_of_attention() -> Result<()> {
         let mut model = Model { attention: layer.clone() };
         let mask = mask.map(x);
         let result = model.value_and_grad(Parameter, |model| {
-            Ok(model.attention.attend(&x(q), &x(k), &x(v), mask.as_ref())?.sum_all()?)
+            Ok(model.attention.call_with(&x(q), &x(k), &x(v), mask.as_ref())?.sum_all()?)
         });
         let error = result.unwrap_err();
         assert!(error.path().is_some_and(|path| path.to_string().starts_with("attention")), "{error}");
@@ -415,10 +415,11 @@ fn misuse_of_attention() -> Result<()> {
     for (error, words) in cases {
         assert!(error.contains(words), "{error}");
     }
-    let error = full.clone().call_masked(&x(&[2, 1, 4]), &x(&[1, 1, 1, 3])).unwrap_err().to_string();
+    let token = x(&[2, 1, 4]);
+    let error = full.clone().call_with(&token, &token, &token, &x(&[1, 1, 1, 3])).unwrap_err().to_string();
     assert!(error.contains("does not cover its cache: expected [.., query_length, max_length], here [1, 2], found [1, 1, 1, 3]"), "{error}");
     assert_eq!(full.cache.cache_index.get()?.to_scalar::<i64>()?, 0);
-    let error = MultiHeadDotProductAttention::heads(2).init_cache(&[1], 3).unwrap_err().to_string();
+    let error = MultiHeadDotProductAttention::lazy(2).init_cache(&[1], 3).unwrap_err().to_string();
     assert!(error.contains("`MultiHeadDotProductAttention::new(num_heads, features)`"), "{error}");
     Ok(())
 }

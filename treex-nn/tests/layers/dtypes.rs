@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{Result, prelude::*};
 use treex_nn::{
-    Carry, GRUCell, LSTMCell, MGUCell, MultiHeadDotProductAttention, RnnCell, SimpleCell, initializers::ones,
+    Carry, GruCell, LstmCell, MguCell, MultiHeadDotProductAttention, RnnCell, SimpleCell, initializers::ones,
 };
 
 /// A layer of the types and options of the case.
@@ -46,9 +46,9 @@ fn element_types_as_in_flax() -> Result<()> {
     for case in fixture["cases"].as_array().unwrap() {
         let found = match case["layer"].as_str().unwrap() {
             "SimpleCell" => step!(case, SimpleCell)?,
-            "LSTMCell" => step!(case, LSTMCell)?,
-            "GRUCell" => step!(case, GRUCell)?,
-            "MGUCell" => step!(case, MGUCell)?,
+            "LSTMCell" => step!(case, LstmCell)?,
+            "GRUCell" => step!(case, GruCell)?,
+            "MGUCell" => step!(case, MguCell)?,
             "MultiHeadDotProductAttention" => {
                 let layer = MultiHeadDotProductAttention::new(2, 4)
                     .kernel_init(ones)

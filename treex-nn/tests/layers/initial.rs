@@ -46,12 +46,12 @@ fn layer(name: &str) -> Box<dyn Module> {
         "ConvTranspose, transposed kernel" => {
             Box::new(ConvTranspose::new(2, 3, [2, 2]).bias_init(normal(0.5)).transpose_kernel(true))
         }
-        "RNN of SimpleCell" => Box::new(RNN::new(SimpleCell::new(3, 2))),
-        "RNN of LSTMCell" => Box::new(RNN::new(LSTMCell::new(3, 2))),
-        "RNN of OptimizedLSTMCell" => Box::new(RNN::new(OptimizedLSTMCell::new(3, 2))),
-        "RNN of GRUCell" => Box::new(RNN::new(GRUCell::new(3, 2))),
-        "RNN of MGUCell" => Box::new(RNN::new(MGUCell::new(3, 2))),
-        "RNN of ConvLSTMCell" => Box::new(RNN::new(ConvLSTMCell::new(3, 2, [2]))),
+        "RNN of SimpleCell" => Box::new(Rnn::new(SimpleCell::new(3, 2))),
+        "RNN of LSTMCell" => Box::new(Rnn::new(LstmCell::new(3, 2))),
+        "RNN of OptimizedLSTMCell" => Box::new(Rnn::new(OptimizedLstmCell::new(3, 2))),
+        "RNN of GRUCell" => Box::new(Rnn::new(GruCell::new(3, 2))),
+        "RNN of MGUCell" => Box::new(Rnn::new(MguCell::new(3, 2))),
+        "RNN of ConvLSTMCell" => Box::new(Rnn::new(ConvLstmCell::new(3, 2, [2]))),
         "ScanBlocks in a model" => {
             let block = Block { dense: Linear::new(3, 3), norm: LayerNorm::new(3).bias_init(normal(0.5)) };
             Box::new(Deep { blocks: ScanBlocks::new(block, 4), head: Linear::new(3, 2) })

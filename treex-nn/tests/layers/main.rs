@@ -142,10 +142,10 @@ fn layers_go_to_other_threads() {
     send_sync::<Flatten>();
     send_sync::<Lambda>();
     send_sync::<MultiHeadDotProductAttention>();
-    send_sync::<Bidirectional<LSTMCell, ConvLSTMCell>>();
+    send_sync::<Bidirectional<LstmCell, ConvLstmCell>>();
     send_sync::<PRelu>();
     send_sync::<LayerNorm>();
-    send_sync::<RMSNorm>();
+    send_sync::<RmsNorm>();
     send_sync::<GroupNorm>();
     send_sync::<InstanceNorm>();
     send_sync::<SpectralNorm<Linear>>();

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 use treex_nn::{
-    BatchNorm, Conv, GroupNorm, InstanceNorm, LayerNorm, Linear, RMSNorm, SpectralNorm, WeightNorm,
+    BatchNorm, Conv, GroupNorm, InstanceNorm, LayerNorm, Linear, RmsNorm, SpectralNorm, WeightNorm,
 };
 
 use crate::case::{Case, Subject, assert_close, module, subject};
@@ -29,7 +29,7 @@ macro_rules! masked {
             Value::Null => $norm,
             reduced => $norm.reduction_axes(axes(reduced)),
         };
-        subject(norm, |norm, inputs| Ok(vec![norm.call_masked(&inputs[0], inputs.get(1))?]))
+        subject(norm, |norm, inputs| Ok(vec![norm.call_with(&inputs[0], inputs.get(1))?]))
     }};
 }
 
@@ -39,9 +39,7 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
         "BatchNorm" => {
             let norm = BatchNorm::new(features()).axis(axes(case.config("axis")));
             let norm = configured!(norm, case, momentum f64, epsilon f64, use_scale bool, use_bias bool, use_fast_variance bool);
-            subject(in_mode(case, norm), |norm, inputs| {
-                Ok(vec![norm.call_masked(&inputs[0], inputs.get(1))?])
-            })
+            subject(in_mode(case, norm), |norm, inputs| Ok(vec![norm.call_with(&inputs[0], inputs.get(1))?]))
         }
         "LayerNorm" => {
             let norm = LayerNorm::new(features()).feature_axes(axes(case.config("feature_axes")));
@@ -51,14 +49,14 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
             )
         }
         "RMSNorm" => {
-            let norm = RMSNorm::new(features()).feature_axes(axes(case.config("feature_axes")));
+            let norm = RmsNorm::new(features()).feature_axes(axes(case.config("feature_axes")));
             masked!(configured!(norm, case, epsilon f64, use_scale bool), case)
         }
         "InstanceNorm" => {
             let norm = InstanceNorm::new(features()).feature_axes(axes(case.config("feature_axes")));
             let norm =
                 configured!(norm, case, epsilon f64, use_scale bool, use_bias bool, use_fast_variance bool);
-            subject(norm, |norm, inputs| Ok(vec![norm.call_masked(&inputs[0], inputs.get(1))?]))
+            subject(norm, |norm, inputs| Ok(vec![norm.call_with(&inputs[0], inputs.get(1))?]))
         }
         "GroupNorm" => {
             let norm = GroupNorm::new(features()[0]);
@@ -142,14 +140,14 @@ fn layers_around_a_layer_are_initialized_as_in_flax() -> Result<()> {
         match case.name.as_str() {
             "SpectralNorm: training" => {
                 check(&case, spectral)?;
-                let learned = SpectralNorm::new(Linear::features(4));
+                let learned = SpectralNorm::new(Linear::lazy(4));
                 check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, &Device::Cpu)?)?)?;
             }
             "SpectralNorm: evaluation" => check(&case, spectral.into_eval())?,
             "SpectralNorm: in a model" => check(&case, Model { layer: spectral.n_steps(2) })?,
             "WeightNorm: normal scales" => {
                 check(&case, weight.scale_init(normal.clone()))?;
-                let learned = WeightNorm::new(Linear::features(4)).scale_init(normal.clone());
+                let learned = WeightNorm::new(Linear::lazy(4)).scale_init(normal.clone());
                 check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, &Device::Cpu)?)?)?;
             }
             "WeightNorm: all" => {
@@ -252,5 +250,5 @@ fn statistics_over_ranks() -> Result<()> {
             |norm, ranks| norm.pmean(move |x| ranks.pmean(x)),
         )?;
     }
-    check(|| RMSNorm::new(5).reduction_axes(0), |norm, ranks| norm.pmean(move |x| ranks.pmean(x)))
+    check(|| RmsNorm::new(5).reduction_axes(0), |norm, ranks| norm.pmean(move |x| ranks.pmean(x)))
 }

@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::{Key, Leaf, Parameter, Result, prelude::*};
 use treex_nn::initializers::{constant, normal};
 use treex_nn::{
-    BatchNorm, Bidirectional, Carry, ConvLSTMCell, Dropout, GRUCell, LSTMCell, MGUCell, OptimizedLSTMCell,
-    RNN, RnnCell, SimpleCell, hard_tanh, soft_sign,
+    BatchNorm, Bidirectional, Carry, ConvLstmCell, Dropout, GruCell, LstmCell, MguCell, OptimizedLstmCell,
+    Rnn, RnnCell, SimpleCell, hard_tanh, soft_sign,
 };
 
 use crate::case::{Case, Subject, assert_close, subject};
@@ -24,7 +24,7 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
         ("Bidirectional", "LSTMCell") => run_both(case, lstm(case), gru(case)),
         ("SimpleCell", _) => step(simple(case)),
         ("LSTMCell", _) => step(lstm(case)),
-        ("OptimizedLSTMCell", _) => step::<OptimizedLSTMCell>(lstm(case)),
+        ("OptimizedLSTMCell", _) => step::<OptimizedLstmCell>(lstm(case)),
         ("GRUCell", _) => step(gru(case)),
         ("MGUCell", _) => step(mgu(case)),
         ("ConvLSTMCell", _) => step(conv_lstm(case)),
@@ -42,27 +42,27 @@ fn simple(case: &Case) -> SimpleCell {
     if case.bool("functions") { cell.activation_fn(soft_sign) } else { cell }
 }
 
-fn lstm(case: &Case) -> LSTMCell {
+fn lstm(case: &Case) -> LstmCell {
     let (din, features) = sizes(case);
-    let cell = LSTMCell::new(din, features);
+    let cell = LstmCell::new(din, features);
     if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
 }
 
-fn gru(case: &Case) -> GRUCell {
+fn gru(case: &Case) -> GruCell {
     let (din, features) = sizes(case);
-    let cell = GRUCell::new(din, features);
+    let cell = GruCell::new(din, features);
     if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
 }
 
-fn mgu(case: &Case) -> MGUCell {
+fn mgu(case: &Case) -> MguCell {
     let (din, features) = sizes(case);
-    let cell = MGUCell::new(din, features).reset_gate(case.bool("reset_gate"));
+    let cell = MguCell::new(din, features).reset_gate(case.bool("reset_gate"));
     if case.bool("functions") { cell.gate_fn(hard_tanh).activation_fn(soft_sign) } else { cell }
 }
 
-fn conv_lstm(case: &Case) -> ConvLSTMCell {
+fn conv_lstm(case: &Case) -> ConvLstmCell {
     let (din, features) = sizes(case);
-    ConvLSTMCell::new(din, features, case.sizes("kernel_size"))
+    ConvLstmCell::new(din, features, case.sizes("kernel_size"))
         .padding(padding(case.config("padding")))
         .use_bias(case.bool("use_bias"))
 }
@@ -93,7 +93,7 @@ fn first(x: &Tensor, axes: usize, time_major: bool) -> Result<Tensor> {
 fn run<C: RnnCell + 'static>(case: &Case, cell: C) -> Box<dyn Subject> {
     let (has_carry, has_lengths, time_major) =
         (case.bool("carry"), case.bool("lengths"), case.bool("time_major"));
-    let rnn = RNN::new(cell)
+    let rnn = Rnn::new(cell)
         .time_major(time_major)
         .reverse(case.bool("reverse"))
         .keep_order(case.bool("keep_order"));
@@ -101,14 +101,18 @@ fn run<C: RnnCell + 'static>(case: &Case, cell: C) -> Box<dyn Subject> {
         let x = first(&inputs[0], rnn.cell.num_feature_axes(), time_major)?;
         let like = rnn.cell.initialize_carry(0.into(), &x)?;
         let initial = if has_carry { Some(carry(&like, &mut inputs[1..].iter().cloned())?) } else { None };
-        Ok(outputs(rnn.run(&inputs[0], initial.as_ref(), has_lengths.then(|| inputs.last().unwrap()))?))
+        Ok(outputs(rnn.call_with(
+            &inputs[0],
+            initial.as_ref(),
+            has_lengths.then(|| inputs.last().unwrap()),
+        )?))
     })
 }
 
 fn run_both<F: RnnCell + 'static, B: RnnCell + 'static>(case: &Case, f: F, b: B) -> Box<dyn Subject> {
     let (has_carry, has_lengths, time_major) =
         (case.bool("carry"), case.bool("lengths"), case.bool("time_major"));
-    let rnn = Bidirectional::new(RNN::new(f), RNN::new(b)).time_major(time_major);
+    let rnn = Bidirectional::new(Rnn::new(f), Rnn::new(b)).time_major(time_major);
     subject(rnn, move |rnn, inputs| {
         let x = first(&inputs[0], 1, time_major)?;
         let like = (
@@ -116,7 +120,11 @@ fn run_both<F: RnnCell + 'static, B: RnnCell + 'static>(case: &Case, f: F, b: B)
             rnn.backward_rnn.cell.initialize_carry(0.into(), &x)?,
         );
         let initial = if has_carry { Some(carry(&like, &mut inputs[1..].iter().cloned())?) } else { None };
-        Ok(outputs(rnn.run(&inputs[0], initial.as_ref(), has_lengths.then(|| inputs.last().unwrap()))?))
+        Ok(outputs(rnn.call_with(
+            &inputs[0],
+            initial.as_ref(),
+            has_lengths.then(|| inputs.last().unwrap()),
+        )?))
     })
 }
 
@@ -127,21 +135,21 @@ fn zeros(shape: &[usize]) -> Tensor {
 #[test]
 fn first_carries() -> Result<()> {
     let x = zeros(&[2, 5, 3]);
-    let cell = LSTMCell::new(3, 4).param_dtype(DType::F64);
+    let cell = LstmCell::new(3, 4).param_dtype(DType::F64);
     let (c, h) = cell.initialize_carry(Key::from(0), &x)?;
     assert_eq!((c.dims(), c.dtype(), h.dims()), (&[2, 5, 4][..], DType::F64, &[2, 5, 4][..]));
     assert_eq!(c.sqr()?.sum_all()?.to_scalar::<f64>()?, 0.);
 
     // As Flax: each tensor has a key of its own.
-    let cell = LSTMCell::new(3, 4).carry_init(normal(1.));
+    let cell = LstmCell::new(3, 4).carry_init(normal(1.));
     let [first, second] = Key::from(7).split2();
     let (c, h) = cell.initialize_carry(Key::from(7), &x)?;
     assert_eq!(c.to_vec3::<f32>()?, first.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
     assert_eq!(h.to_vec3::<f32>()?, second.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
 
-    let mut rnn = RNN::new(GRUCell::new(3, 4).carry_init(normal(1.))).init_key(7).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4).carry_init(normal(1.))).init_key(7).init(0, &Device::Cpu)?;
     let carry = rnn.cell.initialize_carry(Key::from(7), &zeros(&[2, 3]))?;
-    let (last, y) = rnn.run(&x, Some(&carry), None)?;
+    let (last, y) = rnn.call_with(&x, Some(&carry), None)?;
     assert_eq!(rnn.call(&x)?.to_vec3::<f32>()?, y.to_vec3::<f32>()?);
     assert_ne!(rnn.init_key(8).call(&x)?.to_vec3::<f32>()?, y.to_vec3::<f32>()?);
     assert_eq!(last.dims(), [2, 4]);
@@ -150,7 +158,7 @@ fn first_carries() -> Result<()> {
 
 #[test]
 fn biases_of_a_minimal_cell() -> Result<()> {
-    let mgu = MGUCell::new(2, 1).forget_bias_init(constant(2.)).activation_bias_init(constant(3.));
+    let mgu = MguCell::new(2, 1).forget_bias_init(constant(2.)).activation_bias_init(constant(3.));
     let mgu = mgu.init(0, &Device::Cpu)?;
     for (layer, value) in [(&mgu.if_, 2.), (&mgu.in_, 3.), (&mgu.hn, 3.)] {
         assert_eq!(layer.bias.as_ref().unwrap().get()?.to_vec1::<f32>()?, [value]);
@@ -160,9 +168,9 @@ fn biases_of_a_minimal_cell() -> Result<()> {
 
 #[test]
 fn a_carry_that_widens() -> Result<()> {
-    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
     let x = zeros(&[2, 3, 3]).to_dtype(DType::F64)?;
-    let (last, y) = rnn.run(&x, None, Some(&Tensor::new(&[1u32, 3], &Device::Cpu)?))?;
+    let (last, y) = rnn.call_with(&x, None, Some(&Tensor::new(&[1u32, 3], &Device::Cpu)?))?;
     assert_eq!((last.dtype(), y.dtype()), (DType::F64, DType::F64));
     Ok(())
 }
@@ -170,11 +178,11 @@ fn a_carry_that_widens() -> Result<()> {
 /// A sequence of no steps has the carry that it began with, whatever its padding holds.
 #[test]
 fn a_length_of_zero() -> Result<()> {
-    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
     let x = Tensor::ones((2, 3, 3), DType::F32, &Device::Cpu)?;
     let carry = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
     let lengths = Tensor::new(&[0u32, 2], &Device::Cpu)?;
-    let (last, y) = rnn.run(&x, Some(&carry), Some(&lengths))?;
+    let (last, y) = rnn.call_with(&x, Some(&carry), Some(&lengths))?;
     assert_eq!(last.get(0)?.to_vec1::<f32>()?, [1.; 4]);
     assert_eq!(last.get(1)?.to_vec1::<f32>()?, y.get(1)?.get(1)?.to_vec1::<f32>()?);
     Ok(())
@@ -186,8 +194,8 @@ fn learned_sizes_and_names() -> Result<()> {
     let names = |leaves: Vec<(treex_core::Path, treex_core::KindTag, &treex_core::Handle)>| -> Vec<String> {
         leaves.iter().map(|(path, _, leaf)| format!("{path} {:?}", leaf.shape().unwrap().dims())).collect()
     };
-    let given = Bidirectional::new(RNN::new(MGUCell::new(5, 2)), RNN::new(SimpleCell::new(5, 2)));
-    let learned = Bidirectional::new(RNN::new(MGUCell::features(2)), RNN::new(SimpleCell::features(2)));
+    let given = Bidirectional::new(Rnn::new(MguCell::new(5, 2)), Rnn::new(SimpleCell::new(5, 2)));
+    let learned = Bidirectional::new(Rnn::new(MguCell::lazy(2)), Rnn::new(SimpleCell::lazy(2)));
     let (given, learned) =
         (given.init_linen(3, &Device::Cpu)?, learned.inferred(&x)?.init_linen(3, &Device::Cpu)?);
     assert_eq!(names(given.leaves()), names(learned.leaves()));
@@ -209,18 +217,18 @@ fn learned_sizes_and_names() -> Result<()> {
 
 #[test]
 fn sizes_of_zero() -> Result<()> {
-    let mut rnn = Bidirectional::new(RNN::new(LSTMCell::new(3, 4)), RNN::new(LSTMCell::new(3, 4)));
+    let mut rnn = Bidirectional::new(Rnn::new(LstmCell::new(3, 4)), Rnn::new(LstmCell::new(3, 4)));
     rnn = rnn.init(0, &Device::Cpu)?;
     assert_eq!(rnn.call(&zeros(&[0, 2, 3]))?.dims(), [0, 2, 8]);
     let lengths = Tensor::zeros(0, DType::U32, &Device::Cpu)?;
-    assert_eq!(rnn.run(&zeros(&[0, 2, 3]), None, Some(&lengths))?.1.dims(), [0, 2, 8]);
+    assert_eq!(rnn.call_with(&zeros(&[0, 2, 3]), None, Some(&lengths))?.1.dims(), [0, 2, 8]);
     Ok(())
 }
 
 /// A cell of one's own with everything that a step may write: running statistics and a key.
 #[derive(Clone, Debug, TreeObject)]
 struct Noisy {
-    gru: GRUCell,
+    gru: GruCell,
     norm: BatchNorm,
     dropout: Dropout,
 }
@@ -241,8 +249,8 @@ impl RnnCell for Noisy {
 /// One node of the graph does what a loop over the steps does: values, gradients, statistics, keys.
 #[test]
 fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
-    let noisy = Noisy { gru: GRUCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
-    let mut rnn = RNN::new(noisy).init(0, &Device::Cpu)?;
+    let noisy = Noisy { gru: GruCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
+    let mut rnn = Rnn::new(noisy).init(0, &Device::Cpu)?;
     rnn.to_dtype(DType::F64)?;
     let x = Key::from(1).normal((5, 3, 3), DType::F64)?;
     let carry = Key::from(2).normal((5, 4), DType::F64)?;
@@ -251,7 +259,7 @@ fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
     let mut looped = scanned.clone();
     let loss = |carry: &Tensor, y: &Tensor| Ok((y.sqr()?.sum_all()? + carry.exp()?.sum_all()?)?);
     let (a, grads) = scanned.value_and_grad(Parameter, |(rnn, (x, carry))| {
-        let (carry, y) = rnn.run(&x.get()?, Some(&carry.get()?), None)?;
+        let (carry, y) = rnn.call_with(&x.get()?, Some(&carry.get()?), None)?;
         loss(&carry, &y)
     })?;
     let (b, wanted) = looped.value_and_grad(Parameter, |(rnn, (x, carry))| {
@@ -276,11 +284,11 @@ fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
 #[test]
 fn a_long_sequence_trains() -> Result<()> {
     let train = || -> Result<()> {
-        let rnn = RNN::new(LSTMCell::new(2, 3)).reverse(true).keep_order(true).init(0, &Device::Cpu)?;
+        let rnn = Rnn::new(LstmCell::new(2, 3)).reverse(true).keep_order(true).init(0, &Device::Cpu)?;
         let x = Leaf::<Parameter>::new(Key::from(1).normal((2, 5000, 2), DType::F32)?)?;
         let lengths = Tensor::new(&[5000u32, 4000], &Device::Cpu)?;
         let (_, grads) = (rnn, x).value_and_grad(Parameter, |(rnn, x)| {
-            let ((c, h), y) = rnn.run(&x.get()?, None, Some(&lengths))?;
+            let ((c, h), y) = rnn.call_with(&x.get()?, None, Some(&lengths))?;
             Ok((y.sqr()?.mean_all()? + (c.sum_all()? + h.sum_all()?)?)?)
         })?;
         for (path, _, grad) in grads.leaves() {
@@ -295,37 +303,37 @@ fn a_long_sequence_trains() -> Result<()> {
 
 #[test]
 fn misuse_of_recurrent_layers() -> Result<()> {
-    let mut rnn = RNN::new(GRUCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
     let lengths = |lengths: &[i64]| Tensor::new(lengths, &Device::Cpu).unwrap();
     let x = zeros(&[2, 5, 3]);
-    let mut cell = LSTMCell::new(3, 4).init(0, &Device::Cpu)?;
-    let mut strided = RNN::new(ConvLSTMCell::new(1, 2, [3]).strides(2)).init(0, &Device::Cpu)?;
+    let mut cell = LstmCell::new(3, 4).init(0, &Device::Cpu)?;
+    let mut strided = Rnn::new(ConvLstmCell::new(1, 2, [3]).strides(2)).init(0, &Device::Cpu)?;
     let cases = [
         (
-            strided.run(&zeros(&[2, 5, 4, 1]), None, None).err(),
+            strided.call_with(&zeros(&[2, 5, 4, 1]), None, None).err(),
             "change the size of the carry: expected [2, 4] before the channels, found [2, 2]",
         ),
-        (rnn.run(&zeros(&[3]), None, None).err(), "expected [batch.., time, features], found [3]"),
-        (rnn.run(&zeros(&[2, 0, 3]), None, None).err(), "`RNN` got an input without steps"),
+        (rnn.call_with(&zeros(&[3]), None, None).err(), "expected [batch.., time, features], found [3]"),
+        (rnn.call_with(&zeros(&[2, 0, 3]), None, None).err(), "`Rnn` got an input without steps"),
         (
-            rnn.clone().time_major(true).run(&zeros(&[0, 2, 3]), None, None).err(),
+            rnn.clone().time_major(true).call_with(&zeros(&[0, 2, 3]), None, None).err(),
             "expected [time, batch.., features]",
         ),
-        (rnn.run(&zeros(&[2, 5, 4]), None, None).err(), "`Linear` got an input of the wrong width"),
+        (rnn.call_with(&zeros(&[2, 5, 4]), None, None).err(), "`Linear` got an input of the wrong width"),
         (
-            rnn.run(&x, None, Some(&lengths(&[6, 1]))).err(),
+            rnn.call_with(&x, None, Some(&lengths(&[6, 1]))).err(),
             "expected integers from 0 to 5, of shape [2], found 6",
         ),
-        (rnn.run(&x, None, Some(&lengths(&[5, -1]))).err(), "found -1"),
-        (rnn.run(&x, None, Some(&lengths(&[5]))).err(), "found `i64` of shape [1]"),
-        (rnn.run(&x, None, Some(&zeros(&[2]))).err(), "found `f32` of shape [2]"),
+        (rnn.call_with(&x, None, Some(&lengths(&[5, -1]))).err(), "found -1"),
+        (rnn.call_with(&x, None, Some(&lengths(&[5]))).err(), "found `i64` of shape [1]"),
+        (rnn.call_with(&x, None, Some(&zeros(&[2]))).err(), "found `f32` of shape [2]"),
         (
-            rnn.run(&x, Some(&zeros(&[1, 4])), None).err(),
-            "`GRUCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [1, 4]",
+            rnn.call_with(&x, Some(&zeros(&[1, 4])), None).err(),
+            "`GruCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [1, 4]",
         ),
         (
             cell.step(&(zeros(&[2, 4]), zeros(&[2, 3])), &zeros(&[2, 3])).err(),
-            "`LSTMCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [2, 3]",
+            "`LstmCell` got a carry of the wrong shape: expected [2, 4] for an input [2, 3], found [2, 3]",
         ),
     ];
     for (error, words) in cases {

@@ -20,34 +20,34 @@ fn row(learned: impl Module + 'static, given: impl Module + 'static, input: &[us
 fn table() -> Vec<Row> {
     let axes = |dense: DenseGeneral| dense.axis([1, -1]).batch_dims([0]);
     vec![
-        row(Linear::features(4), Linear::new(3, 4), &[2, 3]),
-        row(axes(DenseGeneral::features((4, 5))), axes(DenseGeneral::new((2, 6, 3), (4, 5))), &[2, 6, 7, 3]),
-        row(Conv::features(4, [3, 3]), Conv::new(3, 4, [3, 3]), &[2, 5, 5, 3]),
-        row(ConvLocal::features(4, [2, 2]), ConvLocal::new([5, 6, 3], 4, [2, 2]), &[2, 5, 6, 3]),
-        row(ConvTranspose::features(4, [3]), ConvTranspose::new(3, 4, [3]), &[2, 5, 3]),
-        row(BatchNorm::default(), BatchNorm::new(3), &[2, 5, 3]),
-        row(LayerNorm::default(), LayerNorm::new(3), &[2, 5, 3]),
-        row(RMSNorm::default(), RMSNorm::new(3), &[2, 5, 3]),
-        row(GroupNorm::default(), GroupNorm::new(64), &[2, 5, 64]),
-        row(InstanceNorm::default(), InstanceNorm::new(3), &[2, 5, 3]),
-        row(SpectralNorm::new(Linear::features(4)), SpectralNorm::new(Linear::new(3, 4)), &[2, 3]),
-        row(WeightNorm::new(Linear::features(4)), WeightNorm::new(Linear::new(3, 4)), &[2, 3]),
-        row(Mlp::features([4, 2]), Mlp::new([3, 4, 2]), &[2, 3]),
-        row(MultiHeadAttention::heads(2), MultiHeadAttention::new(2, 6), &[2, 5, 6]),
-        row(RNN::new(SimpleCell::features(4)), RNN::new(SimpleCell::new(3, 4)), &[2, 5, 3]),
-        row(RNN::new(LSTMCell::features(4)), RNN::new(LSTMCell::new(3, 4)), &[2, 5, 3]),
-        row(RNN::new(GRUCell::features(4)), RNN::new(GRUCell::new(3, 4)), &[2, 5, 3]),
-        row(RNN::new(MGUCell::features(4)), RNN::new(MGUCell::new(3, 4)), &[2, 5, 3]),
-        row(RNN::new(ConvLSTMCell::features(4, [2])), RNN::new(ConvLSTMCell::new(3, 4, [2])), &[2, 5, 6, 3]),
+        row(Linear::lazy(4), Linear::new(3, 4), &[2, 3]),
+        row(axes(DenseGeneral::lazy((4, 5))), axes(DenseGeneral::new((2, 6, 3), (4, 5))), &[2, 6, 7, 3]),
+        row(Conv::lazy(4, [3, 3]), Conv::new(3, 4, [3, 3]), &[2, 5, 5, 3]),
+        row(ConvLocal::lazy(4, [2, 2]), ConvLocal::new([5, 6, 3], 4, [2, 2]), &[2, 5, 6, 3]),
+        row(ConvTranspose::lazy(4, [3]), ConvTranspose::new(3, 4, [3]), &[2, 5, 3]),
+        row(BatchNorm::lazy(), BatchNorm::new(3), &[2, 5, 3]),
+        row(LayerNorm::lazy(), LayerNorm::new(3), &[2, 5, 3]),
+        row(RmsNorm::lazy(), RmsNorm::new(3), &[2, 5, 3]),
+        row(GroupNorm::lazy(), GroupNorm::new(64), &[2, 5, 64]),
+        row(InstanceNorm::lazy(), InstanceNorm::new(3), &[2, 5, 3]),
+        row(SpectralNorm::new(Linear::lazy(4)), SpectralNorm::new(Linear::new(3, 4)), &[2, 3]),
+        row(WeightNorm::new(Linear::lazy(4)), WeightNorm::new(Linear::new(3, 4)), &[2, 3]),
+        row(Mlp::lazy([4, 2]), Mlp::new([3, 4, 2]), &[2, 3]),
+        row(MultiHeadAttention::lazy(2), MultiHeadAttention::new(2, 6), &[2, 5, 6]),
+        row(Rnn::new(SimpleCell::lazy(4)), Rnn::new(SimpleCell::new(3, 4)), &[2, 5, 3]),
+        row(Rnn::new(LstmCell::lazy(4)), Rnn::new(LstmCell::new(3, 4)), &[2, 5, 3]),
+        row(Rnn::new(GruCell::lazy(4)), Rnn::new(GruCell::new(3, 4)), &[2, 5, 3]),
+        row(Rnn::new(MguCell::lazy(4)), Rnn::new(MguCell::new(3, 4)), &[2, 5, 3]),
+        row(Rnn::new(ConvLstmCell::lazy(4, [2])), Rnn::new(ConvLstmCell::new(3, 4, [2])), &[2, 5, 6, 3]),
         row(
-            Bidirectional::new(RNN::new(GRUCell::features(4)), RNN::new(GRUCell::features(2))),
-            Bidirectional::new(RNN::new(GRUCell::new(3, 4)), RNN::new(GRUCell::new(3, 2))),
+            Bidirectional::new(Rnn::new(GruCell::lazy(4)), Rnn::new(GruCell::lazy(2))),
+            Bidirectional::new(Rnn::new(GruCell::new(3, 4)), Rnn::new(GruCell::new(3, 2))),
             &[2, 5, 3],
         ),
-        row(BatchApply::new(Linear::features(4)), BatchApply::new(Linear::new(3, 4)), &[2, 5, 3]),
-        row(Remat::new(Linear::features(4)), Remat::new(Linear::new(3, 4)), &[2, 3]),
+        row(BatchApply::new(Linear::lazy(4)), BatchApply::new(Linear::new(3, 4)), &[2, 5, 3]),
+        row(Remat::new(Linear::lazy(4)), Remat::new(Linear::new(3, 4)), &[2, 3]),
         row(
-            Sequential::new().add(Linear::features(4)).add_fn(relu).add(Linear::features(2)),
+            Sequential::new().add(Linear::lazy(4)).add_fn(relu).add(Linear::lazy(2)),
             Sequential::new().add(Linear::new(3, 4)).add_fn(relu).add(Linear::new(4, 2)),
             &[2, 3],
         ),
@@ -99,7 +99,7 @@ fn layers_report_their_shapes() -> Result<()> {
 
 #[derive(Clone, Debug, TreeObject)]
 struct Model {
-    rnn: RNN<GRUCell>,
+    rnn: Rnn<GruCell>,
     attention: MultiHeadAttention,
     blocks: ScanBlocks<Linear>,
     head: Remat<Linear>,
@@ -115,16 +115,16 @@ impl Module for Model {
 #[test]
 fn shapes_within_attention_and_recurrence() -> Result<()> {
     let model = Model {
-        rnn: RNN::new(GRUCell::features(8)),
-        attention: MultiHeadAttention::heads(2).normalize_qk(true),
+        rnn: Rnn::new(GruCell::lazy(8)),
+        attention: MultiHeadAttention::lazy(2).normalize_qk(true),
         blocks: ScanBlocks::new(Linear::new(8, 8), 3),
-        head: Remat::new(Linear::features(4)),
+        head: Remat::new(Linear::lazy(4)),
     };
     let x = sample(&[2, 5, 3]);
     let table = model.init_with(0, &x)?.tabulate_with(&x)?;
     for row in [
-        ["rnn", "RNN", "[2, 5, 3]", "[2, 5, 8]"],
-        ["rnn.cell", "GRUCell", "[2, 3]", "[2, 8]"],
+        ["rnn", "Rnn", "[2, 5, 3]", "[2, 5, 8]"],
+        ["rnn.cell", "GruCell", "[2, 3]", "[2, 8]"],
         ["rnn.cell.hn", "Linear", "[2, 8]", "[2, 8]"],
         ["attention", "MultiHeadDotProductAttention", "[2, 5, 8]", "[2, 5, 8]"],
         ["attention.query", "DenseGeneral", "[2, 5, 8]", "[2, 5, 2, 4]"],

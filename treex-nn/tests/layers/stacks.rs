@@ -44,7 +44,7 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
                     2 => Ok(linear.forward(&rows[0])?),
                     rank => Err(Error::shape("not merged").found(rank)),
                 };
-                Ok(vec![applied.call_with(&[&inputs[0]], call)?])
+                Ok(vec![applied.call_inner(&[&inputs[0]], call)?])
             })
         }
         other => panic!("no layer {other}"),
@@ -122,7 +122,7 @@ fn misuse_of_scan_blocks() -> Result<()> {
     assert!(text.contains("and shape [2, 3, 3] has no value yet at `kernel`; call"), "{text}");
     let text = error(ScanBlocks::new(Linear::new(3, 4), 2).init(0, &Device::Cpu)?.call(&x));
     assert!(text.starts_with("the carry of a scan changed at step 0: expected [2, 3]"), "{text}");
-    let text = ScanBlocks::new(Linear::features(3), 2).init(0, &Device::Cpu).unwrap_err().to_string();
+    let text = ScanBlocks::new(Linear::lazy(3), 2).init(0, &Device::Cpu).unwrap_err().to_string();
     assert!(text.contains("give the layer its sizes"), "{text}");
     assert!(ScanBlocks::new(Linear::new(3, 3), 0).init(0, &Device::Cpu).is_err());
     assert!(ScanBlocks::<Linear>::stacked(&[]).is_err());

@@ -47,13 +47,13 @@ impl Conv {
     /// A convolution from `cin` to `cout` channels; `kernel_size` has a number for each spatial dimension.
     #[must_use]
     pub fn new(cin: usize, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
-        Self { cin: Some(cin), ..Self::features(cout, kernel_size) }.declared()
+        Self { cin: Some(cin), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
     /// A convolution to `cout` channels from as many as the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
+    pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
             kernel: Leaf::unshaped(lecun_normal(), DType::F32),
             bias: None,

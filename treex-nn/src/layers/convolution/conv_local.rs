@@ -46,13 +46,13 @@ impl ConvLocal {
     /// has a number for each spatial dimension.
     #[must_use]
     pub fn new(input: impl Into<Vec<usize>>, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
-        Self { input: Some(input.into()), ..Self::features(cout, kernel_size) }.declared()
+        Self { input: Some(input.into()), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
     /// A convolution to `cout` channels of items that are shaped as in the first input, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
+    pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
             kernel: Leaf::unshaped(lecun_normal(), DType::F32),
             bias: None,
@@ -136,8 +136,7 @@ mod tests {
     #[test]
     fn options_come_in_any_order_and_before_or_after_a_sample() -> Result<()> {
         let a = ConvLocal::new([6, 5, 2], 3, [2, 2]).strides(2).padding(Padding::Valid);
-        let b =
-            ConvLocal::features(3, [2, 2]).padding(Padding::Valid).strides(2).inferred(&zeros(&[6, 5, 2]))?;
+        let b = ConvLocal::lazy(3, [2, 2]).padding(Padding::Valid).strides(2).inferred(&zeros(&[6, 5, 2]))?;
         for conv in [a, b] {
             let conv = conv.init(7, &Device::Cpu)?;
             assert_eq!(conv.kernel.get()?.dims(), [3, 2, 8, 3]);

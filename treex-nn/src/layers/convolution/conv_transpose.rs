@@ -55,13 +55,13 @@ impl ConvTranspose {
     /// dimension.
     #[must_use]
     pub fn new(cin: usize, cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
-        Self { cin: Some(cin), ..Self::features(cout, kernel_size) }.declared()
+        Self { cin: Some(cin), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
     /// A transposed convolution to `cout` channels from as many as the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
+    pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
             kernel: Leaf::unshaped(lecun_normal(), DType::F32),
             bias: None,
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn learns_its_channels() -> Result<()> {
-        let conv = ConvTranspose::features(3, [2, 2]).transpose_kernel(true);
+        let conv = ConvTranspose::lazy(3, [2, 2]).transpose_kernel(true);
         let mut conv = conv.init_with(0, &zeros_of(&[1, 4, 4, 5]))?;
         assert_eq!(conv.kernel.get()?.dims(), [2, 2, 3, 5]);
         let error = conv.call(&zeros_of(&[1, 4, 4, 6])).unwrap_err().to_string();

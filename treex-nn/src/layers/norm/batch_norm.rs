@@ -56,7 +56,7 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Normalizes `features` features on the last axis. [`BatchNorm::default`] finds their number in the first
+    /// Normalizes `features` features on the last axis. [`BatchNorm::lazy`] finds their number in the first
     /// input, see [`init_with`](treex_core::Tree::init_with).
     #[must_use]
     pub fn new(features: impl Into<Shape>) -> Self {
@@ -106,7 +106,7 @@ impl BatchNorm {
     /// # Errors
     /// If the input does not have the features that the layer was made for, or is empty in training; if the
     /// mask does not fit.
-    pub fn call_masked<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
+    pub fn call_with<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
         let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
         record(self, x, &y);
         Ok(y)
@@ -168,7 +168,7 @@ normalization_options!(BatchNorm, epsilon "1e-5", use_fast_variance, { scale: us
 
 impl Module for BatchNorm {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        self.call_masked(x, None)
+        self.call_with(x, None)
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
     fn misuse() -> Result<()> {
         let mut norm = BatchNorm::new(3).init(0, &Device::Cpu)?;
         let mask = input(&[4, 2]);
-        let wrong = norm.clone().call_masked(&input(&[4, 3]), &mask).unwrap_err().to_string();
+        let wrong = norm.clone().call_with(&input(&[4, 3]), &mask).unwrap_err().to_string();
         assert!(wrong.starts_with("`BatchNorm` got a mask of the wrong shape: expected one that"), "{wrong}");
         let mut error = |shape: &[usize]| {
             norm.call(&Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()).unwrap_err()

@@ -48,7 +48,7 @@ enum Groups {
 }
 
 impl GroupNorm {
-    /// Normalizes `features` features in 32 groups. [`GroupNorm::default`] finds their number in the first
+    /// Normalizes `features` features in 32 groups. [`GroupNorm::lazy`] finds their number in the first
     /// input, see [`init_with`](treex_core::Tree::init_with).
     #[must_use]
     pub fn new(features: usize) -> Self {
@@ -181,10 +181,10 @@ mod tests {
         for none in [GroupNorm::new(0).group_size(4), GroupNorm::new(0).num_groups(4)] {
             assert_eq!(none.init(0, &Device::Cpu)?.call(&nothing)?.dims(), [2, 0]);
         }
-        let error = norm.num_groups(2).call_masked(&x, &x.narrow(1, 0, 4)?).unwrap_err().to_string();
+        let error = norm.num_groups(2).call_with(&x, &x.narrow(1, 0, 4)?).unwrap_err().to_string();
         assert!(error.contains("one that broadcasts to [2, 6], found [2, 4]"), "{error}");
         assert_eq!(
-            GroupNorm::default()
+            GroupNorm::lazy()
                 .init_with(0, &Tensor::ones((1, 64), DType::F32, &Device::Cpu)?)?
                 .count(Parameter),
             128

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn learns_its_features() -> Result<()> {
-        let norm = LayerNorm::default().feature_axes([1, -1]).init_with(0, &input(&[2, 3, 4, 5]))?;
+        let norm = LayerNorm::lazy().feature_axes([1, -1]).init_with(0, &input(&[2, 3, 4, 5]))?;
         assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [3, 5]);
         let error = norm.clone().call(&input(&[2, 4, 4, 5])).unwrap_err().to_string();
         assert!(error.contains("expected [3, 5] features on axes [1, -1], found [2, 4, 4, 5]"), "{error}");
@@ -145,7 +145,7 @@ mod tests {
     fn mask_of_all() -> Result<()> {
         let norm = LayerNorm::new(3).init(0, &Device::Cpu)?;
         let mask = Tensor::new(&[[0u8, 0, 0], [1, 0, 1]], &Device::Cpu)?;
-        let y = norm.call_masked(&input(&[2, 3]), &mask)?.to_vec2::<f32>()?;
+        let y = norm.call_with(&input(&[2, 3]), &mask)?.to_vec2::<f32>()?;
         assert!(y[0].iter().all(|y| y.is_nan()) && y[1].iter().all(|y| y.is_finite()));
         Ok(())
     }
@@ -163,7 +163,7 @@ mod tests {
         }
         let error = norm.clone().reduction_axes([0, 2]).call(&input(&[4, 3])).unwrap_err().to_string();
         assert!(error.contains("`reduction_axes`: expected axes [0, 2], found [4, 3]"), "{error}");
-        let error = norm.call_masked(&input(&[4, 3]), &input(&[4, 2])).unwrap_err().to_string();
+        let error = norm.call_with(&input(&[4, 3]), &input(&[4, 2])).unwrap_err().to_string();
         assert_eq!(
             error,
             "`LayerNorm` got a mask of the wrong shape: expected one that broadcasts to [4, 3], found [4, 2]"

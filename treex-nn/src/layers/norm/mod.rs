@@ -28,7 +28,7 @@ pub use batch_norm::BatchNorm;
 pub use group_norm::GroupNorm;
 pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
-pub use rms_norm::RMSNorm;
+pub use rms_norm::RmsNorm;
 pub use spectral_norm::SpectralNorm;
 pub use weight_norm::WeightNorm;
 

@@ -6,13 +6,13 @@ macro_rules! normalization_options {
     ($layer:ident, epsilon $epsilon:literal $(, $fast:ident)?, {
         $($parameter:ident: $use:ident $init:ident),* $(,)?
     }) => {
-        impl Default for $layer {
-            fn default() -> Self {
+        impl $layer {
+            /// As `new`, with the features of the first input.
+            #[must_use]
+            pub fn lazy() -> Self {
                 Self::of(None)
             }
-        }
 
-        impl $layer {
             #[doc = concat!("What is added to the variance; ", $epsilon, " unless said.")]
             #[must_use]
             pub fn epsilon(mut self, epsilon: f64) -> Self {
@@ -88,7 +88,7 @@ macro_rules! masked_call {
             ///
             /// # Errors
             /// If the input is not what the layer was made for, or the mask does not fit.
-            pub fn call_masked<'m>(
+            pub fn call_with<'m>(
                 &self,
                 x: &candle_core::Tensor,
                 mask: impl Into<Option<&'m candle_core::Tensor>>,
@@ -101,7 +101,7 @@ macro_rules! masked_call {
 
         impl candle_core::Module for $layer {
             fn forward(&self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
-                Ok(self.call_masked(x, None)?)
+                Ok(self.call_with(x, None)?)
             }
         }
     };

@@ -86,7 +86,7 @@ macro_rules! reparametrization {
 
         impl<M: treex_core::Module + Clone> treex_core::Module for $layer<M> {
             fn call(&mut self, x: &candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> {
-                let y = self.call_by(|layer| layer.call(x))?;
+                let y = self.call_inner(|layer| layer.call(x))?;
                 treex_core::record(self, x, &y);
                 Ok(y)
             }

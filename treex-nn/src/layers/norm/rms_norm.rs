@@ -16,16 +16,16 @@ use crate::ops::norm::Source;
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{RMSNorm, prelude::*};
+/// use treex_nn::{RmsNorm, prelude::*};
 ///
-/// let mut norm = RMSNorm::new(3).init(42, &Device::Cpu)?;
+/// let mut norm = RmsNorm::new(3).init(42, &Device::Cpu)?;
 /// assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [3]);
 /// let x = Tensor::new(&[[1f32, 2., 3.], [4., 4., 4.]], &Device::Cpu)?;
 /// assert_eq!(norm.call(&x)?.dims(), [2, 3]);
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, TreeObject)]
-pub struct RMSNorm {
+pub struct RmsNorm {
     /// `[*features]`; ones unless said.
     pub scale: Option<Leaf<Parameter>>,
     features: Option<Shape>,
@@ -38,14 +38,14 @@ pub struct RMSNorm {
     dtype: Option<DType>,
 }
 
-impl RMSNorm {
+impl RmsNorm {
     fn of(features: Option<Shape>) -> Self {
         let norm = Self {
             scale: None,
             features,
             reduction_axes: (-1).into(),
             feature_axes: (-1).into(),
-            how: Normalization::new("RMSNorm", 1e-6),
+            how: Normalization::new("RmsNorm", 1e-6),
             dtype: None,
         };
         norm.use_scale(true)
@@ -66,7 +66,7 @@ impl RMSNorm {
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), None];
         let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
-        let reduced = self.reduction_axes.of("RMSNorm", "reduction_axes", x.dims())?;
+        let reduced = self.reduction_axes.of("RmsNorm", "reduction_axes", x.dims())?;
         let features = features(leaves, x, &axes)?;
         let rows = (as_rows(x, &reduced, &axes, &features), Source::Squares);
         if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
@@ -77,10 +77,10 @@ impl RMSNorm {
     }
 }
 
-parameter_options!(RMSNorm { scale: scale_init });
-features_option!(RMSNorm);
-normalization_options!(RMSNorm, epsilon "1e-6", { scale: use_scale ones });
-masked_call!(RMSNorm);
+parameter_options!(RmsNorm { scale: scale_init });
+features_option!(RmsNorm);
+normalization_options!(RmsNorm, epsilon "1e-6", { scale: use_scale ones });
+masked_call!(RmsNorm);
 
 #[cfg(test)]
 mod tests {
@@ -91,13 +91,13 @@ mod tests {
 
     #[test]
     fn misuse() -> Result<()> {
-        let norm = RMSNorm::default().init_with(0, &Tensor::ones((4, 3), DType::F32, &Device::Cpu)?)?;
+        let norm = RmsNorm::lazy().init_with(0, &Tensor::ones((4, 3), DType::F32, &Device::Cpu)?)?;
         let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
         let error = norm.clone().call(&x).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert!(error.to_string().contains("expected 3 features on axis -1, found [4, 2]"), "{error}");
-        let error = norm.call_masked(&Tensor::ones((4, 3), DType::F32, &Device::Cpu)?, &x).unwrap_err();
-        assert!(error.to_string().starts_with("`RMSNorm` got a mask of the wrong shape"), "{error}");
+        let error = norm.call_with(&Tensor::ones((4, 3), DType::F32, &Device::Cpu)?, &x).unwrap_err();
+        assert!(error.to_string().starts_with("`RmsNorm` got a mask of the wrong shape"), "{error}");
         Ok(())
     }
 }

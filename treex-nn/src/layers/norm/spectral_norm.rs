@@ -182,7 +182,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
     ///
     /// # Errors
     /// What `call` reports, and a kernel that is no matrix where that is to be an error.
-    pub fn call_by<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+    pub fn call_inner<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
         let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
         self.keep(stats);
@@ -242,8 +242,7 @@ mod tests {
     /// Layers of unknown ranks, with state of their own.
     #[test]
     fn around_a_model() -> Result<()> {
-        let model =
-            Sequential::new().add(Conv::features(4, [3])).add(BatchNorm::default()).add(Linear::features(2));
+        let model = Sequential::new().add(Conv::lazy(4, [3])).add(BatchNorm::lazy()).add(Linear::lazy(2));
         let mut model = SpectralNorm::new(model).init_with(0, &input(&[2, 5, 3]))?;
         let names: Vec<_> = model.stats.keys().map(String::as_str).collect();
         assert_eq!(
@@ -257,7 +256,7 @@ mod tests {
         );
         let before = model.filter(BatchStat);
         let (_, grads) = model.value_and_grad(Parameter, |model| {
-            Ok(model.call_by(|inside| inside.call(&input(&[2, 5, 3])))?.sqr()?.sum_all()?)
+            Ok(model.call_inner(|inside| inside.call(&input(&[2, 5, 3])))?.sqr()?.sum_all()?)
         })?;
         assert_eq!(grads.count(Parameter), model.count(Parameter));
         // The batch norm inside has learned as well.

@@ -4,16 +4,17 @@ use candle_core::{D, Tensor};
 use treex_core::{Key, Module, Result, TreeObject, record};
 
 use super::cell::RnnCell;
-use super::rnn::{RNN, Way};
+use super::rnn::Rnn;
+use super::steps::RnnOptions;
 
 /// Runs one cell forward and one backward, and merges their outputs, step by step: Flax's `Bidirectional`
 /// (Schuster and Paliwal, 1997).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{Bidirectional, GRUCell, RNN, prelude::*};
+/// use treex_nn::{Bidirectional, GruCell, Rnn, prelude::*};
 ///
-/// let rnn = Bidirectional::new(RNN::new(GRUCell::new(3, 4)), RNN::new(GRUCell::new(3, 4)));
+/// let rnn = Bidirectional::new(Rnn::new(GruCell::new(3, 4)), Rnn::new(GruCell::new(3, 4)));
 /// let mut rnn = rnn.init(42, &Device::Cpu)?;
 /// let x = Tensor::ones((2, 7, 3), DType::F32, &Device::Cpu)?;
 /// assert_eq!(rnn.call(&x)?.dims(), [2, 7, 8]);
@@ -22,9 +23,9 @@ use super::rnn::{RNN, Way};
 #[derive(Clone, Debug, TreeObject)]
 pub struct Bidirectional<F, B = F> {
     /// From the first step to the last.
-    pub forward_rnn: RNN<F>,
+    pub forward_rnn: Rnn<F>,
     /// From the last step to the first.
-    pub backward_rnn: RNN<B>,
+    pub backward_rnn: Rnn<B>,
     #[tree(skip)]
     merge_fn: fn(&Tensor, &Tensor) -> Result<Tensor>,
     time_major: bool,
@@ -38,7 +39,7 @@ type Carries<F, B> = (<F as RnnCell>::Carry, <B as RnnCell>::Carry);
 impl<F: RnnCell, B: RnnCell> Bidirectional<F, B> {
     /// One for each direction; which way they go by themselves does not matter.
     #[must_use]
-    pub fn new(forward_rnn: RNN<F>, backward_rnn: RNN<B>) -> Self {
+    pub fn new(forward_rnn: Rnn<F>, backward_rnn: Rnn<B>) -> Self {
         Self { forward_rnn, backward_rnn, merge_fn: concatenate, time_major: false, init_key: None }
     }
 
@@ -61,30 +62,35 @@ impl<F: RnnCell, B: RnnCell> Bidirectional<F, B> {
     }
 
     /// The carries of both directions after their last steps, and the merged outputs in the order of the
-    /// inputs. See [`RNN::run`].
+    /// inputs. See [`Rnn::call_with`].
     ///
     /// # Errors
-    /// As [`RNN::run`], and what `merge_fn` reports.
-    pub fn run(
+    /// As [`Rnn::call_with`], and what `merge_fn` reports.
+    pub fn call_with(
         &mut self,
         x: &Tensor,
         initial_carry: Option<&Carries<F, B>>,
         seq_lengths: Option<&Tensor>,
     ) -> Result<(Carries<F, B>, Tensor)> {
         let keys = self.init_key.map(|key| key.split2());
-        let way = Way { time_major: self.time_major, init_key: keys.map(|[key, _]| key), ..Way::default() };
+        let options = RnnOptions {
+            time_major: self.time_major,
+            init_key: keys.map(|[key, _]| key),
+            ..RnnOptions::default()
+        };
         let first = initial_carry.map(|(carry, _)| carry);
-        let (forward, a) = self.forward_rnn.run_as(way, x, first, seq_lengths)?;
-        let way = Way { reverse: true, keep_order: true, init_key: keys.map(|[_, key]| key), ..way };
+        let (forward, a) = self.forward_rnn.run_as(options, x, first, seq_lengths)?;
+        let options =
+            RnnOptions { reverse: true, keep_order: true, init_key: keys.map(|[_, key]| key), ..options };
         let first = initial_carry.map(|(_, carry)| carry);
-        let (backward, b) = self.backward_rnn.run_as(way, x, first, seq_lengths)?;
+        let (backward, b) = self.backward_rnn.run_as(options, x, first, seq_lengths)?;
         Ok(((forward, backward), (self.merge_fn)(&a, &b)?))
     }
 }
 
 impl<F: RnnCell, B: RnnCell> Module for Bidirectional<F, B> {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        let (_, y) = self.run(x, None, None)?;
+        let (_, y) = self.call_with(x, None, None)?;
         record(self, x, &y);
         Ok(y)
     }

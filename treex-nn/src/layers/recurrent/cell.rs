@@ -8,7 +8,7 @@ use crate::dtype::common_dtype;
 use crate::initializers::orthogonal;
 use crate::layers::linear::Linear;
 
-/// One step of a recurrent network: Flax's `RNNCellBase`. [`RNN`](crate::RNN) runs it over time.
+/// One step of a recurrent network: Flax's `RNNCellBase`. [`Rnn`](crate::Rnn) runs it over time.
 pub trait RnnCell: TreeObject + Clone + 'static {
     /// What one step hands to the next.
     type Carry: Carry;
@@ -68,6 +68,12 @@ impl<A: Carry, B: Carry> Carry for (A, B) {
     fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok((self.0.map_tensors(f)?, self.1.map_tensors(f)?))
     }
+}
+
+/// A carry like `like`, of other tensors.
+pub(super) fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
+    let mut tensors = tensors.iter().cloned();
+    like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
 }
 
 /// What reads the carry, with a bias.

@@ -22,17 +22,17 @@ use crate::spatial::sizes::Sizes;
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{ConvLSTMCell, RNN, prelude::*};
+/// use treex_nn::{ConvLstmCell, Rnn, prelude::*};
 ///
-/// let cell = ConvLSTMCell::new(3, 4, [2, 2]);
-/// let mut rnn = RNN::new(cell).init(42, &Device::Cpu)?;
+/// let cell = ConvLstmCell::new(3, 4, [2, 2]);
+/// let mut rnn = Rnn::new(cell).init(42, &Device::Cpu)?;
 /// assert_eq!(rnn.cell.ih.kernel.get()?.dims(), [2, 2, 3, 16]);
 /// let x = Tensor::ones((2, 7, 5, 5, 3), DType::F32, &Device::Cpu)?; // [batch, time, height, width, channels]
 /// assert_eq!(rnn.call(&x)?.dims(), [2, 7, 5, 5, 4]);
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, TreeObject)]
-pub struct ConvLSTMCell {
+pub struct ConvLstmCell {
     /// Reads the input, to four times the features.
     pub ih: Conv,
     /// Reads the carry, to four times the features.
@@ -43,23 +43,23 @@ pub struct ConvLSTMCell {
     carry_init: Initializer,
 }
 
-impl ConvLSTMCell {
+impl ConvLstmCell {
     /// A cell from `cin` to `features` channels; `kernel_size` has a number for each spatial dimension.
     #[must_use]
     pub fn new(cin: usize, features: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let kernel_size = kernel_size.into();
         let ih = Conv::new(cin, features.saturating_mul(4), kernel_size.clone());
-        Self { ih, ..Self::features(features, kernel_size) }
+        Self { ih, ..Self::lazy(features, kernel_size) }
     }
 
     /// A cell to `features` channels from as many as the first input has, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn features(features: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
+    pub fn lazy(features: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let kernel_size = kernel_size.into();
         Self {
             spatial: kernel_size.len(),
-            ih: Conv::features(features.saturating_mul(4), kernel_size.clone()),
+            ih: Conv::lazy(features.saturating_mul(4), kernel_size.clone()),
             hh: Conv::new(features, features.saturating_mul(4), kernel_size),
             features,
             carry_init: Initializer::param(zeros),
@@ -109,7 +109,7 @@ impl ConvLSTMCell {
     }
 }
 
-impl RnnCell for ConvLSTMCell {
+impl RnnCell for ConvLstmCell {
     type Carry = (Tensor, Tensor);
 
     fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Self::Carry> {
@@ -123,7 +123,7 @@ impl RnnCell for ConvLSTMCell {
         let (c, h) = carry;
         let gates = add(&self.ih.forward(x)?, &self.hh.forward(h)?)?;
         if gates.dims()[..gates.rank() - 1] != c.dims()[..c.rank() - 1] {
-            return Err(Error::argument("`ConvLSTMCell` has convolutions that change the size of the carry")
+            return Err(Error::argument("`ConvLstmCell` has convolutions that change the size of the carry")
                 .expected(format!("{:?} before the channels", &c.dims()[..c.rank() - 1]))
                 .found(format!("{:?}", &gates.dims()[..gates.rank() - 1]))
                 .remedy("leave `strides` at 1 and `padding` at `Padding::Same`")

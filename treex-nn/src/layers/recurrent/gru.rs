@@ -25,9 +25,9 @@ use crate::ops::recurrent::Gru;
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{GRUCell, RnnCell, prelude::*};
+/// use treex_nn::{GruCell, RnnCell, prelude::*};
 ///
-/// let mut cell = GRUCell::new(3, 4).init(42, &Device::Cpu)?;
+/// let mut cell = GruCell::new(3, 4).init(42, &Device::Cpu)?;
 /// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
 /// let carry = cell.initialize_carry(Key::from(0), &x)?;
 /// let (carry, y) = cell.step(&carry, &x)?;
@@ -36,7 +36,7 @@ use crate::ops::recurrent::Gru;
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, TreeObject)]
-pub struct GRUCell {
+pub struct GruCell {
     /// Reset gate, from the input, with a bias; so are all three.
     pub ir: Linear,
     /// Update gate, from the input.
@@ -59,7 +59,7 @@ pub struct GRUCell {
     carry_init: Initializer,
 }
 
-impl GRUCell {
+impl GruCell {
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         Self {
             ir: input(),
@@ -76,14 +76,14 @@ impl GRUCell {
     }
 }
 
-cell_options!(GRUCell {
+cell_options!(GruCell {
     inputs: [ir, iz, in_],
     hidden: [hr, hz, hn],
     biases: { bias_init: [ir, iz, in_, hn] = "zeros" },
     functions: { gate_fn = "sigmoid", activation_fn = "tanh" },
 });
 
-impl RnnCell for GRUCell {
+impl RnnCell for GruCell {
     type Carry = Tensor;
 
     fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Tensor> {

@@ -28,9 +28,9 @@ use crate::ops::recurrent::Lstm;
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{LSTMCell, RnnCell, prelude::*};
+/// use treex_nn::{LstmCell, RnnCell, prelude::*};
 ///
-/// let mut cell = LSTMCell::new(3, 4).init(42, &Device::Cpu)?;
+/// let mut cell = LstmCell::new(3, 4).init(42, &Device::Cpu)?;
 /// assert_eq!(cell.ii.kernel.get()?.dims(), [3, 4]);
 /// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
 /// let carry = cell.initialize_carry(Key::from(0), &x)?;
@@ -39,7 +39,7 @@ use crate::ops::recurrent::Lstm;
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, TreeObject)]
-pub struct LSTMCell {
+pub struct LstmCell {
     /// Input gate, from the input, without a bias; so are all four.
     pub ii: Linear,
     /// Forget gate, from the input.
@@ -66,10 +66,10 @@ pub struct LSTMCell {
     carry_init: Initializer,
 }
 
-/// Flax's name for a faster [`LSTMCell`] with the same parameters and values; here there is one.
-pub type OptimizedLSTMCell = LSTMCell;
+/// Flax's name for a faster [`LstmCell`] with the same parameters and values; here there is one.
+pub type OptimizedLstmCell = LstmCell;
 
-impl LSTMCell {
+impl LstmCell {
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         let input = || input().use_bias(false);
         Self {
@@ -89,14 +89,14 @@ impl LSTMCell {
     }
 }
 
-cell_options!(LSTMCell {
+cell_options!(LstmCell {
     inputs: [ii, if_, ig, io],
     hidden: [hi, hf, hg, ho],
     biases: { bias_init: [hi, hf, hg, ho] = "zeros" },
     functions: { gate_fn = "sigmoid", activation_fn = "tanh" },
 });
 
-impl RnnCell for LSTMCell {
+impl RnnCell for LstmCell {
     type Carry = (Tensor, Tensor);
 
     fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Self::Carry> {

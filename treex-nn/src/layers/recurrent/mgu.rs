@@ -24,9 +24,9 @@ use crate::ops::recurrent::{Mgu, MguWithoutReset};
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{MGUCell, RnnCell, prelude::*};
+/// use treex_nn::{MguCell, RnnCell, prelude::*};
 ///
-/// let mut cell = MGUCell::new(3, 4).init(42, &Device::Cpu)?;
+/// let mut cell = MguCell::new(3, 4).init(42, &Device::Cpu)?;
 /// assert_eq!(cell.if_.bias.as_ref().unwrap().get()?.to_vec1::<f32>()?, [1.; 4]);
 /// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
 /// let carry = cell.initialize_carry(Key::from(0), &x)?;
@@ -36,7 +36,7 @@ use crate::ops::recurrent::{Mgu, MguWithoutReset};
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, TreeObject)]
-pub struct MGUCell {
+pub struct MguCell {
     /// Gate, from the input, with a bias.
     #[tree(rename = "if")]
     pub if_: Linear,
@@ -57,7 +57,7 @@ pub struct MGUCell {
     carry_init: Initializer,
 }
 
-impl MGUCell {
+impl MguCell {
     fn with_inputs(features: usize, input: impl Fn() -> Linear) -> Self {
         Self {
             if_: input().bias_init(ones),
@@ -79,14 +79,14 @@ impl MGUCell {
     }
 }
 
-cell_options!(MGUCell {
+cell_options!(MguCell {
     inputs: [if_, in_],
     hidden: [hf, hn],
     biases: { forget_bias_init: [if_] = "ones", activation_bias_init: [in_, hn] = "zeros" },
     functions: { gate_fn = "sigmoid", activation_fn = "tanh" },
 });
 
-impl RnnCell for MGUCell {
+impl RnnCell for MguCell {
     type Carry = Tensor;
 
     fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Tensor> {

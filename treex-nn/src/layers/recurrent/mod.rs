@@ -14,9 +14,9 @@ mod steps;
 
 pub use bidirectional::Bidirectional;
 pub use cell::{Carry, RnnCell};
-pub use conv_lstm::ConvLSTMCell;
-pub use gru::GRUCell;
-pub use lstm::{LSTMCell, OptimizedLSTMCell};
-pub use mgu::MGUCell;
-pub use rnn::RNN;
+pub use conv_lstm::ConvLstmCell;
+pub use gru::GruCell;
+pub use lstm::{LstmCell, OptimizedLstmCell};
+pub use mgu::MguCell;
+pub use rnn::Rnn;
 pub use simple::SimpleCell;

@@ -20,8 +20,8 @@ macro_rules! cell_options {
             /// A cell to `features` features from as many as the first input has, see
             /// [`init_with`](treex_core::Tree::init_with).
             #[must_use]
-            pub fn features(features: usize) -> Self {
-                Self::with_inputs(features, || $crate::layers::linear::Linear::features(features))
+            pub fn lazy(features: usize) -> Self {
+                Self::with_inputs(features, || $crate::layers::linear::Linear::lazy(features))
             }
 
             $(

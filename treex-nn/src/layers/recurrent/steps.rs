@@ -1,11 +1,10 @@
 //! Time in a tensor: where it is, and how a cell goes through it.
 
 use candle_core::Tensor;
-use treex_core::{Error, Result, scan};
+use treex_core::compute::is_plain;
+use treex_core::{Error, Key, Result, record, scan};
 
-use super::cell::{Carry, RnnCell};
-use super::fused;
-use super::rnn::Way;
+use super::cell::{Carry, RnnCell, check_carry, with_tensors};
 use crate::ops::recurrent::order::Order;
 
 /// `x` with dimension `from` at the place `to`, in order in memory.
@@ -19,6 +18,15 @@ fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
     Ok(x.permute(order)?.contiguous()?)
 }
 
+/// The options of [`Rnn`](crate::Rnn): how to go through a sequence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RnnOptions {
+    pub(super) time_major: bool,
+    pub(super) reverse: bool,
+    pub(super) keep_order: bool,
+    pub(super) init_key: Option<Key>,
+}
+
 /// Where time is in a tensor, and how to go through it.
 pub(super) struct Steps {
     axis: usize,
@@ -29,14 +37,14 @@ impl Steps {
     pub(super) fn of(
         x: &Tensor,
         feature_axes: usize,
-        Way { time_major, reverse, keep_order, .. }: Way,
+        RnnOptions { time_major, reverse, keep_order, .. }: RnnOptions,
         seq_lengths: Option<&Tensor>,
     ) -> Result<Self> {
         let axis = if time_major { 0 } else { x.rank().saturating_sub(feature_axes + 1) };
         let time = x.dims().get(axis).copied().unwrap_or(0);
         if x.rank() <= feature_axes || time == 0 {
             let features = if feature_axes == 1 { "features" } else { "*spatial, features" };
-            return Err(Error::shape("`RNN` got an input without steps")
+            return Err(Error::shape("`Rnn` got an input without steps")
                 .expected(match time_major {
                     true => format!("[time, batch.., {features}]"),
                     false => format!("[batch.., time, {features}]"),
@@ -71,7 +79,7 @@ impl Steps {
         carry: &C::Carry,
         x: &Tensor,
     ) -> Result<(C::Carry, Tensor)> {
-        if let Some(all) = fused::run(cell, carry, &self.order, x, &self.sample(x)?)? {
+        if let Some(all) = self.run_fused(cell, carry, x)? {
             return Ok(all);
         }
         let x = if self.order.reverse { self.flip(x)? } else { x.clone() };
@@ -79,6 +87,27 @@ impl Steps {
         let y = moved(&y, 0, self.axis)?;
         let y = if self.order.reverse && self.order.keep_order { self.flip(&y)? } else { y };
         Ok((carry, y))
+    }
+
+    /// All steps as one operation. `None` where that does not cover the cell.
+    fn run_fused<C: RnnCell>(
+        &self,
+        cell: &C,
+        carry: &C::Carry,
+        x: &Tensor,
+    ) -> Result<Option<(C::Carry, Tensor)>> {
+        let Some(fused) = cell.fused().filter(|_| !is_plain() && x.device().is_cpu()) else {
+            return Ok(None);
+        };
+        let sample = self.sample(x)?;
+        check_carry(cell, carry, &sample, fused.features)?;
+        let tensors: Vec<_> = carry.tensors().into_iter().cloned().collect();
+        let Some(h) = tensors.last() else { return Ok(None) };
+        let Some(operands) = fused.operands(x, &sample, &tensors)? else { return Ok(None) };
+        let (last, y) = fused.run(&self.order, &operands)?;
+        record(cell, &sample, h);
+        fused.record(&sample, h);
+        Ok(Some((with_tensors(carry, &last)?, y)))
     }
 
     /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
@@ -123,12 +152,6 @@ impl Steps {
     }
 }
 
-/// A carry like `like`, of other tensors.
-pub(super) fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
-    let mut tensors = tensors.iter().cloned();
-    like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
-}
-
 /// The `rows` of `x` as a tensor of this shape, where a row is what belongs to one step of one sequence.
 fn select_rows(x: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let size: usize = shape.iter().product::<usize>() / rows.len().max(1);
@@ -139,7 +162,7 @@ fn select_rows(x: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
 
 fn lengths_of(lengths: &Tensor, batch: &[usize], time: usize) -> Result<Vec<usize>> {
     let error = |found: String| {
-        Error::shape("`RNN` got lengths that do not fit its sequences")
+        Error::shape("`Rnn` got lengths that do not fit its sequences")
             .expected(format!("integers from 0 to {time}, of shape {batch:?}"))
             .found(found)
     };

@@ -65,16 +65,16 @@ fn rows_equal_the_plain_composition() -> Result<()> {
     for dims in [[1, 2], [3, 5], [7, 100], [2, 65], [300, 130]] {
         let norm = LayerNorm::new(dims[1]).scale_init(normal(1.)).bias_init(normal(1.));
         for norm in [norm.clone(), norm.use_fast_variance(false).use_bias(false)] {
-            compare(&norm.init(0, &Device::Cpu)?, &dims, dims[1], |norm, x| norm.call_masked(x, None))?;
+            compare(&norm.init(0, &Device::Cpu)?, &dims, dims[1], |norm, x| norm.call_with(x, None))?;
         }
         let norm = RMSNorm::new(dims[1]).scale_init(normal(1.));
         for norm in [norm.clone(), norm.use_scale(false)] {
-            compare(&norm.init(0, &Device::Cpu)?, &dims, dims[1], |norm, x| norm.call_masked(x, None))?;
+            compare(&norm.init(0, &Device::Cpu)?, &dims, dims[1], |norm, x| norm.call_with(x, None))?;
         }
     }
     let norm = LayerNorm::new((3, 4)).reduction_axes([-2, -1]).feature_axes([-2, -1]);
     let norm = norm.scale_init(normal(1.)).init(0, &Device::Cpu)?;
-    compare(&norm, &[5, 2, 3, 4], 12, |norm, x| norm.call_masked(x, None))
+    compare(&norm, &[5, 2, 3, 4], 12, |norm, x| norm.call_with(x, None))
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn columns_equal_the_plain_composition() -> Result<()> {
         let features = dims[dims.len() - 1];
         let rows = dims[1..dims.len() - 1].iter().product::<usize>();
         let batch = BatchNorm::new(features).scale_init(normal(1.)).bias_init(normal(1.));
-        let call = |norm: &mut BatchNorm, x: &Tensor| norm.call_masked(x, None);
+        let call = |norm: &mut BatchNorm, x: &Tensor| norm.call_with(x, None);
         for norm in [batch.clone(), batch.use_fast_variance(false).use_scale(false)] {
             let norm = norm.init(0, &Device::Cpu)?;
             compare(&norm, &dims, dims[0] * rows, call)?;
@@ -94,11 +94,11 @@ fn columns_equal_the_plain_composition() -> Result<()> {
         if dims.len() > 2 {
             for norm in [group.clone(), group.use_fast_variance(false)] {
                 compare(&norm.init(0, &Device::Cpu)?, &dims, rows * features / 3, |norm, x| {
-                    norm.call_masked(x, None)
+                    norm.call_with(x, None)
                 })?;
             }
             let norm = InstanceNorm::new(features).scale_init(normal(1.)).init(0, &Device::Cpu)?;
-            compare(&norm, &dims, rows, |norm, x| norm.call_masked(x, None))?;
+            compare(&norm, &dims, rows, |norm, x| norm.call_with(x, None))?;
         }
     }
     Ok(())
@@ -111,8 +111,8 @@ fn running_statistics() -> Result<()> {
         let x = (Key::from(0).normal((9, 700, 5), DType::F32)? + 3.)?;
         let mut fused = BatchNorm::new(5).use_fast_variance(use_fast_variance).init(0, &Device::Cpu)?;
         let mut plain = fused.clone();
-        fused.call_masked(&x, None)?;
-        with_plain(|| plain.call_masked(&x, None))?;
+        fused.call_with(&x, None)?;
+        with_plain(|| plain.call_with(&x, None))?;
         for (a, b) in [(&fused.mean, &plain.mean), (&fused.var, &plain.var)] {
             let difference = (a.get()? - b.get()?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(difference < 1e-6, "{difference}");
@@ -175,7 +175,7 @@ fn a_variance_of_zero() -> Result<()> {
     let x = Tensor::ones((40, 6), DType::F64, &Device::Cpu)?;
     let norm = LayerNorm::new(6).scale_init(normal(1.)).init(0, &Device::Cpu)?;
     let pair = (Leaf::<Parameter>::new(&x.t()?)?, norm);
-    let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_masked(x, None);
+    let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_with(x, None);
     let (found, wanted) = (pass(&pair, call)?, with_plain(|| pass(&pair, call))?);
     for (a, b) in found.iter().flatten().zip(wanted.iter().flatten()) {
         assert!((a - b).abs() < 1e-9 * (1. + b.abs()), "{a} {b}");

@@ -57,7 +57,7 @@ fn run<C: RnnCell>(
     let sample = x.narrow(0, 0, 0)?.detach();
     let like = rnn.cell.initialize_carry(Key::from(0), &sample)?;
     let first = like.map_tensors(&mut |like| Ok(tensors.next().unwrap_or_else(|| like.clone())))?;
-    let (last, y) = rnn.run(&x, Some(&first), lengths)?;
+    let (last, y) = rnn.call_with(&x, Some(&first), lengths)?;
     let outputs: Vec<Tensor> = [&y].into_iter().chain(last.tensors()).cloned().collect();
     let weighted = |(seed, x): (u64, &Tensor)| -> Result<Tensor> {
         let weights = Key::from(seed).normal(x.shape(), DType::BF16)?.to_dtype(DType::F64)?;

@@ -21,8 +21,8 @@ use crate::layers::norm::LayerNorm;
 /// `out(dot_product_attention(query(q), key(k), value(v)))` with `num_heads` heads of
 /// `qkv_features / num_heads` features each (Vaswani et al., 2017): Flax's layer of this name.
 ///
-/// [`call`](Module::call) is attention of a sequence to itself, [`call_masked`](Self::call_masked) under a
-/// mask; [`attend`](Self::attend) takes three inputs. In training, weights are dropped at `dropout_rate`.
+/// [`call`](Module::call) is self-attention; [`call_with`](Self::call_with) takes queries, keys and values from
+/// three inputs, and a mask. In training, weights are dropped at `dropout_rate`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -37,10 +37,10 @@ use crate::layers::norm::LayerNorm;
 /// assert_eq!(attention.call(&x)?.dims(), [2, 5, 16]);
 ///
 /// let memory = Tensor::ones((2, 7, 16), DType::F32, &Device::Cpu)?;
-/// assert_eq!(attention.attend(&x, &memory, &memory, None)?.dims(), [2, 5, 16]);
+/// assert_eq!(attention.call_with(&x, &memory, &memory, None)?.dims(), [2, 5, 16]);
 ///
 /// let mask = make_causal_mask(&Tensor::zeros((2, 5), DType::U32, &Device::Cpu)?, 0)?;
-/// assert_eq!(attention.call_masked(&x, &mask)?.dims(), [2, 5, 16]);
+/// assert_eq!(attention.call_with(&x, &x, &x, &mask)?.dims(), [2, 5, 16]);
 /// # Ok::<(), Error>(())
 /// ```
 ///
@@ -123,22 +123,22 @@ impl MultiHeadDotProductAttention {
     /// Attention with `num_heads` heads over inputs of `features` features.
     #[must_use]
     pub fn new(num_heads: usize, features: usize) -> Self {
-        Self { features: Some(features), ..Self::heads(num_heads) }.declared()
+        Self { features: Some(features), ..Self::lazy(num_heads) }.declared()
     }
 
     /// Attention with `num_heads` heads over inputs of as many features as the first ones have, see
     /// [`init_with`](treex_core::Tree::init_with).
     #[must_use]
-    pub fn heads(num_heads: usize) -> Self {
+    pub fn lazy(num_heads: usize) -> Self {
         // The features of a head are not known yet.
-        let projection = || DenseGeneral::features((num_heads, 0));
+        let projection = || DenseGeneral::lazy((num_heads, 0));
         Self {
             query: projection(),
             key: projection(),
             value: projection(),
             query_ln: None,
             key_ln: None,
-            out: DenseGeneral::features(0).axis([-2, -1]),
+            out: DenseGeneral::lazy(0).axis([-2, -1]),
             cache: KvCache::empty(),
             attention_weights: Leaf::nothing(),
             rng: None,
@@ -220,24 +220,16 @@ impl MultiHeadDotProductAttention {
     /// # Errors
     /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. Neither the positions of the cache
     /// nor the random key have then changed.
-    pub fn attend(
+    pub fn call_with<'m>(
         &mut self,
         inputs_q: &Tensor,
         inputs_k: &Tensor,
         inputs_v: &Tensor,
-        mask: Option<&Tensor>,
+        mask: impl Into<Option<&'m Tensor>>,
     ) -> Result<Tensor> {
-        let y = self.attended(inputs_q, inputs_k, inputs_v, mask).map_err(|error| error.of(self))?;
+        let y = self.attended(inputs_q, inputs_k, inputs_v, mask.into()).map_err(|error| error.of(self))?;
         record(self, inputs_q, &y);
         Ok(y)
-    }
-
-    /// [`attend`](Self::attend) of a sequence to itself under a mask.
-    ///
-    /// # Errors
-    /// As `attend`.
-    pub fn call_masked(&mut self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.attend(x, x, x, Some(mask))
     }
 
     fn attended(
@@ -320,7 +312,7 @@ impl MultiHeadDotProductAttention {
 
 impl Module for MultiHeadDotProductAttention {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        self.attend(x, x, x, None)
+        self.call_with(x, x, x, None)
     }
 }
 

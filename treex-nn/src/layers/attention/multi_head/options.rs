@@ -62,7 +62,7 @@ impl MultiHeadDotProductAttention {
     #[must_use]
     pub fn normalize_qk(self, normalize_qk: bool) -> Self {
         let param_dtype = self.query.kernel.dtype().unwrap_or(DType::F32);
-        let norm = LayerNorm::default().use_bias(false).param_dtype(param_dtype);
+        let norm = LayerNorm::lazy().use_bias(false).param_dtype(param_dtype);
         let norm = match self.dtype {
             Some(dtype) => norm.dtype(dtype),
             None => norm,
