@@ -43,6 +43,11 @@ impl Axes {
     }
 }
 
+/// The sizes on `axes`.
+pub(crate) fn sizes(dims: &[usize], axes: &[usize]) -> Vec<usize> {
+    axes.iter().map(|&axis| dims[axis]).collect()
+}
+
 /// The place of an axis among `rank` of them, where a negative one counts from the end.
 pub(crate) fn position(axis: isize, rank: usize) -> Option<usize> {
     let place = if axis < 0 { rank.checked_add_signed(axis) } else { usize::try_from(axis).ok() };

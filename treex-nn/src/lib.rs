@@ -97,7 +97,7 @@ pub use layers::{
 };
 // Activations.
 pub use functional::activations::{
-    self, Standardize, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity,
+    self, StandardizeOptions, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity,
     leaky_relu, log_sigmoid, log_softmax, log_softmax_where, log1mexp, logmeanexp, logmeanexp_where,
     logsumexp, logsumexp_with, mish, normalize, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign,
     softmax, softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with,

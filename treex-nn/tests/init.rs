@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Device, Shape, Tensor};
 use serde_json::Value;
 use sha1::Digest as _;
-use treex_core::{ErrorKind, Key, Result, prelude::*};
+use treex_core::{ErrorKind, Key, Leaf, Result, prelude::*};
 use treex_nn::initializers::{
     Distribution, FanMode, Orthogonal, TruncatedNormal, VarianceScaling, constant, delta_orthogonal, normal,
     ones, ones_init, orthogonal, truncated_normal, uniform, zeros, zeros_init,
@@ -260,7 +260,7 @@ fn layers_as_in_treex() -> Result<()> {
         mlp.layers.iter().zip(golden["mlp_1_12_8_1_init42"].as_array().unwrap()).enumerate()
     {
         assert_bits(&layer.kernel.get()?, &golden["kernel"], &format!("kernel {index}"));
-        assert_bits(&layer.bias.as_ref().unwrap().get()?, &golden["bias"], &format!("bias {index}"));
+        assert_bits(&Leaf::get_optional(&layer.bias)?.unwrap(), &golden["bias"], &format!("bias {index}"));
     }
     let linear = Linear::new(3, 4).init(42, &Device::Cpu)?;
     assert_bits(&linear.kernel.get()?, &golden["linear_3_4_init42"], "linear");

@@ -23,13 +23,13 @@ use crate::ops::linear::linear;
 ///
 /// let mut dense = DenseGeneral::new((3, 7), (4, 5)).axis([1, -1]).init(42, &Device::Cpu)?;
 /// assert_eq!(dense.kernel.get()?.dims(), [3, 7, 4, 5]);
-/// assert_eq!(dense.bias.as_ref().unwrap().get()?.dims(), [4, 5]);
+/// assert_eq!(Leaf::get_optional(&dense.bias)?.unwrap().dims(), [4, 5]);
 /// let x = Tensor::ones((2, 3, 6, 7), DType::F32, &Device::Cpu)?;
 /// assert_eq!(dense.call(&x)?.dims(), [2, 6, 4, 5]);
 ///
 /// let mut dense = DenseGeneral::new((2, 7), 4).batch_dims([0]).init(42, &Device::Cpu)?;
 /// assert_eq!(dense.kernel.get()?.dims(), [2, 7, 4]);
-/// assert_eq!(dense.bias.as_ref().unwrap().get()?.dims(), [2, 4]);
+/// assert_eq!(Leaf::get_optional(&dense.bias)?.unwrap().dims(), [2, 4]);
 /// assert_eq!(dense.call(&x)?.dims(), [2, 3, 6, 4]);
 /// # Ok::<(), Error>(())
 /// ```

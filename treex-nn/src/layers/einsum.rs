@@ -18,7 +18,7 @@ use crate::ops::einsum::{Equation, einsum};
 ///
 /// let mut einsum = Einsum::new((5, 6, 7), "abc,cde->abde").init(42, &Device::Cpu)?;
 /// assert_eq!(einsum.kernel.get()?.dims(), [5, 6, 7]);
-/// assert_eq!(einsum.bias.as_ref().unwrap().get()?.dims(), [6, 7]);
+/// assert_eq!(Leaf::get_optional(&einsum.bias)?.unwrap().dims(), [6, 7]);
 ///
 /// let x = Tensor::ones((3, 4, 5), DType::F32, &Device::Cpu)?;
 /// assert_eq!(einsum.call(&x)?.dims(), [3, 4, 6, 7]);

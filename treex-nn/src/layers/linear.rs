@@ -16,7 +16,7 @@ use crate::ops::linear::linear;
 ///
 /// let mut linear = Linear::new(3, 4).init(42, &Device::Cpu)?;
 /// assert_eq!(linear.kernel.get()?.dims(), [3, 4]);
-/// assert_eq!(linear.bias.as_ref().unwrap().get()?.dims(), [4]);
+/// assert_eq!(Leaf::get_optional(&linear.bias)?.unwrap().dims(), [4]);
 ///
 /// let x = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
 /// assert_eq!(linear.call(&x)?.dims(), [2, 5, 4]);
@@ -54,7 +54,7 @@ impl Linear {
     /// The kernel and the bias for an input that they fit to.
     pub(crate) fn parameters(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let bias = Leaf::get_optional(&self.bias)?;
         let (din, _) = kernel.dims2()?;
         if x.dims().last() == Some(&din) {
             return Ok((kernel, bias));

@@ -64,7 +64,9 @@ fn names(case: &Case) -> Vec<String> {
 
 fn options(names: &[String], causal: bool, inputs: &[Tensor]) -> AttentionOptions {
     let find = |name| names.iter().position(|other| other == name).map(|index| inputs[index].clone());
-    AttentionOptions { bias: find("bias"), mask: find("mask"), causal, ..AttentionOptions::default() }
+    let mut options = AttentionOptions::default().causal(causal);
+    (options.bias, options.mask) = (find("bias"), find("mask"));
+    options
 }
 
 fn rotary(config: &Value) -> Rotary {

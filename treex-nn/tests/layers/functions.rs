@@ -132,13 +132,12 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
         },
         "standardize" => {
             let (mean, variance) = (tensor("mean"), tensor("variance"));
-            let options = Standardize {
-                mean: mean.as_ref(),
-                variance: variance.as_ref(),
-                epsilon: option("epsilon", 1e-5),
-                mask: mask.as_ref(),
-                stable: case.config("kwargs").get("algorithm").is_some_and(|name| name == "stable"),
-            };
+            let options = StandardizeOptions::default()
+                .mean(mean.as_ref())
+                .variance(variance.as_ref())
+                .epsilon(option("epsilon", 1e-5))
+                .mask(mask.as_ref())
+                .stable(case.config("kwargs").get("algorithm").is_some_and(|name| name == "stable"));
             standardize_with(x, dims(), &options)
         }
         other => panic!("no activation {other}"),

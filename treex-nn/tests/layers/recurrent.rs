@@ -161,7 +161,7 @@ fn biases_of_a_minimal_cell() -> Result<()> {
     let mgu = MguCell::new(2, 1).forget_bias_init(constant(2.)).activation_bias_init(constant(3.));
     let mgu = mgu.init(0, &Device::Cpu)?;
     for (layer, value) in [(&mgu.if_, 2.), (&mgu.in_, 3.), (&mgu.hn, 3.)] {
-        assert_eq!(layer.bias.as_ref().unwrap().get()?.to_vec1::<f32>()?, [value]);
+        assert_eq!(Leaf::get_optional(&layer.bias)?.unwrap().to_vec1::<f32>()?, [value]);
     }
     Ok(())
 }

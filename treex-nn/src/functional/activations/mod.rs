@@ -33,7 +33,7 @@ use crate::ops::normal;
 
 pub use logsumexp::{logmeanexp, logmeanexp_where, logsumexp, logsumexp_with};
 pub use softmax::{log_softmax, log_softmax_where, softmax, softmax_where};
-pub use standardize::{Standardize, normalize, standardize, standardize_with};
+pub use standardize::{StandardizeOptions, normalize, standardize, standardize_with};
 
 /// `x`.
 ///
@@ -572,7 +572,7 @@ mod tests {
         assert!(log_softmax_where(&x, 1, &four).is_err() && logmeanexp_where(&x, 1, &four).is_err());
         assert!(logsumexp_with(&x, 1, Some(&four), None).is_err());
         for mean in [Some(&four), None] {
-            let options = Standardize { mean, variance: Some(&four), ..Standardize::default() };
+            let options = StandardizeOptions::default().mean(mean).variance(&four);
             assert!(standardize_with(&x, 1, &options).is_err());
         }
         let error = one_hot(&x, 4, -1).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use treex_core::Result;
 
 use super::softmax::{spread, wide};
 use crate::dtype::common_dtype;
-use crate::layers::norm::Normalization;
+use crate::functional::normalization::Normalization;
 
 /// `(x - mean) / sqrt(var + epsilon)` along a dimension, or over several. Flax's default: `epsilon` 1e-5.
 ///
@@ -21,14 +21,15 @@ use crate::layers::norm::Normalization;
 /// # Errors
 /// What Candle reports.
 pub fn standardize(x: &Tensor, dims: impl Dims, epsilon: f64) -> Result<Tensor> {
-    standardize_with(x, dims, &Standardize { epsilon, ..Standardize::default() })
+    standardize_with(x, dims, &StandardizeOptions::default().epsilon(epsilon))
 }
 
 pub use standardize as normalize;
 
 /// The options of [`standardize_with`], which are those of JAX.
 #[derive(Clone, Debug)]
-pub struct Standardize<'t> {
+#[non_exhaustive]
+pub struct StandardizeOptions<'t> {
     /// The mean to use, which broadcasts to `x`; that of the elements if none.
     pub mean: Option<&'t Tensor>,
     /// The variance to use, which broadcasts to `x`; that of the elements if none.
@@ -41,9 +42,41 @@ pub struct Standardize<'t> {
     pub stable: bool,
 }
 
-impl Default for Standardize<'_> {
+impl Default for StandardizeOptions<'_> {
     fn default() -> Self {
         Self { mean: None, variance: None, epsilon: 1e-5, mask: None, stable: false }
+    }
+}
+
+impl<'t> StandardizeOptions<'t> {
+    /// With a [`mean`](Self::mean).
+    #[must_use]
+    pub fn mean(self, mean: impl Into<Option<&'t Tensor>>) -> Self {
+        Self { mean: mean.into(), ..self }
+    }
+
+    /// With a [`variance`](Self::variance).
+    #[must_use]
+    pub fn variance(self, variance: impl Into<Option<&'t Tensor>>) -> Self {
+        Self { variance: variance.into(), ..self }
+    }
+
+    /// With another [`epsilon`](Self::epsilon).
+    #[must_use]
+    pub fn epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+
+    /// With a [`mask`](Self::mask).
+    #[must_use]
+    pub fn mask(self, mask: impl Into<Option<&'t Tensor>>) -> Self {
+        Self { mask: mask.into(), ..self }
+    }
+
+    /// With a choice of [`stable`](Self::stable).
+    #[must_use]
+    pub fn stable(self, stable: bool) -> Self {
+        Self { stable, ..self }
     }
 }
 
@@ -52,7 +85,7 @@ impl Default for Standardize<'_> {
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// let x = Tensor::new(&[[0f32, 1., 2.], [3., 3., 3.]], &Device::Cpu)?;
-/// let options = treex_nn::Standardize { stable: true, ..Default::default() };
+/// let options = treex_nn::StandardizeOptions::default().stable(true);
 /// let y = treex_nn::standardize_with(&x, 1, &options)?;
 /// assert_eq!(format!("{:.4?}", y.to_vec2::<f32>()?), "[[-1.2247, 0.0000, 1.2247], [0.0000, 0.0000, 0.0000]]");
 /// # Ok::<(), treex_core::Error>(())
@@ -60,7 +93,7 @@ impl Default for Standardize<'_> {
 ///
 /// # Errors
 /// If mean, variance or mask do not fit.
-pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &Standardize<'_>) -> Result<Tensor> {
+pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &StandardizeOptions<'_>) -> Result<Tensor> {
     let mut dims = dims.to_indexes(x.shape(), "standardize")?;
     dims.sort_unstable();
     let how = Normalization::new("standardize", options.epsilon);

@@ -22,6 +22,7 @@ use crate::ops::attention::{Adjustments, attention};
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AttentionOptions {
     /// What is added to the scores; broadcasts to `[batch.., heads, query_length, kv_length]`.
     pub bias: Option<Tensor>,

@@ -1,11 +1,13 @@
 //! Convolution in any number of spatial dimensions.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
+use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
-use crate::layers::convolution::window::{Window, masked, window_options};
+use crate::layers::convolution::window::{
+    Window, convolution_call, declared_by_channels, masked, window_options,
+};
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::convolution;
 
@@ -74,14 +76,6 @@ impl Conv {
         Self { feature_group_count: groups, ..self }.declared()
     }
 
-    fn declared(self) -> Self {
-        let layer = Self { bias: self.bias.map(|bias| bias.with_shape(self.cout)), ..self };
-        match layer.cin.map(|cin| layer.kernel_shape(cin)) {
-            Some(shape) => Self { kernel: layer.kernel.with_shape(shape), ..layer },
-            None => layer,
-        }
-    }
-
     fn kernel_shape(&self, cin: usize) -> Vec<usize> {
         // Groups that do not divide the channels are reported by the call, which can.
         let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
@@ -109,7 +103,7 @@ impl Conv {
         self.check_groups(cin)?;
         self.window.check_input("Conv", x, cin)?;
         let kernel = masked("Conv", self.kernel.infer(self.kernel_shape(cin))?, self.mask.as_ref())?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let bias = Leaf::get_optional(&self.bias)?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
         let spatial = x.rank() - 1 - self.window.rank()..x.rank() - 1;
@@ -120,17 +114,11 @@ impl Conv {
     }
 }
 
+declared_by_channels!(Conv);
 window_options!(Conv);
 bias_option!(Conv);
 parameter_options!(Conv { kernel: kernel_init, bias: bias_init });
-
-impl candle_core::Module for Conv {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.convolved(x).map_err(|error| error.of(self))?;
-        record(self, x, &y);
-        Ok(y)
-    }
-}
+convolution_call!(Conv);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
 //! Convolution with a kernel for each position.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
+use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
-use crate::layers::convolution::window::{Window, finished, masked, window_options};
+use crate::layers::convolution::window::{Window, convolution_call, finished, masked, window_options};
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::local_convolution;
 
@@ -18,7 +18,7 @@ use crate::ops::convolution::local_convolution;
 ///
 /// let mut conv = ConvLocal::new([9, 8, 2], 5, [3, 3]).strides(2).init(42, &Device::Cpu)?;
 /// assert_eq!(conv.kernel.get()?.dims(), [5, 4, 3 * 3 * 2, 5]);
-/// assert_eq!(conv.bias.as_ref().unwrap().get()?.dims(), [5, 4, 5]);
+/// assert_eq!(Leaf::get_optional(&conv.bias)?.unwrap().dims(), [5, 4, 5]);
 ///
 /// let images = Tensor::ones((3, 9, 8, 2), DType::F32, &Device::Cpu)?;
 /// assert_eq!(conv.call(&images)?.dims(), [3, 5, 4, 5]);
@@ -112,14 +112,7 @@ impl ConvLocal {
 window_options!(ConvLocal);
 bias_option!(ConvLocal);
 parameter_options!(ConvLocal { kernel: kernel_init, bias: bias_init });
-
-impl candle_core::Module for ConvLocal {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.convolved(x).map_err(|error| error.of(self))?;
-        record(self, x, &y);
-        Ok(y)
-    }
-}
+convolution_call!(ConvLocal);
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +133,7 @@ mod tests {
         for conv in [a, b] {
             let conv = conv.init(7, &Device::Cpu)?;
             assert_eq!(conv.kernel.get()?.dims(), [3, 2, 8, 3]);
-            assert_eq!(conv.bias.as_ref().unwrap().get()?.dims(), [3, 2, 3]);
+            assert_eq!(Leaf::get_optional(&conv.bias)?.unwrap().dims(), [3, 2, 3]);
         }
         Ok(())
     }

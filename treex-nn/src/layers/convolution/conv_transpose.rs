@@ -1,11 +1,13 @@
 //! Transposed convolution.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
+use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
-use crate::layers::convolution::window::{Window, finished, masked, window_options};
+use crate::layers::convolution::window::{
+    Window, convolution_call, declared_by_channels, finished, masked, window_options,
+};
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::convolution;
 use crate::spatial::padding::Padding;
@@ -81,14 +83,6 @@ impl ConvTranspose {
         Self { transpose_kernel, ..self }.declared()
     }
 
-    fn declared(self) -> Self {
-        let layer = Self { bias: self.bias.map(|bias| bias.with_shape(self.cout)), ..self };
-        match layer.cin.map(|cin| layer.kernel_shape(cin)) {
-            Some(shape) => Self { kernel: layer.kernel.with_shape(shape), ..layer },
-            None => layer,
-        }
-    }
-
     fn kernel_shape(&self, cin: usize) -> Vec<usize> {
         let channels = if self.transpose_kernel { [self.cout, cin] } else { [cin, self.cout] };
         [self.window.size.as_slice(), &channels].concat()
@@ -138,7 +132,7 @@ impl ConvTranspose {
         let cin = self.cin.or_else(|| self.known_cin()).or(x.dims().last().copied()).unwrap_or(0);
         self.window.check_input("ConvTranspose", x, cin)?;
         let kernel = masked("ConvTranspose", self.kernel.infer(self.kernel_shape(cin))?, self.mask.as_ref())?;
-        let bias = self.bias.as_ref().map(Leaf::get).transpose()?;
+        let bias = Leaf::get_optional(&self.bias)?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));
 
         let mut kernel = kernel.to_dtype(dtype)?;
@@ -175,6 +169,7 @@ impl ConvTranspose {
     }
 }
 
+declared_by_channels!(ConvTranspose);
 window_options!(ConvTranspose {
     /// The step in the output for each element of the input; 1 unless said.
     strides: Sizes,
@@ -188,14 +183,7 @@ window_options!(ConvTranspose {
 });
 bias_option!(ConvTranspose);
 parameter_options!(ConvTranspose { kernel: kernel_init, bias: bias_init });
-
-impl candle_core::Module for ConvTranspose {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.convolved(x).map_err(|error| error.of(self))?;
-        record(self, x, &y);
-        Ok(y)
-    }
-}
+convolution_call!(ConvTranspose);
 
 #[cfg(test)]
 mod tests {

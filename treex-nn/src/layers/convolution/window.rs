@@ -162,4 +162,33 @@ macro_rules! window_options {
     };
 }
 
-pub(crate) use window_options;
+/// `declared_by_channels!(Conv);` gives a layer with the fields `cin` and `cout` what announces the shapes of its
+/// parameters, as far as they are known.
+macro_rules! declared_by_channels {
+    ($layer:ident) => {
+        impl $layer {
+            fn declared(self) -> Self {
+                let layer = Self { bias: self.bias.map(|bias| bias.with_shape(self.cout)), ..self };
+                match layer.cin.map(|cin| layer.kernel_shape(cin)) {
+                    Some(shape) => Self { kernel: layer.kernel.with_shape(shape), ..layer },
+                    None => layer,
+                }
+            }
+        }
+    };
+}
+
+/// `convolution_call!(Conv);` gives a layer the call, by its method `convolved`.
+macro_rules! convolution_call {
+    ($layer:ident) => {
+        impl candle_core::Module for $layer {
+            fn forward(&self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+                let y = self.convolved(x).map_err(|error| error.of(self))?;
+                treex_core::record(self, x, &y);
+                Ok(y)
+            }
+        }
+    };
+}
+
+pub(crate) use {convolution_call, declared_by_channels, window_options};

@@ -3,10 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{BatchStat, Error, Leaf, Mode, Module, Parameter, Result, TreeObject, record};
 
-use super::{
-    Normalization, along, as_columns, declared, features, known, normalization_options, parameters, sizes,
-};
-use crate::axes::Axes;
+use super::extent::as_columns;
+use super::features::{along, declared, known_shape, scale_and_bias, with_rank_of};
+use super::options::normalization_options;
+use crate::axes::{Axes, sizes};
+use crate::functional::normalization::Normalization;
 use crate::initializers::{ones, zeros};
 use crate::layers::options::parameter_options;
 use crate::ops::norm::{Extent, Source};
@@ -114,9 +115,9 @@ impl BatchNorm {
 
     fn normalized(&mut self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let known = known(&self.features, leaves).or(self.mean.shape());
+        let known = known_shape(&self.features, leaves).or(self.mean.shape());
         let axes = self.how.feature_axes(x, &self.axis, known)?;
-        let features = features(leaves, x, &axes)?;
+        let features = scale_and_bias(leaves, x, &axes)?;
         let (running_mean, running_var) =
             (self.mean.infer(sizes(x.dims(), &axes))?, self.var.infer(sizes(x.dims(), &axes))?);
 
@@ -128,7 +129,7 @@ impl BatchNorm {
                 return Ok(normalized.y);
             }
             let (mean, var) = (along(&running_mean, x, &axes)?, along(&running_var, x, &axes)?);
-            let parameters = parameters(&features, x, &axes)?;
+            let parameters = with_rank_of(&features, x, &axes)?;
             return self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype);
         }
         let others: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
@@ -145,7 +146,7 @@ impl BatchNorm {
             Some((y, Some([mean, var]))) => (y, mean, var),
             _ => {
                 let (mean, var) = self.how.mean_and_variance(x, &others, mask, self.dtype)?;
-                let parameters = parameters(&features, x, &axes)?;
+                let parameters = with_rank_of(&features, x, &axes)?;
                 let y = self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype)?;
                 (y, mean, var)
             }

@@ -3,10 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
-use super::{
-    Normalization, as_columns, features, known, masked_call, normalization_options, parameters, sizes,
-};
-use crate::axes::Axes;
+use super::extent::as_columns;
+use super::features::with_rank_of;
+use super::options::{masked_call, normalization_options};
+use crate::axes::{Axes, sizes};
+use crate::functional::normalization::Normalization;
 use crate::initializers::{ones, zeros};
 use crate::layers::options::parameter_options;
 use crate::ops::norm::Extent;
@@ -20,7 +21,7 @@ use crate::ops::norm::Extent;
 /// use treex_nn::{GroupNorm, prelude::*};
 ///
 /// let mut norm = GroupNorm::new(6).num_groups(3).init(42, &Device::Cpu)?;
-/// assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [6]);
+/// assert_eq!(Leaf::get_optional(&norm.scale)?.unwrap().dims(), [6]);
 /// let images = Tensor::ones((2, 5, 4, 6), DType::F32, &Device::Cpu)?;
 /// assert_eq!(norm.call(&images)?.dims(), [2, 5, 4, 6]);
 /// # Ok::<(), Error>(())
@@ -89,10 +90,9 @@ impl GroupNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let axes = self.how.feature_axes(x, &(-1).into(), known(&self.features, leaves))?;
+        let (axes, features) = self.how.axes_and_features(x, &(-1).into(), &self.features, leaves)?;
         let last = x.rank() - 1;
         let groups = self.numbers(sizes(x.dims(), &axes)[0])?;
-        let features = features(leaves, x, &axes)?;
         let columns = as_columns(x, 1, &axes).filter(|_| self.reduction_axes.is_none());
         let columns = columns.map(|columns| Extent { groups: groups[0], size: groups[1], ..columns });
         if let Some(normalized) =
@@ -105,7 +105,7 @@ impl GroupNorm {
             |x: &Tensor| -> Result<Tensor> { Ok(x.reshape([&x.dims()[..last], &groups].concat())?) };
         let mask = mask.map(|mask| grouped(&self.how.spread(mask, x)?)).transpose()?;
         let [scale, bias] =
-            parameters(&features, x, &axes)?.map(|leaf| leaf.as_ref().map(grouped).transpose());
+            with_rank_of(&features, x, &axes)?.map(|leaf| leaf.as_ref().map(grouped).transpose());
         let (groups, parameters) = (grouped(x)?, [scale?, bias?]);
         let (mean, var) =
             self.how.mean_and_variance(&groups, &self.reduced(x)?, mask.as_ref(), self.dtype)?;

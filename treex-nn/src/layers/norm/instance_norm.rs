@@ -3,11 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
-use super::{
-    Normalization, as_columns, features, features_option, known, masked_call, normalization_options,
-    parameters,
-};
+use super::extent::as_columns;
+use super::features::with_rank_of;
+use super::options::{features_option, masked_call, normalization_options};
 use crate::axes::Axes;
+use crate::functional::normalization::Normalization;
 use crate::initializers::{ones, zeros};
 use crate::layers::options::parameter_options;
 
@@ -19,7 +19,7 @@ use crate::layers::options::parameter_options;
 /// use treex_nn::{InstanceNorm, prelude::*};
 ///
 /// let mut norm = InstanceNorm::new(3).init(42, &Device::Cpu)?;
-/// assert_eq!(norm.bias.as_ref().unwrap().get()?.dims(), [3]);
+/// assert_eq!(Leaf::get_optional(&norm.bias)?.unwrap().dims(), [3]);
 /// let images = Tensor::ones((2, 5, 4, 3), DType::F32, &Device::Cpu)?;
 /// assert_eq!(norm.call(&images)?.dims(), [2, 5, 4, 3]);
 /// # Ok::<(), Error>(())
@@ -59,21 +59,20 @@ impl InstanceNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
+        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         if axes.contains(&0) {
             return Err(Error::argument("`InstanceNorm` has the axis of the samples for features")
                 .expected("feature axes other than the first")
                 .found(format!("{} of {:?}", self.feature_axes, x.dims()))
                 .remedy("give the input a leading axis of samples: `x.unsqueeze(0)?`"));
         }
-        let features = features(leaves, x, &axes)?;
         let columns = (as_columns(x, 1, &axes), self.how.source());
         if let Some(normalized) = self.how.fused(x, columns, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
         let reduced: Vec<usize> = (1..x.rank()).filter(|axis| !axes.contains(axis)).collect();
         let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &parameters(&features, x, &axes)?, self.dtype)
+        self.how.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 

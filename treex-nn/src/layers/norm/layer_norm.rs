@@ -3,10 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{
-    Normalization, as_rows, features, features_option, known, masked_call, normalization_options, parameters,
-};
+use super::extent::as_rows;
+use super::features::with_rank_of;
+use super::options::{features_option, masked_call, normalization_options};
 use crate::axes::Axes;
+use crate::functional::normalization::Normalization;
 use crate::initializers::{ones, zeros};
 use crate::layers::options::parameter_options;
 
@@ -23,7 +24,7 @@ use crate::layers::options::parameter_options;
 ///
 /// let norm = LayerNorm::new((4, 3)).reduction_axes([-2, -1]).feature_axes([-2, -1]);
 /// let mut norm = norm.init(42, &Device::Cpu)?;
-/// assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [4, 3]);
+/// assert_eq!(Leaf::get_optional(&norm.scale)?.unwrap().dims(), [4, 3]);
 /// let x = Tensor::ones((2, 4, 3), DType::F32, &Device::Cpu)?;
 /// assert_eq!(norm.call(&x)?.dims(), [2, 4, 3]);
 /// # Ok::<(), Error>(())
@@ -72,15 +73,14 @@ impl LayerNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
+        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         let reduced = self.reduction_axes.of("LayerNorm", "reduction_axes", x.dims())?;
-        let features = features(leaves, x, &axes)?;
         let rows = (as_rows(x, &reduced, &axes, &features), self.how.source());
         if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
         let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &parameters(&features, x, &axes)?, self.dtype)
+        self.how.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn learns_its_features() -> Result<()> {
         let norm = LayerNorm::lazy().feature_axes([1, -1]).init_with(0, &input(&[2, 3, 4, 5]))?;
-        assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [3, 5]);
+        assert_eq!(Leaf::get_optional(&norm.scale)?.unwrap().dims(), [3, 5]);
         let error = norm.clone().call(&input(&[2, 4, 4, 5])).unwrap_err().to_string();
         assert!(error.contains("expected [3, 5] features on axes [1, -1], found [2, 4, 4, 5]"), "{error}");
         Ok(())

@@ -26,7 +26,7 @@ macro_rules! normalization_options {
                 pub fn $use(mut self, $use: bool) -> Self {
                     let parameter = self.$parameter.take();
                     let parameter = parameter
-                        .unwrap_or_else(|| $crate::layers::norm::declared(self.features.as_ref(), $init));
+                        .unwrap_or_else(|| $crate::layers::norm::features::declared(self.features.as_ref(), $init));
                     Self { $parameter: $use.then_some(parameter), ..self }
                 }
             )*
@@ -57,7 +57,7 @@ macro_rules! normalization_options {
             where
                 F: Fn(&candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> + Send + Sync + 'static,
             {
-                self.how.pmean = Some($crate::layers::norm::pmean::Pmean::new(pmean));
+                self.how.pmean = Some($crate::functional::pmean::Pmean::new(pmean));
                 self
             }
         }

@@ -3,10 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreeObject};
 
-use super::{
-    Normalization, as_rows, features, features_option, known, masked_call, normalization_options, parameters,
-};
+use super::extent::as_rows;
+use super::features::with_rank_of;
+use super::options::{features_option, masked_call, normalization_options};
 use crate::axes::Axes;
+use crate::functional::normalization::Normalization;
 use crate::initializers::ones;
 use crate::layers::options::parameter_options;
 use crate::ops::norm::Source;
@@ -19,7 +20,7 @@ use crate::ops::norm::Source;
 /// use treex_nn::{RmsNorm, prelude::*};
 ///
 /// let mut norm = RmsNorm::new(3).init(42, &Device::Cpu)?;
-/// assert_eq!(norm.scale.as_ref().unwrap().get()?.dims(), [3]);
+/// assert_eq!(Leaf::get_optional(&norm.scale)?.unwrap().dims(), [3]);
 /// let x = Tensor::new(&[[1f32, 2., 3.], [4., 4., 4.]], &Device::Cpu)?;
 /// assert_eq!(norm.call(&x)?.dims(), [2, 3]);
 /// # Ok::<(), Error>(())
@@ -65,15 +66,14 @@ impl RmsNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), None];
-        let axes = self.how.feature_axes(x, &self.feature_axes, known(&self.features, leaves))?;
+        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         let reduced = self.reduction_axes.of("RmsNorm", "reduction_axes", x.dims())?;
-        let features = features(leaves, x, &axes)?;
         let rows = (as_rows(x, &reduced, &axes, &features), Source::Squares);
         if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
         let mean_square = self.how.mean_square(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (None, &mean_square), &parameters(&features, x, &axes)?, self.dtype)
+        self.how.normalize(x, (None, &mean_square), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 

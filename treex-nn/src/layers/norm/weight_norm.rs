@@ -6,8 +6,7 @@ use candle_core::DType;
 use treex_core::{Initializer, Leaf, ModuleKey, Parameter, Result, Tree, TreeObject};
 
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
-use super::sizes;
-use crate::axes::Axes;
+use crate::axes::{Axes, sizes};
 use crate::dtype::{common_dtype, wide_dtype};
 use crate::initializers::{InitFn, ones};
 use crate::ops::rows::{repeat_to, sum_over};

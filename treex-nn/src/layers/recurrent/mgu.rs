@@ -27,7 +27,7 @@ use crate::ops::recurrent::{Mgu, MguWithoutReset};
 /// use treex_nn::{MguCell, RnnCell, prelude::*};
 ///
 /// let mut cell = MguCell::new(3, 4).init(42, &Device::Cpu)?;
-/// assert_eq!(cell.if_.bias.as_ref().unwrap().get()?.to_vec1::<f32>()?, [1.; 4]);
+/// assert_eq!(Leaf::get_optional(&cell.if_.bias)?.unwrap().to_vec1::<f32>()?, [1.; 4]);
 /// let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
 /// let carry = cell.initialize_carry(Key::from(0), &x)?;
 /// let (carry, y) = cell.step(&carry, &x)?;

@@ -6,7 +6,7 @@
 //! batch, group or instance norm otherwise ([`columns`]). Statistics are summed in the type to compute in, in
 //! runs of at most some thousand elements, and from there on in `f64`.
 //!
-//! The plain composition is [`Normalization`](crate::layers::norm::Normalization)'s.
+//! The plain composition is [`Normalization`](crate::functional::normalization::Normalization)'s.
 
 mod columns;
 mod rows;

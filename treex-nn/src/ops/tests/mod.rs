@@ -14,7 +14,7 @@ use super::linear::linear;
 use super::norm::{Extent, Source, normalize};
 use super::patches::Axis;
 use super::windows::{Reduction, reduce_windows};
-use crate::layers::norm::Normalization;
+use crate::functional::normalization::Normalization;
 use crate::{AttentionOptions, activations, add, dot_product_attention, einsum, log_softmax, softmax, vdot};
 
 /// A test for each operation: its own name, the element types it has kernels for, and a case of it.

@@ -8,12 +8,12 @@ use treex_core::{Error, Result};
 
 /// An average over ranks: Flax's `axis_name`, as a function.
 #[derive(Clone)]
-pub(super) struct Pmean(Arc<Average>);
+pub(crate) struct Pmean(Arc<Average>);
 
 type Average = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
 
 impl Pmean {
-    pub(super) fn new(average: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(average: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         Self(Arc::new(average))
     }
 
