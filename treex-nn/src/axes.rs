@@ -1,4 +1,4 @@
-//! Axes of a tensor, as the options of layers name them.
+//! Axes of a tensor, as options of layers.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl From<Vec<isize>> for Axes {
 }
 
 impl Axes {
-    /// The axes of a tensor of this shape, each once and in order.
+    /// The axes of a tensor of shape `dims`, each once and in ascending order.
     pub(crate) fn of(&self, layer: &str, what: &str, dims: &[usize]) -> Result<Vec<usize>> {
         let rank = dims.len();
         let axes = self.0.iter().map(|&axis| position(axis, rank));
@@ -48,7 +48,8 @@ pub(crate) fn sizes(dims: &[usize], axes: &[usize]) -> Vec<usize> {
     axes.iter().map(|&axis| dims[axis]).collect()
 }
 
-/// The place of an axis among `rank` of them, where a negative one counts from the end.
+/// The index of an axis of a tensor of rank `rank`; a negative axis counts from the end. `None` if it is out
+/// of range.
 pub(crate) fn position(axis: isize, rank: usize) -> Option<usize> {
     let place = if axis < 0 { rank.checked_add_signed(axis) } else { usize::try_from(axis).ok() };
     place.filter(|&place| place < rank)

@@ -1,10 +1,10 @@
-//! CUDA: where the layers' own kernels will stand, each beside its operation.
+//! CUDA: loading kernels ahead of the first step.
 
 use candle_core::Device;
 use treex_core::Result;
 
-/// Loads the kernels of Candle that the layers run on. The driver compiles a module at its first use, which
-/// takes seconds on a machine that has not done it before: this way, not in the first step.
+/// Loads the kernels of Candle that the layers use. The driver compiles a module at its first use, which
+/// takes seconds on a machine without a cached copy; call this to keep that out of the first step.
 ///
 /// # Errors
 /// If `device` is not a CUDA device, or the driver cannot load a module.

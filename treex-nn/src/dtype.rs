@@ -2,19 +2,19 @@
 
 use candle_core::{DType, Tensor};
 
-/// Flax's rule: `wanted`, or else the smallest type of float that holds all of `tensors`.
+/// Flax's rule of promotion: `wanted`, or the smallest float type that holds all of `tensors`.
 pub(crate) fn common_dtype<'t>(
     wanted: Option<DType>,
     tensors: impl IntoIterator<Item = &'t Tensor>,
 ) -> DType {
     wanted.unwrap_or_else(|| {
-        // Integers take the type of the floats beside them, and alone become `F32`.
+        // Integers take the type of the other floats; without floats, `F32`.
         let floats = tensors.into_iter().map(Tensor::dtype).filter(DType::is_float);
         floats.reduce(larger).unwrap_or(DType::F32)
     })
 }
 
-/// The type for sums of numbers of this type: half precision has too few digits for them.
+/// The element type for sums: `F64` for `F64`, else `F32`, since half precision has too few digits.
 pub(crate) fn wide_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
@@ -24,7 +24,7 @@ fn larger(a: DType, b: DType) -> DType {
         std::cmp::Ordering::Greater => a,
         std::cmp::Ordering::Less => b,
         std::cmp::Ordering::Equal if a == b => a,
-        // `F16` has the finer numbers, `BF16` the larger ones: neither holds the other.
+        // `F16` has more precision, `BF16` more range: neither holds the other.
         std::cmp::Ordering::Equal => DType::F32,
     }
 }

@@ -77,7 +77,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! What was where:
+//! Where to find what:
 //!
 //! | Flax | treex |
 //! |---|---|
@@ -90,7 +90,7 @@
 //! | `setup`: `self.layers = [...]`, `self.heads = {...}` | fields: `layers: Vec<_>` has the paths `layers_0`, .., `heads: BTreeMap<_, _>` the paths `heads_key`, .. |
 //! | `jax.value_and_grad(loss)(params)` | `model.value_and_grad(Parameter, \|model\| ..)?` |
 //!
-//! The layers have the arguments of Flax's, as methods of their builders, but for those that say nothing here:
+//! The layers have Flax's arguments as methods of their builders, except for those that do not apply here:
 //!
 //! | Flax's argument | here |
 //! |---|---|
@@ -105,5 +105,5 @@
 //! | `collection_name` | the kind of the leaf |
 //! | `rng`, `dropout_rng` of a call | the function [`dropout`](crate::dropout()), or `set_rngs` |
 //!
-//! Which keys go where is told in [`treex_core::linen`]; under [`init`](treex_core::Tree::init), which does not
-//! depend on names, in [`treex_core::init`].
+//! How keys are derived is described in [`treex_core::linen`]; for [`init`](treex_core::Tree::init), which
+//! does not depend on names, in [`treex_core::init`].

@@ -43,14 +43,47 @@
 //! # Ok::<(), treex_nn::prelude::Error>(())
 //! ```
 //!
-//! What every layer has in common:
+//! All layers:
 //!
-//! - Channels come last. Dimensions before those that a layer works on are batch dimensions, any number of
-//!   them.
-//! - A builder's methods can come in any order, and come before `init`: they declare the parameters anew.
+//! - Channels come last. The dimensions before those that a layer uses are batch dimensions, of any number.
+//! - A builder's methods can be called in any order, before `init`: they declare the parameters again.
 //! - A layer without state is a [`candle_core::Module`], hence a [`Module`](prelude::Module).
-//! - Input and parameters may differ in element type; the result has the smallest type that holds both, as
-//!   in Flax, unless `dtype` says otherwise.
+//! - Input and parameters may differ in element type. The result has the smallest type that holds both, as in
+//!   Flax; the option `dtype` overrides it.
+//!
+//! # Lazy layers
+//!
+//! `new` takes the sizes of the input, `lazy` does not: the layer takes them from the first input that
+//! [`init_with`](treex_core::Tree::init_with) or [`inferred`](treex_core::Tree::inferred) calls it with, as
+//! PyTorch's lazy modules do.
+//!
+//! ```
+//! # use candle_core::{DType, Device, Tensor};
+//! # use treex_nn::{BatchNorm, Conv, Linear, Sequential, prelude::*, relu};
+//! let x = Tensor::ones((2, 5, 3), DType::F32, &Device::Cpu)?;
+//! let net = Sequential::new().add(Conv::lazy(8, [3])).add(BatchNorm::lazy()).add_fn(relu).add(Linear::lazy(4));
+//! assert_eq!(net.init_with(42, &x)?.call(&x)?.dims(), [2, 5, 4]);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # Calls
+//!
+//! - `call` takes one tensor and returns one, in every layer.
+//! - `call_with` takes further inputs, and returns further outputs: the mask of a normalization; queries, keys,
+//!   values and mask of attention; carry and lengths of a recurrent layer; the equation of an [`Einsum`].
+//! - `call_inner` of a wrapper takes a closure that calls the module inside: [`SpectralNorm`], [`WeightNorm`],
+//!   [`BatchApply`].
+//! - A recurrent cell makes one [`step`](RnnCell::step); [`Embed::attend`] is Flax's second call of a table.
+//! - Of functions, `_where` takes a mask and `_with` takes options: [`softmax_where`], [`standardize_with`].
+//!
+//! # Names
+//!
+//! Names are spelled as in Rust ([`Rnn`], [`LstmCell`], [`RmsNorm`]); Flax's spelling is an alias (`RNN`,
+//! `LSTMCell`, `RMSNorm`). The [`prelude`] has traits and types of trees, no layer and no function, so a glob
+//! import of it does not clash. treex-optim has a `Flatten`, an `identity` and a `normalize` too: import
+//! these by name from one crate, or write `treex_nn::Flatten`.
+
+#![deny(unsafe_code)]
 
 mod axes;
 #[cfg(feature = "cuda")]
@@ -61,13 +94,14 @@ mod functional;
 pub mod initializers;
 mod layers;
 pub mod metrics;
+#[allow(unsafe_code)]
 mod ops;
 mod spatial;
 mod var_builder;
 
-// Linear maps and tables.
+// Linear layers and embeddings.
 pub use layers::{Dense, DenseGeneral, Einsum, Embed, Linear, Mlp};
-// Convolutions, and what describes their windows.
+// Convolutions, and options of their windows.
 pub use layers::{Conv, ConvLocal, ConvTranspose};
 pub use spatial::{Padding, Sizes};
 // Normalization.
@@ -89,7 +123,7 @@ pub use layers::{
     ConvLstmCell as ConvLSTMCell, GruCell as GRUCell, LstmCell as LSTMCell, MguCell as MGUCell,
     OptimizedLstmCell as OptimizedLSTMCell, RmsNorm as RMSNorm, Rnn as RNN,
 };
-// Dropout, and layers around other layers.
+// Dropout, containers and wrappers.
 pub use functional::dropout::dropout;
 pub use layers::{
     BatchApply, Dropout, Flatten, IntoLayers, IntoModule, Lambda, PRelu, Remat, ScanBlocks, Sequential,
@@ -103,25 +137,25 @@ pub use functional::activations::{
     softmax, softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with,
     swish, tanh,
 };
-// Pooling and regularizers.
+// Pooling and regularization.
 pub use functional::pooling::{self, avg_pool, max_pool, min_pool, pool};
 pub use functional::regularizers;
-// Tensor operations with a gradient.
+// Tensor operations.
 pub use ops::add::add;
 pub use ops::einsum::einsum;
 pub use ops::vdot::vdot;
-// Initializers and weights from elsewhere.
+// Initializers, and import of weights.
 pub use initializers::{
     glorot_normal, glorot_uniform, he_normal, he_uniform, kaiming_normal, kaiming_uniform, lecun_normal,
     lecun_uniform, variance_scaling, xavier_normal, xavier_uniform,
 };
 pub use var_builder::load_var_builder;
 
-/// The tree below: `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]` in a crate that depends on
-/// this one alone.
+/// The crate of trees: a crate that depends on treex-nn alone writes
+/// `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]`.
 pub use treex_core;
 
-/// What a program with layers uses all the time: `use treex_nn::prelude::*`.
+/// The traits and types that a program with layers needs: `use treex_nn::prelude::*`.
 pub mod prelude {
     pub use treex_core::prelude::*;
     pub use treex_core::{

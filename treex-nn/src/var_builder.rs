@@ -1,4 +1,4 @@
-//! Import from what candle-nn's models are loaded with.
+//! Import from candle-nn's `VarBuilder`.
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -7,9 +7,9 @@ use treex_core::{Error, ErrorKind, KindTag, LeafMut, Result, Rng, Tree};
 /// Fills each leaf of `tree` by its path: `layers.0.kernel` from the tensor of that name below the builder's
 /// prefix. All are checked before the first is written, so the tree is unchanged on an error.
 ///
-/// A leaf keeps its element type and its device; one that waits for `init` takes the type that it announces
-/// and the builder's device. A random key that the builder does not have is left as it is, since no other
-/// library saves any. To fill a part of a tree, fill a filtered one and `update` with it.
+/// A leaf keeps its element type and its device; an uninitialized leaf takes its declared type and the
+/// builder's device. A random key that the builder lacks stays as it is, since other libraries save none. To
+/// fill a part of a tree, fill a filtered one and `update` with it.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_on_an_error() -> Result<()> {
+    fn an_error_leaves_the_state_unchanged() -> Result<()> {
         let mut model = model().init(0, &Device::Cpu)?;
         let before = model.clone();
         let missing =

@@ -1,5 +1,5 @@
-//! Initial values, bit for bit, against numbers that JAX, Flax and treex printed: `fixtures/initializers.json`
-//! and `fixtures/init.json`, written by the scripts beside them, and treex-core's `flax.json`.
+//! Initial values, bit for bit, against those of JAX, Flax and treex: `fixtures/initializers.json` and
+//! `fixtures/init.json`, written by the scripts beside them, and treex-core's `flax.json`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -161,9 +161,9 @@ fn initializers_as_in_jax() -> Result<()> {
     Ok(())
 }
 
-/// What comes out for arguments that make little sense is what JAX gives.
+/// Unusual arguments give JAX's results.
 #[test]
-fn values_of_odd_arguments() -> Result<()> {
+fn unusual_arguments() -> Result<()> {
     let numbers = |init: Init<'_>, dtype| -> Result<Vec<f64>> {
         let tensor = init(&Key::from(42), &(3, 4).into(), dtype)?;
         Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
@@ -238,7 +238,7 @@ fn bad_arguments() -> Result<()> {
         assert_eq!(kind(&orthogonal(1.), &[3, 4], dtype), ErrorKind::DType);
         assert_eq!(kind(&delta_orthogonal(1.), &[3, 3, 4], dtype), ErrorKind::DType);
     }
-    // Nothing is drawn for nothing, of any type.
+    // An empty shape gives an empty tensor, of any type.
     assert_eq!(orthogonal(1.)(&Key::from(0), &(0, 3).into(), DType::I64)?.dims(), [0, 3]);
 
     let error = Linear::new(3, 4).bias_init(he_normal()).init(0, &Device::Cpu).unwrap_err().to_string();

@@ -40,7 +40,7 @@ fn check(model: impl Tree, name: &str, flax_name: impl Fn(&Path, KindTag) -> Str
     for (path, value) in ours {
         assert_eq!(json!(value.dims()), flax[&path]["shape"], "{name}: {path}");
         if is_orthogonal(&path) {
-            // By way of a factorization.
+            // Through a factorization.
             let want: Vec<String> = serde_json::from_value(flax[&path]["bits"].clone()).unwrap();
             let want = want.iter().map(|bits| f32::from_bits(u32::from_str_radix(bits, 16).unwrap()));
             let got = value.flatten_all()?.to_vec1::<f32>()?;
@@ -84,7 +84,7 @@ struct Cnn {
 }
 
 #[test]
-fn a_layer_alone() -> Result<()> {
+fn a_single_layer() -> Result<()> {
     check(Linear::new(3, 4), "dense_top", params)
 }
 
@@ -108,7 +108,7 @@ fn names_of_compact_modules() -> Result<()> {
 }
 
 #[test]
-fn functions_of_a_sequence_count() -> Result<()> {
+fn functions_of_a_sequence_take_an_index() -> Result<()> {
     let model = Sequential::new().add(Linear::new(3, 4)).add_fn(relu).add(Linear::new(4, 2));
     check(model, "sequential_top", params)
 }
@@ -120,7 +120,7 @@ fn attention_and_recurrence() -> Result<()> {
 }
 
 #[test]
-fn what_has_values_keeps_them() -> Result<()> {
+fn initialized_leaves_keep_their_values() -> Result<()> {
     let new = || vec![Linear::new(3, 4), Linear::new(4, 2)];
     let whole = new().init_linen(42, &Device::Cpu)?;
     let mut mixed = new();
@@ -132,7 +132,7 @@ fn what_has_values_keeps_them() -> Result<()> {
     Ok(())
 }
 
-/// Draws as `Noise` in the script: twice from one leaf and once from another.
+/// Draws like `Noise` in the script: twice from one leaf and once from another.
 #[derive(Clone, Debug, TreeObject)]
 struct Noise {
     noise: Leaf<Rng>,
@@ -205,9 +205,9 @@ fn streams_as_in_flax() -> Result<()> {
     Ok(())
 }
 
-/// Where Flax shares a counter between leaves, no two of ours draw the same.
+/// Where Flax shares a counter between leaves, each leaf here has its own.
 #[test]
-fn leaves_of_one_root_draw_apart() -> Result<()> {
+fn leaves_of_one_root_have_different_keys() -> Result<()> {
     let flax = linen();
     let mut model = Model::new().init_linen(1, &Device::Cpu)?;
     let got = model.apply()?;
@@ -221,7 +221,7 @@ fn leaves_of_one_root_draw_apart() -> Result<()> {
 }
 
 #[test]
-fn a_dropout_at_the_top() -> Result<()> {
+fn dropout_as_the_root() -> Result<()> {
     let x = Tensor::ones(12, DType::F32, &Device::Cpu)?;
     for (rngs, kept) in
         [Rngs::new(0).stream("dropout", 2), Rngs::from(2)].into_iter().zip(linen()["top"].as_array().unwrap())
@@ -259,7 +259,7 @@ fn positions_are_saved() -> Result<()> {
 }
 
 #[test]
-fn a_stream_that_nobody_draws_from() -> Result<()> {
+fn an_unused_stream() -> Result<()> {
     let rngs = Rngs::new(1).stream("dropout", 2);
     let mut model = Model::new().init_linen(rngs, &Device::Cpu)?.filter(path("dropout.**"));
     let error = model.set_rngs("noise", 0).unwrap_err();

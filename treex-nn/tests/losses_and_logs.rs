@@ -21,7 +21,7 @@ struct Layer {
     share: Leaf<MetricLog>,
 }
 
-/// One of the metrics, and what it says of a batch and of all.
+/// One of the metrics, with its values for a batch and for all.
 #[derive(Clone)]
 enum Any {
     Losses(Losses),
@@ -31,7 +31,7 @@ enum Any {
     LossAndLogs(LossAndLogs),
 }
 
-/// Numbers by name: what is no log has the empty name, and logs of metrics stand behind those of losses.
+/// Numbers by name: a value without a name has the empty one, and logs of metrics follow those of losses.
 type Said = Vec<(String, f64)>;
 
 impl Any {
@@ -135,7 +135,7 @@ fn said((loss, logs): (Tensor, BTreeMap<String, Tensor>)) -> Said {
     [vec![(String::new(), number(&loss))], logged(&logs)].concat()
 }
 
-/// The same of treex: a number, logs, or a list of those.
+/// The values of treex: a number, logs, or a list of those.
 fn expected(value: &Value) -> Said {
     let sorted: BTreeMap<_, _> = value.as_object().into_iter().flatten().collect();
     let logs = sorted.into_iter().map(|(name, log)| (name.clone(), log.as_f64().unwrap()));
@@ -226,7 +226,7 @@ fn batches_and_epochs_as_in_treex() -> Result<()> {
 }
 
 #[test]
-fn merged_parts_are_the_whole() -> Result<()> {
+fn merging_parts_gives_the_whole() -> Result<()> {
     for case in fixture()["cases"].as_array().unwrap() {
         let mut merged = Any::of(case);
         for batch in case["batches"].as_array().unwrap().iter().rev() {
@@ -256,7 +256,7 @@ fn they_are_trees_of_metric_state() -> Result<()> {
 }
 
 #[test]
-fn names_that_are_taken_get_numbers_as_in_treex() {
+fn repeated_names_get_numbers_as_in_treex() {
     for pair in fixture()["names"].as_array().unwrap() {
         let names = |names: &Value| {
             names.as_array().unwrap().iter().map(|name| text(name).to_owned()).collect::<Vec<_>>()
@@ -269,7 +269,7 @@ fn names_that_are_taken_get_numbers_as_in_treex() {
     }
 }
 
-/// Leaves activities behind, under a name that comes twice.
+/// Reports activities under a repeated name.
 #[derive(Clone, Debug, TreeObject)]
 struct Active {
     linear: Linear,
@@ -291,7 +291,7 @@ fn active() -> Active {
     Active { linear: Linear::new(2, 1).use_bias(false), activity: Leaf::nothing(), others }
 }
 
-/// `d/dk (mean((x k - y)²) + 3 Σ x k)`, of which the second part is left behind by the layer.
+/// `d/dk (mean((x k - y)²) + 3 Σ x k)`, where the second term is the layer's auxiliary loss.
 #[test]
 fn gradients_flow_through_losses() -> Result<()> {
     let x = Tensor::new(&[[1f32, 2.], [3., -1.]], &Device::Cpu)?;
@@ -325,7 +325,7 @@ fn gradients_flow_through_losses() -> Result<()> {
 }
 
 #[test]
-fn element_types_and_nothing() -> Result<()> {
+fn element_types_and_no_leaves() -> Result<()> {
     let half = Tensor::ones((2, 3), DType::BF16, &Device::Cpu)?;
     let inputs = Inputs::new().preds(&half).target(&half);
     let mut losses = Losses::new().add("a", |p, _| Ok(p.clone()));
@@ -337,13 +337,13 @@ fn element_types_and_nothing() -> Result<()> {
     let (loss, losses, metrics) = nothing.call(&inputs, &Linear::new(1, 1))?;
     assert_eq!((number(&loss), losses.len(), metrics.len()), (0., 1, 0));
     assert_eq!(number(&nothing.compute()?.0), 0.);
-    // Before a first batch, a mean is that of nothing.
+    // Before the first batch, a mean is NaN.
     assert!(number(&Losses::new().add("a", |p, _| Ok(p.clone())).compute()?.0).is_nan());
     Ok(())
 }
 
 #[test]
-fn misuse() -> Result<()> {
+fn errors() -> Result<()> {
     let x = Key::from(0).normal((2, 3), DType::F32)?;
     let pair = || Inputs::new().preds(&x).target(&x);
     let mut losses = Losses::new().add("mse", |p, t| Ok((p - t)?.sqr()?)).add("sum", |p, _| Ok(p.sum_all()?));
@@ -357,7 +357,7 @@ fn misuse() -> Result<()> {
         (
             losses.call(&pair().sample_weight(&weight)).unwrap_err(),
             "`mse_loss` got a `sample_weight` that does not fit its values: expected the first dimensions of [2, 3], \
-             or 1 in their place, found [3]",
+             or size 1 instead, found [3]",
         ),
         (
             losses.call(&pair().sample_weight(&weight.narrow(0, 0, 2)?)).unwrap_err(),

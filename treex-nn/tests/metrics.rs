@@ -1,5 +1,5 @@
-//! Metrics against torchmetrics (`fixtures/metrics.json`, written by `metrics.py` beside it), and what every
-//! metric owes: halves that are merged are the whole.
+//! Metrics against torchmetrics (`fixtures/metrics.json`, written by `metrics.py` beside it), and the law of
+//! metrics: merged halves equal the whole.
 
 #![allow(clippy::unwrap_used)]
 
@@ -76,7 +76,7 @@ fn accuracy(config: &Value) -> Accuracy {
     accuracy
 }
 
-/// Shares of counts are those of torchmetrics in f32; sums are in f64 there too.
+/// torchmetrics computes fractions in f32 and sums in f64.
 fn assert_close(got: &Tensor, want: &Value, what: &str) {
     assert_eq!(got.dtype(), DType::F64, "{what}");
     let tolerance = if what.starts_with("M") || what.starts_with("S") { 1e-12 } else { 1e-6 };
@@ -105,7 +105,7 @@ fn batches_and_epochs_as_in_torchmetrics() -> Result<()> {
 }
 
 #[test]
-fn merged_parts_are_the_whole() -> Result<()> {
+fn merging_parts_gives_the_whole() -> Result<()> {
     for case in cases() {
         let name = case["name"].as_str().unwrap();
         let fresh = build(&case);
@@ -116,7 +116,7 @@ fn merged_parts_are_the_whole() -> Result<()> {
             merged.merge(&*part)?;
         }
         assert_close(&merged.compute()?, &case["total"], name);
-        // A metric that has seen nothing changes nothing, on either side.
+        // Merging with an empty metric changes nothing, on either side.
         let mut other = fresh.clone();
         other.merge(&*merged)?;
         other.merge(&*fresh)?;
@@ -198,7 +198,7 @@ fn collections() -> Result<()> {
     let text = |metrics: &Metrics| format!("{:?}", metrics.leaves());
     assert_eq!(text(&half), text(&whole));
 
-    // An error of the last leaves the first as they were.
+    // An error of the last metric leaves the others unchanged.
     assert!(half.observe(&Inputs::new().preds(&classes(&[0])).target(&classes(&[0]))).is_err());
     assert!(half.merge(&Metrics::new()).is_err());
     assert_eq!(text(&half), text(&whole));
@@ -208,7 +208,7 @@ fn collections() -> Result<()> {
 }
 
 #[test]
-fn half_precision_and_nothing() -> Result<()> {
+fn half_precision_and_no_values() -> Result<()> {
     let values = Tensor::full(1f32, 5000, &Device::Cpu)?.to_dtype(DType::BF16)?;
     let mut mean = Mean::new();
     assert!(mean.compute()?.to_scalar::<f64>()?.is_nan());
@@ -224,7 +224,7 @@ fn half_precision_and_nothing() -> Result<()> {
     let diverged = Inputs::new().preds(&diverged).target(&classes(&[1, 2]));
     assert_eq!(Accuracy::multiclass(3).call(&diverged)?.to_scalar::<f64>()?, 0.);
     assert_eq!(Accuracy::multiclass(3).top_k(2).call(&diverged)?.to_scalar::<f64>()?, 0.);
-    // The first of equal scores is the highest.
+    // Among equal scores, the first is the highest.
     let ties = Tensor::new(&[[1f32, 1., 0.], [1., 1., 1.]], &Device::Cpu)?;
     let ties = Inputs::new().preds(&ties).target(&classes(&[0, 1]));
     assert_eq!(Accuracy::multiclass(3).call(&ties)?.to_scalar::<f64>()?, 0.5);
@@ -253,7 +253,7 @@ fn counts_do_not_overflow() -> Result<()> {
 }
 
 #[test]
-fn misuse() {
+fn errors() {
     let pair = |preds: &Tensor, target: &Tensor| Inputs::new().preds(preds).target(target);
     let scores = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let targets = classes(&[0, 2]);
@@ -274,9 +274,9 @@ fn misuse() {
         (of(Box::new(Accuracy::multiclass(4)), &pair(&scores, &targets)), "found [2, 3] and [2]"),
         (
             of(Box::new(multi()), &pair(&scores, &classes(&[0, 3]))),
-            "target that is no class: expected 0 to 2, found 3",
+            "target that is not a class: expected 0 to 2, found 3",
         ),
-        (of(Box::new(multi()), &pair(&classes(&[-1, 0]), &targets)), "prediction that is no class"),
+        (of(Box::new(multi()), &pair(&classes(&[-1, 0]), &targets)), "prediction that is not a class"),
         (of(Box::new(multi()), &pair(&scores, &numbers(&[0., 1.]))), "expected targets of integers"),
         (of(Box::new(multi().top_k(4)), &pair(&scores, &targets)), "found 3 classes, `top_k` of 4"),
         (of(Box::new(multi().top_k(0)), &pair(&scores, &targets)), "`top_k` of 0"),

@@ -8,7 +8,7 @@ use crate::dtype::common_dtype;
 use crate::ops;
 
 /// `x` with elements set to zero with probability `rate`, and the others divided by `1 - rate`. The mask is
-/// Flax's for the same key. Elements that differ only in `broadcast_dims` share their fate.
+/// Flax's for the same key. Along `broadcast_dims` the mask is broadcast.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -20,7 +20,7 @@ use crate::ops;
 /// ```
 ///
 /// # Errors
-/// If `rate` is not from 0 to 1, or `x` does not have one of `broadcast_dims`.
+/// If `rate` is out of range (0 to 1), or `x` lacks one of `broadcast_dims`.
 pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Result<Tensor> {
     check_rate("Dropout", rate)?;
     if rate == 0. {
@@ -32,11 +32,9 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
     let mut shape = x.dims().to_vec();
     for &dim in broadcast_dims {
         let Some(place) = position(dim, x.rank()) else {
-            return Err(Error::argument(
-                "`Dropout` is to broadcast along a dimension that its input does not have",
-            )
-            .expected(format!("a dimension of {:?}", x.dims()))
-            .found(dim));
+            return Err(Error::argument("`Dropout` has `broadcast_dims` that its input lacks")
+                .expected(format!("a dimension of {:?}", x.dims()))
+                .found(dim));
         };
         shape[place] = 1;
     }
@@ -46,12 +44,12 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
     ops::dropout::dropout(&x.to_dtype(common_dtype(None, [x]))?, key, &shape, kept, scale)
 }
 
-/// Whether the dropout rate of a layer is from 0 to 1.
+/// Checks that the dropout rate of a layer is from 0 to 1.
 pub(crate) fn check_rate(layer: &str, rate: f64) -> Result<()> {
     if (0. ..=1.).contains(&rate) {
         return Ok(());
     }
-    Err(Error::argument(format!("`{layer}` has a rate that is no probability"))
+    Err(Error::argument(format!("`{layer}` has a rate out of range"))
         .expected("a number from 0 to 1")
         .found(rate))
 }

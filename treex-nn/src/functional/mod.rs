@@ -1,4 +1,4 @@
-//! Functions without parameters.
+//! Functions without parameters or state, as in PyTorch's `torch.nn.functional`.
 
 pub mod activations;
 pub(crate) mod attention;

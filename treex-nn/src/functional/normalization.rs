@@ -1,4 +1,4 @@
-//! Normalization as a function: statistics over axes, and what is done with them.
+//! Normalization as a function: statistics over axes, and their application.
 
 use candle_core::{DType, Tensor};
 use treex_core::compute::is_plain;
@@ -10,16 +10,16 @@ use crate::dtype::{common_dtype, wide_dtype};
 use crate::ops::norm::{Extent, Normalized, Source, normalize};
 use crate::ops::rows::{repeat_to, sum_over};
 
-/// How to normalize, as far as it is the same for all.
+/// The options that all normalizations share.
 #[derive(Clone, Debug)]
 pub(crate) struct Normalization {
     /// The name in errors.
     pub(crate) layer: &'static str,
-    /// What is added to the variance.
+    /// Added to the variance.
     pub(crate) epsilon: f64,
     /// Whether the variance is `mean(x²) - mean(x)²`, not `mean((x - mean(x))²)`.
     pub(crate) use_fast_variance: bool,
-    /// Whether statistics of half precision are made and kept in `F32`.
+    /// Whether statistics of half precision are computed and kept in `F32`.
     pub(crate) force_float32_reductions: bool,
     pub(crate) pmean: Option<Pmean>,
 }
@@ -29,8 +29,8 @@ impl Normalization {
         Self { layer, epsilon, use_fast_variance: true, force_float32_reductions: true, pmean: None }
     }
 
-    /// All of it as one operation, where that covers the case: without a mask and without other ranks, for what
-    /// lies in memory as [`Extent`] says. `features` are scale and bias as the leaves have them.
+    /// The normalization as one fused operation; `None` with a mask, with `pmean`, or where `x` is not stored
+    /// as an [`Extent`] describes. `features` are scale and bias in the shapes of their leaves.
     pub(crate) fn fused(
         &self,
         x: &Tensor,
@@ -68,7 +68,7 @@ impl Normalization {
         Source::Input { use_fast_variance: self.use_fast_variance }
     }
 
-    /// Mean and variance over `axes`, which stay with size 1; only of elements where `mask` is not 0.
+    /// Mean and variance over `axes`, which are kept with size 1; only of elements where `mask` is not 0.
     pub(crate) fn mean_and_variance(
         &self,
         x: &Tensor,
@@ -90,7 +90,7 @@ impl Normalization {
         }
     }
 
-    /// The mean of squares over `axes`, which is the variance if the mean is taken for 0.
+    /// The mean of squares over `axes`.
     pub(crate) fn mean_square(
         &self,
         x: &Tensor,
@@ -103,7 +103,7 @@ impl Normalization {
     }
 
     /// `(x - mean) / sqrt(var + epsilon) · scale + bias`. Statistics and parameters have the rank of `x`, and
-    /// size 1 on axes on which they are all the same.
+    /// size 1 on axes along which they are constant.
     pub(crate) fn normalize(
         &self,
         x: &Tensor,
@@ -117,7 +117,7 @@ impl Normalization {
         let [scale, bias] = parameters;
         let mut factor = (var.to_dtype(dtype)? + self.epsilon)?.sqrt()?.recip()?;
         if let Some(scale) = scale {
-            // Not larger than it must be: for a batch norm, one number a feature.
+            // As small as possible: for a batch norm, one number for each feature.
             let dims = factor.shape().broadcast_shape_binary_op(scale.shape(), "normalize")?.into_dims();
             factor = (repeat_to(&factor, &dims)? * repeat_to(&scale.to_dtype(dtype)?, &dims)?)?;
         }

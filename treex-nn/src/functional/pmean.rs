@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use treex_core::{Error, Result};
 
-/// An average over ranks: Flax's `axis_name`, as a function.
+/// An average over ranks, as a function: Flax's `axis_name`.
 #[derive(Clone)]
 pub(crate) struct Pmean(Arc<Average>);
 
@@ -23,7 +23,7 @@ impl Pmean {
             return Ok(average);
         }
         let array = |x: &Tensor| format!("{:?} of `{}`", x.dims(), x.dtype().as_str());
-        Err(Error::shape(format!("the `pmean` of `{layer}` gave back another shape than it got"))
+        Err(Error::shape(format!("the `pmean` of `{layer}` returned another shape than it got"))
             .expected(array(x))
             .found(array(&average)))
     }

@@ -1,11 +1,10 @@
-//! Pooling: the average, the maximum or the minimum of what a window sees as it moves over the spatial
-//! dimensions, channel by channel.
+//! Pooling: average, maximum or minimum over windows of the spatial dimensions, for each channel.
 //!
-//! Inputs are `[.., *spatial, channels]`, with as many spatial dimensions as the window has, and any number of
-//! batch dimensions before them. Strides are 1 in Flax if none are given. Paddings are those of
-//! [`Conv`](crate::Conv); Flax has [`Padding::Valid`], [`Padding::Same`] and pairs of numbers.
+//! Inputs are `[batch.., *spatial, channels]`, with the window's number of spatial dimensions and any number
+//! of batch dimensions. Flax's default strides are 1. Paddings are those of [`Conv`](crate::Conv); Flax has
+//! [`Padding::Valid`], [`Padding::Same`] and pairs of numbers.
 //!
-//! Poolings are functions: one stands in a [`Sequential`](crate::Sequential) as
+//! Poolings are functions; in a [`Sequential`](crate::Sequential), write
 //! `.add_fn(|x| max_pool(x, [2, 2], 2, Padding::Valid))`.
 //!
 //! ```
@@ -28,8 +27,8 @@ use crate::ops::windows::{Reduction, fold_windows, reduce_windows};
 use crate::spatial::padding::{Around, Padding};
 use crate::spatial::sizes::Sizes;
 
-/// The average over each window. `count_include_pad`, true in Flax if not said, says whether the zeros of the
-/// padding count; if they do not, a window of padding alone has no average, which is not a number.
+/// The average over each window. `count_include_pad` (Flax's default: true) says whether zeros of the padding
+/// count; if not, the average of a window of padding alone is NaN.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -41,8 +40,8 @@ use crate::spatial::sizes::Sizes;
 /// ```
 ///
 /// # Errors
-/// If the input has fewer dimensions than the window and the channels; if numbers of the window or the strides
-/// are 0, or not as many as there are spatial dimensions.
+/// If the input has fewer dimensions than window and channels; if a size of the window or a stride is 0; if
+/// the number of strides or paddings differs from that of the spatial dimensions.
 pub fn avg_pool(
     x: &Tensor,
     window_shape: impl Into<Vec<usize>>,
@@ -54,8 +53,8 @@ pub fn avg_pool(
     pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Average { counts_padding: count_include_pad }))
 }
 
-/// The maximum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
-/// alone gives negative infinity.
+/// The maximum of each window. Among equal elements, the gradient goes to the first in row-major order. A
+/// window of padding alone gives negative infinity.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -77,8 +76,8 @@ pub fn max_pool(
     pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Max))
 }
 
-/// The minimum of each window. The gradient goes to the first of equals, in row-major order. A window of padding
-/// alone gives infinity.
+/// The minimum of each window. Among equal elements, the gradient goes to the first in row-major order. A
+/// window of padding alone gives infinity.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -100,8 +99,8 @@ pub fn min_pool(
     pooling.run(|x, axes| reduce_windows(x, axes, Reduction::Min))
 }
 
-/// Any reduction of each window, by an associative and commutative function of two tensors, element by element,
-/// for which `init` changes nothing: that is what stands around the input. Gradients flow through `reduce_fn`.
+/// Any reduction of each window by `reduce_fn`, an associative and commutative elementwise function of two
+/// tensors; `init`, its neutral element, is the value of the padding. Gradients flow through `reduce_fn`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -113,7 +112,7 @@ pub fn min_pool(
 /// ```
 ///
 /// # Errors
-/// As [`avg_pool`], and what `reduce_fn` reports.
+/// As [`avg_pool`], and any error of `reduce_fn`.
 pub fn pool(
     x: &Tensor,
     init: f64,
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let error = max_pool(&input(&[4, 2]), [2, 2], 1, Padding::Valid).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert_eq!(
@@ -193,7 +192,7 @@ mod tests {
         assert!(min_pool(&input(&[4, 4, 1]), [2, 2], [1], Padding::Valid).is_err());
         assert!(min_pool(&input(&[4, 4, 1]), [2, 2], 1, [(1, 1)]).is_err());
         let error = max_pool(&input(&[4, 4, 1]), [2, 2], 1, -3).unwrap_err().to_string();
-        assert!(error.starts_with("`max_pool` has a padding that takes off more than there is"), "{error}");
+        assert!(error.starts_with("`max_pool` has a padding that crops more than its input has"), "{error}");
     }
 
     #[test]
@@ -207,7 +206,7 @@ mod tests {
         Ok(())
     }
 
-    /// Windows of padding alone, and windows around nothing.
+    /// Windows of padding alone, and windows over an empty input.
     #[test]
     fn degenerate() -> Result<()> {
         let x = input(&[1, 1, 1]);
@@ -220,10 +219,10 @@ mod tests {
             let y = avg_pool(&input(&dims), [2], 1, [(1, 1)], true)?;
             assert_eq!(y.dims(), [dims[0], dims[1] + 1, dims[2]]);
         }
-        // A window larger than the input fits nowhere; without a window, there is nothing to pool.
+        // A window larger than the input fits nowhere; a window without dimensions changes nothing.
         assert_eq!(max_pool(&input(&[1, 2, 1]), [3], 1, Padding::Valid)?.dims(), [1, 0, 1]);
         assert_eq!(avg_pool(&x, [], 1, Padding::Valid, true)?.dims(), [1, 1, 1]);
-        // What stands at the other end, and on one side alone.
+        // Circular padding, and padding on one side only.
         let x = Tensor::new(&[[1f32], [2.], [4.]], &Device::Cpu)?;
         assert_eq!(avg_pool(&x, [2], 1, Padding::Circular, true)?.to_vec2::<f32>()?, [[1.5], [3.], [2.5]]);
         assert_eq!(avg_pool(&x, [2], 1, Padding::Causal, false)?.to_vec2::<f32>()?, [[1.], [1.5], [3.]]);

@@ -1,8 +1,8 @@
 //! Penalties on the size of parameters, to be added to a loss.
 //!
-//! They run over the leaves that can be differentiated: of a whole model over its parameters, and of a filtered
-//! tree over those that are left, `&model.filter(path("**.kernel"))` say. Inside of a gradient scope they are
-//! tracked as the leaves are.
+//! They sum over the differentiable leaves of a tree: all parameters of a model, or those that a filter
+//! selects, for instance `&model.filter(path("**.kernel"))`. Inside of a gradient scope they are tracked as
+//! the leaves are.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -53,8 +53,8 @@ pub fn l2(tree: &impl Tree, l: f64) -> Result<Tensor> {
     l1_l2(tree, 0., l)
 }
 
-/// `l1 · Σ |p| + l2 · Σ p²`, a scalar; in `F32`, or in `F64` if a leaf is. Leaves without a value are passed
-/// over; of none at all, it is 0.
+/// `l1 · Σ |p| + l2 · Σ p²`, a scalar of `F32`, or of `F64` if a leaf has that type. Leaves without a value
+/// are skipped; without any leaf, the penalty is 0.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -65,7 +65,7 @@ pub fn l2(tree: &impl Tree, l: f64) -> Result<Tensor> {
 /// ```
 ///
 /// # Errors
-/// If the leaves stand on several devices.
+/// If the leaves are on several devices.
 pub fn l1_l2(tree: &impl Tree, l1: f64, l2: f64) -> Result<Tensor> {
     let leaves = tree.filter(by(|leaf| leaf.kind().is_differentiable())).flatten();
     let wide = leaves.tensors().any(|p| p.dtype() == DType::F64);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn by_their_formulas() -> Result<()> {
+    fn values_by_their_formulas() -> Result<()> {
         let model = model()?;
         let value = |penalty: Result<Tensor>| penalty?.to_scalar::<f32>().map_err(treex_core::Error::from);
         assert_eq!(value(l1(&model, 2.))?, 9.);

@@ -1,15 +1,15 @@
 //! Initializers: `jax.nn.initializers`, by name and bit for bit.
 //!
 //! An initializer is a function of a key, a shape and an element type. A layer's builder takes one
-//! (`Linear::new(3, 4).kernel_init(he_normal())`), and so does a leaf of one's own
-//! (`Leaf::param(he_normal(), (3, 4), DType::F32)`); a closure serves as well as the functions here. The layer
-//! says the type, so the factories have no argument for it. What JAX gives a default is an argument here, or a
-//! method of the builders [`VarianceScaling`], [`TruncatedNormal`] and [`Orthogonal`].
+//! (`Linear::new(3, 4).kernel_init(he_normal())`), and so does a leaf
+//! (`Leaf::param(he_normal(), (3, 4), DType::F32)`); a closure is an initializer too. The layer gives the
+//! element type, so the factories have no argument for it. Arguments that have defaults in JAX are arguments
+//! here, or methods of the builders [`VarianceScaling`], [`TruncatedNormal`] and [`Orthogonal`].
 //!
 //! They draw `F32`, `F64`, `F16` and `BF16`; [`zeros`], [`ones`] and [`constant`] fill any type, and
-//! [`orthogonal`] and [`delta_orthogonal`] draw `F32` and `F64`. Each operation is rounded in that type, as JAX
-//! rounds it. As in JAX, which does not check it, a scale or standard deviation below 0 turns the samples around
-//! (that of [`variance_scaling`], whose root is drawn, makes them NaN), and one that is NaN makes them NaN.
+//! [`orthogonal`] and [`delta_orthogonal`] draw `F32` and `F64`. Each operation is rounded in that type, as
+//! JAX rounds it. As in JAX, scales are not checked: a negative scale or standard deviation flips the sign of
+//! the samples (in [`variance_scaling`], which takes its root, it gives NaN), and NaN gives NaN.
 
 mod orthogonal;
 mod truncated_normal;
@@ -26,7 +26,7 @@ pub use variance_scaling::{
     xavier_uniform,
 };
 
-/// A function that makes a parameter: what `kernel_init` and its like take.
+/// An initializer: the argument of `kernel_init` and similar options.
 ///
 /// ```
 /// use treex_nn::{Linear, initializers::normal};
@@ -52,7 +52,7 @@ impl<F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'stati
 /// ```
 ///
 /// # Errors
-/// If the tensor cannot be made.
+/// Any error of Candle.
 pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
     Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?)
 }
@@ -69,7 +69,7 @@ pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
 /// ```
 ///
 /// # Errors
-/// If the tensor cannot be made.
+/// Any error of Candle.
 pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
     Ok(Tensor::ones(shape, dtype, &Device::Cpu)?)
 }
@@ -104,7 +104,7 @@ pub fn ones_init() -> impl InitFn {
     ones
 }
 
-/// All `value`, in any type: in an integer type without its fraction, and no further than the type's ends.
+/// All `value`, in any type: truncated and saturated in an integer type.
 ///
 /// ```
 /// # use candle_core::DType;
@@ -150,12 +150,12 @@ pub fn normal(stddev: f64) -> impl InitFn {
     move |key: &Key, shape: &Shape, dtype| times(&key.normal(shape, dtype)?, &scalar(stddev, dtype)?)
 }
 
-/// The samples times a number of their type.
+/// The samples times a scalar of their type.
 fn times(samples: &Tensor, factor: &Tensor) -> Result<Tensor> {
     Ok(samples.broadcast_mul(factor)?)
 }
 
-/// The number in a type, rounded as numpy does it: to `BF16` by way of `F32`.
+/// `value` in element type `dtype`, rounded as by numpy: to `BF16` through `F32`.
 fn scalar(value: f64, dtype: DType) -> Result<Tensor> {
     let number = Tensor::new(value, &Device::Cpu)?;
     Ok(if dtype == DType::BF16 { number.to_dtype(DType::F32)? } else { number }.to_dtype(dtype)?)

@@ -1,4 +1,4 @@
-//! Orthogonal matrices as kernels.
+//! Orthogonal initializers.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{Error, Key, Result};
@@ -7,9 +7,9 @@ use super::{InitFn, scalar, times};
 use crate::axes::position;
 
 /// A uniformly distributed orthogonal matrix times `scale` (Saxe et al., "Exact solutions to the nonlinear
-/// dynamics of learning in deep linear networks", 2013): orthonormal columns, or rows where there are fewer of
-/// them. The columns are the last axis, and all other axes together are the rows; JAX's default scale is 1.
-/// Other columns: [`Orthogonal`].
+/// dynamics of learning in deep linear networks", 2013): orthonormal columns, or rows if there are fewer
+/// rows. The last axis is the columns, all other axes together are the rows; JAX's default scale is 1. For
+/// another axis of columns: [`Orthogonal`].
 ///
 /// ```
 /// # use candle_core::DType;
@@ -27,7 +27,7 @@ pub fn orthogonal(scale: f64) -> impl InitFn {
     Orthogonal::new(scale).build()
 }
 
-/// The kernel of a convolution that keeps lengths: zeros, and an [`orthogonal`] matrix in the middle (Xiao et
+/// The kernel of a norm-preserving convolution: zeros, with an [`orthogonal`] matrix in the center (Xiao et
 /// al., "Dynamical isometry and a mean field theory of CNNs", 2018). JAX's default scale is 1.
 ///
 /// Shapes are `[*spatial, inputs, outputs]` with one to three spatial axes and no more inputs than outputs;
@@ -47,8 +47,8 @@ pub fn delta_orthogonal(scale: f64) -> impl InitFn {
     Orthogonal::new(scale).build_delta()
 }
 
-/// [`orthogonal`] and [`delta_orthogonal`] with a choice of the axis that the columns are. A negative axis counts
-/// from the end.
+/// [`orthogonal`] and [`delta_orthogonal`] with a choice of the column axis. A negative axis counts from the
+/// end.
 ///
 /// ```
 /// use candle_core::DType;
@@ -70,26 +70,26 @@ pub struct Orthogonal {
 }
 
 impl Orthogonal {
-    /// Columns on the last axis.
+    /// The last axis as columns.
     #[must_use]
     pub fn new(scale: f64) -> Self {
         Self { scale, column_axis: -1 }
     }
 
-    /// The axis of the columns.
+    /// The axis that is the columns.
     #[must_use]
     pub fn column_axis(self, column_axis: isize) -> Self {
         Self { column_axis, ..self }
     }
 
-    /// The initializer: [`orthogonal`]. Its error is JAX's: fewer than two axes, a type other than `F32` and
-    /// `F64`, no such axis. A shape without elements has none of them but the first.
+    /// The initializer: [`orthogonal`]. As in JAX, it fails for fewer than two axes, a type other than `F32`
+    /// and `F64`, or an axis out of range; an empty shape fails only for fewer than two axes.
     #[must_use]
     pub fn build(self) -> impl InitFn {
         move |key: &Key, shape: &Shape, dtype| self.matrix(key, shape.dims(), dtype)
     }
 
-    /// The initializer: [`delta_orthogonal`]. Its axis is one of the last two, and negative.
+    /// The initializer: [`delta_orthogonal`]. The column axis must be -1 or -2.
     #[must_use]
     pub fn build_delta(self) -> impl InitFn {
         move |key: &Key, shape: &Shape, dtype| self.delta(key, shape, dtype)
@@ -109,7 +109,7 @@ impl Orthogonal {
         let rows = rest.iter().fold(1, |rows: usize, &dim| rows.saturating_mul(dim));
         let q = key.orthogonal(rows, (), dtype, Some(columns))?;
         let q = times(&q, &scalar(self.scale, dtype)?)?.reshape([rest, vec![columns]].concat())?;
-        // The columns, which are last, go to their axis.
+        // Moves the columns from the last axis to theirs.
         let last = shape.len() - 1;
         let order: Vec<usize> = (0..axis).chain([last]).chain(axis..last).collect();
         Ok(q.permute(order)?.contiguous()?)
@@ -128,7 +128,7 @@ impl Orthogonal {
             return Err(bad_shape("`delta_orthogonal` cannot keep lengths", expected, dims));
         }
         let mut kernel = self.matrix(key, &matrix, dtype)?;
-        // Each axis is put around the kernel, from the last one out.
+        // Pads the kernel by one spatial axis after another, from the last one.
         for size in spatial.iter().rev() {
             let before = (size - 1) / 2;
             kernel = kernel.unsqueeze(0)?.pad_with_zeros(0, before, size - 1 - before)?;

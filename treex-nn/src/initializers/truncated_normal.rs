@@ -1,12 +1,12 @@
-//! The standard normal distribution, cut and scaled.
+//! The truncated normal distribution.
 
 use candle_core::{DType, Shape};
 use treex_core::Key;
 
 use super::{InitFn, scalar, times};
 
-/// The standard normal cut to (-2, 2), times `stddev`, which is therefore a little above the standard
-/// deviation of what comes out. JAX's default is 0.01. Other bounds: [`TruncatedNormal`].
+/// The standard normal truncated to (-2, 2), times `stddev`, which is therefore slightly larger than the
+/// standard deviation of the samples. JAX's default is 0.01. Other bounds: [`TruncatedNormal`].
 ///
 /// ```
 /// # use candle_core::DType;
@@ -24,7 +24,7 @@ pub fn truncated_normal(stddev: f64) -> impl InitFn {
 
 /// [`truncated_normal`] with a choice of bounds, in standard deviations.
 ///
-/// As in JAX, `lower >= upper` makes every sample the number just below `upper`, times `stddev`.
+/// As in JAX, with `lower >= upper` every sample is the number just below `upper`, times `stddev`.
 ///
 /// ```
 /// use candle_core::DType;
@@ -44,19 +44,19 @@ pub struct TruncatedNormal {
 }
 
 impl TruncatedNormal {
-    /// Cut to (-2, 2).
+    /// Truncated to (-2, 2).
     #[must_use]
     pub fn new(stddev: f64) -> Self {
         Self { stddev, lower: -2., upper: 2. }
     }
 
-    /// The lower bound, before the samples are multiplied.
+    /// The lower bound, before scaling.
     #[must_use]
     pub fn lower(self, lower: f64) -> Self {
         Self { lower, ..self }
     }
 
-    /// The upper bound, before the samples are multiplied.
+    /// The upper bound, before scaling.
     #[must_use]
     pub fn upper(self, upper: f64) -> Self {
         Self { upper, ..self }

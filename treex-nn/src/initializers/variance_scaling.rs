@@ -1,4 +1,4 @@
-//! Samples whose variance follows from the shape of the parameter.
+//! Variance scaling: samples whose variance depends on the parameter's shape.
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Key, Result};
@@ -6,11 +6,10 @@ use treex_core::{Error, Key, Result};
 use super::{InitFn, scalar, times};
 use crate::axes::position;
 
-/// Samples with variance `scale / n`, where `mode` says what `n` is, for a kernel whose last two axes are
-/// inputs and outputs and whose other axes are the receptive field. Other axes: [`VarianceScaling`].
+/// Samples with variance `scale / n`, where `mode` chooses `n`, for a kernel whose last two axes are inputs
+/// and outputs and whose other axes are the receptive field. Other axes: [`VarianceScaling`].
 ///
-/// As in JAX, a `scale` below 0 makes NaNs, and a parameter that has not both axes is an error, or that has no
-/// elements.
+/// As in JAX, a negative `scale` gives NaN; a parameter without both axes, or without elements, is an error.
 ///
 /// ```
 /// # use candle_core::DType;
@@ -27,12 +26,12 @@ pub fn variance_scaling(scale: f64, mode: FanMode, distribution: Distribution) -
     VarianceScaling::new(scale, mode, distribution).build()
 }
 
-/// The number that [`variance_scaling`] divides by.
+/// The divisor of [`variance_scaling`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FanMode {
-    /// Inputs of one output.
+    /// The number of inputs of an output.
     FanIn,
-    /// Outputs of one input.
+    /// The number of outputs of an input.
     FanOut,
     /// The mean of the two.
     FanAvg,
@@ -40,18 +39,18 @@ pub enum FanMode {
     FanGeoAvg,
 }
 
-/// What [`variance_scaling`] draws from.
+/// The distribution of [`variance_scaling`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Distribution {
     /// A normal distribution.
     Normal,
-    /// A normal distribution cut at two standard deviations, and widened so that the variance is right.
+    /// A normal distribution truncated at two standard deviations, rescaled to keep the variance.
     TruncatedNormal,
     /// A uniform distribution around 0.
     Uniform,
 }
 
-/// The standard deviation of the standard normal cut to (-2, 2).
+/// The standard deviation of the standard normal truncated to (-2, 2).
 const CUT_STDDEV: f64 = 0.879_625_661_034_239_8;
 
 /// [`variance_scaling`] with a choice of axes. Negative axes count from the end.
@@ -95,7 +94,7 @@ impl VarianceScaling {
         Self { out_axis: out_axis.into(), ..self }
     }
 
-    /// The axes over which there are many kernels in one.
+    /// The axes over which independent kernels are stacked.
     #[must_use]
     pub fn batch_axis(self, batch_axis: impl Into<Vec<isize>>) -> Self {
         Self { batch_axis: batch_axis.into(), ..self }
@@ -103,8 +102,8 @@ impl VarianceScaling {
 
     /// The initializer.
     ///
-    /// Its error is JAX's: an axis that the shape does not have, or a shape without elements, which has no
-    /// inputs to divide by. An axis may be named twice, and then counts twice.
+    /// As in JAX, it fails for an axis out of range and for an empty shape. An axis that is named twice
+    /// counts twice.
     #[must_use]
     pub fn build(self) -> impl InitFn {
         move |key: &Key, shape: &Shape, dtype| {
@@ -117,7 +116,7 @@ impl VarianceScaling {
         }
     }
 
-    /// What the samples are multiplied by, rounded in their type after each step.
+    /// The factor of the samples, rounded in their type after each step.
     fn factor(&self, shape: &Shape, dtype: DType) -> Result<Tensor> {
         let variance = scalar(self.scale / self.fan(shape)?, dtype)?;
         Ok(match self.distribution {
@@ -134,7 +133,7 @@ impl VarianceScaling {
         let receptive_field = total / inputs / outputs / self.size(shape, &self.batch_axis)?;
         let (fan_in, fan_out) = (inputs * receptive_field, outputs * receptive_field);
         if total == 0. {
-            return Err(Error::shape("`variance_scaling` cannot divide by the inputs or outputs of nothing")
+            return Err(Error::shape("`variance_scaling` got an empty parameter")
                 .expected("a parameter with elements")
                 .found(format!("shape {:?}", shape.dims()))
                 .remedy("use `zeros`"));
@@ -197,22 +196,22 @@ macro_rules! named {
 named! {
     /// Uniform with variance 2 / (inputs + outputs): for sigmoid and tanh (Glorot and Bengio, 2010).
     glorot_uniform: 1., FanAvg, Uniform;
-    /// Cut normal with variance 2 / (inputs + outputs): for sigmoid and tanh (Glorot and Bengio, 2010).
+    /// Truncated normal with variance 2 / (inputs + outputs): for sigmoid and tanh (Glorot and Bengio, 2010).
     glorot_normal: 1., FanAvg, TruncatedNormal;
     /// Uniform with variance 1 / inputs (LeCun et al., 1998).
     lecun_uniform: 1., FanIn, Uniform;
-    /// Cut normal with variance 1 / inputs (LeCun et al., 1998): the default of kernels.
+    /// Truncated normal with variance 1 / inputs (LeCun et al., 1998): the default of kernels.
     lecun_normal: 1., FanIn, TruncatedNormal;
     /// Uniform with variance 2 / inputs: for relu (He et al., 2015).
     he_uniform: 2., FanIn, Uniform;
-    /// Cut normal with variance 2 / inputs: for relu (He et al., 2015).
+    /// Truncated normal with variance 2 / inputs: for relu (He et al., 2015).
     he_normal: 2., FanIn, TruncatedNormal;
-    /// [`glorot_uniform`] by its other name.
+    /// Alias of [`glorot_uniform`].
     xavier_uniform: 1., FanAvg, Uniform;
-    /// [`glorot_normal`] by its other name.
+    /// Alias of [`glorot_normal`].
     xavier_normal: 1., FanAvg, TruncatedNormal;
-    /// [`he_uniform`] by its other name.
+    /// Alias of [`he_uniform`].
     kaiming_uniform: 2., FanIn, Uniform;
-    /// [`he_normal`] by its other name.
+    /// Alias of [`he_normal`].
     kaiming_normal: 2., FanIn, TruncatedNormal;
 }

@@ -1,13 +1,13 @@
-//! A module under more batch dimensions than it takes.
+//! A module applied under more batch dimensions than it takes.
 
 use candle_core::Tensor;
 use treex_core::init::ModuleKey;
 use treex_core::{Error, Module, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
-/// Calls a module with the first dimensions of its input merged into one, and splits them again in its output:
-/// Flax's `BatchApply`. For what takes one batch dimension and is to be applied to `[time, batch, ..]`.
+/// Calls a module with the first dimensions of its input merged into one, and splits them again in its
+/// output: Flax's `BatchApply`. It applies a module with one batch dimension to `[time, batch, ..]`.
 ///
-/// It stands in a tree as the module itself: paths, names and keys are the same with and without it.
+/// The wrapper is transparent in a tree: paths, names and keys are those of the module itself.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -20,7 +20,7 @@ use treex_core::{Error, Module, ModuleId, Result, TreeObject, Visitor, VisitorMu
 /// ```
 #[derive(Clone, Debug)]
 pub struct BatchApply<F> {
-    /// What is called.
+    /// The module inside.
     pub f: F,
     num_dims: usize,
 }
@@ -32,18 +32,18 @@ impl<F: TreeObject> BatchApply<F> {
         Self { f, num_dims: 2 }
     }
 
-    /// How many dimensions to merge; 2 unless said.
+    /// The number of dimensions to merge; default: 2.
     #[must_use]
     pub fn num_dims(self, num_dims: usize) -> Self {
         Self { num_dims, ..self }
     }
 
-    /// The same for a call with other inputs than one. Each that has the dimensions is merged, the others go in
-    /// as they are; the first that has them says how to split the output.
+    /// The call with any inputs: `call` gets the module inside. Inputs with at least `num_dims` dimensions
+    /// are merged, the others passed as they are; the output is split like the first merged input.
     ///
     /// # Errors
-    /// If no input has that many dimensions, or the output does not have the merged one first, and what `call`
-    /// reports.
+    /// If no input has `num_dims` dimensions, or the output does not start with the merged one; and any error
+    /// of `call`.
     pub fn call_inner(
         &mut self,
         inputs: &[&Tensor],
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_module_itself() -> Result<()> {
+    fn the_wrapper_is_transparent() -> Result<()> {
         let conv = Conv::new(2, 3, [3, 3]).init(5, &Device::Cpu)?;
         let mut applied = BatchApply::new(Conv::new(2, 3, [3, 3])).num_dims(3).init(5, &Device::Cpu)?;
         assert_eq!(applied.f.kernel, conv.kernel);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_with_fewer_dimensions_go_in_as_they_are() -> Result<()> {
+    fn inputs_with_fewer_dimensions_are_passed_unchanged() -> Result<()> {
         let mut product = BatchApply::new(());
         let y = product.call_inner(&[&ones(&[4]), &ones(&[2, 3, 4])], |(), inputs| {
             assert_eq!((inputs[0].dims(), inputs[1].dims()), (&[4][..], &[6, 4][..]));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let mut sum = BatchApply::new(Lambda::new("sum", |x: &Tensor| Ok(x.sum_all()?)));
         let error = sum.call(&ones(&[2, 3])).unwrap_err().to_string();
         assert!(error.contains("cannot split: expected [6, ..], found []"), "{error}");

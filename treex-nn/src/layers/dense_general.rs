@@ -1,4 +1,4 @@
-//! A linear map of several axes at once.
+//! A linear map over several axes.
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
@@ -13,8 +13,8 @@ use crate::ops::linear::linear;
 
 /// `y = x · kernel + bias`, over any axes of the input: Flax's `DenseGeneral`.
 ///
-/// The axes that are summed over go away, and the axes of the features come last. Each index of the batch
-/// dimensions has a kernel and a bias of its own. Initial values are drawn for a kernel
+/// The axes that are summed over are removed, and the axes of the features come last. Each index of the batch
+/// dimensions has its own kernel and bias. Initial values are drawn for a kernel
 /// `[everything else, features]` and a flat bias, and reshaped, as in Flax.
 ///
 /// ```
@@ -35,11 +35,11 @@ use crate::ops::linear::linear;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct DenseGeneral {
-    /// `[*batch_dims, *axis, *features]`, the axes in ascending order; `lecun_normal` unless said.
+    /// `[*batch_dims, *axis, *features]`, the axes in ascending order; default: `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// `[*batch_dims, *features]`; zeros unless said.
+    /// `[*batch_dims, *features]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
-    /// `[*batch_dims, *axis]`. Not known before a first input where the layer was made by `features`.
+    /// `[*batch_dims, *axis]`. `None` in a [lazy](crate#lazy-layers) layer before its first input.
     inputs: Option<Vec<usize>>,
     features: Vec<usize>,
     axis: Vec<isize>,
@@ -55,8 +55,7 @@ impl DenseGeneral {
         Self { inputs: Some(inputs.into().into_dims()), ..Self::lazy(features) }.declared()
     }
 
-    /// A map to `features` from sizes that the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A map to `features`, with [lazy](crate#lazy-layers) input sizes.
     #[must_use]
     pub fn lazy(features: impl Into<Shape>) -> Self {
         let dense = Self {
@@ -71,19 +70,19 @@ impl DenseGeneral {
         dense.use_bias(true).kernel_init(lecun_normal())
     }
 
-    /// The axes to sum over; the last unless said. Negative ones count from the end.
+    /// The axes to sum over; default: the last. Negative ones count from the end.
     #[must_use]
     pub fn axis(self, axis: impl Into<Vec<isize>>) -> Self {
         Self { axis: axis.into(), ..self }
     }
 
-    /// The dimensions whose indices have weights of their own: the first, or the first few. None unless said.
+    /// The dimensions whose indices have their own weights: the first, or the first few. Default: none.
     #[must_use]
     pub fn batch_dims(self, batch_dims: impl Into<Vec<isize>>) -> Self {
         Self { batch_dims: batch_dims.into(), ..self }.declared()
     }
 
-    /// How to make the kernel: called with the shape `[everything else, features]`.
+    /// The initializer of the kernel, called with the shape `[everything else, features]`.
     #[must_use]
     pub fn kernel_init(self, init: impl InitFn) -> Self {
         let features = self.features.len();
@@ -95,7 +94,7 @@ impl DenseGeneral {
         Self { kernel, ..self }
     }
 
-    /// How to make the bias: called with a flat shape.
+    /// The initializer of the bias, called with a flat shape.
     #[must_use]
     pub fn bias_init(self, init: impl InitFn) -> Self {
         let bias = self.bias.with_init(move |key, shape, dtype| {
@@ -104,7 +103,7 @@ impl DenseGeneral {
         Self { bias, ..self }
     }
 
-    /// The layer with sizes that the layer around it has found out.
+    /// The layer with the sizes that the enclosing layer inferred.
     pub(crate) fn sized(self, inputs: &[usize], features: &[usize]) -> Self {
         Self { inputs: Some(inputs.into()), features: features.into(), ..self }.declared()
     }
@@ -118,7 +117,7 @@ impl DenseGeneral {
         Self { kernel: self.kernel.with_shape(kernel), bias, ..self }
     }
 
-    /// The batch dimensions and the axes to sum over, in ascending order, of an input of this rank.
+    /// The batch dimensions and the axes to sum over, in ascending order, of an input of rank `rank`.
     fn axes(&self, rank: usize) -> Result<(Vec<usize>, Vec<usize>)> {
         let ascending = |axes: &[isize]| -> Option<Vec<usize>> {
             let mut axes = axes.iter().map(|&axis| position(axis, rank)).collect::<Option<Vec<_>>>()?;
@@ -140,7 +139,7 @@ impl DenseGeneral {
         }
     }
 
-    /// The call, to `features` that the layer around this one has found out.
+    /// The call, with the `features` that the enclosing layer inferred.
     pub(crate) fn apply_to(&self, x: &Tensor, features: &[usize]) -> Result<Tensor> {
         let y = self.product(x, features).map_err(|error| error.of(self))?;
         record(self, x, &y);
@@ -186,7 +185,7 @@ parameter_options!(DenseGeneral { kernel, bias });
 
 impl candle_core::Module for DenseGeneral {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        // What a layer around this one has found out is in the kernel.
+        // Features that an enclosing layer inferred are in the kernel's shape.
         let known = self.kernel.shape().map_or(&[][..], Shape::dims);
         let known = known.len().checked_sub(self.features.len()).and_then(|inputs| known.get(inputs..));
         let known = known.filter(|_| self.inputs.is_none());
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_sum() -> Result<()> {
+    fn sums_without_leaves() -> Result<()> {
         let mut dense = DenseGeneral::new(3, (2, 2)).init(0, &Device::Cpu)?;
         assert_eq!(dense.call(&input(&[4, 0, 3]))?.dims(), [4, 0, 2, 2]);
         let mut dense = DenseGeneral::new(0, 2).kernel_init(ones).bias_init(ones).init(0, &Device::Cpu)?;
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let error = |dense: DenseGeneral, shape: &[usize]| {
             dense
                 .init(0, &Device::Cpu)

@@ -1,4 +1,4 @@
-//! Dropout.
+//! Dropout as a layer.
 
 use candle_core::Tensor;
 use treex_core::{Leaf, Mode, Module, Result, Rng, TreeObject, record};
@@ -24,7 +24,7 @@ use crate::functional::dropout::{check_rate, dropout};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Dropout {
-    /// The key that the next call draws from. Moves on at each call in training, and only then.
+    /// The key of the next mask. Advances at each call in training, and only then.
     pub rng: Leaf<Rng>,
     rate: f64,
     #[tree(skip)]
@@ -33,19 +33,19 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops with probability `rate`, from 0 to 1.
+    /// Drops elements with probability `rate`, from 0 to 1.
     #[must_use]
     pub fn new(rate: f64) -> Self {
         Self { rng: Leaf::stream("dropout"), rate, broadcast_dims: Vec::new(), mode: Mode::default() }
     }
 
-    /// The stream of the key under `init_linen`; `"dropout"` unless said.
+    /// The stream of the key under `init_linen`; default: `"dropout"`.
     #[must_use]
     pub fn rng_collection(self, name: &str) -> Self {
         Self { rng: Leaf::stream(name), ..self }
     }
 
-    /// Dimensions along which all elements share their fate. Negative ones count from the end.
+    /// Dimensions along which the mask is broadcast. Negative ones count from the end.
     #[must_use]
     pub fn broadcast_dims(self, dims: impl Into<Vec<isize>>) -> Self {
         Self { broadcast_dims: dims.into(), ..self }
@@ -55,9 +55,9 @@ impl Dropout {
 impl Module for Dropout {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
         check_rate("Dropout", self.rate).map_err(|error| error.of(self))?;
-        // Where nothing is drawn, no key is used: neither is the sequence of masks shifted.
+        // A call without a mask uses no key, so the sequence of masks does not shift.
         let y = if self.mode.is_training() && self.rate > 0. && self.rate < 1. {
-            // The key is used up only if all goes well.
+            // The key advances only on success.
             let mut rng = self.rng.clone();
             let y = dropout(x, self.rate, rng.next_key()?, &self.broadcast_dims);
             let y = y.map_err(|error| error.of(self))?;
@@ -118,22 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn infinities_are_dropped_too() -> Result<()> {
+    fn infinities_are_dropped() -> Result<()> {
         let y = dropout(&(ones() * f64::INFINITY)?, 0.5, Key::from(0), &[])?;
         assert!(values(&y).iter().all(|&y| y == 0. || y == f32::INFINITY));
         Ok(())
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         for rate in [-0.1, 1.1, f64::NAN] {
             let mut layer = Dropout::new(rate).init(0, &Device::Cpu)?;
             layer.eval();
             let error = layer.call(&ones()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Argument);
-            let text = format!(
-                "`Dropout` has a rate that is no probability: expected a number from 0 to 1, found {rate}"
-            );
+            let text =
+                format!("`Dropout` has a rate out of range: expected a number from 0 to 1, found {rate}");
             assert_eq!(error.to_string(), text);
         }
         for dim in [2, -3] {

@@ -1,4 +1,4 @@
-//! A product with a kernel, over axes that are named.
+//! A product with a kernel by an einsum equation.
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
@@ -10,7 +10,7 @@ use crate::ops::einsum::{Equation, einsum};
 
 /// `y = einsum(einsum_str, x, kernel) + bias`: Flax's `Einsum`.
 ///
-/// The bias has those axes of the kernel that are left in the output, in the order of the output.
+/// The bias has those axes of the kernel that remain in the output, in the order of the output.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -31,9 +31,9 @@ use crate::ops::einsum::{Equation, einsum};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Einsum {
-    /// Of the given shape; `lecun_normal` unless said.
+    /// The kernel, of the given shape; default: `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// Of the kernel's shape, less what is summed over; zeros unless said.
+    /// The kernel's axes that are not summed over; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     einsum_str: Option<String>,
     #[tree(skip)]
@@ -42,15 +42,16 @@ pub struct Einsum {
 }
 
 impl Einsum {
-    /// A product with a kernel of this shape, by an equation for [`einsum`](crate::einsum) whose first operand
-    /// is the input and whose second is the kernel.
+    /// A product with a kernel of shape `shape`, by an equation for [`einsum`](crate::einsum) whose first
+    /// operand is the input and whose second is the kernel.
     #[must_use]
     pub fn new(shape: impl Into<Shape>, einsum_str: impl Into<String>) -> Self {
         Self { einsum_str: Some(einsum_str.into()), ..Self::lazy(shape) }.declared()
     }
 
-    /// A product with a kernel of this shape, whose equation comes with each [`call_with`](Self::call_with).
-    /// The first tells the shape of the bias, see [`inferred_by`](treex_core::Tree::inferred_by).
+    /// A product with a kernel of shape `shape` and a [lazy](crate#lazy-layers) bias: each
+    /// [`call_with`](Self::call_with) brings the equation, and the first determines the bias's shape, see
+    /// [`inferred_by`](treex_core::Tree::inferred_by).
     #[must_use]
     pub fn lazy(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
@@ -60,13 +61,13 @@ impl Einsum {
 
     fn declared(self) -> Self {
         let Some(equation) = &self.einsum_str else { return self };
-        // An equation that cannot be read is reported by the call, which can.
+        // The call reports an invalid equation, since a builder cannot fail.
         let shape = Equation::read(equation).and_then(|equation| equation.left_of_second(self.shape.dims()));
         let bias = self.bias.map(|bias| bias.with_shape(shape.unwrap_or_default()));
         Self { bias, ..self }
     }
 
-    /// The output by an equation that comes with the call.
+    /// The call with an equation, for a layer made by [`lazy`](Self::lazy).
     ///
     /// # Errors
     /// If the layer has an equation of its own, and as [`einsum`](crate::einsum).
@@ -76,7 +77,7 @@ impl Einsum {
             Some(own) => Err(Error::argument("`Einsum` has an equation, and got another with the call")
                 .expected(format!("`{own}`"))
                 .found(format!("`{einsum_str}`"))
-                .remedy("make it with `Einsum::lazy(shape)`, or leave the equation to it: `call(&x)`")),
+                .remedy("make it with `Einsum::lazy(shape)`, or call it without an equation: `call(&x)`")),
         };
         let y = y.map_err(|error| error.of(self))?;
         record(self, x, &y);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let einsum = |equation: &str| Einsum::new((3, 4), equation);
         for (error, text) in [
             (error(einsum("ab,bc"), &[2, 3]), "cannot read"),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn one_equation_of_two() -> Result<()> {
+    fn an_equation_in_the_layer_or_in_the_call() -> Result<()> {
         let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
         let einsum = Einsum::new((3, 4), "ab,bc->ac").init(0, &Device::Cpu)?;
         let error = einsum.call_with(&x, "ab,bc->ca").unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! A table of vectors.
+//! An embedding table.
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, ErrorKind, Leaf, Parameter, Result, TreeObject, record};
@@ -11,7 +11,7 @@ use crate::ops::embed::rows_of;
 /// `y = embedding[ids]`, a row for each id: Flax's `Embed`.
 ///
 /// Ids are integers of any shape and any integer type; -1 is the last row. An id outside of the table is an
-/// error, where Flax gives a row of NaN; only in a table of one row, as in Flax, every id means that row. Ids
+/// error, where Flax returns a row of NaN; in a table of one row, as in Flax, every id means that row. Ids
 /// are read on the host.
 ///
 /// ```
@@ -29,7 +29,7 @@ use crate::ops::embed::rows_of;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Embed {
-    /// `[num_embeddings, features]`; normal with variance 1 / features unless said.
+    /// `[num_embeddings, features]`; default: normal with variance 1 / features.
     pub embedding: Leaf<Parameter>,
     dtype: Option<DType>,
 }
@@ -42,8 +42,8 @@ impl Embed {
         Self { embedding: Leaf::param(init, (num_embeddings, features), DType::F32), dtype: None }
     }
 
-    /// `query · embeddingᵀ`, over the last axis: how much each row is like the query. As the last layer of a
-    /// language model it shares the weights of the first.
+    /// `query · embeddingᵀ`, over the last axis: the score of each row. The output layer of a language model
+    /// that shares the weights of its embedding.
     ///
     /// # Errors
     /// If the query has another number of features than the table.
@@ -67,7 +67,7 @@ impl Embed {
     /// The row of each id, in order.
     fn rows(&self, ids: &Tensor, num_embeddings: usize) -> Result<Vec<u32>> {
         if !ids.dtype().is_int() {
-            return Err(Error::new(ErrorKind::DType, "`Embed` got ids that are no integers")
+            return Err(Error::new(ErrorKind::DType, "`Embed` got ids that are not integers")
                 .expected("`u8`, `u32` or `i64`")
                 .found(format!("`{}`", ids.dtype().as_str()))
                 .remedy("cast them: `ids.to_dtype(DType::U32)?`"));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let error =
             |ids: &[i64]| embed(5).call(&Tensor::new(ids, &Device::Cpu).unwrap()).unwrap_err().to_string();
         for (ids, text) in [

@@ -1,4 +1,4 @@
-//! Items as vectors.
+//! Flattening of all dimensions but the first.
 
 use candle_core::Tensor;
 use treex_core::compute::reshape;
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_any_rank() -> Result<()> {
+    fn any_rank() -> Result<()> {
         let flat = |shape: &[usize]| Flatten.call(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
         assert_eq!(flat(&[3])?.dims(), [3, 1]);
         assert_eq!(flat(&[0, 2, 3])?.dims(), [0, 6]);

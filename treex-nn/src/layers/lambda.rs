@@ -1,4 +1,4 @@
-//! A function as a module.
+//! A module from a function.
 
 use std::any::{TypeId, type_name};
 use std::fmt;
@@ -29,18 +29,18 @@ pub struct Lambda {
 type Function = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
 
 impl Lambda {
-    /// `f` under a name, by which it stands in tables.
+    /// `f` with a name, shown in tables.
     pub fn new<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static>(name: &'static str, f: F) -> Self {
         Self { name, function: TypeId::of::<F>(), f: Arc::new(f) }
     }
 
-    /// `f` under its own name, or as `Lambda` if it is a closure.
+    /// `f` with its own name; a closure is named `Lambda`.
     pub fn of<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static>(f: F) -> Self {
         let name = type_name::<F>().rsplit("::").next();
         Self::new(name.filter(|name| !name.contains(['{', '<', '>', '('])).unwrap_or("Lambda"), f)
     }
 
-    /// Whether this was made of `f`, which each function is known by.
+    /// Whether this was made from `f`, by its type.
     pub(crate) fn is<F: 'static>(&self, _: F) -> bool {
         self.function == TypeId::of::<F>()
     }

@@ -1,4 +1,4 @@
-//! A linear map of the features.
+//! A linear layer.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
@@ -24,9 +24,9 @@ use crate::ops::linear::linear;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Linear {
-    /// `[din, dout]`; `lecun_normal` unless said.
+    /// `[din, dout]`; default: `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// `[dout]`; zeros unless said.
+    /// `[dout]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     dout: usize,
     pub(crate) dtype: Option<DType>,
@@ -43,15 +43,14 @@ impl Linear {
         Self { kernel: linear.kernel.with_shape((din, dout)), ..linear }
     }
 
-    /// A map to `dout` features from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A map to `dout` features, with [lazy](crate#lazy-layers) input features.
     #[must_use]
     pub fn lazy(dout: usize) -> Self {
         let kernel = Leaf::unshaped(lecun_normal(), DType::F32);
         Self { kernel, bias: None, dout, dtype: None }.use_bias(true)
     }
 
-    /// The kernel and the bias for an input that they fit to.
+    /// The kernel and the bias, checked against the input.
     pub(crate) fn parameters(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
         let bias = Leaf::get_optional(&self.bias)?;
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_width() -> Result<()> {
+    fn errors_of_width() -> Result<()> {
         let mut linear = Linear::new(3, 2).init(0, &Device::Cpu)?;
         for (shape, remedy) in [(&[5, 4][..], "Linear::new(4, 2)"), (&[], "Linear::new(1, 2)")] {
             let error = linear.call(&input(shape, DType::F32)).unwrap_err();

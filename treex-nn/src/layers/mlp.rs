@@ -23,22 +23,21 @@ use crate::layers::linear::Linear;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Mlp {
-    /// One less than there are numbers of features.
+    /// One for each pair of neighbouring sizes.
     pub layers: Vec<Linear>,
     #[tree(skip)]
     activation: Lambda,
 }
 
 impl Mlp {
-    /// A layer between each two neighbours of `features`, the first of which is the input's.
+    /// The sizes from the input to the output: a layer between each two neighbours of `features`.
     #[must_use]
     pub fn new(features: impl AsRef<[usize]>) -> Self {
         let layers = features.as_ref().windows(2).map(|pair| Linear::new(pair[0], pair[1]));
         Self { layers: layers.collect(), activation: Lambda::of(relu) }
     }
 
-    /// A layer to each of `features`, the first from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A layer to each of `features`, with [lazy](crate#lazy-layers) input features.
     #[must_use]
     pub fn lazy(features: impl AsRef<[usize]>) -> Self {
         let features = features.as_ref();
@@ -47,37 +46,37 @@ impl Mlp {
         Self { layers: first.into_iter().chain(layers).collect(), activation }
     }
 
-    /// What stands between the layers; [`relu`] unless said.
+    /// The activation between the layers; default: [`relu`].
     #[must_use]
     pub fn activation(self, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         Self { activation: Lambda::of(f), ..self }
     }
 
-    /// Whether the layers add a bias; true unless said.
+    /// Whether the layers add a bias; default: true.
     #[must_use]
     pub fn use_bias(self, use_bias: bool) -> Self {
         self.each(|layer| layer.use_bias(use_bias))
     }
 
-    /// How to make the kernels.
+    /// The initializer of the kernels.
     #[must_use]
     pub fn kernel_init(self, init: impl InitFn) -> Self {
         self.each(|layer| layer.kernel_init(init.clone()))
     }
 
-    /// How to make the biases.
+    /// The initializer of the biases.
     #[must_use]
     pub fn bias_init(self, init: impl InitFn) -> Self {
         self.each(|layer| layer.bias_init(init.clone()))
     }
 
-    /// The element type of the parameters; `F32` unless said.
+    /// The element type of the parameters; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, dtype: DType) -> Self {
         self.each(|layer| layer.param_dtype(dtype))
     }
 
-    /// The element type to compute in; unless said, the smallest that holds the input and the parameters.
+    /// The element type to compute in; default: the smallest that holds the input and the parameters.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
         self.each(|layer| layer.dtype(dtype))

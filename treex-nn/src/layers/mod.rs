@@ -1,4 +1,4 @@
-//! The layers, a family a file or a folder.
+//! The layers: one file or folder for each family.
 
 pub(crate) mod attention;
 mod batch_apply;

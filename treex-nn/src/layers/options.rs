@@ -1,11 +1,11 @@
-//! The options that every layer with parameters has, written once.
+//! The options that layers with parameters share.
 
 use candle_core::DType;
 use treex_core::{Leaf, Parameter};
 
 use crate::initializers::InitFn;
 
-/// A parameter that waits for `init`, or one that is left out.
+/// An uninitialized parameter, or an optional one.
 pub(crate) trait Declared {
     fn with_init(self, init: impl InitFn) -> Self;
     fn with_dtype(self, dtype: DType) -> Self;
@@ -32,13 +32,13 @@ impl Declared for Option<Leaf<Parameter>> {
 }
 
 /// `parameter_options!(Linear { kernel: kernel_init, bias: bias_init });` gives the layer a method for the
-/// initializer of each parameter, and `param_dtype` and `dtype`. A layer that makes a parameter in a way of its
-/// own names it without an initializer.
+/// initializer of each parameter, and `param_dtype` and `dtype`. A layer with its own method for a
+/// parameter's initializer names the parameter alone.
 macro_rules! parameter_options {
     ($layer:ident { $($parameter:ident $(: $init:ident)?),* $(,)? }) => {
         impl $layer {
             $($(
-                #[doc = concat!("How to make the ", stringify!($parameter), ".")]
+                #[doc = concat!("The initializer of the ", stringify!($parameter), ".")]
                 #[must_use]
                 pub fn $init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                     self.$parameter = $crate::layers::options::Declared::with_init(self.$parameter, init);
@@ -46,15 +46,15 @@ macro_rules! parameter_options {
                 }
             )?)*
 
-            /// The element type of the parameters; `F32` unless said.
+            /// The element type of the parameters; default: `F32`.
             #[must_use]
             pub fn param_dtype(mut self, dtype: candle_core::DType) -> Self {
                 $(self.$parameter = $crate::layers::options::Declared::with_dtype(self.$parameter, dtype);)*
                 self
             }
 
-            /// The element type of the output; unless said, the smallest that holds the input and the
-            /// parameters, as in Flax.
+            /// The element type of the output; default: the smallest that holds the input and the parameters,
+            /// as in Flax.
             #[must_use]
             pub fn dtype(self, dtype: candle_core::DType) -> Self {
                 Self { dtype: Some(dtype), ..self }
@@ -64,11 +64,11 @@ macro_rules! parameter_options {
 }
 
 /// `bias_option!(Conv);` gives a layer with the fields `kernel` and `bias` the option `use_bias`. After it,
-/// `declared` announces the shape of the bias, as far as it is known.
+/// `declared` declares the shape of the bias, as far as it is known.
 macro_rules! bias_option {
     ($layer:ident) => {
         impl $layer {
-            /// Whether to add a bias; true unless said.
+            /// Whether to add a bias; default: true.
             #[must_use]
             pub fn use_bias(mut self, use_bias: bool) -> Self {
                 let dtype = self.kernel.dtype().unwrap_or(candle_core::DType::F32);

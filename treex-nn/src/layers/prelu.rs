@@ -1,4 +1,4 @@
-//! A leaky rectifier whose slope is learned.
+//! A leaky rectifier with a learned slope.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Leaf, Parameter, TreeObject, record};
@@ -7,7 +7,7 @@ use crate::initializers::constant;
 
 /// `x` where not negative, `negative_slope x` elsewhere: Flax's `PReLU` (He et al., 2015).
 ///
-/// The result has the element type of `x`, which the slope is cast to.
+/// The slope is cast to the element type of `x`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -21,7 +21,7 @@ use crate::initializers::constant;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct PRelu {
-    /// A number; 0.01 unless said.
+    /// A scalar; default: 0.01.
     pub negative_slope: Leaf<Parameter>,
 }
 
@@ -32,13 +32,13 @@ impl PRelu {
         Self { negative_slope: Leaf::param(constant(0.01), (), DType::F32) }
     }
 
-    /// The slope to begin with; 0.01 unless said.
+    /// The initial slope; default: 0.01.
     #[must_use]
     pub fn negative_slope_init(self, negative_slope: f64) -> Self {
         Self { negative_slope: self.negative_slope.with_init(constant(negative_slope)) }
     }
 
-    /// The element type of the slope; `F32` unless said.
+    /// The element type of the slope; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, dtype: DType) -> Self {
         Self { negative_slope: self.negative_slope.with_dtype(dtype) }

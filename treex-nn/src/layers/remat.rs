@@ -1,4 +1,4 @@
-//! A module whose backward pass computes it again.
+//! Rematerialization: the backward pass recomputes the module.
 
 use std::slice::from_ref;
 
@@ -6,11 +6,11 @@ use candle_core::Tensor;
 use treex_core::init::ModuleKey;
 use treex_core::{Module, ModuleId, Result, TreeObject, Visitor, VisitorMut, remat};
 
-/// A module that keeps nothing of its call for the backward pass but its input, and computes the rest again
-/// there: Flax's `nn.remat`, or `nn.checkpoint` (Chen et al., "Training deep nets with sublinear memory cost",
-/// 2016). Values, gradients, state and keys are those of the module; see [`remat`](treex_core::remat()).
+/// A module that saves only its input for the backward pass, and recomputes the rest there: Flax's
+/// `nn.remat`, or `nn.checkpoint` (Chen et al., "Training deep nets with sublinear memory cost", 2016).
+/// Values, gradients, state and keys are those of the module; see [`remat`](treex_core::remat()).
 ///
-/// It stands in a tree as the module itself: paths, names and keys are the same with and without it.
+/// The wrapper is transparent in a tree: paths, names and keys are those of the module itself.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -29,12 +29,12 @@ use treex_core::{Module, ModuleId, Result, TreeObject, Visitor, VisitorMut, rema
 /// ```
 #[derive(Clone, Debug)]
 pub struct Remat<M> {
-    /// What is called.
+    /// The module inside.
     pub module: M,
 }
 
 impl<M: TreeObject> Remat<M> {
-    /// `module`, computed again in the backward pass.
+    /// `module`, recomputed in the backward pass.
     #[must_use]
     pub fn new(module: M) -> Self {
         Self { module }

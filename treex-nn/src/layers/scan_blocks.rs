@@ -1,4 +1,4 @@
-//! A deep model of one block, many times.
+//! A deep model of equal blocks.
 
 use std::slice::from_ref;
 
@@ -12,9 +12,9 @@ use treex_core::{
 /// `y = block_n(.. block_2(block_1(x)))`, where all blocks are alike and an output has the shape of its input:
 /// Flax's `nn.scan` over layers, with `variable_axes={"params": 0}` and `split_rngs={"params": True}`.
 ///
-/// It stands in a tree as one block whose leaves have a leading axis over the blocks, and under
-/// [`init_linen`](treex_core::Tree::init_linen) gets Flax's parameters. The backward pass keeps the inputs of the
-/// blocks alone, and computes each block again: see [`scan_blocks`](treex_core::scan_blocks).
+/// In a tree it is one block whose leaves have a leading axis over the blocks;
+/// [`init_linen`](treex_core::Tree::init_linen) gives it Flax's parameters. Only the inputs of the blocks are
+/// saved for the backward pass, which recomputes each block: see [`scan_blocks`](treex_core::scan_blocks).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -35,24 +35,24 @@ use treex_core::{
 pub struct ScanBlocks<M> {
     /// All blocks as one, see [`Tree::stack`](treex_core::Tree::stack).
     pub blocks: M,
-    /// What `init` makes the blocks from.
+    /// The block from which `init` makes all blocks.
     block: M,
     length: usize,
 }
 
 impl<M: TreeObject + Clone> ScanBlocks<M> {
-    /// `length` blocks like `block`, which knows its sizes: given, or learned by
-    /// [`inferred`](treex_core::Tree::inferred). A block with a `module_init` of its own, as `SpectralNorm` has,
-    /// is initialized by itself: see [`stacked`](Self::stacked).
+    /// `length` blocks like `block`, whose sizes must be known: given, or inferred by
+    /// [`inferred`](treex_core::Tree::inferred). For blocks with their own `module_init`, such as
+    /// `SpectralNorm`, initialize each and use [`stacked`](Self::stacked).
     #[must_use]
     pub fn new(block: M, length: usize) -> Self {
         Self { blocks: declare_blocks(&block, length), block, length }
     }
 
-    /// These blocks, from the first to the last, with the values that they have.
+    /// `blocks`, from the first to the last, with their values.
     ///
     /// # Errors
-    /// If there are none, or they differ in structure, shapes or element types.
+    /// If `blocks` is empty, or they differ in structure, shapes or element types.
     pub fn stacked(blocks: &[M]) -> Result<Self> {
         let stacked = M::stack(blocks)?;
         Ok(Self { block: stacked.filter(!TreePart), blocks: stacked, length: blocks.len() })

@@ -1,13 +1,13 @@
-//! Modules one after another.
+//! A sequence of modules.
 
 use candle_core::Tensor;
 use treex_core::{Error, Module, Result, TreeObject, record};
 
 use crate::layers::lambda::Lambda;
 
-/// Modules one after another, each called with what the one before gave.
+/// Modules in sequence, each called with the output of the one before.
 ///
-/// They come one by one, of any type and in any number: Flax's `Sequential`.
+/// Modules of any type, added one by one: Flax's `Sequential`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -22,7 +22,7 @@ use crate::layers::lambda::Lambda;
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// Or as a tuple, by [`sequential`]: then the type says which they are, and each can be reached.
+/// Or as a tuple, by [`sequential`]: the type then lists them, and each is accessible.
 ///
 /// ```
 /// # use candle_core::Device;
@@ -46,21 +46,21 @@ impl Default for Sequential {
 }
 
 impl Sequential {
-    /// A sequence without a module, which cannot be called yet.
+    /// An empty sequence, which cannot be called yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts a module at the end.
+    /// Appends a module.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name in candle-nn; nobody adds sequences up")]
+    #[expect(clippy::should_implement_trait, reason = "the name in candle-nn; sequences have no sum")]
     pub fn add(mut self, module: impl Module + 'static) -> Self {
         self.layers.push(Box::new(module));
         self
     }
 
-    /// Puts a function at the end: an activation, a reshape.
+    /// Appends a function: an activation, a reshape.
     #[must_use]
     pub fn add_fn(self, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         self.add(Lambda::of(f))
@@ -81,8 +81,8 @@ impl Module for Sequential {
     }
 }
 
-/// The layers of a tuple one after another, up to eight; more are a tuple in a tuple's place. A function stands
-/// for a [`Lambda`]; a closure must say what it returns, or be a `Lambda`.
+/// A sequence of the layers of a tuple, up to eight; for more, nest `sequential`. A function becomes a
+/// [`Lambda`]; a closure must state its return type, or be a `Lambda`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -100,18 +100,18 @@ pub fn sequential<T: IntoLayers<K>, K>(layers: T) -> Sequential<T::Layers> {
     Sequential { layers: layers.into_layers() }
 }
 
-/// A tuple for [`sequential`]. `K` says for each part whether it is a module or a function, and is inferred.
+/// A tuple for [`sequential`]. `K` marks each part as a module or a function, and is inferred.
 pub trait IntoLayers<K> {
-    /// The tuple with modules alone.
+    /// The tuple with a module for each part.
     type Layers;
 
-    /// Each function as a module.
+    /// Makes a module of each function.
     fn into_layers(self) -> Self::Layers;
 }
 
-/// A module, or a function that becomes one, for [`sequential`]. `K` says which, and is inferred.
+/// A module, or a function that becomes one, for [`sequential`]. `K` marks which, and is inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in a sequence",
+    message = "`{Self}` is not a layer of a sequence",
     note = "a layer is a `Module` that can be cloned, or a function `fn(&Tensor) -> Result<Tensor>`"
 )]
 pub trait IntoModule<K> {
@@ -122,11 +122,11 @@ pub trait IntoModule<K> {
     fn into_module(self) -> Self::Module;
 }
 
-/// For [`IntoModule`]: it is a module.
+/// The mark of a module, for [`IntoModule`].
 #[derive(Debug)]
 pub struct AsModule;
 
-/// For [`IntoModule`]: it is a function.
+/// The mark of a function, for [`IntoModule`].
 #[derive(Debug)]
 pub struct AsFunction;
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tuple_is_the_list() -> Result<()> {
+    fn a_tuple_equals_a_list() -> Result<()> {
         let list = Sequential::new().add(Linear::new(2, 3)).add_fn(tanh).add(Linear::new(3, 2));
         let tuple = sequential((Linear::new(2, 3), tanh, Linear::new(3, 2)));
         let (mut list, mut tuple) = (list.init(3, &Device::Cpu)?, tuple.init(3, &Device::Cpu)?);

@@ -1,4 +1,4 @@
-//! What layers say of their last call: losses to add, and numbers to log.
+//! Auxiliary losses and metrics that layers report of their last call.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use super::losses::loss_name;
 use super::named::{Logs, compute, merge, reset, sum, take, unique};
 
 kind!(
-    /// What a layer says of its last call. Written by the layer with `Leaf::new`, so that gradients flow through
-    /// it until the gradient's closure ends.
+    /// A value that a layer reports of its last call. Written by the layer with `Leaf::new`, so that
+    /// gradients flow through it until the gradient's closure ends.
     pub Log: TreePart
 );
 kind!(
-    /// A scalar to add to the loss, such as a penalty on activities: collected by [`AuxLosses`].
+    /// A scalar to add to the loss, such as an activity penalty: collected by [`AuxLosses`].
     pub LossLog: Log
 );
 kind!(
-    /// A number about the call: collected by [`AuxMetrics`].
+    /// A number to log: collected by [`AuxMetrics`].
     pub MetricLog: Log
 );
 
-/// The losses that layers leave in a model, leaves of kind [`LossLog`]: their sum to add to the loss, and the
-/// mean of each over the batches. treex's `AuxLosses`.
+/// The auxiliary losses of a model's layers, leaves of kind [`LossLog`]: their sum to add to the loss, and
+/// the mean of each over the batches. treex's `AuxLosses`.
 ///
-/// A loss has the name of its field or its key, with `_loss` behind it if it does not end in `loss`; the second
-/// of a name gets a 2. A layer writes it with `Leaf::new`, which keeps it tracked, not with `set`, which does
-/// not. What a module inside of `Remat`, `Rnn` or `ScanBlocks` leaves behind has no gradient.
+/// A loss has the name of its field or its key, with the suffix `_loss` if it does not end in `loss`; a
+/// repeated name gets a number, 2 for the second. A layer writes it with `Leaf::new`, which keeps it tracked,
+/// not with `set`, which does not. Losses of a module inside of `Remat`, `Rnn` or `ScanBlocks` have no
+/// gradient.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -63,19 +64,19 @@ kind!(
 /// ```
 #[derive(Clone, Debug, Default, TreeObject)]
 pub struct AuxLosses {
-    /// In the order of their names; each over the batches that had it.
+    /// In the order of their names; each over the batches in which it occurred.
     pub means: BTreeMap<String, Mean>,
 }
 
 impl AuxLosses {
-    /// Of no names yet: they come with the first call.
+    /// Without names, which the first call adds.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The losses of a model that was called: their sum, through which gradients flow, and each as a number.
-    /// They are taken into account for the means; nothing changes on an error.
+    /// The auxiliary losses of a model after its call: their sum, through which gradients flow, and each as a
+    /// number. They are accumulated into the means; nothing changes on an error.
     ///
     /// # Errors
     /// If a loss is not a scalar.
@@ -101,11 +102,11 @@ impl AuxLosses {
     }
 }
 
-/// The numbers that layers leave in a model, leaves of kind [`MetricLog`], and the mean of each over the
+/// The auxiliary metrics of a model's layers, leaves of kind [`MetricLog`], and the mean of each over the
 /// batches. treex's `AuxMetrics`.
 ///
-/// A number has the name of its field or its key; the second of a name gets a 2. Of several in one leaf, each
-/// counts.
+/// A metric has the name of its field or its key; a repeated name gets a number, 2 for the second. All values
+/// of a leaf count.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -134,21 +135,21 @@ impl AuxLosses {
 /// ```
 #[derive(Clone, Debug, Default, TreeObject)]
 pub struct AuxMetrics {
-    /// In the order of their names; each over the batches that had it.
+    /// In the order of their names; each over the batches in which it occurred.
     pub means: BTreeMap<String, Mean>,
 }
 
 impl AuxMetrics {
-    /// Of no names yet: they come with the first call.
+    /// Without names, which the first call adds.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The numbers of a model that was called, which are taken into account for the means.
+    /// The auxiliary metrics of a model after its call, which are accumulated into the means.
     ///
     /// # Errors
-    /// If Candle cannot read them.
+    /// Any error of Candle.
     pub fn call(&mut self, model: &impl Tree) -> Result<Logs> {
         let values = left_in(model, MetricLog, |name| name.unwrap_or("aux_metric").to_owned());
         take(&mut self.means, "AuxMetrics", &values)
@@ -166,18 +167,18 @@ impl AuxMetrics {
 macro_rules! means {
     ($($name:ident)*) => {$(
         impl $name {
-            /// Forgets all batches; the names stay.
+            /// Resets all means; the names stay.
             ///
             /// # Errors
-            /// If memory runs out.
+            /// Any error of Candle.
             pub fn reset(&mut self) -> Result<()> {
                 reset(&mut self.means)
             }
 
-            /// Takes into account what `other` has seen.
+            /// Adds the state of `other`.
             ///
             /// # Errors
-            /// If Candle cannot add.
+            /// Any error of Candle.
             pub fn merge(&mut self, other: &Self) -> Result<()> {
                 merge(&mut self.means, &other.means)
             }
@@ -187,7 +188,7 @@ macro_rules! means {
 
 means!(AuxLosses AuxMetrics);
 
-/// The values of the leaves of kind `K`, tracked, under the names that `name` makes from those of field or key.
+/// The tracked values of the leaves of kind `K`; `name` makes their names from that of the field or key.
 fn left_in<K: Kind>(model: &impl Tree, _: K, name: impl Fn(Option<&str>) -> String) -> Logs {
     let leaves = model.flatten();
     let mut logs = Logs::new();

@@ -1,4 +1,4 @@
-//! Several metrics under their names.
+//! A collection of named metrics.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use treex_core::{Result, TreeObject};
 use super::named::{Logs, same_names, unique};
 use super::{Inputs, Metric};
 
-/// Metrics by name, which observe together: treex's `Metrics`.
+/// Metrics by name that observe the same inputs: treex's `Metrics`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -27,13 +27,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// None yet.
+    /// An empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more. Of a name that is there already, the number behind it goes up: `loss`, `loss2`, `loss3`.
+    /// Adds a metric. A repeated name gets a number: `loss`, `loss2`, `loss3`.
     #[must_use]
     pub fn add(mut self, name: impl Into<String>, metric: impl Metric + 'static) -> Self {
         let name = unique(&name.into(), |name| self.metrics.contains_key(name));
@@ -41,10 +41,10 @@ impl Metrics {
         self
     }
 
-    /// Takes a batch into account; each metric takes from `inputs` what it needs. Nothing changes on an error.
+    /// Accumulates a batch; each metric takes from `inputs` what it needs. Nothing changes on an error.
     ///
     /// # Errors
-    /// The first of a metric.
+    /// The first error of a metric.
     pub fn observe(&mut self, inputs: &Inputs) -> Result<()> {
         self.changed(|_, metric| metric.observe(inputs)).map(|_| ())
     }
@@ -52,7 +52,7 @@ impl Metrics {
     /// The values over all batches since the last reset.
     ///
     /// # Errors
-    /// The first of a metric.
+    /// The first error of a metric.
     pub fn compute(&self) -> Result<Logs> {
         self.metrics.iter().map(|(name, metric)| Ok((name.clone(), metric.compute()?))).collect()
     }
@@ -65,24 +65,24 @@ impl Metrics {
         self.changed(|_, metric| metric.call(inputs))
     }
 
-    /// Forgets all batches.
+    /// Resets the state to that of no batches.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// Any error of Candle.
     pub fn reset(&mut self) -> Result<()> {
         self.metrics.values_mut().try_for_each(|metric| metric.reset())
     }
 
-    /// Takes into account what `other` has seen.
+    /// Adds the state of `other`.
     ///
     /// # Errors
-    /// If `other` has other metrics, and the first of a metric.
+    /// If `other` has other metrics, and the first error of a metric.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         same_names("metrics", self.metrics.keys(), other.metrics.keys())?;
         self.changed(|name, metric| metric.merge(&*other.metrics[name])).map(|_| ())
     }
 
-    /// What `change` gives for each metric; if it fails for one, all are as they were.
+    /// The result of `change` for each metric; if it fails for one, all are unchanged.
     fn changed<R>(
         &mut self,
         mut change: impl FnMut(&str, &mut dyn Metric) -> Result<R>,

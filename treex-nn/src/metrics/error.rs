@@ -1,4 +1,4 @@
-//! Means of errors.
+//! Mean absolute and mean squared error.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result, TreeObject};
@@ -11,12 +11,12 @@ macro_rules! mean_of_errors {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, TreeObject)]
         pub struct $name {
-            /// Over all errors so far.
+            /// The mean of all errors so far.
             pub mean: Mean,
         }
 
         impl $name {
-            /// The mean of nothing yet.
+            /// A mean without values.
             #[must_use]
             pub fn new() -> Self {
                 Self::default()
@@ -37,7 +37,7 @@ macro_rules! mean_of_errors {
 }
 
 mean_of_errors! {
-    /// The mean of `|preds - target|`, with weights if there are any; of nothing, NaN.
+    /// The mean of `|preds - target|`, optionally weighted; without values, NaN.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -52,7 +52,7 @@ mean_of_errors! {
 }
 
 mean_of_errors! {
-    /// The mean of `(preds - target)²`, with weights if there are any; of nothing, NaN.
+    /// The mean of `(preds - target)²`, optionally weighted; without values, NaN.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};

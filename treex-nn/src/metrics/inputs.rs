@@ -1,11 +1,11 @@
-//! What metrics observe.
+//! The inputs of metrics.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
-/// Tensors by name. Each metric takes those that it needs, and leaves the others.
+/// Tensors by name. Each metric takes those that it needs.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -32,32 +32,32 @@ impl Inputs {
         Self::default()
     }
 
-    /// What a [`Mean`](super::Mean) or a [`Sum`](super::Sum) is about: losses, say.
+    /// The values of a [`Mean`](super::Mean) or a [`Sum`](super::Sum), for instance losses.
     #[must_use]
     pub fn values(self, values: &Tensor) -> Self {
         Self { values: Some(values.clone()), ..self }
     }
 
-    /// What the model says.
+    /// The model's predictions.
     #[must_use]
     pub fn preds(self, preds: &Tensor) -> Self {
         Self { preds: Some(preds.clone()), ..self }
     }
 
-    /// What is true.
+    /// The targets.
     #[must_use]
     pub fn target(self, target: &Tensor) -> Self {
         Self { target: Some(target.clone()), ..self }
     }
 
-    /// How much each value counts; 1 unless said. It has the first dimensions of the values, or 1 in their
-    /// place, and is the same for all that stand below.
+    /// The weight of each value; default: 1. It has the first dimensions of the values, or size 1 instead,
+    /// and is broadcast over the others.
     #[must_use]
     pub fn sample_weight(self, sample_weight: &Tensor) -> Self {
         Self { sample_weight: Some(sample_weight.clone()), ..self }
     }
 
-    /// The inputs of one of several outputs, for what is [`On`](super::On) it.
+    /// The inputs of one of several outputs, for metrics [`On`](super::On) it.
     #[must_use]
     pub fn part(mut self, name: impl Into<String>, inputs: Self) -> Self {
         self.parts.insert(name.into(), inputs);
@@ -84,12 +84,12 @@ impl Inputs {
         Ok((preds.detach(), target.detach()))
     }
 
-    /// Predictions and targets for `loss`, tracked as they came.
+    /// Predictions and targets for `loss`, not detached.
     pub(super) fn get_tracked_pair(&self, loss: &str) -> Result<(&Tensor, &Tensor)> {
         Ok((found(&self.preds, loss, "preds")?, found(&self.target, loss, "target")?))
     }
 
-    /// The sum of `values` by their weights, and the sum of the weights.
+    /// The weighted sum of `values`, and the sum of the weights.
     pub(super) fn weighted_sum(&self, metric: &str, values: &Tensor) -> Result<(f64, f64)> {
         let total = |x: &Tensor| x.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let values = values.to_dtype(wide(values))?;
@@ -99,7 +99,7 @@ impl Inputs {
         }
     }
 
-    /// The weight of each of `values`, if there are weights.
+    /// The weight of each of `values`, if any.
     pub(super) fn weight(&self, metric: &str, values: &Tensor) -> Result<Option<Tensor>> {
         let Some(weight) = &self.sample_weight else { return Ok(None) };
         let fits = weight.dims().iter().zip(values.dims()).all(|(w, v)| w == v || *w == 1);
@@ -107,7 +107,7 @@ impl Inputs {
             return Err(Error::shape(format!(
                 "`{metric}` got a `sample_weight` that does not fit its values"
             ))
-            .expected(format!("the first dimensions of {:?}, or 1 in their place", values.dims()))
+            .expected(format!("the first dimensions of {:?}, or size 1 instead", values.dims()))
             .found(format!("{:?}", weight.dims())));
         }
         let aligned = [weight.dims(), &vec![1; values.rank() - weight.rank()]].concat();
@@ -125,7 +125,7 @@ fn found<'t>(tensor: &'t Option<Tensor>, metric: &str, name: &str) -> Result<&'t
     })
 }
 
-/// `F64`, where the device has it: sums over an epoch need the digits.
+/// `F64` where the device supports it: sums over an epoch need its precision.
 pub(super) fn wide(x: &Tensor) -> DType {
     if x.device().is_metal() { DType::F32 } else { DType::F64 }
 }

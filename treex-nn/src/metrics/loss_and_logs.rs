@@ -1,4 +1,4 @@
-//! All that is said of a batch, at once.
+//! Losses, metrics and auxiliary values of a batch at once.
 
 use candle_core::Tensor;
 use treex_core::{Result, Tree, TreeObject};
@@ -6,7 +6,7 @@ use treex_core::{Result, Tree, TreeObject};
 use super::named::{Logs, sum, unique};
 use super::{AuxLosses, AuxMetrics, Inputs, Losses, Metrics};
 
-/// Losses and metrics of the outputs, and those that layers leave in the model: treex's `LossAndLogs`.
+/// Losses and metrics of the outputs, and the auxiliary ones of layers: treex's `LossAndLogs`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -33,28 +33,28 @@ use super::{AuxLosses, AuxMetrics, Inputs, Losses, Metrics};
 /// ```
 #[derive(Clone, Debug, Default, TreeObject)]
 pub struct LossAndLogs {
-    /// Of predictions and targets.
+    /// The losses of predictions and targets.
     pub losses: Losses,
-    /// Of what the inputs have.
+    /// The metrics of the inputs.
     pub metrics: Metrics,
-    /// Those that layers leave in the model.
+    /// The auxiliary ones of the model's layers.
     pub aux_losses: AuxLosses,
-    /// Those that layers leave in the model.
+    /// The auxiliary ones of the model's layers.
     pub aux_metrics: AuxMetrics,
 }
 
 impl LossAndLogs {
-    /// These losses and metrics, and all that layers leave in the model.
+    /// These losses and metrics, and the auxiliary ones of the model's layers.
     #[must_use]
     pub fn new(losses: Losses, metrics: Metrics) -> Self {
         Self { losses, metrics, ..Self::default() }
     }
 
-    /// Of a batch: the sum of all losses, through which gradients flow; the losses as numbers, with their sum
-    /// under the name `loss`; the metrics. All are taken into account; nothing changes on an error.
+    /// For a batch: the sum of all losses, through which gradients flow; the losses as numbers, with their
+    /// sum under the name `loss`; the metrics. All are accumulated; nothing changes on an error.
     ///
     /// # Errors
-    /// The first of a part.
+    /// The first error of a part.
     pub fn call(&mut self, inputs: &Inputs, model: &impl Tree) -> Result<(Tensor, Logs, Logs)> {
         let mut after = self.clone();
         let (loss, losses) = after.losses.call(inputs)?;
@@ -67,14 +67,14 @@ impl LossAndLogs {
     /// The same over all batches since the last reset: the sum of the losses' means, the means, the metrics.
     ///
     /// # Errors
-    /// The first of a part.
+    /// The first error of a part.
     pub fn compute(&self) -> Result<(Tensor, Logs, Logs)> {
         let ((loss, losses), (aux_loss, aux_losses)) = (self.losses.compute()?, self.aux_losses.compute()?);
         let metrics = joined(self.metrics.compute()?, self.aux_metrics.compute()?);
         Ok((both(loss, aux_loss)?, with_sum(joined(losses, aux_losses))?, metrics))
     }
 
-    /// The loss of a batch to train with, beside the logs over all batches: `call` and `compute` at once.
+    /// The loss of a batch for training, and the logs over all batches: `call` and `compute` at once.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -88,10 +88,10 @@ impl LossAndLogs {
         Ok((loss, losses, metrics))
     }
 
-    /// Forgets all batches.
+    /// Resets the state to that of no batches.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// Any error of Candle.
     pub fn reset(&mut self) -> Result<()> {
         self.losses.reset()?;
         self.metrics.reset()?;
@@ -99,7 +99,7 @@ impl LossAndLogs {
         self.aux_metrics.reset()
     }
 
-    /// Takes into account what `other` has seen; nothing changes on an error.
+    /// Adds the state of `other`; nothing changes on an error.
     ///
     /// # Errors
     /// If `other` has other losses or metrics.
@@ -119,12 +119,12 @@ fn both(loss: Tensor, aux_loss: Tensor) -> Result<Tensor> {
     sum(&Logs::from([("loss".into(), loss), ("aux_loss".into(), aux_loss)]))
 }
 
-/// `losses` and their sum, which is called `loss`.
+/// `losses` and their sum, under the name `loss`.
 fn with_sum(losses: Logs) -> Result<Logs> {
     Ok(joined(Logs::from([("loss".into(), sum(&losses)?)]), losses))
 }
 
-/// Both under one roof: a name that is there already gets a number.
+/// Both in one map; a repeated name gets a number.
 fn joined(mut logs: Logs, others: Logs) -> Logs {
     for (name, value) in others {
         logs.insert(unique(&name, |name| logs.contains_key(name)), value);

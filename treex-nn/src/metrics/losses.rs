@@ -1,4 +1,4 @@
-//! Several losses as one, and their means.
+//! Named losses: their sum, and their means.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +11,12 @@ use super::named::{Logs, compute, merge, reset, same_names, sum, take, unique};
 use super::{Inputs, Mean};
 use crate::dtype::wide_dtype;
 
-/// Losses by name: `Σ mean(weight · loss(preds, target))` to train with, and the mean of each over the batches.
+/// Losses by name: `Σ mean(weight · loss(preds, target))` for training, and the mean of each over the
+/// batches.
 ///
-/// A loss is a function of predictions and targets, and its losses are averaged; what is reduced or weighted
-/// already stays as it is. A `Loss` of treex-optim goes in as `move |preds, target| loss.call(preds, target)`.
-/// treex's `Losses`, with names that end in `loss`.
+/// A loss is a function of predictions and targets, and its values are averaged; a scalar stays as it is. Add
+/// a `Loss` of treex-optim as `move |preds, target| loss.call(preds, target)`. treex's `Losses`, with names
+/// that end in `loss`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -49,7 +50,7 @@ pub struct Losses {
     losses: BTreeMap<String, Loss>,
 }
 
-/// A function, and the part of the inputs that it is about.
+/// A function, and the part of the inputs that it takes.
 #[derive(Clone)]
 struct Loss {
     on: Option<String>,
@@ -65,14 +66,14 @@ impl fmt::Debug for Loss {
 }
 
 impl Losses {
-    /// None yet.
+    /// An empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more. `_loss` is put behind a name that does not end in `loss`; of a name that is there already,
-    /// the number goes up: `loss`, `loss2`.
+    /// Adds a loss. A name that does not end in `loss` gets the suffix `_loss`; a repeated name gets a
+    /// number: `loss`, `loss2`.
     #[must_use]
     pub fn add<F>(self, name: impl AsRef<str>, loss: F) -> Self
     where
@@ -81,7 +82,7 @@ impl Losses {
         self.with(name.as_ref(), Loss { on: None, function: Arc::new(loss) })
     }
 
-    /// With one more, about the [`part`](Inputs::part) of the inputs that has the name `part`.
+    /// Adds a loss of the [`part`](Inputs::part) of the inputs that has the name `part`.
     #[must_use]
     pub fn add_on<F>(self, part: impl Into<String>, name: impl AsRef<str>, loss: F) -> Self
     where
@@ -97,11 +98,11 @@ impl Losses {
         self
     }
 
-    /// The losses of a batch: their sum, through which gradients flow, and each as a number. They are taken into
-    /// account for the means; nothing changes on an error.
+    /// The losses of a batch: their sum, through which gradients flow, and each as a number. They are
+    /// accumulated into the means; nothing changes on an error.
     ///
     /// # Errors
-    /// If an input is missing, the weights do not fit the losses of a function, and what that reports.
+    /// If an input is missing, or the weights do not fit the losses; any error of a loss function.
     pub fn call(&mut self, inputs: &Inputs) -> Result<(Tensor, Logs)> {
         let reduced = self.losses.iter().map(|(name, loss)| Ok((name.clone(), loss.reduced(name, inputs)?)));
         let reduced = reduced.collect::<Result<Logs>>()?;
@@ -118,15 +119,15 @@ impl Losses {
         Ok((sum(&logs)?, logs))
     }
 
-    /// Forgets all batches.
+    /// Resets the state to that of no batches.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// Any error of Candle.
     pub fn reset(&mut self) -> Result<()> {
         reset(&mut self.means)
     }
 
-    /// Takes into account what `other` has seen.
+    /// Adds the state of `other`.
     ///
     /// # Errors
     /// If `other` has other losses.
@@ -137,12 +138,12 @@ impl Losses {
 }
 
 impl Loss {
-    /// The mean of the weighted losses, over their number.
+    /// The sum of the weighted losses, divided by their number.
     fn reduced(&self, name: &str, inputs: &Inputs) -> Result<Tensor> {
         let inputs = self.on.as_ref().map_or(Ok(inputs), |part| inputs.get_part(part))?;
         let (preds, target) = inputs.get_tracked_pair(name)?;
         let losses = (self.function)(preds, target)?;
-        // A sum in half precision stops growing early.
+        // A sum in half precision saturates early.
         let losses = losses.to_dtype(wide_dtype(losses.dtype()))?;
         let losses = match inputs.weight(name, &losses)? {
             Some(weight) => (losses * weight)?,

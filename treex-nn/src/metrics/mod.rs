@@ -1,7 +1,8 @@
-//! Metrics: what is said of a model over many batches, as trees of kind [`MetricState`](treex_core::MetricState).
+//! Metrics: values accumulated over many batches, as trees of kind [`MetricState`](treex_core::MetricState).
 //!
-//! A metric observes batch by batch and is computed at the end of an epoch. Its state is a part of the tree, so it
-//! is saved, cloned and filtered like all state; it lives on the host, in sums of `F64` and counts of `I64`.
+//! A metric observes batch by batch and is computed at the end of an epoch. Its state is part of the tree, so
+//! it is saved, cloned and filtered like all state; it is kept on the host, in sums of `F64` and counts of
+//! `I64`.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -62,18 +63,18 @@ pub use named::Logs;
 pub use on::On;
 pub use reduce::{Mean, Sum};
 
-/// By its short name.
+/// Short name.
 pub type Mae = MeanAbsoluteError;
-/// By its short name.
+/// Short name.
 pub type Mse = MeanSquaredError;
 
-/// What is computed over many batches.
+/// A metric: a value computed over many batches.
 ///
-/// Whatever the metric remembers stands in leaves of kind [`MetricState`](treex_core::MetricState), and adds up: two metrics that saw a
-/// half each [`merge`](Self::merge) into what one would be that saw the whole. So `reset` and `merge` are written
-/// once, over the leaves. `Box<dyn Metric>` can be cloned.
+/// Its state is in leaves of kind [`MetricState`](treex_core::MetricState) and additive: two metrics that
+/// observed a half each [`merge`](Self::merge) into one that observed the whole. So `reset` and `merge` are
+/// provided, over the leaves. `Box<dyn Metric>` can be cloned.
 pub trait Metric: TreeObject + DynClone {
-    /// Takes a batch into account: what torchmetrics calls `update`, which is a verb over trees here. Nothing
+    /// Accumulates a batch; torchmetrics calls this `update`, which is a verb over trees here. Nothing
     /// changes on an error.
     ///
     /// # Errors
@@ -86,15 +87,15 @@ pub trait Metric: TreeObject + DynClone {
     /// If the state was filtered out.
     fn compute(&self) -> Result<Tensor>;
 
-    /// Forgets all batches.
+    /// Resets the state to that of no batches.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// Any error of Candle.
     fn reset(&mut self) -> Result<()> {
         state::states(self).into_iter().try_for_each(state::clear)
     }
 
-    /// Takes into account what `other`, a metric of the same type and options, has seen.
+    /// Adds the state of `other`, a metric of the same type and options.
     ///
     /// # Errors
     /// If `other` is another metric, and if a count would overflow.

@@ -1,4 +1,4 @@
-//! Numbers by name: what several metrics have in common.
+//! Named values, which several metrics share.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use treex_core::{Error, ErrorKind, Result};
 use super::{Inputs, Mean, Metric, state};
 use crate::dtype::common_dtype;
 
-/// Values by name, scalars of `F64` on the host where they are numbers: what is written into a log.
+/// Values to log, by name; numbers are scalars of `F64` on the host.
 pub type Logs = BTreeMap<String, Tensor>;
 
-/// Means by name, each over the batches that had it.
+/// Means by name, each over the batches in which it occurred.
 pub(super) type Means = BTreeMap<String, Mean>;
 
-/// `name`, or if it is taken the next free one: the number behind it goes up, and the first to get one is 2.
+/// `name`, or if it is taken, the next free one: `name2`, `name3`, ..
 pub(super) fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
     if !taken(name) {
         return name.to_owned();
@@ -26,7 +26,7 @@ pub(super) fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
     names.into_iter().find(|name| !taken(name)).unwrap_or_else(|| name.to_owned())
 }
 
-/// Whether two collections of `what` have the same names.
+/// Checks that two collections of `what` have the same names.
 pub(super) fn same_names<'n>(
     what: &str,
     own: impl Iterator<Item = &'n String> + Clone,
@@ -41,8 +41,8 @@ pub(super) fn same_names<'n>(
         .remedy("start both from a clone"))
 }
 
-/// Takes the values of a batch into the means of their names, and gives them as numbers. Several values of one
-/// name count each.
+/// Accumulates the values of a batch into the means of their names, and returns them as numbers. All values
+/// of a name count.
 pub(super) fn take(means: &mut Means, metric: &str, values: &Logs) -> Result<Logs> {
     let mut after = means.clone();
     let mut logs = Logs::new();
@@ -61,7 +61,7 @@ pub(super) fn compute(means: &Means) -> Result<Logs> {
     means.iter().map(|(name, mean)| Ok((name.clone(), mean.compute()?))).collect()
 }
 
-/// Takes the means of others into account. A name that is new comes with them.
+/// Adds the means of others, with their new names.
 pub(super) fn merge(means: &mut Means, others: &Means) -> Result<()> {
     let mut after = means.clone();
     others.iter().try_for_each(|(name, other)| after.entry(name.clone()).or_default().merge(other))?;
@@ -69,12 +69,12 @@ pub(super) fn merge(means: &mut Means, others: &Means) -> Result<()> {
     Ok(())
 }
 
-/// Back to nothing; the names stay.
+/// Resets the means; the names stay.
 pub(super) fn reset(means: &mut Means) -> Result<()> {
     state::states(means).into_iter().try_for_each(state::clear)
 }
 
-/// The sum of scalars, in the smallest type that holds all; of none, 0.
+/// The sum of scalars, in the smallest type that holds all; without any, 0.
 pub(super) fn sum(values: &Logs) -> Result<Tensor> {
     let dtype = common_dtype(None, values.values());
     let device = values.values().next().map_or(&Device::Cpu, Tensor::device);

@@ -5,7 +5,7 @@ use treex_core::{Result, TreeObject};
 
 use super::{Inputs, Metric};
 
-/// A metric of the part of its inputs that has a name: treex's option `on`. It can stand around another.
+/// A metric of a named part of its inputs: treex's option `on`. It can be nested.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -19,7 +19,7 @@ use super::{Inputs, Metric};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct On<M> {
-    /// What observes the part.
+    /// The metric that observes the part.
     pub metric: M,
     part: String,
 }

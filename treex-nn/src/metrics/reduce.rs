@@ -6,7 +6,7 @@ use treex_core::{Leaf, MetricState, Result, TreeObject};
 use super::state::{add, nothing_yet, value};
 use super::{Inputs, Metric};
 
-/// `Σ weight · value / Σ weight`, with weights of 1 unless said; of nothing, NaN.
+/// `Σ weight · value / Σ weight`; default weights: 1. Without values, NaN.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -20,7 +20,7 @@ use super::{Inputs, Metric};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Mean {
-    /// The sum of the values by their weights.
+    /// The weighted sum of the values.
     pub total: Leaf<MetricState>,
     /// The sum of the weights, or the number of the values.
     pub count: Leaf<MetricState>,
@@ -28,21 +28,21 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// The mean of nothing yet.
+    /// A mean without values.
     #[must_use]
     pub fn new() -> Self {
         let [total, count] = [(); 2].map(|()| nothing_yet((), DType::F64));
         Self { total, count, over_batch_size: false }
     }
 
-    /// Whether to divide by the number of the values, not by the sum of their weights: treex's reduction
-    /// `sum_over_batch_size`; false unless said.
+    /// Whether to divide by the number of values instead of the sum of weights: treex's reduction
+    /// `sum_over_batch_size`; default: false.
     #[must_use]
     pub fn sum_over_batch_size(self, over_batch_size: bool) -> Self {
         Self { over_batch_size, ..self }
     }
 
-    /// Takes `values`, weighted as `inputs` say, into account for `metric`.
+    /// Accumulates `values` with the weights of `inputs`, for `metric`.
     pub(super) fn take(&mut self, metric: &str, values: &Tensor, inputs: &Inputs) -> Result<()> {
         let (total, weights) = inputs.weighted_sum(metric, values)?;
         let count = if self.over_batch_size { values.elem_count() as f64 } else { weights };
@@ -67,7 +67,7 @@ impl Metric for Mean {
     }
 }
 
-/// `Σ weight · value`, with weights of 1 unless said.
+/// `Σ weight · value`; default weights: 1.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -80,12 +80,12 @@ impl Metric for Mean {
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Sum {
-    /// The sum of the values by their weights.
+    /// The weighted sum of the values.
     pub total: Leaf<MetricState>,
 }
 
 impl Sum {
-    /// The sum of nothing yet.
+    /// A sum without values.
     #[must_use]
     pub fn new() -> Self {
         Self { total: nothing_yet((), DType::F64) }

@@ -1,4 +1,4 @@
-//! The sums and counts that metrics are made of.
+//! The state of metrics: sums and counts.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{
@@ -7,12 +7,12 @@ use treex_core::{
 
 use crate::initializers::zeros;
 
-/// A sum or a count that has seen nothing. It needs no `init`: without a value it is zeros.
+/// An empty sum or count. It needs no `init`: without a value it is zeros.
 pub(super) fn nothing_yet(shape: impl Into<Shape>, dtype: DType) -> Leaf<MetricState> {
     Leaf::param(zeros, shape, dtype)
 }
 
-/// What was added up so far, on the host.
+/// The sum so far, on the host.
 pub(super) fn value(leaf: &Leaf<MetricState>) -> Result<Tensor> {
     match (leaf.is_uninitialized(), leaf.shape(), leaf.dtype()) {
         (true, Some(shape), Some(dtype)) => Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?),
@@ -20,7 +20,7 @@ pub(super) fn value(leaf: &Leaf<MetricState>) -> Result<Tensor> {
     }
 }
 
-/// Adds to each leaf its tensor; to all of them, or to none if one would overflow.
+/// Adds its tensor to each leaf; to none if one would overflow.
 pub(super) fn add<const N: usize>(terms: [(&mut Leaf<MetricState>, Tensor); N]) -> Result<()> {
     let sums = terms.iter().map(|(leaf, term)| sum(&value(leaf)?, term)).collect::<Result<Vec<_>>>()?;
     terms.into_iter().zip(sums).try_for_each(|((leaf, _), sum)| leaf.set(sum))
@@ -38,13 +38,13 @@ fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let flat = |x: &Tensor| x.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>();
     let pairs = flat(a)?.into_iter().zip(flat(b)?);
     let sums: Option<Vec<i64>> = pairs.map(|(a, b)| a.checked_add(b)).collect();
-    // A narrower type must hold the sums too.
+    // The sums must also fit a narrower type.
     let fits = |sums: &Vec<i64>| -> candle_core::Result<Option<Tensor>> {
         let sum = Tensor::new(sums.as_slice(), &Device::Cpu)?.reshape(a.shape())?.to_dtype(a.dtype())?;
         Ok((flat(&sum)? == *sums).then_some(sum))
     };
     sums.as_ref().map(fits).transpose()?.flatten().ok_or_else(|| {
-        Error::argument("a count of a metric is full")
+        Error::argument("a count of a metric overflows")
             .expected(format!("sums that `{}` can hold", a.dtype().as_str()))
             .remedy("call `metric.reset()?` at the start of each epoch")
     })
@@ -71,7 +71,7 @@ impl<'a> VisitorMut<'a> for States<'a> {
     }
 }
 
-/// Back to zeros.
+/// Resets to zeros.
 pub(super) fn clear(state: &mut Handle) -> Result<()> {
     match state.value().map(Tensor::zeros_like).transpose()? {
         Some(zeros) => state.write(&zeros),
@@ -79,7 +79,7 @@ pub(super) fn clear(state: &mut Handle) -> Result<()> {
     }
 }
 
-/// Adds the states of `other` to those of `metric`; all of them or none.
+/// Adds the states of `other` to those of `metric`; on an error, none.
 pub(super) fn merge<M, O>(metric: &mut M, other: &mut O) -> Result<()>
 where
     M: TreeObject + ?Sized,

@@ -1,4 +1,4 @@
-//! What stands around the input where a window reaches over its edge.
+//! Padding: the values around the input where a window reaches over its edge.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result};
@@ -7,7 +7,7 @@ use crate::spatial::sizes::LARGEST;
 
 /// Padding of the spatial dimensions, by Flax's names.
 ///
-/// Below, `k` is what the kernel covers, dilation included, and `n` the size of the input.
+/// Below, `k` is the extent of the kernel, dilation included, and `n` the size of the input.
 ///
 /// ```
 /// use treex_nn::{Conv, Padding};
@@ -19,7 +19,7 @@ use crate::spatial::sizes::LARGEST;
 /// # let _ = (valid, one_all_around, two_at_the_sides, below_and_right);
 /// ```
 ///
-/// Numbers below 0 take as many elements off:
+/// Negative numbers crop:
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -31,16 +31,16 @@ use crate::spatial::sizes::LARGEST;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// Zeros, so that there are `n / stride` places, rounded up; the odd zero comes after.
+    /// Zeros, so that the output has `n / stride` elements, rounded up; an odd zero goes to the end.
     #[default]
     Same,
-    /// None: only places where the kernel fits.
+    /// None: only positions where the kernel fits.
     Valid,
-    /// What stands at the other end, `(k - 1) / 2` before and `k / 2` after.
+    /// The input repeated periodically, `(k - 1) / 2` elements before and `k / 2` after.
     Circular,
-    /// The mirror image without the edge itself, `(k - 1) / 2` before and `k / 2` after.
+    /// The input reflected without its edge, `(k - 1) / 2` elements before and `k / 2` after.
     Reflect,
-    /// `k - 1` zeros before and none after, so that no place sees what comes later. One dimension only.
+    /// `k - 1` zeros before and none after, so that no output sees later inputs. One dimension only.
     Causal,
     /// This many zeros before and after, in every dimension.
     Each(isize),
@@ -72,10 +72,11 @@ impl From<Vec<(isize, isize)>> for Padding {
     }
 }
 
-/// How much longer each dimension of an input becomes, before and after, by values of its own; below 0, shorter.
+/// By how many elements each dimension of an input grows, before and after, by its own values; negative
+/// numbers crop.
 pub(crate) type Margins = Vec<(isize, isize)>;
 
-/// What stands around an input: its margins, and the zeros around those.
+/// The padding of an input: its margins, and the zeros around those.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Around {
     pub(crate) margins: Margins,
@@ -83,8 +84,8 @@ pub(crate) struct Around {
 }
 
 impl Padding {
-    /// What to put around an input of spatial sizes `n` with a step of `dilation` from one element to the next, for
-    /// a kernel that covers `covered` and moves by `strides`.
+    /// The padding of an input of spatial sizes `n` with input dilation `dilation`, for a kernel of extent
+    /// `covered` that moves by `strides`.
     pub(crate) fn around(
         &self,
         layer: &str,
@@ -97,7 +98,7 @@ impl Padding {
         let mut around = Around { margins: vec![(0, 0); rank], zeros: vec![(0, 0); rank] };
         match self {
             Self::Valid => {}
-            // Nothing has nothing at its other end.
+            // An empty input cannot be repeated.
             Self::Circular | Self::Reflect => {
                 let margin = |(&n, &k): (&usize, &usize)| {
                     if n == 0 { (0, 0) } else { ((k as isize - 1) / 2, k as isize / 2) }
@@ -108,7 +109,7 @@ impl Padding {
                 let zeros = n.iter().zip(covered).zip(strides).map(|((&n, &covered), &stride)| {
                     let places = n.div_ceil(stride);
                     let total = (places.saturating_sub(1) * stride + covered).saturating_sub(n);
-                    // No place at all needs no padding.
+                    // Without output positions, no padding is needed.
                     if places == 0 { (0, 0) } else { (total / 2, total - total / 2) }
                 });
                 around.zeros = zeros.collect();
@@ -127,7 +128,7 @@ impl Padding {
                 let cut: Option<Vec<_>> = sizes.map(|((&n, &step), zeros)| cut(n, step, zeros)).collect();
                 let Some(cut) = cut else {
                     return Err(Error::argument(format!(
-                        "`{layer}` has a padding that takes off more than there is"
+                        "`{layer}` has a padding that crops more than its input has"
                     ))
                     .expected(format!("at most the elements of {n:?}"))
                     .found(format!("`Padding::{self:?}`")));
@@ -159,7 +160,7 @@ impl Padding {
         }
     }
 
-    /// `x`, `[batch.., *spatial, channels]`, longer by its own values or shorter, as `margins` say.
+    /// `x`, `[batch.., *spatial, channels]`, extended by its own values or cropped, by `margins`.
     pub(crate) fn extended(&self, x: &Tensor, margins: &[(isize, isize)]) -> Result<Tensor> {
         let source: fn(isize, isize) -> isize = match self {
             Self::Reflect => |at, n| {
@@ -186,9 +187,9 @@ impl Padding {
     }
 }
 
-/// The margins and the zeros of a dimension of size `n`, with `step - 1` zeros between its elements, for numbers of
-/// zeros of which some are below 0: as many places fall away, elements with the zeros between them. `None` if there
-/// are not as many.
+/// The margins and the zeros of a dimension of size `n`, with `step - 1` zeros between its elements, for
+/// numbers of zeros of which some are negative: these crop the dilated input. `None` if they crop more than
+/// it has.
 fn cut(n: usize, step: usize, (before, after): (isize, isize)) -> Option<((isize, isize), (usize, usize))> {
     let side = |zeros: isize| {
         let elements = zeros.min(0).unsigned_abs().div_ceil(step);
@@ -198,7 +199,7 @@ fn cut(n: usize, step: usize, (before, after): (isize, isize)) -> Option<((isize
     if first + last < n || first + last == 0 {
         return Some(((-(first as isize), -(last as isize)), (zeros_before, zeros_after)));
     }
-    // No element is left, but maybe zeros.
+    // All elements are cropped; zeros may be left.
     let places = n.checked_sub(1).map_or(0, |gaps| gaps * step + 1) as isize;
     Some(((0, -(n as isize)), (usize::try_from(places + before + after).ok()?, 0)))
 }
@@ -218,7 +219,7 @@ mod tests {
 
     /// By `numpy.pad`, modes `wrap` and `reflect`.
     #[test]
-    fn beyond_the_edges() {
+    fn circular_and_reflect_padding() {
         assert_eq!(padded(&Padding::Circular, 4, 4), [3., 0., 1., 2., 3., 0., 1.]);
         assert_eq!(padded(&Padding::Circular, 2, 6), [0., 1., 0., 1., 0., 1., 0.]);
         assert_eq!(padded(&Padding::Reflect, 4, 4), [1., 0., 1., 2., 3., 2., 1.]);
@@ -252,9 +253,9 @@ mod tests {
             "{error}"
         );
     }
-    /// Of the elements 0, 1, .., each with two zeros behind it but the last, `0 . . 1 . . 2`.
+    /// The elements 0, 1, .. with two zeros between neighbours: `0 . . 1 . . 2`.
     #[test]
-    fn numbers_below_zero() {
+    fn negative_padding() {
         for (n, step, zeros, expected) in [
             (3, 3, (-1, 2), ((-1, 0), (2, 2))),
             (3, 3, (-3, -3), ((-1, -1), (0, 0))),

@@ -29,7 +29,7 @@ impl From<Vec<usize>> for Sizes {
     }
 }
 
-/// Above it, products of sizes might overflow.
+/// Above this, products of sizes might overflow.
 pub(crate) const LARGEST: usize = 1 << 31;
 
 impl Sizes {

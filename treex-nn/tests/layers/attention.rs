@@ -190,7 +190,7 @@ fn decoding_is_causal_attention_step_by_step() -> Result<()> {
     let (mut layer, x) = (layer(), random(&[2, 6, 8]));
     let mask = make_causal_mask(&x.narrow(2, 0, 1)?.squeeze(2)?, 0)?;
     let whole = layer.call_with(&x, &x, &x, &mask)?;
-    // The first three as a prompt, then one by one, with room to spare.
+    // The first three as a prompt, then one by one, with free slots left.
     layer.init_cache(&[2], 9)?;
     let mut parts = vec![layer.call(&x.narrow(1, 0, 3)?)?];
     for step in 3..6 {
@@ -198,7 +198,7 @@ fn decoding_is_causal_attention_step_by_step() -> Result<()> {
     }
     assert_close(&Tensor::cat(&parts, 1)?, &whole, 1e-5, "decoded");
 
-    // A snapshot goes on by itself.
+    // A snapshot decodes independently.
     let before = layer.clone();
     layer.call(&x.narrow(1, 0, 1)?)?;
     assert_eq!(before.cache.cache_index.get()?.to_scalar::<i64>()?, 6);
@@ -216,7 +216,7 @@ fn causal_without_a_mask() -> Result<()> {
     let mut causal = layer.clone().causal(true);
     assert_close(&causal.call(&x)?, &wanted, 0., "instead of a mask");
     assert_close(&causal.call_with(&x, &x, &x, &mask)?, &wanted, 0., "and a mask");
-    // In decoding, positions are those of the whole sequence.
+    // In decoding, positions count from the start of the sequence.
     causal.init_cache(&[2], 6)?;
     causal.call(&x.narrow(1, 0, 4)?)?;
     assert_close(&causal.call(&x.narrow(1, 4, 2)?)?, &wanted.narrow(1, 4, 2)?, 1e-5, "decoded");
@@ -234,7 +234,7 @@ fn a_step_of_decoding_writes_in_place() -> Result<()> {
     let before = place(&layer)?;
     layer.call(&x)?;
     assert_eq!(place(&layer)?, before);
-    // Not where somebody else has it too.
+    // Not in place where another tree shares the cache.
     let (snapshot, slots) = (layer.clone(), layer.cache.cached_key.get()?.force_contiguous()?);
     layer.call(&x)?;
     assert_ne!(place(&layer)?, before);
@@ -265,7 +265,7 @@ fn softmax_in_f32() -> Result<()> {
 }
 
 #[test]
-fn nothing_to_attend() -> Result<()> {
+fn attention_to_no_keys() -> Result<()> {
     let mut layer = layer();
     for (queries, keys) in [([0, 3, 8], [0, 3, 8]), ([2, 0, 8], [2, 3, 8])] {
         let (x, memory) = (random(&queries), random(&keys));
@@ -340,7 +340,7 @@ fn a_bias_through_attention_fn() -> Result<()> {
 }
 
 #[test]
-fn misuse_of_attention() -> Result<()> {
+fn errors_of_attention() -> Result<()> {
     let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let call = |layer: &MultiHeadDotProductAttention,
                 q: &[usize],
@@ -427,7 +427,7 @@ fn misuse_of_attention() -> Result<()> {
 }
 
 #[test]
-fn misuse_of_the_function() {
+fn errors_of_the_function() {
     let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let error = |q: &[usize], k: &[usize], v: &[usize], options: AttentionOptions| {
         dot_product_attention(&x(q), &x(k), &x(v), &options).unwrap_err().to_string()

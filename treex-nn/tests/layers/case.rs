@@ -1,4 +1,4 @@
-//! What a fixture says of one case, and how a layer of any kind is called.
+//! The cases of a fixture, and the call of any layer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use dyn_clone::DynClone;
 use serde_json::Value;
 use treex_core::{ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
-/// A case of `fixtures/layers/*.json`; `oracle.py` there says what it holds.
+/// A case of `fixtures/layers/*.json`; `oracle.py` there documents its fields.
 pub(crate) struct Case {
     pub(crate) layer: String,
     pub(crate) name: String,
@@ -55,7 +55,7 @@ impl Case {
         list.into_iter().flatten().map(|value| (!value.is_null()).then(|| tensor_of(value, dtype))).collect()
     }
 
-    /// [`list`](Self::list) of which each is there.
+    /// [`list`](Self::list) without null.
     pub(crate) fn tensors(&self, key: &str, dtype: DType) -> Vec<Tensor> {
         self.list(key, dtype).into_iter().map(Option::unwrap).collect()
     }
@@ -83,7 +83,7 @@ pub(crate) fn tensor_of(value: &Value, dtype: DType) -> Tensor {
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
-/// The largest difference over the largest magnitude, so that digits count the same everywhere.
+/// The largest difference, relative to the largest magnitude.
 pub(crate) fn assert_close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
     assert_eq!(got.dims(), want.dims(), "{what}: shape");
     let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
@@ -91,8 +91,8 @@ pub(crate) fn assert_close(got: &Tensor, want: &Tensor, tolerance: f64, what: &s
     assert!(all.iter().all(|x| x.is_finite()), "{what}: {got}");
     let difference = all.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0., f64::max);
     let magnitude = wanted.iter().fold(0f64, |most, x| most.max(x.abs()));
-    // What is rounding noise in the oracle is 0 in mathematics, as the gradient of a bias that a softmax does
-    // not see: noise of numbers around 1 here as well.
+    // Rounding noise in the oracle is 0 in exact arithmetic, such as the gradient of a bias that cancels in a
+    // softmax; it is compared on the scale of 1.
     let magnitude = if magnitude > 0. && magnitude < 1e-14 { 1. } else { magnitude };
     assert!(
         difference <= tolerance * magnitude.max(1e-3),
@@ -100,7 +100,7 @@ pub(crate) fn assert_close(got: &Tensor, want: &Tensor, tolerance: f64, what: &s
     );
 }
 
-/// A layer with the call that the case is about. It stands in a tree as the layer itself.
+/// A layer with the call of the case. It is transparent in a tree.
 pub(crate) trait Subject: TreeObject + DynClone {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
 }

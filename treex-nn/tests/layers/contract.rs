@@ -1,4 +1,4 @@
-//! What holds for every layer: Flax's numbers, and what every tree owes.
+//! The contract of every layer: Flax's numbers, and the laws of trees.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,7 +12,7 @@ use treex_nn::load_var_builder;
 
 use crate::case::{Case, Subject, assert_close};
 
-/// How exact a family is in half precision, where rounding of a sum can be most of what is left.
+/// The tolerances of a family; in half precision, rounding of sums dominates.
 #[derive(Clone, Copy)]
 pub(crate) struct Tolerances {
     pub(crate) f32: f64,
@@ -26,7 +26,7 @@ impl Default for Tolerances {
     }
 }
 
-/// Everything that a case can show.
+/// All checks of a case.
 pub(crate) fn check(
     case: &Case,
     build: impl Fn(&Case) -> Box<dyn Subject>,
@@ -43,7 +43,7 @@ pub(crate) fn check(
     check_laws(case, build(case))
 }
 
-/// All that is no parameter and no random key.
+/// All leaves but parameters and random keys.
 fn state() -> impl Filter {
     !(Parameter | Rng)
 }
@@ -134,7 +134,7 @@ fn check_numbers(case: &Case, layer: Box<dyn Subject>, dtype: DType, tolerance: 
 }
 
 fn bits(tree: &impl Tree) -> Vec<String> {
-    // `Debug` of a leaf abbreviates, so the values go beside it.
+    // `Debug` of a leaf abbreviates, so values are compared separately.
     let leaf = |(path, kind, leaf): (treex_core::Path, KindTag, &treex_core::Handle)| {
         let values = leaf.value().map(|value| value.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>());
         format!("{path} {kind} {leaf:?} {:?}", values.transpose().unwrap())
@@ -142,7 +142,7 @@ fn bits(tree: &impl Tree) -> Vec<String> {
     tree.leaves().into_iter().map(leaf).collect()
 }
 
-/// What every tree owes: Flax's names and shapes, the laws, a file and back, an error before `init`.
+/// The laws of trees: Flax's names and shapes, filter and update, save and load, an error before `init`.
 fn check_laws(case: &Case, fresh: Box<dyn Subject>) -> Result<()> {
     let announced = |filter: &dyn Filter| -> BTreeMap<String, Vec<usize>> {
         let tree = fresh.filter(by(|leaf| filter.selects(leaf)));
@@ -174,7 +174,7 @@ fn check_laws(case: &Case, fresh: Box<dyn Subject>) -> Result<()> {
         assert_eq!(bits(&layer.updated(&kept)?), bits(&layer), "{}: updated(filter)", case.name);
     }
 
-    // Families are tested side by side.
+    // Families are tested in parallel.
     let unique = format!("layers-{}-{:?}.safetensors", std::process::id(), std::thread::current().id());
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
     layer.save(&file)?;

@@ -1,4 +1,4 @@
-//! The element types that come out: Flax's, for every mixture of options, inputs and parameters.
+//! The element types of outputs are Flax's, for every combination of options, inputs and parameters.
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;

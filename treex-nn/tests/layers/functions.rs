@@ -55,7 +55,7 @@ fn dropout_as_in_flax() -> Result<()> {
             let y = dropout(&x.get()?, case.f64("rate"), key, &dims)?;
             Ok(((&y * &cotangent)?.sum_all()?, y))
         })?;
-        // Masks and products are the same numbers, not nearly so.
+        // Masks and products are equal, without a tolerance.
         assert_close(&y, &case.tensor("y").unwrap(), 0., &case.name);
         assert_close(&dx.get()?, &case.tensor("dx").unwrap(), 0., &case.name);
 
@@ -144,7 +144,7 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// In 60 digits, down to where the type has no number that is small enough: so each is as exact as the type.
+/// Against 60 digits, down to the smallest normal number of the type.
 #[test]
 fn exact_gelu_in_the_tail() -> Result<()> {
     let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/gelu.json")).unwrap();
@@ -179,8 +179,8 @@ fn exact_gelu_in_the_tail() -> Result<()> {
     Ok(())
 }
 
-/// Functions whose formula, or whose derivative's formula, subtracts nearly equal numbers somewhere: there JAX
-/// does not have the digits either, and the absolute difference counts.
+/// Functions whose formula, or whose derivative's formula, subtracts nearly equal numbers somewhere: JAX
+/// loses digits there too, so the absolute difference counts.
 const CANCELLING: &[&str] = &[
     "celu",
     "elu",

@@ -1,5 +1,6 @@
 //! Initial parameters, bit for bit those of Flax with the same key: `init_linen` derives the key, the layer
-//! gives the initializer its shape. Orthogonal matrices go through a factorization, so they are close.
+//! passes the shape to the initializer. Orthogonal matrices come from a factorization and agree to a
+//! tolerance.
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;

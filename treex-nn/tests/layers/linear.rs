@@ -37,7 +37,7 @@ fn isizes(case: &Case, key: &str) -> Vec<isize> {
 fn einsum(case: &Case) -> Box<dyn Subject> {
     let (shape, equation) = (case.sizes("shape"), case.config("equation").as_str().unwrap().to_owned());
     let use_bias = case.bool("use_bias");
-    // The default has no fan to count for a kernel of one axis.
+    // The default initializer needs a kernel of two axes.
     let made = |layer: Einsum| layer.use_bias(use_bias).kernel_init(normal(0.01));
     if !case.bool("with_call") {
         return module(made(Einsum::new(shape, equation)));

@@ -1,6 +1,6 @@
 //! The contract of the layers: a table of cases that Flax computed (`fixtures/layers/*.json`, written by the
-//! scripts beside them), and one body that holds for every layer. A family is a file here with its fixture and
-//! a function that builds the layer of a case; a layer is an arm in it.
+//! scripts beside them), and one check for every layer. A family is a file here with its fixture and a
+//! function that builds the layer of a case; a layer is an arm in it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use contract::{Tolerances, check};
 use treex_core::Result;
 use treex_nn::*;
 
-/// Checks all cases of a fixture, which must be about exactly these layers.
+/// Checks all cases of a fixture, which must cover exactly these layers.
 fn check_family(
     fixture: &str,
     layers: &[&str],
@@ -35,7 +35,7 @@ fn check_family(
     check_cases(fixture, layers, build, |_| tolerances)
 }
 
-/// [`check_family`] where cases differ in what they can be held to.
+/// [`check_family`] with tolerances for each case.
 fn check_cases(
     fixture: &str,
     layers: &[&str],
@@ -67,7 +67,7 @@ fn convolutions() -> Result<()> {
 fn attention_layers() -> Result<()> {
     let layers =
         ["dot_product_attention", "dot_product_attention_weights", "Rotary", "MultiHeadDotProductAttention"];
-    // The gradient of scores is a difference under the softmax, small beside what it is computed from.
+    // The gradient of scores is a small difference of larger numbers.
     let tolerances = Tolerances { bf16: Some(1e-1), ..Tolerances::default() };
     check_family(attention::FIXTURE, &layers, attention::build, tolerances)
 }
@@ -106,7 +106,7 @@ fn recurrent_layers() -> Result<()> {
         "RNN",
         "Bidirectional",
     ];
-    // Rounding adds up from step to step.
+    // Rounding errors accumulate over the steps.
     let tolerances = Tolerances { bf16: Some(1e-1), ..Tolerances::default() };
     check_family(recurrent::FIXTURE, &layers, recurrent::build, tolerances)
 }
@@ -122,7 +122,7 @@ fn stacks_of_layers() -> Result<()> {
 }
 
 #[test]
-fn layers_go_to_other_threads() {
+fn layers_are_send_and_sync() {
     fn send_sync<T: Send + Sync + Clone + std::fmt::Debug>() {}
     send_sync::<Linear>();
     send_sync::<DenseGeneral>();

@@ -15,14 +15,14 @@ pub(crate) const FIXTURE: &str = include_str!("../fixtures/layers/norm.json");
 pub(crate) const LAYERS: &[&str] =
     &["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "SpectralNorm", "WeightNorm"];
 
-/// `configured!(norm, case, epsilon f64, use_bias bool)`: options by their names.
+/// `configured!(norm, case, epsilon f64, use_bias bool)` sets options by name.
 macro_rules! configured {
     ($norm:expr, $case:ident $(, $option:ident $type:ident)*) => {
         $norm$(.$option($case.$type(stringify!($option))))*
     };
 }
 
-/// The same, reduced over other axes if the case says so; its second input, if there is one, is the mask.
+/// The same, reduced over the axes of the case; a second input is the mask.
 macro_rules! masked {
     ($norm:expr, $case:ident) => {{
         let norm = match $case.config("reduction_axes") {
@@ -115,7 +115,7 @@ fn weight_norm<M: Tree>(case: &Case, layer: M) -> WeightNorm<M> {
         .variable_filter(names.iter().map(|name| name.as_str().unwrap()))
 }
 
-/// A layer around a layer in a model, named as in the fixture.
+/// A wrapper around a layer in a model, named as in the fixture.
 #[derive(Clone, Debug, TreeObject)]
 struct Model<M> {
     layer: M,
@@ -181,7 +181,7 @@ impl Ranks {
     }
 }
 
-/// Two ranks with half of the batch each give what one gives with all of it: outputs, gradients, statistics.
+/// Two ranks with half of the batch each equal one rank with the whole: outputs, gradients, statistics.
 #[test]
 fn statistics_over_ranks() -> Result<()> {
     fn check<M: Module + Clone + 'static>(
@@ -204,7 +204,7 @@ fn statistics_over_ranks() -> Result<()> {
 
         let mut ranks = model(with_ranks(make(), Ranks::two()))?;
         let ((_, (parts, second)), grads_of_ranks) = ranks.value_and_grad_aux(Parameter, |(layer, x)| {
-            // The second rank has the same parameters, and a state of its own.
+            // The second rank has the same parameters, and its own state.
             let (x, mut second) = (x.get()?, layer.clone());
             let (first, other) = (x.narrow(0, 0, 3)?, x.narrow(0, 3, 3)?);
             let (y, z, second) = std::thread::scope(|scope| -> Result<_> {
@@ -240,7 +240,7 @@ fn statistics_over_ranks() -> Result<()> {
             || BatchNorm::new(5).use_fast_variance(fast),
             |norm, ranks| norm.pmean(move |x| ranks.pmean(x)),
         )?;
-        // Over samples, so that the ranks have something to say to each other.
+        // Over samples, so that the average over ranks matters.
         check(
             || LayerNorm::new(5).reduction_axes([0, 1]).use_fast_variance(fast),
             |norm, ranks| norm.pmean(move |x| ranks.pmean(x)),

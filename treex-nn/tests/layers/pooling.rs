@@ -1,4 +1,4 @@
-//! Poolings: functions, and layers without leaves to the contract.
+//! Poolings, checked as layers without leaves.
 
 use candle_core::{DType, Tensor};
 use treex_core::Result;
@@ -26,7 +26,7 @@ pub(crate) fn build(case: &Case) -> Box<dyn Subject> {
     subject((), move |(), inputs| Ok(vec![call(&inputs[0])?]))
 }
 
-/// By functions that have a pooling of their own, and so an oracle.
+/// With functions that have their own pooling, which is the oracle.
 #[test]
 fn pooling_by_any_function() -> Result<()> {
     for case in Case::all(FIXTURE) {

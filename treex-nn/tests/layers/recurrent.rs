@@ -84,7 +84,7 @@ fn step<C: RnnCell + 'static>(cell: C) -> Box<dyn Subject> {
     })
 }
 
-/// One step of `x`, to find out what a carry is like.
+/// The first step of `x`, as a sample.
 fn first(x: &Tensor, axes: usize, time_major: bool) -> Result<Tensor> {
     let axis = if time_major { 0 } else { x.rank() - axes - 1 };
     Ok(x.narrow(axis, 0, 1)?.squeeze(axis)?)
@@ -133,14 +133,14 @@ fn zeros(shape: &[usize]) -> Tensor {
 }
 
 #[test]
-fn first_carries() -> Result<()> {
+fn initial_carries() -> Result<()> {
     let x = zeros(&[2, 5, 3]);
     let cell = LstmCell::new(3, 4).param_dtype(DType::F64);
     let (c, h) = cell.initialize_carry(Key::from(0), &x)?;
     assert_eq!((c.dims(), c.dtype(), h.dims()), (&[2, 5, 4][..], DType::F64, &[2, 5, 4][..]));
     assert_eq!(c.sqr()?.sum_all()?.to_scalar::<f64>()?, 0.);
 
-    // As Flax: each tensor has a key of its own.
+    // As in Flax, each tensor has its own key.
     let cell = LstmCell::new(3, 4).carry_init(normal(1.));
     let [first, second] = Key::from(7).split2();
     let (c, h) = cell.initialize_carry(Key::from(7), &x)?;
@@ -167,7 +167,7 @@ fn biases_of_a_minimal_cell() -> Result<()> {
 }
 
 #[test]
-fn a_carry_that_widens() -> Result<()> {
+fn a_carry_that_becomes_wider() -> Result<()> {
     let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
     let x = zeros(&[2, 3, 3]).to_dtype(DType::F64)?;
     let (last, y) = rnn.call_with(&x, None, Some(&Tensor::new(&[1u32, 3], &Device::Cpu)?))?;
@@ -175,7 +175,7 @@ fn a_carry_that_widens() -> Result<()> {
     Ok(())
 }
 
-/// A sequence of no steps has the carry that it began with, whatever its padding holds.
+/// A sequence of no steps keeps its initial carry, whatever its padding is.
 #[test]
 fn a_length_of_zero() -> Result<()> {
     let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
@@ -189,7 +189,7 @@ fn a_length_of_zero() -> Result<()> {
 }
 
 #[test]
-fn learned_sizes_and_names() -> Result<()> {
+fn inferred_sizes_and_names() -> Result<()> {
     let x = zeros(&[2, 3, 5]);
     let names = |leaves: Vec<(treex_core::Path, treex_core::KindTag, &treex_core::Handle)>| -> Vec<String> {
         leaves.iter().map(|(path, _, leaf)| format!("{path} {:?}", leaf.shape().unwrap().dims())).collect()
@@ -225,7 +225,7 @@ fn sizes_of_zero() -> Result<()> {
     Ok(())
 }
 
-/// A cell of one's own with everything that a step may write: running statistics and a key.
+/// A user's cell with all state that a step may write: running statistics and a key.
 #[derive(Clone, Debug, TreeObject)]
 struct Noisy {
     gru: GruCell,
@@ -246,9 +246,9 @@ impl RnnCell for Noisy {
     }
 }
 
-/// One node of the graph does what a loop over the steps does: values, gradients, statistics, keys.
+/// One node of the graph equals a loop over the steps: values, gradients, statistics, keys.
 #[test]
-fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
+fn state_in_a_cell_is_kept_between_steps() -> Result<()> {
     let noisy = Noisy { gru: GruCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
     let mut rnn = Rnn::new(noisy).init(0, &Device::Cpu)?;
     rnn.to_dtype(DType::F64)?;
@@ -302,7 +302,7 @@ fn a_long_sequence_trains() -> Result<()> {
 }
 
 #[test]
-fn misuse_of_recurrent_layers() -> Result<()> {
+fn errors_of_recurrent_layers() -> Result<()> {
     let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
     let lengths = |lengths: &[i64]| Tensor::new(lengths, &Device::Cpu).unwrap();
     let x = zeros(&[2, 5, 3]);

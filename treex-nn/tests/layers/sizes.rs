@@ -1,4 +1,4 @@
-//! Layers without sizes learn them from a sample, and all layers report theirs to a summary.
+//! Lazy layers infer their sizes from a sample, and all layers report shapes to a summary.
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Result, prelude::*};
@@ -10,7 +10,7 @@ fn sample(shape: &[usize]) -> Tensor {
     Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()
 }
 
-/// A layer without sizes, the same with sizes, and the shape of an input.
+/// A lazy layer, the same with sizes, and the shape of an input.
 type Row = (Box<dyn Module>, Box<dyn Module>, Vec<usize>);
 
 fn row(learned: impl Module + 'static, given: impl Module + 'static, input: &[usize]) -> Row {
@@ -55,7 +55,7 @@ fn table() -> Vec<Row> {
 }
 
 #[test]
-fn learned_sizes_are_those_that_one_gives() -> Result<()> {
+fn lazy_layers_equal_layers_with_given_sizes() -> Result<()> {
     for (learned, given, input) in table() {
         let (x, name) = (sample(&input), format!("{learned:?}"));
         assert!(learned.clone().init(7, &Device::Cpu).is_err(), "{name}");
@@ -86,7 +86,7 @@ fn layers_report_their_shapes() -> Result<()> {
         let y = model.call(&x)?;
         let table = model.tabulate_with(&x)?;
         let shapes = [format!("{:?}", x.dims()), format!("{:?}", y.dims())];
-        // Under `BatchApply`, the row is that of the layer within, which sees the merged batch.
+        // Under `BatchApply`, the row is that of the layer inside, with the merged batch.
         let shapes = if input == [2, 5, 3] && y.dims() == [2, 5, 4] && table.contains("[10, 3]") {
             ["[10, 3]".into(), "[10, 4]".into()]
         } else {

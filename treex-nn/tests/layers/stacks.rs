@@ -60,7 +60,7 @@ fn input() -> Tensor {
     Key::from(1).normal((4, 3), DType::F64).unwrap()
 }
 
-/// The loss and the gradients of a model, which stays in the state that a call leaves.
+/// The loss and the gradients of a model, whose state the call updates.
 fn train(model: &mut (impl Module + Clone)) -> Result<(Tensor, Vec<Tensor>)> {
     let (loss, grads) =
         model.value_and_grad(Parameter, |model| Ok(model.call(&input())?.sqr()?.sum_all()?))?;
@@ -115,7 +115,7 @@ fn scan_blocks_is_a_loop_over_blocks() -> Result<()> {
 }
 
 #[test]
-fn misuse_of_scan_blocks() -> Result<()> {
+fn errors_of_scan_blocks() -> Result<()> {
     let error = |result: Result<Tensor>| result.unwrap_err().to_string();
     let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
     let text = error(ScanBlocks::new(Linear::new(3, 3), 2).call(&x));

@@ -7,7 +7,7 @@ use treex_core::Result;
 use super::softmax::{finite, largest, spread, wide};
 use crate::dtype::common_dtype;
 
-/// `log(Σ exp(x))` over dimensions, which go away.
+/// `log(Σ exp(x))` over dimensions, which are removed.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -18,13 +18,13 @@ use crate::dtype::common_dtype;
 /// ```
 ///
 /// # Errors
-/// What Candle reports.
+/// Any error of Candle.
 pub fn logsumexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     Ok(logsumexp_with(x, dims, None, None)?.0)
 }
 
-/// `log(|Σ b exp(x)|)` and the sign of the sum, over dimensions, which go away; only of elements where `mask` is
-/// not 0. This is JAX's `return_sign`. Factors and mask broadcast to `x`.
+/// `log(|Σ b exp(x)|)` and the sign of the sum, over dimensions, which are removed; only of elements where
+/// `mask` is not 0. This is JAX's `return_sign`. Factors and mask broadcast to `x`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -46,7 +46,7 @@ pub fn logsumexp_with(
 ) -> Result<(Tensor, Tensor)> {
     let dims = dims.to_indexes(x.shape(), "logsumexp")?;
     let b = b.map(|b| spread("logsumexp_with", "factors", &wide(b)?, x)).transpose()?;
-    // What has the factor 0 is left out, however large it is.
+    // An element with the factor 0 is left out, even if it is infinite.
     let factors = b.as_ref().map(|b| b.ne(0f64)).transpose()?;
     let mask = mask.map(|mask| spread("logsumexp_with", "mask", &mask.ne(0f64)?, x)).transpose()?;
     let kept = match (&factors, &mask) {
@@ -76,7 +76,7 @@ pub fn logsumexp_with(
     ))
 }
 
-/// `log(mean(exp(x)))` over dimensions, which go away.
+/// `log(mean(exp(x)))` over dimensions, which are removed.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -87,7 +87,7 @@ pub fn logsumexp_with(
 /// ```
 ///
 /// # Errors
-/// What Candle reports.
+/// Any error of Candle.
 pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
     let count: usize = dims.iter().map(|&dim| x.dims()[dim]).product();

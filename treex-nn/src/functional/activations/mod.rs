@@ -1,11 +1,11 @@
-//! Activations: `jax.nn`'s, with its values and its gradients, at corners too.
+//! Activation functions with the values and gradients of `jax.nn`, also at points where they are not smooth.
 //!
-//! They are functions of a tensor: one stands in a [`Sequential`](crate::Sequential) as `.add_fn(relu)`, or
-//! with its options as `.add_fn(|x| elu(x, 1.0))`.
+//! Each is a function of a tensor; in a [`Sequential`](crate::Sequential), write `.add_fn(relu)`, or with
+//! options `.add_fn(|x| elu(x, 1.0))`.
 //!
-//! Several of Candle's own differ in gradients or digits (`relu` has the derivative 1 at 0, the exact `gelu`
-//! no digits in its left tail, `softmax_last_dim` no gradient at all), so each is composed of operations whose
-//! gradients are right, on every device.
+//! Several of Candle's own differ in gradient or precision (`relu` has the derivative 1 at 0, the exact
+//! `gelu` loses all digits in its left tail, `softmax_last_dim` has no gradient), so each function here is
+//! composed of operations with correct gradients, on every device.
 //!
 //! ```
 //! use candle_core::{D, Device, Tensor};
@@ -46,7 +46,7 @@ pub use standardize::{StandardizeOptions, normalize, standardize, standardize_wi
 /// ```
 ///
 /// # Errors
-/// None; it has the form of the other activations.
+/// None; it returns a `Result` as the other activations do.
 pub fn identity(x: &Tensor) -> Result<Tensor> {
     Ok(x.clone())
 }
@@ -62,7 +62,7 @@ pub fn identity(x: &Tensor) -> Result<Tensor> {
 /// ```
 ///
 /// # Errors
-/// As for all activations here: what Candle reports.
+/// As for all activations: any error of Candle.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     map(Relu, x, |x| Ok(x.le(0f64)?.where_cond(&x.zeros_like()?, x)?))
 }
@@ -136,8 +136,8 @@ pub fn selu(x: &Tensor) -> Result<Tensor> {
     Ok((elu(x, 1.673_263_242_354_377_2)? * 1.050_700_987_355_480_5)?)
 }
 
-/// `x Φ(x)`, where `Φ` is the normal distribution function, with all digits in both tails; `approximate` takes
-/// a formula with `tanh`, which is Flax's default.
+/// `x Φ(x)`, where `Φ` is the normal distribution function, accurate in both tails; `approximate` uses the
+/// formula with `tanh`, which is Flax's default.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -227,7 +227,7 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
     map(Softplus, x, |x| Ok(with_derivative(x, value, candle_nn::ops::sigmoid)?))
 }
 
-/// `log(1 - exp(-x))`, for `x` from 0 on.
+/// `log(1 - exp(-x))`, for `x >= 0`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -240,7 +240,7 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn log1mexp(x: &Tensor) -> Result<Tensor> {
-    // Each formula has its digits on one side (Mächler, 2012).
+    // Each formula is accurate on one side (Mächler, 2012).
     let value = |x: &Tensor| {
         let near = expm1(&x.neg()?)?.neg()?.log()?;
         let far = log1p(&x.neg()?.exp()?.neg()?)?;
@@ -281,7 +281,7 @@ pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
     map(LeakyRelu(negative_slope), x, |x| Ok(x.ge(0f64)?.where_cond(x, &(x * negative_slope)?)?))
 }
 
-/// `x`, cut at -1 and 1, with derivative 1 there.
+/// `x`, clipped to [-1, 1], with derivative 1 at both ends.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -381,7 +381,7 @@ pub fn squareplus(x: &Tensor, b: f64) -> Result<Tensor> {
     Ok(((x + (x.sqr()? + b)?.sqrt()?)? / 2.)?)
 }
 
-/// 0 up to -1, `x` from 1 on, `(x + 1)² / 4` between.
+/// 0 for `x <= -1`, `x` for `x >= 1`, `(x + 1)² / 4` between.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -399,7 +399,7 @@ pub fn sparse_plus(x: &Tensor) -> Result<Tensor> {
     Ok(x.le(-1f64)?.where_cond(&x.zeros_like()?, &above)?)
 }
 
-/// The derivative of [`sparse_plus`]: 0 up to -1, 1 from 1 on, `(x + 1) / 2` between.
+/// The derivative of [`sparse_plus`]: 0 for `x <= -1`, 1 for `x >= 1`, `(x + 1) / 2` between.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -440,8 +440,8 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     Ok((values * sigmoid(&gates)?)?)
 }
 
-/// Integers as vectors of `F32` on a new dimension at `axis`: 1 at the integer's place, 0 elsewhere, and all 0
-/// for one that is not from 0 to `num_classes`. Negative axes count from the end; Flax's default is -1.
+/// One-hot vectors of `F32` on a new dimension at `axis`: 1 at the index that the integer names, 0 elsewhere;
+/// all 0 for an integer outside of `0..num_classes`. Negative axes count from the end; Flax's default is -1.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -452,7 +452,7 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
 /// ```
 ///
 /// # Errors
-/// If `x` does not hold integers, or the result cannot have that axis.
+/// If `x` does not hold integers, or `axis` is out of range.
 pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     let rank = x.rank() + 1;
     let Some(index) = position(axis, rank).filter(|_| x.dtype().is_int()) else {
@@ -523,9 +523,9 @@ mod tests {
         Ok(())
     }
 
-    /// Where the mask leaves nothing, no gradient is lost to what is not a number.
+    /// Where the mask hides all elements, the gradient is not NaN.
     #[test]
-    fn mask_of_all() -> Result<()> {
+    fn a_mask_that_hides_all() -> Result<()> {
         let x = Leaf::<Parameter>::new(Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?)?;
         let mask = Tensor::new(&[[0u8, 0], [1, 0]], &Device::Cpu)?;
         let dx = grad(&x, |x| Ok(softmax_where(&x.get()?, 1, &mask)?.sqr()?.sum_all()?))?;
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing() -> Result<()> {
+    fn empty_inputs() -> Result<()> {
         let x = Tensor::zeros((3, 0), DType::F32, &Device::Cpu)?;
         assert_eq!(relu(&x)?.dims(), [3, 0]);
         for dim in [0, 1] {
@@ -548,7 +548,7 @@ mod tests {
         Ok(())
     }
 
-    /// What is a view, or goes through one, has a gradient as well.
+    /// Views have a gradient as well.
     #[test]
     fn strided() -> Result<()> {
         let x = Leaf::<Parameter>::new(Tensor::new(&[[0f32, 1., 2.], [3., 4., 5.]], &Device::Cpu)?)?;
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let error = glu(&x, 1).unwrap_err().to_string();
         assert_eq!(error, "`glu` cannot halve its input: expected an even size of dimension 1, found [2, 3]");

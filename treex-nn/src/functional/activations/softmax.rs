@@ -1,4 +1,4 @@
-//! Softmax, and what its relatives need: the largest of some elements, and masks.
+//! Softmax and log-softmax, and the helpers that functions like them share: maxima and masks.
 
 use candle_core::Tensor;
 use candle_core::shape::Dims;
@@ -18,7 +18,7 @@ use crate::ops::softmax as kernel;
 /// ```
 ///
 /// # Errors
-/// What Candle reports.
+/// Any error of Candle.
 pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "softmax")?;
     if let Some(y) = kernel::softmax(x, &dims, false)? {
@@ -44,7 +44,7 @@ pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "softmax")?;
     let powers = kept("softmax_where", x, &dims, mask)?.exp()?;
-    // Where nothing is kept, the sum is 0.
+    // Where the mask hides all elements, the sum is 0.
     let sum = powers.sum_keepdim(dims)?;
     let sum = sum.eq(0f64)?.where_cond(&sum.ones_like()?, &sum)?;
     Ok(powers.broadcast_div(&sum)?.to_dtype(common_dtype(None, [x]))?)
@@ -61,7 +61,7 @@ pub fn softmax_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tenso
 /// ```
 ///
 /// # Errors
-/// What Candle reports.
+/// Any error of Candle.
 pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "log_softmax")?;
     if let Some(y) = kernel::softmax(x, &dims, true)? {
@@ -98,8 +98,8 @@ pub(super) fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(wide_dtype(x.dtype()))
 }
 
-/// The maximum over `dims`, untracked: only a shift, of which the result is no function. Candle's cannot take
-/// the maximum of nothing.
+/// The maximum over `dims`, detached: it only shifts, and the result does not depend on it. Candle's maximum
+/// fails on empty tensors.
 pub(super) fn largest(x: &Tensor, dims: &[usize]) -> candle_core::Result<Tensor> {
     if x.elem_count() > 0 {
         return dims.iter().try_fold(x.detach(), |x, &dim| x.max_keepdim(dim));
@@ -109,12 +109,12 @@ pub(super) fn largest(x: &Tensor, dims: &[usize]) -> candle_core::Result<Tensor>
     Tensor::zeros(shape, x.dtype(), x.device())? + f64::NEG_INFINITY
 }
 
-/// `x`, with 0 where it is infinite: there is nothing to shift by where all are.
+/// `x`, with 0 where it is infinite: no shift where all elements are.
 pub(super) fn finite(x: &Tensor) -> candle_core::Result<Tensor> {
     x.abs()?.lt(f64::INFINITY)?.where_cond(x, &x.zeros_like()?)
 }
 
-/// `part`, which is `what` of a function of `x`, in the shape of `x`.
+/// `part`, the argument `what` of a function of `x`, broadcast to the shape of `x`.
 pub(super) fn spread(function: &str, what: &str, part: &Tensor, x: &Tensor) -> Result<Tensor> {
     part.broadcast_as(x.shape()).map_err(|_| {
         Error::shape(format!("the {what} of `{function}` does not fit its input"))

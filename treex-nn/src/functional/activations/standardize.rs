@@ -1,4 +1,4 @@
-//! Mean 0 and variance 1.
+//! Standardization: mean 0 and variance 1.
 
 use candle_core::Tensor;
 use candle_core::shape::Dims;
@@ -19,7 +19,7 @@ use crate::functional::normalization::Normalization;
 /// ```
 ///
 /// # Errors
-/// What Candle reports.
+/// Any error of Candle.
 pub fn standardize(x: &Tensor, dims: impl Dims, epsilon: f64) -> Result<Tensor> {
     standardize_with(x, dims, &StandardizeOptions::default().epsilon(epsilon))
 }
@@ -30,15 +30,15 @@ pub use standardize as normalize;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StandardizeOptions<'t> {
-    /// The mean to use, which broadcasts to `x`; that of the elements if none.
+    /// The mean, which broadcasts to `x`; default: that of the elements.
     pub mean: Option<&'t Tensor>,
-    /// The variance to use, which broadcasts to `x`; that of the elements if none.
+    /// The variance, which broadcasts to `x`; default: that of the elements.
     pub variance: Option<&'t Tensor>,
-    /// What is added to the variance; 1e-5 unless said.
+    /// Added to the variance; default: 1e-5.
     pub epsilon: f64,
-    /// Mean and variance are of the elements where it is not 0; it broadcasts to `x`.
+    /// Mean and variance are taken over the elements where the mask is not 0; it broadcasts to `x`.
     pub mask: Option<&'t Tensor>,
-    /// Whether the variance is `mean((x - mean)²)`, not `mean(x²) - mean²`; false unless said.
+    /// Whether the variance is `mean((x - mean)²)` instead of `mean(x²) - mean²`; default: false.
     pub stable: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The attention function: weights from queries and keys, and sums of values under them.
+//! Scaled dot-product attention: weights from queries and keys, and weighted sums of values.
 
 use candle_core::{D, DType, Tensor};
 use treex_core::compute::is_plain;
@@ -10,7 +10,7 @@ use crate::functional::activations::softmax;
 use crate::functional::dropout::{check_rate, dropout};
 use crate::ops::attention::{Adjustments, attention};
 
-/// What [`dot_product_attention`] takes beside its tensors; `AttentionOptions::default()` is Flax's default.
+/// The options of [`dot_product_attention`]; `AttentionOptions::default()` has Flax's defaults.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -24,21 +24,22 @@ use crate::ops::attention::{Adjustments, attention};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttentionOptions {
-    /// What is added to the scores; broadcasts to `[batch.., heads, query_length, kv_length]`.
+    /// Added to the scores; broadcasts to `[batch.., heads, query_length, kv_length]`.
     pub bias: Option<Tensor>,
-    /// Hides the keys where it is 0; broadcasts as the bias does. Where all are hidden, all weigh the same.
+    /// Hides the keys where it is 0; broadcasts as the bias does. Where all keys are hidden, all have the
+    /// same weight.
     pub mask: Option<Tensor>,
-    /// Whether query number `i` sees keys number 0 to `i` alone, besides the mask; false unless said. As
+    /// Whether query `i` attends to the keys 0 to `i` only, in addition to the mask; default: false. This is
     /// `is_causal` of `jax.nn.dot_product_attention`.
     pub causal: bool,
-    /// The rate at which weights are dropped, and the key of the draw.
+    /// The dropout rate of the weights, and the key of the mask.
     pub dropout: Option<(f64, Key)>,
-    /// Whether all of a batch and all heads share one dropout mask; true unless said.
+    /// Whether the batch and all heads share one dropout mask; default: true.
     pub broadcast_dropout: bool,
-    /// Whether to compute the softmax in `F32` and go on in it; false unless said. Half types are widened for
-    /// the softmax in any case, and without this the weights are rounded back.
+    /// Whether to compute the softmax in `F32` and keep its result in `F32`; default: false. The softmax of
+    /// half precision is computed in `F32` in any case; without this option its result is rounded back.
     pub force_fp32_for_softmax: bool,
-    /// The element type to compute in; unless said, the smallest that holds all inputs.
+    /// The element type to compute in; default: the smallest that holds all inputs.
     pub dtype: Option<DType>,
 }
 
@@ -105,9 +106,9 @@ impl AttentionOptions {
 ///
 /// Shapes: `query` `[batch.., query_length, heads, depth]`, `key` `[batch.., kv_length, kv_heads, depth]`,
 /// `value` `[batch.., kv_length, kv_heads, value_depth]`; the result is
-/// `[batch.., query_length, heads, value_depth]`. Where there are fewer heads of keys and values than of
-/// queries, `heads / kv_heads` neighbours among the queries' share one (Ainslie et al., 2023), as in
-/// `jax.nn.dot_product_attention`.
+/// `[batch.., query_length, heads, value_depth]`. With fewer heads of keys and values than of queries,
+/// `heads / kv_heads` neighbouring query heads share one (grouped-query attention; Ainslie et al., 2023), as
+/// in `jax.nn.dot_product_attention`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -135,7 +136,7 @@ pub fn dot_product_attention(
     }
 }
 
-/// [`dot_product_attention`] as one operation, where it has a kernel for that.
+/// [`dot_product_attention`] as one fused operation; `None` where it has no kernel for the case.
 fn fused(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOptions) -> Result<Option<Tensor>> {
     let dtype = common_dtype(options.dtype, [query, key, value]);
     let is_constant = |bias: &Tensor| {
@@ -193,7 +194,7 @@ pub fn dot_product_attention_weights(
     dropped(&softmax_weights(query, key, options, dtype)?, options)
 }
 
-/// [`dot_product_attention`] as a composition, and the weights before dropout.
+/// [`dot_product_attention`] as a composition of Candle's operations, and the weights before dropout.
 pub(crate) fn attention_and_weights(
     query: &Tensor,
     key: &Tensor,
@@ -277,7 +278,7 @@ fn by_head(x: &Tensor, group: usize) -> Result<Tensor> {
     Ok(x.reshape((items * heads / group.max(1), group * length, depth))?)
 }
 
-/// Whether there is a value for each key.
+/// Checks that each key has a value.
 fn check_values(key: &Tensor, value: &Tensor) -> Result<()> {
     let (keys, values) = (split(key)?, split(value)?);
     if (keys.0, keys.1, keys.2) == (values.0, values.1, values.2) {
@@ -288,7 +289,7 @@ fn check_values(key: &Tensor, value: &Tensor) -> Result<()> {
         .found(format!("{:?}", value.dims())))
 }
 
-/// Whether queries, keys, bias and mask fit together; then the shape of the scores.
+/// Checks that queries, keys, bias and mask fit together; returns the shape of the scores.
 fn check_keys(query: &Tensor, key: &Tensor, options: &AttentionOptions) -> Result<Vec<usize>> {
     let (batch, queries, heads, depth) = split(query)?;
     let (kv_batch, keys, kv_heads, kv_depth) = split(key)?;
@@ -313,7 +314,7 @@ fn check_keys(query: &Tensor, key: &Tensor, options: &AttentionOptions) -> Resul
     Ok(scores)
 }
 
-/// The lowest finite number: not minus infinity, of which a softmax over hidden keys alone would make NaN.
+/// The lowest finite number: with minus infinity, a softmax over hidden keys alone would be NaN.
 fn lowest(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => -65504.,

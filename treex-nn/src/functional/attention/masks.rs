@@ -1,4 +1,4 @@
-//! Masks: which position sees which.
+//! Attention masks: which query sees which key.
 //!
 //! A mask is a tensor of `U8`, 1 where a query sees a key and 0 where it does not, that broadcasts to
 //! `[batch.., heads, query_length, kv_length]`.
@@ -6,8 +6,8 @@
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::{Error, Result};
 
-/// A mask from what is known of each position: 1 where `pairwise_fn` of a query's and a key's entry is not 0.
-/// `[batch.., query_length]` and `[batch.., kv_length]` make `[batch.., 1, query_length, kv_length]`, with
+/// A mask from one entry for each position: 1 where `pairwise_fn` of the query's and the key's entry is not
+/// 0. `[batch.., query_length]` and `[batch.., kv_length]` give `[batch.., 1, query_length, kv_length]`, with
 /// `extra_batch_dims` dimensions of size 1 before them. Flax's default for `pairwise_fn` is the product,
 /// which hides padding.
 ///
@@ -24,7 +24,7 @@ use treex_core::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// If an input is a scalar, or `pairwise_fn` gives anything but `[batch.., query_length, kv_length]`.
+/// If an input is a scalar, or `pairwise_fn` does not return `[batch.., query_length, kv_length]`.
 pub fn make_attention_mask(
     query_input: &Tensor,
     key_input: &Tensor,
@@ -43,9 +43,9 @@ pub fn make_attention_mask(
     with_leading_ones(&mask, extra_batch_dims)
 }
 
-/// The mask by which a position sees itself and those before it: `[batch.., length]` makes
-/// `[batch.., 1, length, length]`, with `extra_batch_dims` dimensions of size 1 before them. Only the shape of
-/// `x` matters.
+/// The mask by which a position sees itself and the positions before it: `[batch.., length]` gives
+/// `[batch.., 1, length, length]`, with `extra_batch_dims` dimensions of size 1 before them. Only the shape
+/// of `x` matters.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -66,8 +66,8 @@ pub fn make_causal_mask(x: &Tensor, extra_batch_dims: usize) -> Result<Tensor> {
     make_attention_mask(&positions, &positions, Tensor::broadcast_ge, extra_batch_dims)
 }
 
-/// One mask that hides what any of `masks` hides, or none if there are none. Masks of any element type hide
-/// where they are 0; they have the same rank and broadcast.
+/// One mask that hides what any of `masks` hides; `None` without masks. Masks of any element type hide where
+/// they are 0; they have the same rank and broadcast.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -102,7 +102,7 @@ pub fn combine_masks<'t, M: Into<Option<&'t Tensor>>>(
     Ok(combined)
 }
 
-/// `[queries, keys]`: 1 where a key is no further than its query.
+/// `[queries, keys]`: 1 where the key's position is at most the query's.
 pub(super) fn causal_mask(queries: usize, keys: usize, device: &Device) -> Result<Tensor> {
     let positions = |length: usize| Tensor::arange(0, length as i64, device);
     Ok(positions(queries)?.unsqueeze(1)?.broadcast_ge(&positions(keys)?)?)
@@ -113,7 +113,7 @@ pub(crate) fn as_mask(x: &Tensor) -> Result<Tensor> {
     Ok(x.ne(&x.zeros_like()?)?.to_dtype(DType::U8)?)
 }
 
-/// How many positions `x` is about.
+/// The number of positions of `x`.
 fn length(x: &Tensor) -> Result<usize> {
     x.dims().last().copied().ok_or_else(|| {
         Error::shape("a mask cannot be made from a scalar").expected("[batch.., length]").found("[]")
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let product = Tensor::broadcast_mul;
         let cases = [
             (
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing() -> Result<()> {
+    fn empty_inputs() -> Result<()> {
         assert_eq!(make_causal_mask(&zeros(&[2, 0]), 1)?.dims(), [1, 2, 1, 0, 0]);
         Ok(())
     }

@@ -1,16 +1,16 @@
-//! Rotary positions.
+//! Rotary position embeddings.
 
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::{Error, Result};
 
 use crate::dtype::{common_dtype, wide_dtype};
 
-/// Positions as rotations of queries and keys, so that their products depend on distances alone (Su et al.,
-/// 2021, "RoFormer").
+/// Rotary position embedding: queries and keys are rotated by their positions, so that their products depend
+/// on distances only (Su et al., 2021, "RoFormer").
 ///
-/// At position `p`, pair number `i` of the `n` pairs of features is turned by the angle `p · base^(-i / n)`:
-/// `(a, b)` becomes `(a cos - b sin, b cos + a sin)`. Which features make a pair differs between models, and
-/// weights trained one way are useless the other way:
+/// At position `p`, pair `i` of the `n` pairs of features is rotated by the angle `p · base^(-i / n)`:
+/// `(a, b)` becomes `(a cos - b sin, b cos + a sin)`. Which features make a pair differs between models;
+/// weights trained with one pairing do not work with the other:
 ///
 /// - halves, the default: feature `i` with feature `i + n`, as GPT-NeoX, Llama in Hugging Face's format, Gemma;
 /// - [`interleaved`](Self::interleaved): feature `2i` with `2i + 1`, as in the paper, GPT-J, and Llama in
@@ -51,28 +51,29 @@ impl Rotary {
         Self { base: 10_000., interleaved: false, features: None }
     }
 
-    /// What the slowest pair's wavelength, `2π · base` nearly, grows with; 10000 unless said.
+    /// The base of the frequencies: the slowest pair has a wavelength of almost `2π · base`; default: 10000.
     #[must_use]
     pub fn base(self, base: f64) -> Self {
         Self { base, ..self }
     }
 
-    /// Whether neighbours make a pair; false unless said.
+    /// Whether neighbouring features make a pair; default: false.
     #[must_use]
     pub fn interleaved(self, interleaved: bool) -> Self {
         Self { interleaved, ..self }
     }
 
-    /// How many features to turn, an even number from the first on; the others pass. All unless said.
+    /// The number of features to rotate, an even number, counted from the first; the others stay as they are.
+    /// Default: all.
     #[must_use]
     pub fn features(self, features: usize) -> Self {
         Self { features: Some(features), ..self }
     }
 
-    /// `x`, `[batch.., length, heads, depth]`, whose positions are `offset`, `offset + 1`, ..
+    /// Rotates `x`, `[batch.., length, heads, depth]`, at the positions `offset`, `offset + 1`, ..
     ///
     /// # Errors
-    /// If `x` has another rank, or an odd number of features to turn.
+    /// If `x` has another rank, or an odd number of features to rotate.
     pub fn apply(&self, x: &Tensor, offset: usize) -> Result<Tensor> {
         let length = x.rank().checked_sub(3).and_then(|axis| x.dims().get(axis)).copied().unwrap_or(0);
         self.turn(
@@ -82,8 +83,8 @@ impl Rotary {
         )
     }
 
-    /// `x`, `[batch.., length, heads, depth]`, at `positions`: integers that broadcast to `[batch.., length]`, for
-    /// sequences that are packed or padded in front.
+    /// Rotates `x`, `[batch.., length, heads, depth]`, at `positions`: integers that broadcast to
+    /// `[batch.., length]`, for sequences that are packed or padded on the left.
     ///
     /// # Errors
     /// As [`apply`](Self::apply), and if the positions do not fit.
@@ -101,7 +102,7 @@ impl Rotary {
         let depth = x.dims().last().copied().unwrap_or(0);
         let features = self.features.unwrap_or(depth);
         if x.rank() < 3 || features > depth || features % 2 == 1 {
-            return Err(Error::shape("`Rotary` got an input that it cannot turn")
+            return Err(Error::shape("`Rotary` cannot rotate its input")
                 .expected(match self.features {
                     Some(features) => format!(
                         "[batch.., length, heads, depth] with a depth of at least {features}, an even number"
@@ -115,7 +116,7 @@ impl Rotary {
         let pairs = features / 2;
         let frequencies: Vec<_> =
             (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();
-        // Angles are wide, on the host: at position 100,000 those of `F32` would have lost 2 digits.
+        // Angles are computed in `F64` on the host: at position 100,000, `F32` would lose 2 digits.
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
             let angles =
                 positions.iter().flat_map(|position| frequencies.iter().map(move |each| position * each));

@@ -1,17 +1,17 @@
-//! What decoding remembers: the keys and values of the positions so far.
+//! The key-value cache of autoregressive decoding.
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Cache, Edge, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
 
-/// Keys and values of past positions, in as many slots as there may be positions, as Flax keeps them in its
-/// collection `cache`. All leaves are nothing until decoding starts.
+/// Keys and values of past positions, in `max_length` slots, as in Flax's collection `cache`. All leaves are
+/// `Nothing` until decoding starts.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// `[batch.., max_length, kv_heads, head_dim]`. What stands behind the positions so far means nothing.
+    /// `[batch.., max_length, kv_heads, head_dim]`. Slots after the positions so far are undefined.
     pub cached_key: Leaf<Cache>,
     /// The same for values.
     pub cached_value: Leaf<Cache>,
-    /// How many slots are written: a scalar of `I64`.
+    /// The number of slots written, a scalar of `I64`.
     pub cache_index: Leaf<Cache>,
 }
 
@@ -34,15 +34,15 @@ impl KvCache {
         self.cached_key.is_nothing()
     }
 
-    /// How many positions were written.
+    /// The number of positions written.
     pub(super) fn index(&self) -> Result<usize> {
         Ok(usize::try_from(self.cache_index.get()?.to_scalar::<i64>()?).unwrap_or(usize::MAX))
     }
 
-    /// Writes `key` and `value`, `[batch.., length, kv_heads, head_dim]`, behind what is there, in place where
-    /// this cache is nobody else's. They count from [`advance`](Self::advance) on. Returns the keys and values
-    /// of all slots, and the mask `[length, max_length]` by which a new position sees itself and what was
-    /// before. What was written by earlier calls has no gradient.
+    /// Appends `key` and `value`, `[batch.., length, kv_heads, head_dim]`, in place where no other tree
+    /// shares this cache. [`advance`](Self::advance) makes them count. Returns the keys and values of all
+    /// slots, and the mask `[length, max_length]` by which a new position sees itself and the positions
+    /// before it. Slots of earlier calls have no gradient.
     pub(super) fn write(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (mut expected, index) = (self.cached_key.get()?.dims().to_vec(), self.index()?);
         let axis = key.rank().saturating_sub(3);
@@ -51,7 +51,7 @@ impl KvCache {
             *length = key.dim(axis)?;
         }
         if key.dims() != expected || value.dims() != expected || index.saturating_add(length) > max_length {
-            return Err(Error::shape("the cache of attention has no room for these positions")
+            return Err(Error::shape("the attention cache has no room for these positions")
                 .expected(format!(
                     "keys and values of shape {expected:?}, at most {} of {max_length} positions",
                     max_length.saturating_sub(index)
@@ -66,7 +66,7 @@ impl KvCache {
             if !new.track_op() {
                 return Ok(all);
             }
-            // Those of this call have a gradient.
+            // The slots of this call have a gradient.
             let rest = all.narrow(axis, index + length, max_length - index - length)?;
             Ok(Tensor::cat(&[all.narrow(axis, 0, index)?, new, rest], axis)?)
         };
@@ -78,7 +78,7 @@ impl KvCache {
         Ok((key, value, mask))
     }
 
-    /// Counts `length` more positions.
+    /// Adds `length` to the number of positions.
     pub(super) fn advance(&mut self, length: usize) -> Result<()> {
         self.cache_index.set(Tensor::new((self.index()? + length) as i64, &Device::Cpu)?)
     }

@@ -12,7 +12,7 @@ use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::convolution;
 
 /// `y[p, o] = Σ_{k, i} x[p · stride + k, i] · kernel[k, i, o] + bias[o]`, channels last: Flax's `Conv`, a
-/// cross-correlation, over as many spatial dimensions as the kernel has.
+/// cross-correlation over any number of spatial dimensions.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -30,11 +30,11 @@ use crate::ops::convolution::convolution;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Conv {
-    /// `[*kernel_size, cin / feature_group_count, cout]`; `lecun_normal` unless said.
+    /// `[*kernel_size, cin / feature_group_count, cout]`; default: `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// `[cout]`; zeros unless said.
+    /// `[cout]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
-    /// Not known before a first input where the layer was made by `features`.
+    /// `None` in a [lazy](crate#lazy-layers) layer before its first input.
     cin: Option<usize>,
     cout: usize,
     #[tree(skip)]
@@ -52,8 +52,7 @@ impl Conv {
         Self { cin: Some(cin), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
-    /// A convolution to `cout` channels from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A convolution to `cout` channels, with [lazy](crate#lazy-layers) input channels.
     #[must_use]
     pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
@@ -69,20 +68,20 @@ impl Conv {
         conv.use_bias(true)
     }
 
-    /// Into how many groups input and output channels fall, each convolved by itself; 1 unless said. As many
-    /// as input channels make a depthwise convolution.
+    /// The number of groups of input and output channels, each convolved separately; default: 1. With one
+    /// group for each input channel, the convolution is depthwise.
     #[must_use]
     pub fn feature_group_count(self, groups: usize) -> Self {
         Self { feature_group_count: groups, ..self }.declared()
     }
 
     fn kernel_shape(&self, cin: usize) -> Vec<usize> {
-        // Groups that do not divide the channels are reported by the call, which can.
+        // The call reports groups that do not divide the channels, since a builder cannot fail.
         let per_group = cin.checked_div(self.feature_group_count).unwrap_or(cin);
         [self.window.size.as_slice(), &[per_group, self.cout]].concat()
     }
 
-    /// What the kernel says.
+    /// The input channels of the kernel.
     fn known_cin(&self) -> Option<usize> {
         let per_group = self.kernel.shape()?.dims().get(self.window.rank())?;
         Some(per_group * self.feature_group_count)
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let conv = || Conv::new(4, 6, [3, 3]);
         let cases = [
             (
@@ -155,13 +154,10 @@ mod tests {
             (error(conv().padding(Padding::Causal), &[8, 8, 4]), "causal"),
             (
                 error(conv().padding([-4, -5]), &[8, 8, 4]),
-                "`Conv` has a padding that takes off more than there is: expected at most the elements of [8, 8], \
+                "`Conv` has a padding that crops more than its input has: expected at most the elements of [8, 8], \
                  found `Padding::Explicit([(-4, -4), (-5, -5)])`",
             ),
-            (
-                error(conv().input_dilation(2), &[8, 8, 4]),
-                "expected a padding in numbers, found `Padding::Same`",
-            ),
+            (error(conv().input_dilation(2), &[8, 8, 4]), "expected explicit padding, found `Padding::Same`"),
             (
                 error(conv().mask(Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()), &[8, 8, 4]),
                 "expected that of the kernel, [3, 3, 4, 6], found [3]",
@@ -174,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_see() -> Result<()> {
+    fn empty_inputs() -> Result<()> {
         let shapes: [(Conv, &[usize], &[usize]); 4] = [
             (Conv::new(2, 3, [3, 3]), &[0, 5, 4, 2], &[0, 5, 4, 3]),
             (Conv::new(2, 3, [3, 3]), &[2, 0, 4, 2], &[2, 0, 4, 3]),

@@ -26,12 +26,12 @@ use crate::ops::convolution::local_convolution;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct ConvLocal {
-    /// `[*positions, cin · places, cout]`, where the places of the kernel are row-major, each channel's
-    /// together; `lecun_normal` unless said.
+    /// `[*positions, cin · taps, cout]`, channel by channel, the taps of the kernel row-major; default:
+    /// `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// `[*positions, cout]`; zeros unless said.
+    /// `[*positions, cout]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
-    /// `[*spatial, cin]`. Not known before a first input where the layer was made by `features`.
+    /// `[*spatial, cin]`; `None` in a [lazy](crate#lazy-layers) layer before its first input.
     input: Option<Vec<usize>>,
     cout: usize,
     #[tree(skip)]
@@ -49,8 +49,7 @@ impl ConvLocal {
         Self { input: Some(input.into()), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
-    /// A convolution to `cout` channels of items that are shaped as in the first input, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A convolution to `cout` channels, with [lazy](crate#lazy-layers) spatial sizes and input channels.
     #[must_use]
     pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
@@ -67,13 +66,13 @@ impl ConvLocal {
 
     fn declared(self) -> Self {
         let Some(input) = &self.input else { return self };
-        // Options that do not fit are reported by the call, which can.
+        // The call reports options that do not fit, since a builder cannot fail.
         let (kernel, bias) = self.shapes(input).unwrap_or_else(|_| (vec![0, 0], vec![0]));
         let bias = self.bias.map(|leaf| leaf.with_shape(bias));
         Self { kernel: self.kernel.with_shape(kernel), bias, ..self }
     }
 
-    /// Those of kernel and bias for an item of this shape.
+    /// The shapes of kernel and bias for an item of shape `item`.
     fn shapes(&self, item: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
         let (cin, spatial) = item.split_last().map_or((0, item), |(cin, spatial)| (*cin, spatial));
         let (axes, margins) = self.window.over("ConvLocal", spatial)?;
@@ -92,10 +91,10 @@ impl ConvLocal {
         let (shape, bias_shape) = self.shapes(&x.dims()[x.rank() - rank - 1..])?;
         let kernel = self.kernel.infer(shape.clone())?;
         if kernel.dims() != shape {
-            return Err(Error::shape("`ConvLocal` got an input of another size than it was made for")
+            return Err(Error::shape("`ConvLocal` got an input of the wrong size")
                 .expected(format!("one for a kernel of shape {:?}", kernel.dims()))
-                .found(format!("{:?}, which asks for {shape:?}", x.dims()))
-                .remedy("resize the input: each position has weights of its own"));
+                .found(format!("{:?}, which needs {shape:?}", x.dims()))
+                .remedy("resize the input: each position has its own weights"));
         }
         let kernel = masked("ConvLocal", kernel, self.mask.as_ref())?;
         let bias = self.bias.as_ref().map(|bias| bias.infer(bias_shape)).transpose()?;
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_see() -> Result<()> {
+    fn empty_inputs() -> Result<()> {
         let mut conv =
             ConvLocal::new([4, 2], 0, [2]).kernel_init(crate::initializers::zeros).init(0, &Device::Cpu)?;
         assert_eq!(conv.call(&zeros(&[1, 4, 2]))?.dims(), [1, 4, 0]);
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let error = |conv: ConvLocal, input: &[usize]| {
             conv.kernel_init(crate::initializers::zeros)
                 .init(0, &Device::Cpu)
@@ -170,11 +169,11 @@ mod tests {
             ),
             (
                 error(conv(), &[6, 6, 2]),
-                "expected one for a kernel of shape [6, 5, 18, 3], found [6, 6, 2], which asks for [6, 6, 18, 3]",
+                "expected one for a kernel of shape [6, 5, 18, 3], found [6, 6, 2], which needs [6, 6, 18, 3]",
             ),
-            (error(conv(), &[6, 5, 3]), "which asks for [6, 5, 27, 3]"),
-            (error(ConvLocal::new([6, 2], 3, [3, 3]), &[6, 5, 2]), "which asks for [6, 5, 18, 3]"),
-            (error(ConvLocal::new([], 3, [3]), &[6, 2]), "which asks for [6, 6, 3]"),
+            (error(conv(), &[6, 5, 3]), "which needs [6, 5, 27, 3]"),
+            (error(ConvLocal::new([6, 2], 3, [3, 3]), &[6, 5, 2]), "which needs [6, 5, 18, 3]"),
+            (error(ConvLocal::new([], 3, [3]), &[6, 2]), "which needs [6, 6, 3]"),
             (error(conv().strides(0), &[6, 5, 2]), "`ConvLocal` has `strides` that do not fit"),
             (error(conv().padding([1]), &[6, 5, 2]), "`ConvLocal` has the wrong number of paddings"),
             (

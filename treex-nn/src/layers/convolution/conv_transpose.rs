@@ -16,8 +16,8 @@ use crate::spatial::sizes::Sizes;
 /// A convolution of the input with `strides - 1` zeros between its elements, so that the output is larger by
 /// that factor, channels last: Flax's `ConvTranspose`.
 ///
-/// The kernel is not flipped, other than in PyTorch and Keras: `transpose_kernel(true)` flips it and swaps its
-/// channels, and then this is the transpose (the gradient) of a [`Conv`](crate::Conv) with that kernel.
+/// The kernel is not flipped, unlike in PyTorch and Keras: `transpose_kernel(true)` flips it and swaps its
+/// channels; the layer is then the transpose (the gradient) of a [`Conv`](crate::Conv) with that kernel.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -36,12 +36,12 @@ use crate::spatial::sizes::Sizes;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct ConvTranspose {
-    /// `[*kernel_size, cin, cout]`, or `[*kernel_size, cout, cin]` where it is transposed; `lecun_normal` unless
-    /// said.
+    /// `[*kernel_size, cin, cout]`, or `[*kernel_size, cout, cin]` where it is transposed; default:
+    /// `lecun_normal`.
     pub kernel: Leaf<Parameter>,
-    /// `[cout]`; zeros unless said.
+    /// `[cout]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
-    /// Not known before a first input where the layer was made by `features`.
+    /// `None` in a [lazy](crate#lazy-layers) layer before its first input.
     cin: Option<usize>,
     cout: usize,
     #[tree(skip)]
@@ -60,8 +60,7 @@ impl ConvTranspose {
         Self { cin: Some(cin), ..Self::lazy(cout, kernel_size) }.declared()
     }
 
-    /// A transposed convolution to `cout` channels from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A transposed convolution to `cout` channels, with [lazy](crate#lazy-layers) input channels.
     #[must_use]
     pub fn lazy(cout: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let conv = Self {
@@ -77,7 +76,7 @@ impl ConvTranspose {
         conv.use_bias(true)
     }
 
-    /// Whether to flip the kernel's spatial axes and to swap its channels; false unless said.
+    /// Whether to flip the kernel's spatial axes and to swap its channels; default: false.
     #[must_use]
     pub fn transpose_kernel(self, transpose_kernel: bool) -> Self {
         Self { transpose_kernel, ..self }.declared()
@@ -88,17 +87,17 @@ impl ConvTranspose {
         [self.window.size.as_slice(), &channels].concat()
     }
 
-    /// What the kernel says.
+    /// The input channels of the kernel.
     fn known_cin(&self) -> Option<usize> {
         let channels = self.kernel.shape()?.dims().get(self.window.rank()..)?;
         channels.get(usize::from(self.transpose_kernel)).copied()
     }
 
-    /// The window as it moves over the input: by one, since the strides are the input's.
+    /// The window over the dilated input: it moves by 1, since the strides dilate the input.
     fn moved(&self) -> Result<Window> {
         let Window { size, strides, padding, kernel_dilation, .. } = &self.window;
         if matches!(padding, Padding::Reflect | Padding::Causal) {
-            return Err(Error::argument("`ConvTranspose` has a padding that is not defined for it")
+            return Err(Error::argument("`ConvTranspose` has a padding that it does not support")
                 .expected("`Padding::Same`, `Valid`, `Circular`, or numbers")
                 .found(format!("`Padding::{padding:?}`")));
         }
@@ -154,8 +153,7 @@ impl ConvTranspose {
         finished(&y, bias.as_ref(), batch)
     }
 
-    /// `y` with axis `axis` wound around a circle of `period` elements, and what comes to lie on one another
-    /// added up.
+    /// `y` with axis `axis` wrapped around with period `period`, and coinciding elements added.
     fn wrapped(&self, y: &Tensor, axis: usize, period: usize) -> Result<Tensor> {
         if period == 0 {
             return Ok(y.narrow(axis, 0, 0)?);
@@ -171,14 +169,14 @@ impl ConvTranspose {
 
 declared_by_channels!(ConvTranspose);
 window_options!(ConvTranspose {
-    /// The step in the output for each element of the input; 1 unless said.
+    /// The step in the output for each element of the input; default: 1.
     strides: Sizes,
-    /// [`Padding::Same`] (unless said): the output is `strides` times as large as the input.
-    /// [`Padding::Valid`]: all of the output that any element of the input reaches. [`Padding::Circular`]: as
-    /// with `Same`, and what reaches over an edge is added at the other end. Numbers: the zeros around the
-    /// input with its zeros between, as they are; not, as in PyTorch, what to cut off.
+    /// [`Padding::Same`], the default: the output is `strides` times as large as the input.
+    /// [`Padding::Valid`]: the full output. [`Padding::Circular`]: the size of `Same`; values beyond an edge
+    /// are added at the other end. Numbers: the zeros around the dilated input; not, as in PyTorch, what to
+    /// crop from the output.
     padding: Padding,
-    /// The step from one place of the kernel to the next; 1 unless said.
+    /// The step from one tap of the kernel to the next; default: 1.
     kernel_dilation: Sizes,
 });
 bias_option!(ConvTranspose);
@@ -200,7 +198,7 @@ mod tests {
 
     /// `<conv(x), y> = <x, transpose(y)>`, with one kernel for both.
     #[test]
-    fn with_a_transposed_kernel_it_is_the_transpose() -> Result<()> {
+    fn transpose_kernel_gives_the_transpose() -> Result<()> {
         for (padding, height) in [(Padding::Same, 8), (Padding::Valid, 9)] {
             let conv = Conv::new(2, 3, [3, 2]).strides([2, 3]).padding(padding.clone()).use_bias(false);
             let mut conv = conv.init(1, &Device::Cpu)?;
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_see() -> Result<()> {
+    fn empty_inputs() -> Result<()> {
         let conv = || ConvTranspose::new(2, 3, [3]).strides(2);
         for (conv, input, output) in [
             (ConvTranspose::new(2, 0, [3]).kernel_init(zeros), [1, 4, 2], [1, 4, 0]),
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_its_channels() -> Result<()> {
+    fn infers_its_channels() -> Result<()> {
         let conv = ConvTranspose::lazy(3, [2, 2]).transpose_kernel(true);
         let mut conv = conv.init_with(0, &zeros_of(&[1, 4, 4, 5]))?;
         assert_eq!(conv.kernel.get()?.dims(), [2, 2, 3, 5]);
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() {
+    fn errors() {
         let error = |conv: ConvTranspose, input: &[usize]| {
             conv.init(0, &Device::Cpu)
                 .and_then(|mut conv| conv.call(&zeros_of(input)))
@@ -260,7 +258,7 @@ mod tests {
             ),
             (
                 error(conv().strides(2).padding([(0, 0), (-6, -6)]), &[6, 6, 2]),
-                "`ConvTranspose` has a padding that takes off more than there is: expected at most the elements of [6, 6]",
+                "`ConvTranspose` has a padding that crops more than its input has: expected at most the elements of [6, 6]",
             ),
             (
                 error(conv().padding(Padding::Causal), &[6, 6, 2]),

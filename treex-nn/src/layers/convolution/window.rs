@@ -1,4 +1,4 @@
-//! How the kernel of a convolution moves over its input: what `Conv`, `ConvLocal` and `ConvTranspose` share.
+//! The window of a convolution, and what `Conv`, `ConvLocal` and `ConvTranspose` share.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
@@ -8,7 +8,7 @@ use crate::ops::patches::Axis;
 use crate::spatial::padding::{Around, Margins, Padding};
 use crate::spatial::sizes::Sizes;
 
-/// The kernel's size and the options that say where it goes.
+/// The kernel's size, and the options of its movement over the input.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) size: Vec<usize>,
@@ -35,17 +35,18 @@ impl Window {
         self.size.len()
     }
 
-    /// The number of elements that the kernel sees from one position.
+    /// The number of taps of the kernel.
     pub(crate) fn places(&self) -> usize {
         self.size.iter().product()
     }
 
-    /// How the kernel moves over an input of these spatial sizes, and the margins that the input gets before.
+    /// How the kernel moves over an input of spatial sizes `n`, and the margins by which the input is
+    /// extended before.
     pub(crate) fn over(&self, layer: &str, n: &[usize]) -> Result<(Vec<Axis>, Margins)> {
         let rank = self.rank();
         if n.len() != rank {
             return Err(Error::shape(format!(
-                "`{layer}` got another number of spatial dimensions than its kernel has"
+                "`{layer}` got an input with the wrong number of spatial dimensions"
             ))
             .expected(rank)
             .found(format!("{n:?}")));
@@ -58,9 +59,9 @@ impl Window {
         let in_numbers = matches!(self.padding, Padding::Each(_) | Padding::Explicit(_));
         if !in_numbers && input_dilation.iter().any(|&step| step > 1) {
             return Err(Error::argument(format!(
-                "`{layer}` has an `input_dilation`, for which its padding says nothing"
+                "`{layer}` has an `input_dilation`, which requires explicit padding"
             ))
-            .expected("a padding in numbers")
+            .expected("explicit padding")
             .found(format!("`Padding::{:?}`", self.padding))
             .remedy("give pairs: `.padding([(before, after), ..])`"));
         }
@@ -93,7 +94,7 @@ impl Window {
             ))
     }
 
-    /// `x`, `[batch.., *spatial, channels]`, with its batch dimensions as one; and these dimensions.
+    /// `x`, `[batch.., *spatial, channels]`, with its batch dimensions merged; and these dimensions.
     pub(crate) fn flat_batch<'x>(
         &self,
         x: &'x Tensor,
@@ -105,7 +106,7 @@ impl Window {
     }
 }
 
-/// `kernel`, multiplied by the mask of its shape if there is one.
+/// `kernel`, multiplied by the mask of its shape, if any.
 pub(crate) fn masked(layer: &str, kernel: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let Some(mask) = mask else { return Ok(kernel) };
     if mask.dims() != kernel.dims() {
@@ -117,7 +118,7 @@ pub(crate) fn masked(layer: &str, kernel: Tensor, mask: Option<&Tensor>) -> Resu
 }
 
 /// `y`, `[flat batch, *positions, cout]`, with `bias` added and the batch dimensions that the input had. A
-/// bias is `[cout]`, or has the positions too.
+/// bias is `[cout]` or `[*positions, cout]`.
 pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> Result<Tensor> {
     let y = y.reshape([batch, &y.dims()[1..]].concat())?;
     match bias {
@@ -126,19 +127,19 @@ pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> Re
     }
 }
 
-/// `window_options!(Conv);` gives the layer the options of its [`Window`], or those that are named with other docs.
-/// After each, `declared` announces the parameters anew, where their shapes depend on it.
+/// `window_options!(Conv);` gives the layer the options of its [`Window`], or the listed ones with their own
+/// docs. After each, `declared` declares the parameters again, since their shapes may depend on it.
 macro_rules! window_options {
     ($layer:ident) => {
         $crate::layers::convolution::window::window_options!($layer {
-            /// The step from one position of the kernel to the next; 1 unless said.
+            /// The step from one position of the kernel to the next; default: 1.
             strides: $crate::spatial::sizes::Sizes,
-            /// What stands around the input; [`Padding::Same`](crate::Padding::Same) unless said.
+            /// The padding of the input; default: [`Padding::Same`](crate::Padding::Same).
             padding: $crate::spatial::padding::Padding,
-            /// The step from one element of the input to the next, with zeros between; 1 unless said. Needs a
-            /// padding in numbers, as in Flax.
+            /// The step from one element of the input to the next, with zeros between; default: 1. Requires
+            /// explicit padding, as in Flax.
             input_dilation: $crate::spatial::sizes::Sizes,
-            /// The step from one place of the kernel to the next; 1 unless said.
+            /// The step from one tap of the kernel to the next; default: 1.
             kernel_dilation: $crate::spatial::sizes::Sizes,
         });
     };
@@ -153,7 +154,7 @@ macro_rules! window_options {
                 }
             )*
 
-            /// What to multiply the kernel by: a tensor of its shape.
+            /// A mask that multiplies the kernel: a tensor of its shape.
             #[must_use]
             pub fn mask(self, mask: candle_core::Tensor) -> Self {
                 Self { mask: Some(mask), ..self }
@@ -162,8 +163,8 @@ macro_rules! window_options {
     };
 }
 
-/// `declared_by_channels!(Conv);` gives a layer with the fields `cin` and `cout` what announces the shapes of its
-/// parameters, as far as they are known.
+/// `declared_by_channels!(Conv);` gives a layer with the fields `cin` and `cout` the method `declared`, which
+/// declares the shapes of its parameters as far as they are known.
 macro_rules! declared_by_channels {
     ($layer:ident) => {
         impl $layer {

@@ -15,9 +15,9 @@ use crate::ops::norm::{Extent, Source};
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each feature over all other dimensions: Flax's
 /// `BatchNorm` (Ioffe and Szegedy, 2015).
 ///
-/// In training, `mean` and `var` are those of the batch, and the running ones move towards them:
-/// `running = momentum · running + (1 - momentum) · batch`. Otherwise the running ones are used. As in Flax,
-/// the variance is the biased one in both places, and statistics are computed in `F32` at least.
+/// In training, `mean` and `var` are those of the batch, and the running statistics are updated:
+/// `running = momentum · running + (1 - momentum) · batch`. In evaluation, the running statistics are used.
+/// As in Flax, both variances are biased, and statistics are computed in `F32` at least.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -37,9 +37,9 @@ use crate::ops::norm::{Extent, Source};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct BatchNorm {
-    /// `[features]`; ones unless said.
+    /// `[features]`; default: ones.
     pub scale: Option<Leaf<Parameter>>,
-    /// `[features]`; zeros unless said.
+    /// `[features]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     /// The running mean, `[features]`; zeros at first.
     pub mean: Leaf<BatchStat>,
@@ -57,8 +57,7 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Normalizes `features` features on the last axis. [`BatchNorm::lazy`] finds their number in the first
-    /// input, see [`init_with`](treex_core::Tree::init_with).
+    /// Normalizes `features` features on the last axis.
     #[must_use]
     pub fn new(features: impl Into<Shape>) -> Self {
         Self::of(Some(features.into()))
@@ -81,32 +80,30 @@ impl BatchNorm {
         norm.use_scale(true).use_bias(true)
     }
 
-    /// The axis of the features, or the axes; the last unless said. Negative ones count from the end.
+    /// The axis of the features, or the axes; default: the last. Negative ones count from the end.
     #[must_use]
     pub fn axis(self, axis: impl Into<Axes>) -> Self {
         Self { axis: axis.into(), ..self }
     }
 
-    /// How much of the running statistics each call in training keeps; 0.99 unless said.
+    /// The weight of the old running statistics in each update; default: 0.99.
     #[must_use]
     pub fn momentum(self, momentum: f64) -> Self {
         Self { momentum, ..self }
     }
 
-    /// Whether to use the running statistics, in training and evaluation alike. Those of the batch change the
-    /// running ones, unless the layer is frozen.
+    /// Whether to use the running statistics instead of the batch's; default: false in training, true in
+    /// evaluation. With the batch's, the running ones are updated, unless the layer is frozen.
     #[must_use]
     pub fn use_running_average(self, use_running_average: bool) -> Self {
         Self { use_running_average: Some(use_running_average), ..self }
     }
 
-    /// The call, with statistics of only the elements where `mask` is not 0; all are normalized. The mask has
-    /// the shape of `x`, or one that broadcasts to it. Of no element at all, as in Flax, the statistics are not
-    /// numbers.
+    /// The call with statistics of only the elements where `mask` is not 0; all elements are normalized. The
+    /// mask broadcasts to `x`. If it hides all elements, the statistics are NaN, as in Flax.
     ///
     /// # Errors
-    /// If the input does not have the features that the layer was made for, or is empty in training; if the
-    /// mask does not fit.
+    /// If the input has other features than the layer, or is empty in training; if the mask does not fit.
     pub fn call_with<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
         let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
         record(self, x, &y);
@@ -139,7 +136,7 @@ impl BatchNorm {
                 .found(format!("{:?}", x.dims()))
                 .remedy("skip the batch, or call `model.eval()` first"));
         }
-        // One number is its own mean: not worth columns.
+        // A single number needs no kernel.
         let columns = columns.filter(|columns| *columns != Extent { outer: 1, rows: 1, groups: 1, size: 1 });
         let fused = self.how.fused(x, (columns, self.how.source()), &features, mask, self.dtype)?;
         let (y, mean, var) = match fused.map(|fused| (fused.y, fused.moments)) {
@@ -196,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_of_choice() -> Result<()> {
+    fn use_running_average() -> Result<()> {
         let x = (input(&[8, 3]) + 5.)?;
         let mut of_batch = BatchNorm::new(3).use_running_average(false).init(0, &Device::Cpu)?.into_eval();
         let mut running = BatchNorm::new(3).use_running_average(true).init(0, &Device::Cpu)?;
@@ -231,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let mut norm = BatchNorm::new(3).init(0, &Device::Cpu)?;
         let mask = input(&[4, 2]);
         let wrong = norm.clone().call_with(&input(&[4, 3]), &mask).unwrap_err().to_string();

@@ -1,11 +1,12 @@
-//! How a normalized tensor is stored: as rows or as columns of its statistics.
+//! The memory layout of a normalization: rows or columns that share statistics.
 
 use candle_core::Tensor;
 
 use crate::axes::sizes;
 use crate::ops::norm::Extent;
 
-/// How `x` lies in memory if statistics are over `reduced`, and scale and bias have `axes`: as rows, or not.
+/// The layout of `x` as rows, with statistics over `reduced`, and scale and bias on `axes`; `None` if it is
+/// another.
 pub(super) fn as_rows(
     x: &Tensor,
     reduced: &[usize],
@@ -22,8 +23,8 @@ pub(super) fn as_rows(
     })
 }
 
-/// How `x` lies in memory if the features on `axes` have their statistics over all axes between those and the
-/// first `samples`: as columns, or not.
+/// The layout of `x` as columns, where the features on `axes` have their statistics over all axes between
+/// these and the first `samples`; `None` if it is another.
 pub(super) fn as_columns(x: &Tensor, samples: usize, axes: &[usize]) -> Option<Extent> {
     let between = x.rank().checked_sub(axes.len()).filter(|&end| end >= samples && is_last(axes, x))?;
     let count = |dims: &[usize]| dims.iter().product();
@@ -36,7 +37,7 @@ pub(super) fn as_columns(x: &Tensor, samples: usize, axes: &[usize]) -> Option<E
     })
 }
 
-/// Whether these are the last axes.
+/// Whether `axes` are the last axes of `x`.
 fn is_last(axes: &[usize], x: &Tensor) -> bool {
     !axes.is_empty() && axes.iter().copied().eq(x.rank().saturating_sub(axes.len())..x.rank())
 }

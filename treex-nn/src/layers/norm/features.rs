@@ -21,7 +21,7 @@ impl Normalization {
         Ok((axes, parts))
     }
 
-    /// The positions of the feature axes of `x`, of which it must have as many as are `known`.
+    /// The positions of the feature axes of `x`, whose sizes must be the `known` ones.
     pub(super) fn feature_axes(&self, x: &Tensor, axes: &Axes, known: Option<&Shape>) -> Result<Vec<usize>> {
         let fits = |axes: &Vec<usize>| known.is_none_or(|known| known.dims() == sizes(x.dims(), axes));
         if let Some(axes) = axes.of(self.layer, "axes", x.dims()).ok().filter(fits) {
@@ -35,11 +35,11 @@ impl Normalization {
         Err(Error::shape(format!("`{}` got an input of the wrong shape", self.layer))
             .expected(format!("{known} features on {axes}"))
             .found(format!("{:?}", x.dims()))
-            .remedy("make it with the number of features that the layer before gives"))
+            .remedy("make it with the number of features of the layer before"))
     }
 }
 
-/// A leaf of the shape of the features, if that is known yet.
+/// A leaf of the features' shape, if it is known.
 pub(super) fn declared<K: Kind>(features: Option<&Shape>, init: impl InitFn) -> Leaf<K> {
     let leaf = Leaf::unshaped(init, DType::F32);
     match features {
@@ -48,7 +48,7 @@ pub(super) fn declared<K: Kind>(features: Option<&Shape>, init: impl InitFn) -> 
     }
 }
 
-/// The shape of the features, as far as it was given or learned.
+/// The shape of the features, if it was given or inferred.
 pub(super) fn known_shape<'l>(
     features: &'l Option<Shape>,
     leaves: [Option<&'l Leaf<Parameter>>; 2],
@@ -56,7 +56,7 @@ pub(super) fn known_shape<'l>(
     features.as_ref().or_else(|| leaves.into_iter().flatten().find_map(Leaf::shape))
 }
 
-/// Scale and bias, which have the features of `x` on `axes`.
+/// Scale and bias, in the sizes of `x` on `axes`.
 pub(super) fn scale_and_bias(
     leaves: [Option<&Leaf<Parameter>>; 2],
     x: &Tensor,
@@ -66,7 +66,7 @@ pub(super) fn scale_and_bias(
     Ok([scale?, bias?])
 }
 
-/// Those as tensors of the rank of `x`.
+/// Scale and bias with the rank of `x`, to broadcast.
 pub(super) fn with_rank_of(
     features: &[Option<Tensor>; 2],
     x: &Tensor,
@@ -77,7 +77,7 @@ pub(super) fn with_rank_of(
     Ok([scale?, bias?])
 }
 
-/// What has the sizes of `x` on `axes`, with size 1 on the others.
+/// `part`, which has the sizes of `x` on `axes`, with size 1 on the other axes.
 pub(super) fn along(part: &Tensor, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     let mut dims = vec![1; x.rank()];
     axes.iter().for_each(|&axis| dims[axis] = x.dims()[axis]);

@@ -13,8 +13,8 @@ use crate::layers::options::parameter_options;
 use crate::ops::norm::Extent;
 
 /// `y = (x - mean) / sqrt(var + epsilon) · scale + bias`, for each group of features of each sample, over the
-/// group and all dimensions but the first: Flax's `GroupNorm` (Wu and He, 2018). Features are last, and a group is
-/// of neighbours.
+/// group and all dimensions but the first: Flax's `GroupNorm` (Wu and He, 2018). Features are last;
+/// neighbouring features form a group.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -28,9 +28,9 @@ use crate::ops::norm::Extent;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct GroupNorm {
-    /// `[features]`; ones unless said.
+    /// `[features]`; default: ones.
     pub scale: Option<Leaf<Parameter>>,
-    /// `[features]`; zeros unless said.
+    /// `[features]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     features: Option<Shape>,
     #[tree(skip)]
@@ -49,8 +49,7 @@ enum Groups {
 }
 
 impl GroupNorm {
-    /// Normalizes `features` features in 32 groups. [`GroupNorm::lazy`] finds their number in the first
-    /// input, see [`init_with`](treex_core::Tree::init_with).
+    /// Normalizes `features` features in 32 groups.
     #[must_use]
     pub fn new(features: usize) -> Self {
         Self::of(Some(features.into()))
@@ -69,20 +68,19 @@ impl GroupNorm {
         norm.use_scale(true).use_bias(true)
     }
 
-    /// Into how many groups the features fall; 32 unless said.
+    /// The number of groups; default: 32.
     #[must_use]
     pub fn num_groups(self, num_groups: usize) -> Self {
         Self { groups: Groups::Number(num_groups), ..self }
     }
 
-    /// How many features are in a group, instead of the number of groups.
+    /// The number of features in a group, instead of the number of groups.
     #[must_use]
     pub fn group_size(self, group_size: usize) -> Self {
         Self { groups: Groups::Size(group_size), ..self }
     }
 
-    /// The axes over which mean and variance are taken, among which must be the last; all but the first unless
-    /// said.
+    /// The axes over which mean and variance are taken, including the last; default: all but the first.
     #[must_use]
     pub fn reduction_axes(self, reduction_axes: impl Into<Axes>) -> Self {
         Self { reduction_axes: Some(reduction_axes.into()), ..self }
@@ -100,7 +98,7 @@ impl GroupNorm {
         {
             return Ok(normalized.y);
         }
-        // The places in a group have an axis of their own.
+        // The features of a group get their own axis.
         let grouped =
             |x: &Tensor| -> Result<Tensor> { Ok(x.reshape([&x.dims()[..last], &groups].concat())?) };
         let mask = mask.map(|mask| grouped(&self.how.spread(mask, x)?)).transpose()?;
@@ -113,7 +111,7 @@ impl GroupNorm {
         Ok(y.reshape(x.shape())?)
     }
 
-    /// The number of groups of so many features, and of the features in each.
+    /// The number of groups of `features` features, and the number of features in a group.
     fn numbers(&self, features: usize) -> Result<[usize; 2]> {
         let (what, divisor) = match self.groups {
             Groups::Number(number) => ("num_groups", number),
@@ -128,7 +126,7 @@ impl GroupNorm {
         }
     }
 
-    /// The axes of the groups' mean: those of `x`, with the places in a group for the last.
+    /// The axes of the groups' mean: those of `x`, the last being the features of a group.
     fn reduced(&self, x: &Tensor) -> Result<Vec<usize>> {
         let last = x.rank() - 1;
         let Some(axes) = &self.reduction_axes else { return Ok((1..last).chain([last + 1]).collect()) };
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let norm = GroupNorm::new(6).init(0, &Device::Cpu)?;
         let x = Tensor::ones((2, 6), DType::F32, &Device::Cpu)?;
         let message = |norm: GroupNorm| {

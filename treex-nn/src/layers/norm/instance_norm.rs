@@ -26,9 +26,9 @@ use crate::layers::options::parameter_options;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct InstanceNorm {
-    /// `[*features]`; ones unless said.
+    /// `[*features]`; default: ones.
     pub scale: Option<Leaf<Parameter>>,
-    /// `[*features]`; zeros unless said.
+    /// `[*features]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     features: Option<Shape>,
     #[tree(skip)]
@@ -51,7 +51,7 @@ impl InstanceNorm {
         norm.use_scale(true).use_bias(true)
     }
 
-    /// The axes of the features; the last unless said. The first axis cannot be among them.
+    /// The axes of the features; default: the last. The first axis cannot be among them.
     #[must_use]
     pub fn feature_axes(self, feature_axes: impl Into<Axes>) -> Self {
         Self { feature_axes: feature_axes.into(), ..self }
@@ -61,7 +61,7 @@ impl InstanceNorm {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
         let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         if axes.contains(&0) {
-            return Err(Error::argument("`InstanceNorm` has the axis of the samples for features")
+            return Err(Error::argument("`InstanceNorm` has the sample axis among its `feature_axes`")
                 .expected("feature axes other than the first")
                 .found(format!("{} of {:?}", self.feature_axes, x.dims()))
                 .remedy("give the input a leading axis of samples: `x.unsqueeze(0)?`"));
@@ -89,12 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let mut norm = InstanceNorm::new(3).init(0, &Device::Cpu)?;
         let error = norm.call(&Tensor::ones(3, DType::F32, &Device::Cpu)?).unwrap_err().to_string();
         assert_eq!(
             error,
-            "`InstanceNorm` has the axis of the samples for features: expected feature axes other than the \
+            "`InstanceNorm` has the sample axis among its `feature_axes`: expected feature axes other than the \
              first, found axis -1 of [3]; give the input a leading axis of samples: `x.unsqueeze(0)?`"
         );
         assert!(norm.call(&Tensor::ones((3, 4), DType::F32, &Device::Cpu)?).is_err());

@@ -31,9 +31,9 @@ use crate::layers::options::parameter_options;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct LayerNorm {
-    /// `[*features]`; ones unless said.
+    /// `[*features]`; default: ones.
     pub scale: Option<Leaf<Parameter>>,
-    /// `[*features]`; zeros unless said.
+    /// `[*features]`; default: zeros.
     pub bias: Option<Leaf<Parameter>>,
     features: Option<Shape>,
     #[tree(skip)]
@@ -59,13 +59,13 @@ impl LayerNorm {
         norm.use_scale(true).use_bias(true)
     }
 
-    /// The axes over which mean and variance are taken; the last unless said.
+    /// The axes over which mean and variance are taken; default: the last.
     #[must_use]
     pub fn reduction_axes(self, reduction_axes: impl Into<Axes>) -> Self {
         Self { reduction_axes: reduction_axes.into(), ..self }
     }
 
-    /// The axes that scale and bias have; the last unless said.
+    /// The axes that scale and bias have; default: the last.
     #[must_use]
     pub fn feature_axes(self, feature_axes: impl Into<Axes>) -> Self {
         Self { feature_axes: feature_axes.into(), ..self }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_its_features() -> Result<()> {
+    fn infers_its_features() -> Result<()> {
         let norm = LayerNorm::lazy().feature_axes([1, -1]).init_with(0, &input(&[2, 3, 4, 5]))?;
         assert_eq!(Leaf::get_optional(&norm.scale)?.unwrap().dims(), [3, 5]);
         let error = norm.clone().call(&input(&[2, 4, 4, 5])).unwrap_err().to_string();
@@ -128,10 +128,10 @@ mod tests {
             let wide = norm.clone().call(&x)?;
             let half = norm.clone().dtype(dtype).call(&x)?;
             assert_eq!((wide.dtype(), half.dtype()), (DType::F32, dtype));
-            // An explicit type is also that of the statistics, which are in `F32` at least.
+            // An explicit `dtype` is also that of the statistics, which are in `F32` at least.
             let rounded = wide.to_dtype(dtype)?.to_dtype(DType::F32)?;
             assert_eq!(half.to_dtype(DType::F32)?.to_vec2::<f32>()?, rounded.to_vec2::<f32>()?);
-            // Rounded statistics differ, by as much as they are rounded.
+            // Rounded statistics differ by their rounding.
             let coarse =
                 norm.dtype(dtype).use_fast_variance(false).force_float32_reductions(false).call(&x)?;
             let difference = (coarse.to_dtype(DType::F32)? - wide)?.abs()?.max_all()?.to_scalar::<f32>()?;
@@ -140,9 +140,9 @@ mod tests {
         Ok(())
     }
 
-    /// The mean of nothing, as in Flax.
+    /// The mean of no elements is NaN, as in Flax.
     #[test]
-    fn mask_of_all() -> Result<()> {
+    fn a_mask_that_hides_all() -> Result<()> {
         let norm = LayerNorm::new(3).init(0, &Device::Cpu)?;
         let mask = Tensor::new(&[[0u8, 0, 0], [1, 0, 1]], &Device::Cpu)?;
         let y = norm.call_with(&input(&[2, 3]), &mask)?.to_vec2::<f32>()?;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let norm = LayerNorm::new(3).init(0, &Device::Cpu)?;
         for shape in [&[4, 2][..], &[]] {
             let error = norm.clone().call(&input(shape)).unwrap_err();
@@ -171,7 +171,7 @@ mod tests {
         let error = norm.pmean(|x| Ok(x.flatten_all()?)).call(&input(&[4, 3])).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the `pmean` of `LayerNorm` gave back another shape than it got: expected [2, 4, 1] of `f32`, \
+            "the `pmean` of `LayerNorm` returned another shape than it got: expected [2, 4, 1] of `f32`, \
              found [8] of `f32`"
         );
         Ok(())

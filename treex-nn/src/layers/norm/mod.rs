@@ -1,4 +1,4 @@
-//! Normalizations: a layer a file, with what they share.
+//! Normalization layers, and what they share.
 
 mod batch_norm;
 mod extent;

@@ -1,19 +1,20 @@
-//! What the normalizations have in common to be made and called by, written once.
+//! Constructors, options and calls that normalization layers share.
 
 /// `normalization_options!(LayerNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones });` gives a
-/// layer with the fields `features` and `how: Normalization`, made by `of`, the options of all normalizations.
+/// layer with the fields `features` and `how: Normalization`, constructed by `of`, the options of all
+/// normalizations.
 macro_rules! normalization_options {
     ($layer:ident, epsilon $epsilon:literal $(, $fast:ident)?, {
         $($parameter:ident: $use:ident $init:ident),* $(,)?
     }) => {
         impl $layer {
-            /// As `new`, with the features of the first input.
+            /// Like `new`, with [lazy](crate#lazy-layers) features.
             #[must_use]
             pub fn lazy() -> Self {
                 Self::of(None)
             }
 
-            #[doc = concat!("What is added to the variance; ", $epsilon, " unless said.")]
+            #[doc = concat!("Added to the variance; default: ", $epsilon, ".")]
             #[must_use]
             pub fn epsilon(mut self, epsilon: f64) -> Self {
                 self.how.epsilon = epsilon;
@@ -21,7 +22,7 @@ macro_rules! normalization_options {
             }
 
             $(
-                #[doc = concat!("Whether there is a ", stringify!($parameter), "; true unless said.")]
+                #[doc = concat!("Whether to use a ", stringify!($parameter), "; default: true.")]
                 #[must_use]
                 pub fn $use(mut self, $use: bool) -> Self {
                     let parameter = self.$parameter.take();
@@ -32,8 +33,8 @@ macro_rules! normalization_options {
             )*
 
             $(
-                /// Whether the variance is computed in one pass as `mean(x²) - mean(x)²`, and cut at 0; true
-                /// unless said. It loses digits where the mean is far from 0.
+                /// Whether the variance is computed in one pass as `mean(x²) - mean(x)²`, clipped at 0;
+                /// default: true. It loses digits where the mean is far from 0.
                 #[must_use]
                 pub fn $fast(mut self, use_fast_variance: bool) -> Self {
                     self.how.use_fast_variance = use_fast_variance;
@@ -41,7 +42,7 @@ macro_rules! normalization_options {
                 }
             )?
 
-            /// Whether the statistics of half precision are in `F32`; true unless said. Otherwise they are
+            /// Whether the statistics of half precision are in `F32`; default: true. Otherwise they are
             /// rounded to half precision; sums are in `F32` all the same.
             #[must_use]
             pub fn force_float32_reductions(mut self, force_float32_reductions: bool) -> Self {
@@ -49,9 +50,9 @@ macro_rules! normalization_options {
                 self
             }
 
-            /// How to average a tensor over ranks that each see a part of the batch: Flax's `axis_name`. It is
-            /// applied to the means of `x` and of its squares, on all ranks the same number of times, while
-            /// shapes are inferred too; gradients flow through it.
+            /// The average of a tensor over ranks that each have a part of the batch: Flax's `axis_name`. It
+            /// is applied to the means of `x` and of its squares, the same number of times on all ranks, also
+            /// during shape inference; gradients flow through it.
             #[must_use]
             pub fn pmean<F>(mut self, pmean: F) -> Self
             where
@@ -64,12 +65,11 @@ macro_rules! normalization_options {
     };
 }
 
-/// The constructor of a layer, made by `of`, whose features are on any axes.
+/// The constructor of a layer whose features are on any axes.
 macro_rules! features_option {
     ($layer:ident) => {
         impl $layer {
-            /// Normalizes `features` features, a number for each of `feature_axes`. [`default`](Self::default) finds
-            /// them in the first input, see [`init_with`](treex_core::Tree::init_with).
+            /// Normalizes `features` features, a number for each of `feature_axes`.
             #[must_use]
             pub fn new(features: impl Into<Shape>) -> Self {
                 Self::of(Some(features.into()))
@@ -78,16 +78,16 @@ macro_rules! features_option {
     };
 }
 
-/// What calls the method `normalized` of a layer without state.
+/// The calls of a layer without state, by its method `normalized`.
 macro_rules! masked_call {
     ($layer:ident) => {
         impl $layer {
-            /// The call, with statistics of only the elements where `mask` is not 0; all are normalized. The
-            /// mask has the shape of `x`, or one that broadcasts to it. Of no element at all, as in Flax, the
-            /// statistics are not numbers.
+            /// The call with statistics of only the elements where `mask` is not 0; all elements are
+            /// normalized. The mask broadcasts to `x`. If it hides all elements, the statistics are NaN, as
+            /// in Flax.
             ///
             /// # Errors
-            /// If the input is not what the layer was made for, or the mask does not fit.
+            /// If the input has other features than the layer, or the mask does not fit.
             pub fn call_with<'m>(
                 &self,
                 x: &candle_core::Tensor,

@@ -1,4 +1,4 @@
-//! Layers around a layer, of which they compute parameters anew for each call.
+//! Reparametrization: wrappers that compute the parameters of the layer inside for each call.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use treex_core::{Handle, KindTag, LeafRef, Parameter, Path, Result, Segment, Tre
 /// Flax's name for the layer inside.
 pub(super) const INSIDE: &str = "layer_instance";
 
-/// What Flax calls a leaf of the layer inside: `layer_instance/layers_0/kernel`.
+/// Flax's name for a leaf of the layer inside: `layer_instance/layers_0/kernel`.
 fn name(path: &Path) -> String {
     path.segments().iter().fold(INSIDE.to_owned(), |mut name, segment| {
         let separator = if matches!(segment, Segment::Field(_)) { '/' } else { '_' };
@@ -18,7 +18,7 @@ fn name(path: &Path) -> String {
     })
 }
 
-/// The parameters of `layer` and their names.
+/// The parameters of `layer` with their names.
 pub(super) fn parameters<M: Tree>(layer: &M) -> impl Iterator<Item = (String, &Handle)> {
     let leaves = layer.leaves().into_iter();
     leaves
@@ -26,8 +26,8 @@ pub(super) fn parameters<M: Tree>(layer: &M) -> impl Iterator<Item = (String, &H
         .map(|(path, _, leaf)| (name(&path), leaf))
 }
 
-/// The parameters of `layer` that `selects` selects by name and that have a value, with `f` applied to name
-/// and value, which is tracked inside of a gradient scope. The other leaves are `Nothing`.
+/// The parameters of `layer` that `selects` selects by name and that have a value, mapped by `f`; values are
+/// tracked inside of a gradient scope. The other leaves are `Nothing`.
 pub(super) fn reparametrized<M: Tree>(
     layer: &M,
     selects: impl Fn(&str) -> bool,
@@ -41,7 +41,7 @@ pub(super) fn reparametrized<M: Tree>(
     selected.map(|value| f(&names.next().unwrap_or_default(), value))
 }
 
-/// Calls `layer` with `parameters` in the place of its own. Whatever else the call writes, stays.
+/// Calls `layer` with `parameters` instead of its own. Other state that the call writes is kept.
 pub(super) fn with_parameters<M: Tree, R>(
     layer: &mut M,
     parameters: &M,
@@ -54,9 +54,9 @@ pub(super) fn with_parameters<M: Tree, R>(
     result
 }
 
-/// `reparametrization!(WeightNorm { scale });` for a struct with the field `layer_instance`, a field with leaves
-/// by the names of parameters, and constants; it has a `module_init`. In Flax, these leaves stand directly in
-/// the layer: under one name with slashes, without that of the field.
+/// `reparametrization!(WeightNorm { scale });` for a struct with the field `layer_instance`, a field of
+/// leaves keyed by parameter names, constants, and a `module_init`. As in Flax, the path of such a leaf is
+/// its key with slashes, without the field's name.
 macro_rules! reparametrization {
     ($layer:ident { $leaves:ident $(, $constant:ident)* }) => {
         impl<M: treex_core::TreeObject + Clone> treex_core::TreeObject for $layer<M> {

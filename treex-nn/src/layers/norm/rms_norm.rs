@@ -27,7 +27,7 @@ use crate::ops::norm::Source;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct RmsNorm {
-    /// `[*features]`; ones unless said.
+    /// `[*features]`; default: ones.
     pub scale: Option<Leaf<Parameter>>,
     features: Option<Shape>,
     #[tree(skip)]
@@ -52,13 +52,13 @@ impl RmsNorm {
         norm.use_scale(true)
     }
 
-    /// The axes over which the mean is taken; the last unless said.
+    /// The axes over which the mean is taken; default: the last.
     #[must_use]
     pub fn reduction_axes(self, reduction_axes: impl Into<Axes>) -> Self {
         Self { reduction_axes: reduction_axes.into(), ..self }
     }
 
-    /// The axes that the scale has; the last unless said.
+    /// The axes that the scale has; default: the last.
     #[must_use]
     pub fn feature_axes(self, feature_axes: impl Into<Axes>) -> Self {
         Self { feature_axes: feature_axes.into(), ..self }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let norm = RmsNorm::lazy().init_with(0, &Tensor::ones((4, 3), DType::F32, &Device::Cpu)?)?;
         let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
         let error = norm.clone().call(&x).unwrap_err();

@@ -8,12 +8,12 @@ use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObje
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
 use crate::dtype::{common_dtype, wide_dtype};
 
-/// A layer with kernels of spectral norm 1: `kernel / σ` is what it computes with, where `σ` is the largest
-/// singular value of the kernel as a matrix `[.., last]`: Flax's `SpectralNorm` (Miyato et al., 2018).
+/// A layer with kernels of spectral norm 1: it computes with `kernel / σ`, where `σ` is the largest singular
+/// value of the kernel as a matrix `[.., last]`: Flax's `SpectralNorm` (Miyato et al., 2018).
 ///
-/// `σ` is approached by power iteration from the singular vector `u` of the call before. In training, `u` and
-/// `σ` are kept for the next call, Flax's `update_stats`. As in Flax, `init` leaves the kernel behind that it
-/// has computed. Leaves are named as those of a Flax module that makes both layers in its `setup`.
+/// `σ` is estimated by power iteration from the singular vector `u` of the last call. In training, `u` and
+/// `σ` are kept for the next call (Flax's `update_stats`). As in Flax, `init` stores the normalized kernel.
+/// Leaves are named as in a Flax module that makes both layers in its `setup`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -29,10 +29,10 @@ use crate::dtype::{common_dtype, wide_dtype};
 /// ```
 #[derive(Clone, Debug)]
 pub struct SpectralNorm<M> {
-    /// The layer whose parameters of two and more dimensions are normalized.
+    /// The layer whose parameters of two or more dimensions are normalized.
     pub layer_instance: M,
-    /// By Flax's names, for each of these parameters: `u`, `[1, last]`, random at first, and `sigma`, a number,
-    /// 1 at first.
+    /// Keyed by Flax's names, for each of these parameters: `u`, `[1, last]`, initially random, and `sigma`,
+    /// a scalar, initially 1.
     pub stats: BTreeMap<String, Leaf<BatchStat>>,
     n_steps: usize,
     epsilon: f64,
@@ -59,39 +59,39 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         norm.declared()
     }
 
-    /// How many steps of power iteration a call makes; 1 unless said. With 0, nothing is normalized.
+    /// The number of steps of power iteration in a call; default: 1. With 0, nothing is normalized.
     #[must_use]
     pub fn n_steps(self, n_steps: usize) -> Self {
         Self { n_steps, ..self }.declared()
     }
 
-    /// What is added to squared lengths; 1e-12 unless said.
+    /// Added to squared lengths; default: 1e-12.
     #[must_use]
     pub fn epsilon(self, epsilon: f64) -> Self {
         Self { epsilon, ..self }
     }
 
-    /// Whether a parameter of more than two dimensions is an error, not a matrix `[.., last]`; false unless
-    /// said.
+    /// Whether a parameter of more than two dimensions is an error, not a matrix `[.., last]`; default:
+    /// false.
     #[must_use]
     pub fn error_on_non_matrix(self, error_on_non_matrix: bool) -> Self {
         Self { error_on_non_matrix, ..self }
     }
 
-    /// The element type of `u` and `sigma`; `F32` unless said.
+    /// The element type of `u` and `sigma`; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, param_dtype: DType) -> Self {
         Self { param_dtype, ..self }.declared()
     }
 
-    /// The element type of the normalized kernels; unless said, the smallest that holds kernel and `u`.
+    /// The element type of the normalized kernels; default: the smallest that holds kernel and `u`.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
         Self { dtype: Some(dtype), ..self }
     }
 
-    /// With statistics for each parameter that is normalized, or may be: the rank of one that waits for a first
-    /// input is not known yet.
+    /// With statistics for each parameter that may be normalized: the rank of a lazy parameter is not known
+    /// yet.
     fn declared(mut self) -> Self {
         let stat = || Leaf::uninitialized().with_dtype(self.param_dtype);
         let mut stats = BTreeMap::new();
@@ -107,8 +107,8 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         self
     }
 
-    /// Statistics for each parameter that has a value by now; the layer inside keeps what it is to compute
-    /// with.
+    /// Initializes the statistics of each parameter that has a value, and stores the normalized parameters in
+    /// the layer inside.
     fn module_init(&mut self, key: &mut ModuleKey) -> Result<()> {
         let parameters: BTreeMap<_, _> = parameters(&self.layer_instance)
             .filter_map(|(name, leaf)| Some((name, leaf.value()?.clone())))
@@ -131,7 +131,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         Ok(())
     }
 
-    /// The layer inside with the parameters to compute with, and nothing else; and the new statistics.
+    /// The layer inside with its normalized parameters alone, and the new statistics.
     fn normalized(&self) -> Result<(M, BTreeMap<String, Leaf<BatchStat>>)> {
         let mut stats = BTreeMap::new();
         let is_normalized = |name: &str| self.stats.contains_key(&u_of(name));
@@ -141,7 +141,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
                 return Ok(value.clone());
             };
             if self.error_on_non_matrix && rows.len() > 1 {
-                return Err(Error::shape("`SpectralNorm` is to normalize a parameter that is no matrix")
+                return Err(Error::shape("`SpectralNorm` got a parameter that is not a matrix")
                     .expected("two dimensions")
                     .found(format!("`{name}` of shape {:?}", value.dims()))
                     .remedy("leave out `error_on_non_matrix`"));
@@ -161,7 +161,8 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         Ok((normalized, stats))
     }
 
-    /// The singular vectors of the largest singular value, `u` on the right, after so many steps from `u`.
+    /// The singular vectors `u` (right) and `v` (left) of the largest singular value, after `n_steps` steps
+    /// from `u`.
     fn power_iteration(&self, matrix: &Tensor, mut u: Tensor) -> Result<(Tensor, Tensor)> {
         let unit = |x: Tensor| x.broadcast_mul(&(x.sqr()?.sum_all()? + self.epsilon)?.sqrt()?.recip()?);
         let mut v = u.clone();
@@ -178,10 +179,10 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         }
     }
 
-    /// What `call` does with the layer inside, of which the kernels are normalized meanwhile.
+    /// The result of `call` on the layer inside, with normalized parameters.
     ///
     /// # Errors
-    /// What `call` reports, and a kernel that is no matrix where that is to be an error.
+    /// Any error of `call`; with `error_on_non_matrix`, a kernel that is not a matrix.
     pub fn call_inner<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
         let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_written_in_training_alone() -> Result<()> {
+    fn state_is_written_in_training_only() -> Result<()> {
         let mut layer = SpectralNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?;
         let before = layer.stats.clone();
         layer.freeze(BatchStat);
@@ -239,9 +240,9 @@ mod tests {
         Ok(())
     }
 
-    /// Layers of unknown ranks, with state of their own.
+    /// Lazy layers, with state.
     #[test]
-    fn around_a_model() -> Result<()> {
+    fn wraps_a_model() -> Result<()> {
         let model = Sequential::new().add(Conv::lazy(4, [3])).add(BatchNorm::lazy()).add(Linear::lazy(2));
         let mut model = SpectralNorm::new(model).init_with(0, &input(&[2, 5, 3]))?;
         let names: Vec<_> = model.stats.keys().map(String::as_str).collect();
@@ -259,7 +260,7 @@ mod tests {
             Ok(model.call_inner(|inside| inside.call(&input(&[2, 5, 3])))?.sqr()?.sum_all()?)
         })?;
         assert_eq!(grads.count(Parameter), model.count(Parameter));
-        // The batch norm inside has learned as well.
+        // The batch norm inside was updated as well.
         let after = model.filter(BatchStat);
         let changed = before.leaves().into_iter().zip(after.leaves());
         assert_eq!(
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let x = input(&[2, 5, 3]);
         let mut layer = SpectralNorm::new(Conv::new(3, 4, [3])).error_on_non_matrix(true);
         let error = layer.call(&x).unwrap_err();
@@ -280,7 +281,7 @@ mod tests {
         assert!(error.contains(text), "{error}");
         layer = SpectralNorm::new(Conv::new(3, 4, [3])).init(0, &Device::Cpu)?;
         assert!(layer.clone().error_on_non_matrix(true).call(&x).is_err());
-        // An error inside leaves the parameters as they were.
+        // An error inside leaves the parameters unchanged.
         let before = layer.clone();
         assert!(layer.call(&input(&[2, 5, 4])).is_err());
         assert_eq!(layer.layer_instance.kernel, before.layer_instance.kernel);

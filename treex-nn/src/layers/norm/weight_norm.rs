@@ -11,11 +11,11 @@ use crate::dtype::{common_dtype, wide_dtype};
 use crate::initializers::{InitFn, ones};
 use crate::ops::rows::{repeat_to, sum_over};
 
-/// A layer with kernels of learned length: `kernel / sqrt(Σ kernel² + epsilon) · scale` is what it computes
-/// with, where the sum is over all axes but those of the features: Flax's `WeightNorm` (Salimans and Kingma, 2016).
+/// A layer with kernels of learned length: it computes with `kernel / sqrt(Σ kernel² + epsilon) · scale`,
+/// where the sum is over all axes but the feature axes: Flax's `WeightNorm` (Salimans and Kingma, 2016).
 ///
-/// As in Flax, `init` leaves the kernel behind that it has computed. Leaves are named as those of a
-/// Flax module that makes both layers in its `setup`.
+/// As in Flax, `init` stores the normalized kernel. Leaves are named as in a Flax module that makes both
+/// layers in its `setup`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -32,7 +32,7 @@ use crate::ops::rows::{repeat_to, sum_over};
 pub struct WeightNorm<M> {
     /// The layer whose parameters are normalized.
     pub layer_instance: M,
-    /// By Flax's names; of the sizes of the feature axes, ones unless said.
+    /// Keyed by Flax's names, in the sizes of the feature axes; default: ones.
     pub scale: BTreeMap<String, Leaf<Parameter>>,
     feature_axes: Axes,
     variable_filter: Vec<String>,
@@ -59,45 +59,45 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
         norm.declared()
     }
 
-    /// The axes that are not summed over; the last unless said. None at all give the whole parameter one length.
+    /// The axes that are not summed over; default: the last. Without any, the whole parameter has one length.
     #[must_use]
     pub fn feature_axes(self, feature_axes: impl Into<Axes>) -> Self {
         Self { feature_axes: feature_axes.into(), ..self }.declared()
     }
 
-    /// Which parameters are normalized: those whose name, as `layer_instance/kernel`, has one of these in it;
-    /// `kernel` unless said. With none, all parameters are.
+    /// The parameters to normalize: those whose name, such as `layer_instance/kernel`, contains one of
+    /// `names`; default: `kernel`. With no names, all parameters.
     #[must_use]
     pub fn variable_filter<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
         Self { variable_filter: names.into_iter().map(S::into).collect(), ..self }.declared()
     }
 
-    /// What is added to the sum of squares; 1e-12 unless said.
+    /// Added to the sum of squares; default: 1e-12.
     #[must_use]
     pub fn epsilon(self, epsilon: f64) -> Self {
         Self { epsilon, ..self }
     }
 
-    /// Whether there is a scale; true unless said.
+    /// Whether to multiply by a scale; default: true.
     #[must_use]
     pub fn use_scale(self, use_scale: bool) -> Self {
         Self { use_scale, ..self }.declared()
     }
 
-    /// How to make the scales.
+    /// The initializer of the scales.
     #[must_use]
     pub fn scale_init(self, init: impl InitFn) -> Self {
         let dtype = self.scale_init.dtype().unwrap_or(DType::F32);
         Self { scale_init: Initializer::param(init).with_dtype(dtype), ..self }
     }
 
-    /// The element type of the scales; `F32` unless said.
+    /// The element type of the scales; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, dtype: DType) -> Self {
         Self { scale_init: self.scale_init.with_dtype(dtype), ..self }.declared()
     }
 
-    /// The element type of the normalized kernels; unless said, the smallest that holds kernel and scale.
+    /// The element type of the normalized kernels; default: the smallest that holds kernel and scale.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
         Self { dtype: Some(dtype), ..self }
@@ -121,7 +121,8 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
             || self.variable_filter.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// A scale for each parameter that has a value by now; the layer inside keeps what it is to compute with.
+    /// Initializes the scale of each parameter that has a value, and stores the normalized parameters in the
+    /// layer inside.
     fn module_init(&mut self, key: &mut ModuleKey) -> Result<()> {
         let parameters =
             parameters(&self.layer_instance).filter_map(|(name, leaf)| Some((name, leaf.value()?)));
@@ -136,7 +137,7 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
         self.layer_instance.update(&normalized)
     }
 
-    /// The layer inside with the parameters to compute with, and nothing else.
+    /// The layer inside with its normalized parameters alone.
     fn normalized(&self) -> Result<M> {
         reparametrized(
             &self.layer_instance,
@@ -157,10 +158,10 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
         )
     }
 
-    /// What `call` does with the layer inside, of which the kernels are normalized meanwhile.
+    /// The result of `call` on the layer inside, with normalized parameters.
     ///
     /// # Errors
-    /// What `call` reports, and a parameter without one of the feature axes.
+    /// Any error of `call`; a parameter without one of the feature axes.
     pub fn call_inner<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let normalized = self.normalized().map_err(|error| error.of(self))?;
         with_parameters(&mut self.layer_instance, &normalized, call)
@@ -188,7 +189,7 @@ mod tests {
     use crate::Linear;
 
     #[test]
-    fn parameters_are_put_back() -> Result<()> {
+    fn parameters_are_restored() -> Result<()> {
         let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
         let mut layer = WeightNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?;
         layer.layer_instance.kernel.set(Tensor::ones((3, 4), DType::F32, &Device::Cpu)?)?;
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse() -> Result<()> {
+    fn errors() -> Result<()> {
         let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
         let layer = WeightNorm::new(Linear::new(3, 4));
         assert_eq!(layer.clone().call(&x).unwrap_err().kind(), ErrorKind::Uninitialized);

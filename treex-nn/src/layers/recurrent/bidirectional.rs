@@ -1,4 +1,4 @@
-//! Two cells over time, one from each end.
+//! A bidirectional recurrent layer.
 
 use candle_core::{D, Tensor};
 use treex_core::{Key, Module, Result, TreeObject, record};
@@ -37,25 +37,26 @@ pub struct Bidirectional<F, B = F> {
 type Carries<F, B> = (<F as RnnCell>::Carry, <B as RnnCell>::Carry);
 
 impl<F: RnnCell, B: RnnCell> Bidirectional<F, B> {
-    /// One for each direction; which way they go by themselves does not matter.
+    /// One layer for each direction; their own options of direction and time axis are ignored.
     #[must_use]
     pub fn new(forward_rnn: Rnn<F>, backward_rnn: Rnn<B>) -> Self {
         Self { forward_rnn, backward_rnn, merge_fn: concatenate, time_major: false, init_key: None }
     }
 
-    /// What makes one output of those of the two directions; side by side on the last dimension unless said.
+    /// The function that merges the outputs of both directions; default: concatenation along the last
+    /// dimension.
     #[must_use]
     pub fn merge_fn(self, merge_fn: fn(&Tensor, &Tensor) -> Result<Tensor>) -> Self {
         Self { merge_fn, ..self }
     }
 
-    /// Whether time is the first dimension, `[time, batch.., *features]`; false unless said.
+    /// Whether time is the first dimension, `[time, batch.., *features]`; default: false.
     #[must_use]
     pub fn time_major(self, time_major: bool) -> Self {
         Self { time_major, ..self }
     }
 
-    /// The key for the first carries, where those are random; it is split for the two directions.
+    /// The key for random initial carries; it is split for the two directions.
     #[must_use]
     pub fn init_key(self, key: impl Into<Key>) -> Self {
         Self { init_key: Some(key.into()), ..self }
@@ -65,7 +66,7 @@ impl<F: RnnCell, B: RnnCell> Bidirectional<F, B> {
     /// inputs. See [`Rnn::call_with`].
     ///
     /// # Errors
-    /// As [`Rnn::call_with`], and what `merge_fn` reports.
+    /// As [`Rnn::call_with`], and any error of `merge_fn`.
     pub fn call_with(
         &mut self,
         x: &Tensor,

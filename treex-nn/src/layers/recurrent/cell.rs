@@ -1,4 +1,4 @@
-//! What a cell is, and what the cells share.
+//! Recurrent cells: their traits, and what they share.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Error, Initializer, Key, Result, TreeObject};
@@ -10,14 +10,13 @@ use crate::layers::linear::Linear;
 
 /// One step of a recurrent network: Flax's `RNNCellBase`. [`Rnn`](crate::Rnn) runs it over time.
 pub trait RnnCell: TreeObject + Clone + 'static {
-    /// What one step hands to the next.
+    /// The state that one step passes to the next.
     type Carry: Carry;
 
-    /// What the first step gets, for an input `x` of one step: zeros unless the cell's `carry_init` says
-    /// otherwise.
+    /// The initial carry for an input `x` of one step; default: zeros, see the cell's `carry_init`.
     ///
     /// # Errors
-    /// What the initializer reports.
+    /// Any error of the initializer.
     fn initialize_carry(&self, key: Key, x: &Tensor) -> Result<Self::Carry>;
 
     /// The next carry and the output, from the carry and an input `[batch.., features]`.
@@ -26,27 +25,27 @@ pub trait RnnCell: TreeObject + Clone + 'static {
     /// If shapes do not fit, or a leaf has no value.
     fn step(&mut self, carry: &Self::Carry, x: &Tensor) -> Result<(Self::Carry, Tensor)>;
 
-    /// The cell as one operation over all steps: for cells of this library whose functions are the usual ones.
+    /// The cell as one operation over all steps: for cells of this crate with their default functions.
     #[doc(hidden)]
     fn fused(&self) -> Option<Fused<'_>> {
         None
     }
 
-    /// How many dimensions of an input are not batch dimensions: 1, more for images.
+    /// The number of dimensions of an input that are not batch dimensions: 1, or more for images.
     fn num_feature_axes(&self) -> usize {
         1
     }
 }
 
-/// What a cell carries from step to step: a tensor, or a pair of carries.
+/// The state of a cell: a tensor, or a pair of carries.
 pub trait Carry: Clone + Send + Sync + 'static {
     /// Its tensors, in order.
     fn tensors(&self) -> Vec<&Tensor>;
 
-    /// The same with `f` of each tensor, in order.
+    /// The carry with each tensor mapped by `f`, in order.
     ///
     /// # Errors
-    /// The first that `f` reports.
+    /// The first error of `f`.
     fn map_tensors(&self, f: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self>;
 }
 
@@ -70,13 +69,13 @@ impl<A: Carry, B: Carry> Carry for (A, B) {
     }
 }
 
-/// A carry like `like`, of other tensors.
+/// A carry structured like `like`, made of `tensors`.
 pub(super) fn with_tensors<C: Carry>(like: &C, tensors: &[Tensor]) -> Result<C> {
     let mut tensors = tensors.iter().cloned();
     like.map_tensors(&mut |tensor| Ok(tensors.next().unwrap_or_else(|| tensor.clone())))
 }
 
-/// What reads the carry, with a bias.
+/// The layer that reads the carry, with a bias.
 pub(super) fn hidden(features: usize) -> Linear {
     Linear::new(features, features).kernel_init(orthogonal(1.))
 }
@@ -87,7 +86,7 @@ pub(super) fn carry_shape(x: &Tensor, features: usize) -> Vec<usize> {
     [batch, &[features]].concat()
 }
 
-/// One tensor of the carry at the beginning, in the element type of the parameters.
+/// One tensor of the initial carry, in the element type of the parameters.
 pub(super) fn initial(
     carry_init: &Initializer,
     key: Key,
@@ -100,7 +99,7 @@ pub(super) fn initial(
     Ok(init.call(&key)?.to_device(x.device())?)
 }
 
-/// Whether the tensors of a carry fit to an input.
+/// Checks that the tensors of a carry fit an input.
 pub(super) fn check_carry<C: RnnCell>(cell: &C, carry: &C::Carry, x: &Tensor, features: usize) -> Result<()> {
     let expected = carry_shape(x, features);
     match carry.tensors().into_iter().find(|tensor| tensor.dims() != expected) {
@@ -110,7 +109,7 @@ pub(super) fn check_carry<C: RnnCell>(cell: &C, carry: &C::Carry, x: &Tensor, fe
             Err(Error::shape(format!("`{name}` got a carry of the wrong shape"))
                 .expected(format!("{expected:?} for an input {:?}", x.dims()))
                 .found(format!("{:?}", tensor.dims()))
-                .remedy("begin with `cell.initialize_carry(key, &x)?`")
+                .remedy("start with `cell.initialize_carry(key, &x)?`")
                 .of(cell))
         }
     }

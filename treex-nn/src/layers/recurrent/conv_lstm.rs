@@ -1,4 +1,4 @@
-//! Long short-term memory over images.
+//! The convolutional LSTM cell.
 
 use candle_core::{D, DType, Module as _, Tensor};
 use treex_core::{Error, Initializer, Key, Result, TreeObject, record};
@@ -33,9 +33,9 @@ use crate::spatial::sizes::Sizes;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct ConvLstmCell {
-    /// Reads the input, to four times the features.
+    /// From the input to the four gates.
     pub ih: Conv,
-    /// Reads the carry, to four times the features.
+    /// From the carry to the four gates.
     pub hh: Conv,
     features: usize,
     spatial: usize,
@@ -52,8 +52,7 @@ impl ConvLstmCell {
         Self { ih, ..Self::lazy(features, kernel_size) }
     }
 
-    /// A cell to `features` channels from as many as the first input has, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// A cell to `features` channels, with [lazy](crate#lazy-layers) input channels.
     #[must_use]
     pub fn lazy(features: usize, kernel_size: impl Into<Vec<usize>>) -> Self {
         let kernel_size = kernel_size.into();
@@ -66,39 +65,39 @@ impl ConvLstmCell {
         }
     }
 
-    /// See [`Conv::strides`]. Only a step of 1, the default, keeps the size of a carry.
+    /// See [`Conv::strides`]. Only a stride of 1, the default, keeps the size of the carry.
     #[must_use]
     pub fn strides(self, strides: impl Into<Sizes>) -> Self {
         let strides = strides.into();
         self.each(|conv| conv.strides(strides.clone()))
     }
 
-    /// See [`Conv::padding`]; [`Padding::Same`] unless said.
+    /// See [`Conv::padding`]; default: [`Padding::Same`].
     #[must_use]
     pub fn padding(self, padding: impl Into<Padding>) -> Self {
         let padding = padding.into();
         self.each(|conv| conv.padding(padding.clone()))
     }
 
-    /// Whether the convolutions add a bias; true unless said.
+    /// Whether the convolutions add a bias; default: true.
     #[must_use]
     pub fn use_bias(self, use_bias: bool) -> Self {
         self.each(|conv| conv.use_bias(use_bias))
     }
 
-    /// How to make the carry; zeros unless said.
+    /// The initializer of the carry; default: zeros.
     #[must_use]
     pub fn carry_init(self, init: impl InitFn) -> Self {
         Self { carry_init: Initializer::param(init), ..self }
     }
 
-    /// The element type of the parameters and of the first carry; `F32` unless said.
+    /// The element type of the parameters and of the first carry; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, dtype: DType) -> Self {
         self.each(|conv| conv.param_dtype(dtype))
     }
 
-    /// The element type of the gates; unless said, the smallest that holds the input and the parameters.
+    /// The element type of the gates; default: the smallest that holds the input and the parameters.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
         self.each(|conv| conv.dtype(dtype))

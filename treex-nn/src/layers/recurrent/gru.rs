@@ -1,4 +1,4 @@
-//! The cell with gates and without a memory apart.
+//! The GRU cell.
 
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
@@ -37,7 +37,7 @@ use crate::ops::recurrent::Gru;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct GruCell {
-    /// Reset gate, from the input, with a bias; so are all three.
+    /// Reset gate, from the input. The three layers from the input have a bias.
     pub ir: Linear,
     /// Update gate, from the input.
     pub iz: Linear,

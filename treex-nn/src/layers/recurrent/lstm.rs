@@ -1,4 +1,4 @@
-//! The cell with long short-term memory.
+//! The LSTM cell.
 
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
@@ -23,8 +23,8 @@ use crate::ops::recurrent::Lstm;
 /// h' = o activation_fn(c')
 /// ```
 ///
-/// The carry is `(c, h)`, each `[batch.., features]`; the output is `h'`. The forget gate has no offset of its
-/// own: `bias_init` can give it one.
+/// The carry is `(c, h)`, each `[batch.., features]`; the output is `h'`. The forget gate has no constant
+/// offset; `bias_init` can add one.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -40,7 +40,7 @@ use crate::ops::recurrent::Lstm;
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct LstmCell {
-    /// Input gate, from the input, without a bias; so are all four.
+    /// Input gate, from the input. The four layers from the input have no bias.
     pub ii: Linear,
     /// Forget gate, from the input.
     #[tree(rename = "if")]
@@ -49,7 +49,7 @@ pub struct LstmCell {
     pub ig: Linear,
     /// Output gate, from the input.
     pub io: Linear,
-    /// Input gate, from the carry, with a bias; so are all four.
+    /// Input gate, from the carry. The four layers from the carry have a bias.
     pub hi: Linear,
     /// Forget gate, from the carry.
     pub hf: Linear,
@@ -66,7 +66,7 @@ pub struct LstmCell {
     carry_init: Initializer,
 }
 
-/// Flax's name for a faster [`LstmCell`] with the same parameters and values; here there is one.
+/// Flax's name for a faster cell with the parameters and values of [`LstmCell`]; here they are the same.
 pub type OptimizedLstmCell = LstmCell;
 
 impl LstmCell {

@@ -1,4 +1,4 @@
-//! The cell with one gate.
+//! The MGU cell.
 
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
@@ -72,7 +72,7 @@ impl MguCell {
         }
     }
 
-    /// Whether the gate also acts on what the carry gives to the new one; true unless said.
+    /// Whether the gate also acts on the old carry inside of the new one; default: true.
     #[must_use]
     pub fn reset_gate(self, reset_gate: bool) -> Self {
         Self { hn: self.hn.use_bias(reset_gate), reset_gate, ..self }

@@ -1,8 +1,8 @@
-//! What cells have in common to be made by, written once.
+//! Constructors and options that recurrent cells share.
 
-/// The constructors of a cell made of [`Linear`](crate::Linear) layers, by its `with_inputs`, and its options: the
-/// layers that read the input, those that read the carry, the initializers of biases with the layers that they are
-/// for, and the functions.
+/// The constructors of a cell of [`Linear`](crate::Linear) layers, by its `with_inputs`, and its options: the
+/// layers that read the input, the layers that read the carry, the initializers of biases with their layers,
+/// and the functions.
 macro_rules! cell_options {
     ($cell:ident {
         inputs: [$($input:ident),*],
@@ -17,15 +17,14 @@ macro_rules! cell_options {
                 Self::with_inputs(features, || $crate::layers::linear::Linear::new(din, features))
             }
 
-            /// A cell to `features` features from as many as the first input has, see
-            /// [`init_with`](treex_core::Tree::init_with).
+            /// A cell to `features` features, with [lazy](crate#lazy-layers) input features.
             #[must_use]
             pub fn lazy(features: usize) -> Self {
                 Self::with_inputs(features, || $crate::layers::linear::Linear::lazy(features))
             }
 
             $(
-                #[doc = concat!("The function called so in the formula; `", $default, "` unless said.")]
+                #[doc = concat!("`", stringify!($function), "` of the formula; default: `", $default, "`.")]
                 #[must_use]
                 pub fn $function(
                     self,
@@ -35,14 +34,14 @@ macro_rules! cell_options {
                 }
             )*
 
-            /// How to make the kernels that read the input; `lecun_normal` unless said.
+            /// The initializer of the kernels that read the input; default: `lecun_normal`.
             #[must_use]
             pub fn kernel_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                 $(self.$input = self.$input.kernel_init(init.clone());)*
                 self
             }
 
-            /// How to make the kernels that read the carry; `orthogonal` unless said.
+            /// The initializer of the kernels that read the carry; default: `orthogonal`.
             #[must_use]
             pub fn recurrent_kernel_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                 $(self.$hidden = self.$hidden.kernel_init(init.clone());)*
@@ -50,7 +49,7 @@ macro_rules! cell_options {
             }
 
             $(
-                #[doc = concat!("How to make the biases", $(" `", stringify!($biased), "`",)* "; ", $bias_default, " unless said.")]
+                #[doc = concat!("The initializer of the biases", $(" `", stringify!($biased), "`",)* "; default: ", $bias_default, ".")]
                 #[must_use]
                 pub fn $bias_init(mut self, init: impl $crate::initializers::InitFn) -> Self {
                     $(self.$biased = self.$biased.bias_init(init.clone());)*
@@ -58,13 +57,13 @@ macro_rules! cell_options {
                 }
             )*
 
-            /// How to make the carry; zeros unless said.
+            /// The initializer of the carry; default: zeros.
             #[must_use]
             pub fn carry_init(self, init: impl $crate::initializers::InitFn) -> Self {
                 Self { carry_init: treex_core::Initializer::param(init), ..self }
             }
 
-            /// The element type of the parameters and of the first carry; `F32` unless said.
+            /// The element type of the parameters and of the first carry; default: `F32`.
             #[must_use]
             pub fn param_dtype(mut self, dtype: candle_core::DType) -> Self {
                 $(self.$input = self.$input.param_dtype(dtype);)*
@@ -72,8 +71,7 @@ macro_rules! cell_options {
                 self
             }
 
-            /// The element type of the gates; unless said, the smallest that holds the input and the
-            /// parameters.
+            /// The element type of the gates; default: the smallest that holds the input and the parameters.
             #[must_use]
             pub fn dtype(mut self, dtype: candle_core::DType) -> Self {
                 $(self.$input = self.$input.dtype(dtype);)*

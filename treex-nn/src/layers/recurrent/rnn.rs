@@ -1,4 +1,4 @@
-//! A cell over time.
+//! A recurrent layer: a cell over time.
 
 use candle_core::Tensor;
 use treex_core::{Key, Module, Result, TreeObject, record};
@@ -6,14 +6,14 @@ use treex_core::{Key, Module, Result, TreeObject, record};
 use super::cell::RnnCell;
 use super::steps::{RnnOptions, Steps};
 
-/// A cell run over a sequence: Flax's `RNN`.
+/// Runs a cell over a sequence: Flax's `RNN`.
 ///
-/// [`call`](Module::call) gives the outputs of all steps, `[batch.., time, *features]` for an input of that
-/// shape; [`call_with`](Self::call_with) takes and gives the carry too, and sequences of different lengths.
+/// [`call`](Module::call) returns the outputs of all steps, `[batch.., time, *features]`;
+/// [`call_with`](Self::call_with) also takes and returns the carry, and takes the lengths of sequences.
 ///
-/// The loop is one node of the gradient's graph, see [`scan`](treex_core::scan()): the backward pass keeps the
-/// carries and what the cell wrote, and runs each step again, so a long sequence takes little memory and no deep
-/// stack.
+/// The loop is one node of the gradient's graph, see [`scan`](treex_core::scan()): the carries and the state
+/// that the cell wrote are saved, and the backward pass recomputes each step, so a long sequence takes little
+/// memory and no deep stack.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -33,7 +33,7 @@ use super::steps::{RnnOptions, Steps};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Rnn<C> {
-    /// What makes each step.
+    /// The cell of each step.
     pub cell: C,
     #[tree(skip)]
     options: RnnOptions,
@@ -46,26 +46,26 @@ impl<C: RnnCell> Rnn<C> {
         Self { cell, options: RnnOptions::default() }
     }
 
-    /// Whether time is the first dimension, `[time, batch.., *features]`; false unless said.
+    /// Whether time is the first dimension, `[time, batch.., *features]`; default: false.
     #[must_use]
     pub fn time_major(self, time_major: bool) -> Self {
         Self { options: RnnOptions { time_major, ..self.options }, ..self }
     }
 
-    /// Whether to go from the last step to the first; false unless said. The outputs are in the order of
-    /// computation; padding stays at the end where lengths are given.
+    /// Whether to go from the last step to the first; default: false. Outputs are in the order of
+    /// computation; with lengths, padding stays at the end.
     #[must_use]
     pub fn reverse(self, reverse: bool) -> Self {
         Self { options: RnnOptions { reverse, ..self.options }, ..self }
     }
 
-    /// Whether outputs of a reversed sequence are put into the order of the inputs; false unless said.
+    /// Whether the outputs of a reversed sequence are returned in the order of the inputs; default: false.
     #[must_use]
     pub fn keep_order(self, keep_order: bool) -> Self {
         Self { options: RnnOptions { keep_order, ..self.options }, ..self }
     }
 
-    /// The key for the first carry, where that is random; that of seed 0 unless said.
+    /// The key for a random initial carry; default: that of seed 0.
     #[must_use]
     pub fn init_key(self, key: impl Into<Key>) -> Self {
         Self { options: RnnOptions { init_key: Some(key.into()), ..self.options }, ..self }
@@ -73,12 +73,12 @@ impl<C: RnnCell> Rnn<C> {
 
     /// The carry after the last step, and the outputs of all steps.
     ///
-    /// The first step gets `initial_carry`, or what the cell begins with. `seq_lengths` has an integer for each
-    /// sequence, `[batch..]`, from 0 to the number of steps: the carry is then that after as many steps, and
-    /// the outputs beyond mean nothing.
+    /// The first step gets `initial_carry`; default: the cell's initial carry. `seq_lengths`, `[batch..]`,
+    /// has the number of steps of each sequence: its carry is then the one after these steps, and later
+    /// outputs are undefined.
     ///
     /// # Errors
-    /// If shapes do not fit, there are no steps, or a length is more than there are.
+    /// If shapes do not fit, `x` has no steps, or a length is out of range.
     pub fn call_with(
         &mut self,
         x: &Tensor,

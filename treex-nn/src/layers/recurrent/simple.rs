@@ -1,4 +1,4 @@
-//! The plain recurrent cell.
+//! The simple recurrent cell.
 
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
@@ -54,7 +54,7 @@ impl SimpleCell {
         }
     }
 
-    /// Whether the carry is added before the activation (Yue et al., 2018); false unless said.
+    /// Whether the carry is added before the activation (Yue et al., 2018); default: false.
     #[must_use]
     pub fn residual(self, residual: bool) -> Self {
         Self { residual, ..self }

@@ -1,4 +1,4 @@
-//! Time in a tensor: where it is, and how a cell goes through it.
+//! The steps of a sequence, and the run of a cell over them.
 
 use candle_core::Tensor;
 use treex_core::compute::is_plain;
@@ -7,7 +7,7 @@ use treex_core::{Error, Key, Result, record, scan};
 use super::cell::{Carry, RnnCell, check_carry, with_tensors};
 use crate::ops::recurrent::order::Order;
 
-/// `x` with dimension `from` at the place `to`, in order in memory.
+/// `x` with dimension `from` moved to `to`, contiguous.
 fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
     if from == to {
         return Ok(x.clone());
@@ -27,7 +27,7 @@ pub(super) struct RnnOptions {
     pub(super) init_key: Option<Key>,
 }
 
-/// Where time is in a tensor, and how to go through it.
+/// The time axis of a sequence, and the order of its steps.
 pub(super) struct Steps {
     axis: usize,
     order: Order,
@@ -58,7 +58,7 @@ impl Steps {
         Ok(Self { axis, order: Order { time, items, time_major, reverse, keep_order, lengths } })
     }
 
-    /// A step of `x`, to see what it is like.
+    /// The first step of `x`, as a sample of its shape.
     pub(super) fn sample(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.detach().narrow(self.axis, 0, 1)?.squeeze(self.axis)?)
     }
@@ -66,13 +66,14 @@ impl Steps {
     /// `x` with time reversed; where there are lengths, only within them.
     fn flip(&self, x: &Tensor) -> Result<Tensor> {
         match self.order.lengths {
-            // Candle's flip wants no gaps.
+            // Candle's `flip` needs a contiguous tensor.
             None => Ok(x.contiguous()?.flip(&[self.axis])?),
             Some(_) => select_rows(x, self.order.mirror(), x.dims()),
         }
     }
 
-    /// Runs `cell` over all steps: the carry of each sequence where it ends, and the outputs, where the inputs are.
+    /// Runs `cell` over all steps: the carry of each sequence at its end, and the outputs, laid out like the
+    /// inputs.
     pub(super) fn run<C: RnnCell>(
         &self,
         cell: &mut C,
@@ -89,7 +90,7 @@ impl Steps {
         Ok((carry, y))
     }
 
-    /// All steps as one operation. `None` where that does not cover the cell.
+    /// All steps as one fused operation; `None` where it does not cover the cell.
     fn run_fused<C: RnnCell>(
         &self,
         cell: &C,
@@ -111,7 +112,7 @@ impl Steps {
     }
 
     /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
-    /// sequence where it ends, and the outputs of all steps, stacked.
+    /// sequence at its end, and the outputs of all steps, stacked.
     fn run_one_by_one<C: RnnCell>(
         &self,
         cell: &mut C,
@@ -135,8 +136,8 @@ impl Steps {
         Ok((with_tensors(carry, &last)?, ys.swap_remove(0)))
     }
 
-    /// The tensors of the carry of each sequence where it ends, of those before the first step and those after
-    /// each.
+    /// The tensors of the carry of each sequence at its end, from those before the first step and after each
+    /// step.
     fn at_the_end(&self, lengths: &[usize], first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
         let rows: Vec<_> = lengths
             .iter()
@@ -144,7 +145,7 @@ impl Steps {
             .map(|(item, length)| (length * self.order.items + item) as u32)
             .collect();
         let each = first.iter().zip(after).map(|(first, after)| {
-            // The first may be of a smaller type than those that the cell made.
+            // The initial carry may have a smaller type than the cell's.
             let all = Tensor::cat(&[&first.to_dtype(after.dtype())?.unsqueeze(0)?, after], 0)?;
             select_rows(&all, rows.clone(), first.dims())
         });
@@ -152,7 +153,7 @@ impl Steps {
     }
 }
 
-/// The `rows` of `x` as a tensor of this shape, where a row is what belongs to one step of one sequence.
+/// The `rows` of `x` as a tensor of shape `shape`, where a row is one step of one sequence.
 fn select_rows(x: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let size: usize = shape.iter().product::<usize>() / rows.len().max(1);
     let rows = Tensor::new(rows, x.device())?;

@@ -1,4 +1,4 @@
-//! What is right and what is wrong in a batch.
+//! Counts of true and false predictions in a batch.
 
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::{Error, ErrorKind, Result};
@@ -39,14 +39,14 @@ impl Accuracy {
         Ok(())
     }
 
-    /// What is predicted and what is true, position by position; nothing where it does not count.
+    /// The predicted and the target class of each position; `None` where the target is ignored.
     pub(super) fn pairs(&self, preds: &Tensor, target: &Tensor) -> Result<Vec<Option<(usize, usize)>>> {
         self.check(preds, target)?;
         let integers =
             |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>();
         let targets = integers(target)?;
         let predicted = match self.task {
-            // Candle has no largest of nothing.
+            // Candle's maximum fails on empty tensors.
             _ if targets.is_empty() => Vec::new(),
             _ if preds.dtype().is_int() => integers(preds)?,
             Task::Multiclass if self.top_k == 1 => integers(&preds.argmax(D::Minus1)?)?,
@@ -56,7 +56,7 @@ impl Accuracy {
         let values = if self.task == Task::Multiclass { self.classes } else { 2 };
         let class = |value: i64, what: &str| {
             usize::try_from(value).ok().filter(|class| *class < values).ok_or_else(|| {
-                Error::argument(format!("`Accuracy` got a {what} that is no class"))
+                Error::argument(format!("`Accuracy` got a {what} that is not a class"))
                     .expected(format!("0 to {}", values - 1))
                     .found(value)
             })
@@ -68,7 +68,7 @@ impl Accuracy {
         predicted.into_iter().zip(targets).map(pair).collect()
     }
 
-    /// The target where it is among the `top_k` highest scores, otherwise the class of the highest.
+    /// The target if it is among the `top_k` highest scores, else the class of the highest score.
     fn nearest(&self, scores: &Tensor, targets: &[i64]) -> Result<Vec<i64>> {
         let scores = scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let nearest = |(scores, &target): (&[f64], &i64)| {
@@ -78,7 +78,7 @@ impl Accuracy {
                 before + scores[class + 1..].iter().filter(|score| **score > own).count()
             };
             let highest = || (0..scores.len()).find(|&class| above(class) == 0).unwrap_or(0) as i64;
-            // A NaN is above nothing.
+            // A NaN is above no score.
             let known =
                 usize::try_from(target).ok().filter(|&class| scores.get(class).is_some_and(|x| !x.is_nan()));
             if known.is_some_and(|class| above(class) < self.top_k) { target } else { highest() }
@@ -86,7 +86,7 @@ impl Accuracy {
         Ok(scores.chunks_exact(self.classes).zip(targets).map(nearest).collect())
     }
 
-    /// True and false positives, true and false negatives among the pairs of so many samples.
+    /// True and false positives, true and false negatives among the pairs of `samples` samples.
     pub(super) fn counts(&self, pairs: &[Option<(usize, usize)>], samples: usize) -> [Vec<i64>; 4] {
         let [mut tp, mut fp, mut tn, mut fn_] = [(); 4].map(|()| vec![0i64; self.classes]);
         let right =

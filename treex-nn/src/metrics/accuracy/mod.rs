@@ -1,4 +1,4 @@
-//! How often the model is right.
+//! Accuracy.
 
 mod counts;
 
@@ -8,7 +8,7 @@ use treex_core::{Error, Leaf, MetricState, Result, TreeObject};
 use super::state::{add, nothing_yet, value};
 use super::{Inputs, Metric};
 
-/// The share of predictions that are right, as torchmetrics counts it.
+/// The fraction of correct predictions, as in torchmetrics.
 ///
 /// | made by | `preds` | `target` |
 /// |---|---|---|
@@ -16,9 +16,9 @@ use super::{Inputs, Metric};
 /// | [`multiclass`](Self::multiclass) | `[.., classes]`, scores, or `[..]`, classes | `[..]`, classes |
 /// | [`multilabel`](Self::multilabel) | `[.., labels]`, scores or 0 and 1 | `[.., labels]`, 0 and 1 |
 ///
-/// Scores are floats, everything else integers. A score of one class or label is compared with the threshold as
-/// it is: of logits, not probabilities, a threshold of 0 is the one in the middle. Where nothing was counted,
-/// the accuracy is 0. Predictions are read on the host.
+/// Scores are floats, everything else integers. The score of a binary class or label is compared with the
+/// threshold directly: for logits, use a threshold of 0. Without observations, the accuracy is 0. Predictions
+/// are read on the host.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -35,13 +35,13 @@ use super::{Inputs, Metric};
 /// ```
 #[derive(Clone, Debug, TreeObject)]
 pub struct Accuracy {
-    /// True positives, for each class or label; samples that are right, where a sample counts as a whole.
+    /// True positives, for each class or label; with `subset_accuracy`, correct samples.
     pub tp: Leaf<MetricState>,
     /// False positives.
     pub fp: Leaf<MetricState>,
     /// True negatives.
     pub tn: Leaf<MetricState>,
-    /// False negatives; samples that are wrong, where a sample counts as a whole.
+    /// False negatives; with `subset_accuracy`, incorrect samples.
     #[tree(rename = "fn")]
     pub fn_: Leaf<MetricState>,
     #[tree(skip)]
@@ -62,34 +62,34 @@ enum Task {
     Multilabel,
 }
 
-/// How the numbers of the classes, or labels, become one.
+/// How the accuracies of classes, or labels, are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Average {
-    /// All predictions count the same.
+    /// All predictions have the same weight.
     #[default]
     Micro,
-    /// All classes that were seen count the same.
+    /// All observed classes have the same weight.
     Macro,
-    /// A class counts as often as it is the target.
+    /// A class is weighted by the number of its targets.
     Weighted,
-    /// They do not: a number for each.
+    /// No average: one number for each.
     None,
 }
 
 impl Accuracy {
-    /// Of two classes, told by one score.
+    /// Two classes, by one score.
     #[must_use]
     pub fn binary() -> Self {
         Self::of(Task::Binary, 1)
     }
 
-    /// Of one class among several.
+    /// One of several classes.
     #[must_use]
     pub fn multiclass(num_classes: usize) -> Self {
         Self::of(Task::Multiclass, num_classes)
     }
 
-    /// Of several labels, each of which is there or not.
+    /// Several independent labels.
     #[must_use]
     pub fn multilabel(num_labels: usize) -> Self {
         Self::of(Task::Multilabel, num_labels)
@@ -112,39 +112,39 @@ impl Accuracy {
         }
     }
 
-    /// The score above which a class or label is predicted; 0.5 unless said. Not for `multiclass`.
+    /// The score above which a class or label is predicted; default: 0.5. Not for `multiclass`.
     #[must_use]
     pub fn threshold(self, threshold: f64) -> Self {
         Self { threshold, ..self }
     }
 
-    /// How the numbers of the classes become one; [`Average::Micro`] unless said. Not for `binary`.
+    /// How the accuracies of classes are averaged; default: [`Average::Micro`]. Not for `binary`.
     #[must_use]
     pub fn average(self, average: Average) -> Self {
         Self { average, ..self }
     }
 
-    /// Among how many of the highest scores the target must be; 1 unless said. Of equal scores the first is the
-    /// higher. Only for `multiclass`.
+    /// The number of highest scores among which the target must be; default: 1. Among equal scores, the first
+    /// ranks higher. Only for `multiclass`.
     #[must_use]
     pub fn top_k(self, top_k: usize) -> Self {
         Self { top_k, ..self }
     }
 
-    /// A target that does not count; none unless said. It need not be a class.
+    /// A target to ignore, which need not be a class; default: none.
     #[must_use]
     pub fn ignore_index(self, ignore_index: i64) -> Self {
         Self { ignore_index: Some(ignore_index), ..self }
     }
 
-    /// Whether a sample is right only if all of it is: all labels, or all positions of an item of the batch;
-    /// false unless said. Then there is no average over classes. Not for `binary`.
+    /// Whether a sample is correct only if all of its labels or positions are; default: false. There is then
+    /// no average over classes. Not for `binary`.
     #[must_use]
     pub fn subset_accuracy(self, subset_accuracy: bool) -> Self {
         Self { subset_accuracy, ..self }
     }
 
-    /// Whether samples are counted as a whole.
+    /// Whether whole samples are counted.
     fn counts_samples(&self) -> bool {
         self.subset_accuracy && self.task != Task::Binary
     }

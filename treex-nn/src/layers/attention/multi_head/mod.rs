@@ -1,4 +1,4 @@
-//! Attention with many heads, over projections of its inputs.
+//! Multi-head attention.
 
 mod options;
 
@@ -65,7 +65,7 @@ pub struct MultiHeadDotProductAttention {
     pub query: DenseGeneral,
     /// Kernel `[kv_features, num_kv_heads, head_dim]`, bias `[num_kv_heads, head_dim]`.
     pub key: DenseGeneral,
-    /// As of `key`.
+    /// As for `key`.
     pub value: DenseGeneral,
     /// Where queries are normalized: a scale `[head_dim]`, without a bias.
     pub query_ln: Option<LayerNorm>,
@@ -73,12 +73,12 @@ pub struct MultiHeadDotProductAttention {
     pub key_ln: Option<LayerNorm>,
     /// Kernel `[num_heads, head_dim, out_features]`, bias `[out_features]`.
     pub out: DenseGeneral,
-    /// What decoding remembers.
+    /// Keys and values of past positions, in decoding.
     pub cache: KvCache,
-    /// The weights of the last call, `[batch.., num_heads, query_length, kv_length]`, before dropout; nothing
-    /// unless [`sow_weights`](Self::sow_weights) is set.
+    /// The weights of the last call, `[batch.., num_heads, query_length, kv_length]`, before dropout;
+    /// `Nothing` without [`sow_weights`](Self::sow_weights).
     pub attention_weights: Leaf<Intermediate>,
-    /// The key that the next call draws from, if there is dropout. Moves on at each call in training.
+    /// The key of the next dropout mask, with a `dropout_rate`. Advances at each call in training.
     pub rng: Option<Leaf<Rng>>,
     num_heads: usize,
     num_kv_heads: Option<usize>,
@@ -104,10 +104,10 @@ pub struct MultiHeadDotProductAttention {
 /// Flax's other name for [`MultiHeadDotProductAttention`].
 pub type MultiHeadAttention = MultiHeadDotProductAttention;
 
-/// Flax's name for [`MultiHeadDotProductAttention`] where all three inputs are one.
+/// Flax's name for [`MultiHeadDotProductAttention`] of one input.
 pub type SelfAttention = MultiHeadDotProductAttention;
 
-/// What stands in for [`dot_product_attention`].
+/// A replacement for [`dot_product_attention`].
 #[derive(Clone)]
 struct AttentionFn(Arc<Function>);
 
@@ -126,8 +126,7 @@ impl MultiHeadDotProductAttention {
         Self { features: Some(features), ..Self::lazy(num_heads) }.declared()
     }
 
-    /// Attention with `num_heads` heads over inputs of as many features as the first ones have, see
-    /// [`init_with`](treex_core::Tree::init_with).
+    /// Attention with `num_heads` heads, with [lazy](crate#lazy-layers) features.
     #[must_use]
     pub fn lazy(num_heads: usize) -> Self {
         // The features of a head are not known yet.
@@ -161,7 +160,7 @@ impl MultiHeadDotProductAttention {
         }
     }
 
-    /// Heads of keys, and features of a head, for queries from inputs of `features` features.
+    /// The number of key heads, and of features of a head, for inputs of `features` features.
     fn head_sizes(&self, features: usize) -> Result<(usize, usize)> {
         let (heads, kv_heads) = (self.num_heads, self.num_kv_heads.unwrap_or(self.num_heads));
         let qkv_features = self.qkv_features.or(self.features).unwrap_or(features);
@@ -180,9 +179,9 @@ impl MultiHeadDotProductAttention {
         Ok((kv_heads, qkv_features / heads))
     }
 
-    /// Starts decoding: from now on, a call writes its keys and values behind those of the calls before, and
-    /// attends to all of them. There is room for `max_length` positions; the cache has the element type of the
-    /// keys, on the device of the parameters.
+    /// Starts decoding: each call appends its keys and values to those of the calls before, and attends to
+    /// all of them, up to `max_length` positions. The cache has the element type of the keys, on the device
+    /// of the parameters.
     ///
     /// Unlike in Flax, a call may bring several positions at once (a prompt), each of which sees those up to
     /// itself.
@@ -192,7 +191,7 @@ impl MultiHeadDotProductAttention {
     pub fn init_cache(&mut self, batch_dims: &[usize], max_length: usize) -> Result<()> {
         let Some(features) = self.features.or(self.qkv_features) else {
             return Err(Error::argument(
-                "`MultiHeadDotProductAttention` does not know the size of its cache",
+                "`MultiHeadDotProductAttention` cannot size its cache before its features are known",
             )
             .expected("a number of features")
             .remedy("make the layer with `MultiHeadDotProductAttention::new(num_heads, features)`")
@@ -211,15 +210,17 @@ impl MultiHeadDotProductAttention {
         self.cache = KvCache::empty();
     }
 
-    /// What `inputs_q`, `[batch.., query_length, features]`, takes from `inputs_v`,
-    /// `[batch.., kv_length, kv_features]`, under the keys from `inputs_k`: `[batch.., query_length, out_features]`.
+    /// Attention of queries from `inputs_q`, `[batch.., query_length, features]`, to keys from `inputs_k` and
+    /// values from `inputs_v`, both `[batch.., kv_length, kv_features]`; returns
+    /// `[batch.., query_length, out_features]`.
     ///
-    /// `mask` broadcasts to `[batch.., num_heads, query_length, kv_length]` and is 0 where a query does not see a
-    /// key. In decoding, `kv_length` is the cache's `max_length`, and what lies ahead is hidden in any case.
+    /// `mask` broadcasts to `[batch.., num_heads, query_length, kv_length]` and is 0 where a query does not
+    /// see a key. In decoding, `kv_length` is the cache's `max_length`, and later positions are hidden in any
+    /// case.
     ///
     /// # Errors
-    /// If shapes or sizes do not fit, or the dropout rate is not from 0 to 1. Neither the positions of the cache
-    /// nor the random key have then changed.
+    /// If shapes or sizes do not fit, or the dropout rate is out of range (0 to 1). The positions of the
+    /// cache and the random key are then unchanged.
     pub fn call_with<'m>(
         &mut self,
         inputs_q: &Tensor,
@@ -262,7 +263,7 @@ impl MultiHeadDotProductAttention {
             ..AttentionOptions::default()
         };
         check_rate("MultiHeadDotProductAttention", self.dropout_rate)?;
-        // What a call changes is written only if all goes well, but for slots that are not counted yet.
+        // State is written only on success, except for slots that do not count yet.
         let (length, mut rng) = (key.dim(D::Minus(3))?, self.rng.clone());
         if !self.cache.is_empty() {
             let seen;
@@ -287,7 +288,7 @@ impl MultiHeadDotProductAttention {
         Ok(y)
     }
 
-    /// What the queries take, and where the weights are to be kept, these.
+    /// The output of attention, and with `sow_weights` its weights.
     fn attention(
         &self,
         query: &Tensor,
@@ -303,7 +304,7 @@ impl MultiHeadDotProductAttention {
             }
             (Some(AttentionFn(f)), false) => Ok((f(query, key, value, options)?, None)),
             (Some(_), true) => Err(Error::argument(
-                "`MultiHeadDotProductAttention` does not see the weights of its `attention_fn`",
+                "`MultiHeadDotProductAttention` cannot record the weights of its `attention_fn`",
             )
             .expected("either `sow_weights` or `attention_fn`")),
         }
@@ -316,17 +317,17 @@ impl Module for MultiHeadDotProductAttention {
     }
 }
 
-/// What both masks show, where `seen` is over all slots of the cache.
+/// The product of both masks; `seen` covers all slots of the cache.
 fn both(mask: &Tensor, seen: &Tensor) -> Result<Tensor> {
     as_mask(mask)?.broadcast_mul(seen).map_err(|_| {
         Error::shape("`MultiHeadDotProductAttention` got a mask that does not cover its cache")
             .expected(format!("[.., query_length, max_length], here {:?}", seen.dims()))
             .found(format!("{:?}", mask.dims()))
-            .remedy("leave the mask out: what lies ahead is hidden in any case")
+            .remedy("leave the mask out: later positions are hidden in any case")
     })
 }
 
-/// Three sequences with the same batch dimensions, of which keys and values are equally long.
+/// Checks that the three inputs have the same batch dimensions, and keys and values the same length.
 fn check_inputs(inputs_q: &Tensor, inputs_k: &Tensor, inputs_v: &Tensor) -> Result<()> {
     let fits = match (inputs_q.dims(), inputs_k.dims(), inputs_v.dims()) {
         ([batch @ .., _, _], [of_keys @ .., keys, _], [of_values @ .., values, _]) => {

@@ -13,52 +13,52 @@ use crate::layers::dense_general::DenseGeneral;
 use crate::layers::norm::LayerNorm;
 
 impl MultiHeadDotProductAttention {
-    /// How many heads of keys and values there are, each for `num_heads / num_kv_heads` heads of queries
-    /// (Ainslie et al., 2023); as many as of queries unless said.
+    /// The number of heads of keys and values, each for `num_heads / num_kv_heads` heads of queries
+    /// (grouped-query attention; Ainslie et al., 2023); default: `num_heads`.
     #[must_use]
     pub fn num_kv_heads(self, num_kv_heads: usize) -> Self {
         Self { num_kv_heads: Some(num_kv_heads), ..self }.declared()
     }
 
-    /// How many features the inputs of keys and values have; as many as those of queries unless said.
+    /// The number of features of the inputs of keys and values; default: that of queries.
     #[must_use]
     pub fn kv_features(self, kv_features: usize) -> Self {
         Self { kv_features: Some(kv_features), ..self }.declared()
     }
 
-    /// How many features all heads of queries have together; as many as their input unless said.
+    /// The number of features of all heads of queries together; default: that of their input.
     #[must_use]
     pub fn qkv_features(self, qkv_features: usize) -> Self {
         Self { qkv_features: Some(qkv_features), ..self }.declared()
     }
 
-    /// How many features come out; as many as go in unless said.
+    /// The number of features of the output; default: that of the input.
     #[must_use]
     pub fn out_features(self, out_features: usize) -> Self {
         Self { out_features: Some(out_features), ..self }.declared()
     }
 
-    /// The rate at which weights are dropped in training, from 0 to 1; 0 unless said.
+    /// The dropout rate of the weights in training, from 0 to 1; default: 0.
     #[must_use]
     pub fn dropout_rate(self, dropout_rate: f64) -> Self {
         let rng = (dropout_rate != 0.).then(|| Leaf::stream("dropout"));
         Self { rng, dropout_rate, ..self }
     }
 
-    /// Whether all of a batch and all heads share one dropout mask; true unless said.
+    /// Whether the batch and all heads share one dropout mask; default: true.
     #[must_use]
     pub fn broadcast_dropout(self, broadcast_dropout: bool) -> Self {
         Self { broadcast_dropout, ..self }
     }
 
-    /// Whether the projections add a bias; true unless said.
+    /// Whether the projections add a bias; default: true.
     #[must_use]
     pub fn use_bias(self, use_bias: bool) -> Self {
         self.each(|projection| projection.use_bias(use_bias))
     }
 
-    /// Whether to normalize each head of queries and keys before the scores (Dehghani et al., 2023); false
-    /// unless said.
+    /// Whether to normalize each head of queries and keys before the scores (Dehghani et al., 2023); default:
+    /// false.
     #[must_use]
     pub fn normalize_qk(self, normalize_qk: bool) -> Self {
         let param_dtype = self.query.kernel.dtype().unwrap_or(DType::F32);
@@ -71,33 +71,34 @@ impl MultiHeadDotProductAttention {
         Self { query_ln: norm.clone(), key_ln: norm, ..self }.declared()
     }
 
-    /// Turns queries and keys by their positions, after the normalization; not unless said. Positions start at
-    /// 0, in decoding where the last call ended.
+    /// Rotary embedding of queries and keys, after their normalization; default: none. Positions start at 0,
+    /// in decoding after those of the last call.
     #[must_use]
     pub fn rotary(self, rotary: Rotary) -> Self {
         Self { rotary: Some(rotary), ..self }
     }
 
-    /// See [`AttentionOptions::causal`]; false unless said. Decoding is causal in any case.
+    /// See [`AttentionOptions::causal`]; default: false. Decoding is causal in any case.
     #[must_use]
     pub fn causal(self, causal: bool) -> Self {
         Self { causal, ..self }
     }
 
-    /// See [`AttentionOptions::force_fp32_for_softmax`]; false unless said.
+    /// See [`AttentionOptions::force_fp32_for_softmax`]; default: false.
     #[must_use]
     pub fn force_fp32_for_softmax(self, force_fp32_for_softmax: bool) -> Self {
         Self { force_fp32_for_softmax, ..self }
     }
 
-    /// Whether each call keeps its weights in [`attention_weights`](Self::attention_weights); false unless said.
+    /// Whether each call keeps its weights in [`attention_weights`](Self::attention_weights); default: false.
     #[must_use]
     pub fn sow_weights(self, sow_weights: bool) -> Self {
         Self { sow_weights, ..self }
     }
 
-    /// What computes attention from queries, keys, values and options;
-    /// [`dot_product_attention`](crate::dot_product_attention) unless said. A relative bias is one: `|q, k, v, options| dot_product_attention(q, k, v, &options.clone().bias(&bias))`.
+    /// The function of queries, keys, values and options; default:
+    /// [`dot_product_attention`](crate::dot_product_attention). A relative bias, for instance:
+    /// `|q, k, v, options| dot_product_attention(q, k, v, &options.clone().bias(&bias))`.
     #[must_use]
     pub fn attention_fn<F>(self, f: F) -> Self
     where
@@ -106,7 +107,7 @@ impl MultiHeadDotProductAttention {
         Self { attention_fn: Some(AttentionFn(Arc::new(f))), ..self }
     }
 
-    /// How to make the kernels; `lecun_normal` of the matrices unless said.
+    /// The initializer of the kernels; default: `lecun_normal` of the matrices.
     #[must_use]
     pub fn kernel_init(mut self, init: impl InitFn) -> Self {
         if !self.out_inits.0 {
@@ -115,13 +116,13 @@ impl MultiHeadDotProductAttention {
         self.inputs(|projection| projection.kernel_init(init.clone()))
     }
 
-    /// How to make the kernel of `out`; as the others unless said.
+    /// The initializer of the kernel of `out`; default: that of the others.
     #[must_use]
     pub fn out_kernel_init(self, init: impl InitFn) -> Self {
         Self { out: self.out.kernel_init(init), out_inits: (true, self.out_inits.1), ..self }
     }
 
-    /// How to make the biases; zeros unless said.
+    /// The initializer of the biases; default: zeros.
     #[must_use]
     pub fn bias_init(mut self, init: impl InitFn) -> Self {
         if !self.out_inits.1 {
@@ -130,19 +131,19 @@ impl MultiHeadDotProductAttention {
         self.inputs(|projection| projection.bias_init(init.clone()))
     }
 
-    /// How to make the bias of `out`; as the others unless said.
+    /// The initializer of the bias of `out`; default: that of the others.
     #[must_use]
     pub fn out_bias_init(self, init: impl InitFn) -> Self {
         Self { out: self.out.bias_init(init), out_inits: (self.out_inits.0, true), ..self }
     }
 
-    /// The element type of the parameters; `F32` unless said.
+    /// The element type of the parameters; default: `F32`.
     #[must_use]
     pub fn param_dtype(self, dtype: DType) -> Self {
         self.norms(|norm| norm.param_dtype(dtype)).each(|projection| projection.param_dtype(dtype))
     }
 
-    /// The element type to compute in; unless said, the smallest that holds the inputs and the parameters.
+    /// The element type to compute in; default: the smallest that holds the inputs and the parameters.
     #[must_use]
     pub fn dtype(self, dtype: DType) -> Self {
         let layer = Self { dtype: Some(dtype), ..self };
@@ -162,8 +163,8 @@ impl MultiHeadDotProductAttention {
         Self { out: f(layer.out), ..layer }
     }
 
-    /// The parameters with their shapes, if the inputs' features are known. Sizes that do not divide are
-    /// reported by the call, which can.
+    /// Declares the shapes of the parameters, if the inputs' features are known. The call reports sizes that
+    /// do not divide, since a builder cannot fail.
     pub(super) fn declared(self) -> Self {
         let Some(features) = self.features else { return self };
         let kv_features = self.kv_features.unwrap_or(features);

@@ -1,4 +1,4 @@
-//! An error of a layer inside of a model names the layer, the numbers, and where it stands.
+//! An error of a layer inside of a model names the layer, the shapes and its path.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ struct Block {
     dropout: Option<Dropout>,
 }
 
-/// Which part is wrong.
+/// The part with the error.
 fn net(part: &str) -> Net {
     let wrong = |name: &str, right: usize| if part == name { right + 1 } else { right };
     let rate = if part == "rate" { 1.5 } else { 0.5 };
@@ -52,7 +52,7 @@ impl Module for Net {
 }
 
 #[test]
-fn errors_say_where() {
+fn errors_name_the_path() {
     let x = Tensor::ones((2, 5, 5, 1), DType::F32, &Device::Cpu).unwrap();
     let run = |part| {
         let mut net = net(part);
@@ -80,7 +80,7 @@ fn errors_say_where() {
 }
 
 #[test]
-fn layers_of_a_sequence_say_where() {
+fn errors_in_a_sequence_name_the_path() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     fn check(layer: impl Module + 'static, x: &Tensor, name: &str) {
         let model = Sequential::new().add_fn(|x| Ok(x.clone())).add(layer);
