@@ -142,7 +142,7 @@ impl Normalization {
     }
 
     /// `mask`, 1 where it is not 0, in the shape of `x`.
-    pub(crate) fn spread(&self, mask: &Tensor, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn broadcast_mask(&self, mask: &Tensor, x: &Tensor) -> Result<Tensor> {
         mask.ne(0f64)?.broadcast_as(x.shape()).map_err(|_| {
             Error::shape(format!("`{}` got a mask of the wrong shape", self.layer))
                 .expected(format!("one that broadcasts to {:?}", x.dims()))
@@ -164,7 +164,7 @@ impl Normalization {
         let all = x.to_dtype(wide)?;
         let mean = match mask {
             Some(mask) => {
-                let mask = self.spread(mask, x)?;
+                let mask = self.broadcast_mask(mask, x)?;
                 let sum = sum_over(&mask.where_cond(&all, &all.zeros_like()?)?, axes)?;
                 (sum / sum_over(&mask.to_dtype(wide)?, axes)?)?
             }

@@ -24,7 +24,7 @@ use treex_core::{Error, Result};
 use crate::dtype::{common_dtype, wide_dtype};
 use crate::ops::patches::Axis;
 use crate::ops::windows::{Reduction, fold_windows, reduce_windows};
-use crate::spatial::padding::{Around, Padding};
+use crate::spatial::padding::{Padding, ResolvedPadding};
 use crate::spatial::sizes::Sizes;
 
 /// The average over each window. `count_include_pad` (Flax's default: true) says whether zeros of the padding
@@ -151,8 +151,8 @@ impl Pooling {
         let spatial = batch_rank..batch_rank + rank;
         let dtype = common_dtype(None, [x]);
         let wide = x.to_dtype(wide_dtype(dtype))?;
-        let Around { margins, zeros } =
-            padding.around(name, &x.dims()[spatial], &vec![1; rank], &window, &strides)?;
+        let ResolvedPadding { margins, zeros } =
+            padding.resolve(name, &x.dims()[spatial], &vec![1; rank], &window, &strides)?;
         let x = padding.extended(&wide, &margins)?;
         let axis =
             |((size, stride), zeros)| Axis { size, stride, zeros, window_dilation: 1, input_dilation: 1 };

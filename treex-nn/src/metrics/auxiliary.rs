@@ -7,7 +7,7 @@ use treex_core::{Error, Kind, KindTag, Result, Segment, Tree, TreeObject, TreePa
 
 use super::Mean;
 use super::losses::loss_name;
-use super::named::{Logs, compute, merge, reset, sum, take, unique};
+use super::named::{Logs, accumulate, compute, merge, reset, sum, unique};
 
 kind!(
     /// A value that a layer reports of its last call. Written by the layer with `Leaf::new`, so that
@@ -81,14 +81,14 @@ impl AuxLosses {
     /// # Errors
     /// If a loss is not a scalar.
     pub fn call(&mut self, model: &impl Tree) -> Result<(Tensor, Logs)> {
-        let losses = left_in(model, LossLog, |name| loss_name(name.unwrap_or("aux")));
+        let losses = values_of_kind(model, LossLog, |name| loss_name(name.unwrap_or("aux")));
         if let Some((name, loss)) = losses.iter().find(|(_, loss)| loss.rank() != 0) {
             return Err(Error::shape(format!("the auxiliary loss `{name}` is not a scalar"))
                 .expected("shape []")
                 .found(format!("{:?}", loss.dims()))
                 .remedy("reduce it, for instance with `loss.mean_all()?`"));
         }
-        let logs = take(&mut self.means, "AuxLosses", &losses)?;
+        let logs = accumulate(&mut self.means, "AuxLosses", &losses)?;
         Ok((sum(&losses)?, logs))
     }
 
@@ -151,8 +151,8 @@ impl AuxMetrics {
     /// # Errors
     /// Any error of Candle.
     pub fn call(&mut self, model: &impl Tree) -> Result<Logs> {
-        let values = left_in(model, MetricLog, |name| name.unwrap_or("aux_metric").to_owned());
-        take(&mut self.means, "AuxMetrics", &values)
+        let values = values_of_kind(model, MetricLog, |name| name.unwrap_or("aux_metric").to_owned());
+        accumulate(&mut self.means, "AuxMetrics", &values)
     }
 
     /// The mean of each over all batches since the last reset.
@@ -189,7 +189,7 @@ macro_rules! means {
 means!(AuxLosses AuxMetrics);
 
 /// The tracked values of the leaves of kind `K`; `name` makes their names from that of the field or key.
-fn left_in<K: Kind>(model: &impl Tree, _: K, name: impl Fn(Option<&str>) -> String) -> Logs {
+fn values_of_kind<K: Kind>(model: &impl Tree, _: K, name: impl Fn(Option<&str>) -> String) -> Logs {
     let leaves = model.flatten();
     let mut logs = Logs::new();
     for (index, leaf) in leaves.iter().enumerate() {

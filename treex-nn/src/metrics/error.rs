@@ -26,7 +26,7 @@ macro_rules! mean_of_errors {
         impl Metric for $name {
             fn observe(&mut self, inputs: &Inputs) -> Result<()> {
                 let errors = $of_difference(&difference(stringify!($name), inputs)?)?;
-                self.mean.take(stringify!($name), &errors, inputs)
+                self.mean.accumulate(stringify!($name), &errors, inputs)
             }
 
             fn compute(&self) -> Result<Tensor> {

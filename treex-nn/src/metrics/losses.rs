@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use treex_core::{Result, TreeObject};
 
-use super::named::{Logs, compute, merge, reset, same_names, sum, take, unique};
+use super::named::{Logs, accumulate, compute, merge, reset, same_names, sum, unique};
 use super::{Inputs, Mean};
 use crate::dtype::wide_dtype;
 
@@ -106,7 +106,7 @@ impl Losses {
     pub fn call(&mut self, inputs: &Inputs) -> Result<(Tensor, Logs)> {
         let reduced = self.losses.iter().map(|(name, loss)| Ok((name.clone(), loss.reduced(name, inputs)?)));
         let reduced = reduced.collect::<Result<Logs>>()?;
-        let logs = take(&mut self.means, "Losses", &reduced)?;
+        let logs = accumulate(&mut self.means, "Losses", &reduced)?;
         Ok((sum(&reduced)?, logs))
     }
 

@@ -43,12 +43,12 @@ pub(super) fn same_names<'n>(
 
 /// Accumulates the values of a batch into the means of their names, and returns them as numbers. All values
 /// of a name count.
-pub(super) fn take(means: &mut Means, metric: &str, values: &Logs) -> Result<Logs> {
+pub(super) fn accumulate(means: &mut Means, metric: &str, values: &Logs) -> Result<Logs> {
     let mut after = means.clone();
     let mut logs = Logs::new();
     for (name, value) in values {
         let mut batch = Mean::new();
-        batch.take(metric, &value.detach(), &Inputs::new())?;
+        batch.accumulate(metric, &value.detach(), &Inputs::new())?;
         logs.insert(name.clone(), batch.compute()?);
         after.entry(name.clone()).or_default().merge(&batch)?;
     }

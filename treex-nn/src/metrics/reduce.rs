@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Leaf, MetricState, Result, TreeObject};
 
-use super::state::{add, nothing_yet, value};
+use super::state::{add, empty_state, value};
 use super::{Inputs, Metric};
 
 /// `Σ weight · value / Σ weight`; default weights: 1. Without values, NaN.
@@ -31,7 +31,7 @@ impl Mean {
     /// A mean without values.
     #[must_use]
     pub fn new() -> Self {
-        let [total, count] = [(); 2].map(|()| nothing_yet((), DType::F64));
+        let [total, count] = [(); 2].map(|()| empty_state((), DType::F64));
         Self { total, count, over_batch_size: false }
     }
 
@@ -43,7 +43,7 @@ impl Mean {
     }
 
     /// Accumulates `values` with the weights of `inputs`, for `metric`.
-    pub(super) fn take(&mut self, metric: &str, values: &Tensor, inputs: &Inputs) -> Result<()> {
+    pub(super) fn accumulate(&mut self, metric: &str, values: &Tensor, inputs: &Inputs) -> Result<()> {
         let (total, weights) = inputs.weighted_sum(metric, values)?;
         let count = if self.over_batch_size { values.elem_count() as f64 } else { weights };
         let scalar = |x: f64| Tensor::new(x, &Device::Cpu);
@@ -59,7 +59,7 @@ impl Default for Mean {
 
 impl Metric for Mean {
     fn observe(&mut self, inputs: &Inputs) -> Result<()> {
-        self.take("Mean", &inputs.get_values("Mean")?, inputs)
+        self.accumulate("Mean", &inputs.get_values("Mean")?, inputs)
     }
 
     fn compute(&self) -> Result<Tensor> {
@@ -88,7 +88,7 @@ impl Sum {
     /// A sum without values.
     #[must_use]
     pub fn new() -> Self {
-        Self { total: nothing_yet((), DType::F64) }
+        Self { total: empty_state((), DType::F64) }
     }
 }
 

@@ -8,7 +8,7 @@ use treex_core::{
 use crate::initializers::zeros;
 
 /// An empty sum or count. It needs no `init`: without a value it is zeros.
-pub(super) fn nothing_yet(shape: impl Into<Shape>, dtype: DType) -> Leaf<MetricState> {
+pub(super) fn empty_state(shape: impl Into<Shape>, dtype: DType) -> Leaf<MetricState> {
     Leaf::param(zeros, shape, dtype)
 }
 

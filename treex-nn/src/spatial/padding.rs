@@ -78,7 +78,7 @@ pub(crate) type Margins = Vec<(isize, isize)>;
 
 /// The padding of an input: its margins, and the zeros around those.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Around {
+pub(crate) struct ResolvedPadding {
     pub(crate) margins: Margins,
     pub(crate) zeros: Vec<(usize, usize)>,
 }
@@ -86,16 +86,16 @@ pub(crate) struct Around {
 impl Padding {
     /// The padding of an input of spatial sizes `n` with input dilation `dilation`, for a kernel of extent
     /// `covered` that moves by `strides`.
-    pub(crate) fn around(
+    pub(crate) fn resolve(
         &self,
         layer: &str,
         n: &[usize],
         dilation: &[usize],
         covered: &[usize],
         strides: &[usize],
-    ) -> Result<Around> {
+    ) -> Result<ResolvedPadding> {
         let rank = n.len();
-        let mut around = Around { margins: vec![(0, 0); rank], zeros: vec![(0, 0); rank] };
+        let mut resolved = ResolvedPadding { margins: vec![(0, 0); rank], zeros: vec![(0, 0); rank] };
         match self {
             Self::Valid => {}
             // An empty input cannot be repeated.
@@ -103,7 +103,7 @@ impl Padding {
                 let margin = |(&n, &k): (&usize, &usize)| {
                     if n == 0 { (0, 0) } else { ((k as isize - 1) / 2, k as isize / 2) }
                 };
-                around.margins = n.iter().zip(covered).map(margin).collect();
+                resolved.margins = n.iter().zip(covered).map(margin).collect();
             }
             Self::Same => {
                 let zeros = n.iter().zip(covered).zip(strides).map(|((&n, &covered), &stride)| {
@@ -112,9 +112,9 @@ impl Padding {
                     // Without output positions, no padding is needed.
                     if places == 0 { (0, 0) } else { (total / 2, total - total / 2) }
                 });
-                around.zeros = zeros.collect();
+                resolved.zeros = zeros.collect();
             }
-            Self::Causal if rank == 1 => around.zeros = vec![(covered[0] - 1, 0)],
+            Self::Causal if rank == 1 => resolved.zeros = vec![(covered[0] - 1, 0)],
             Self::Causal => {
                 return Err(Error::argument(format!(
                     "`{layer}` has causal padding, which is for one dimension"
@@ -125,18 +125,18 @@ impl Padding {
             }
             Self::Each(_) | Self::Explicit(_) => {
                 let sizes = n.iter().zip(dilation).zip(self.numbers(layer, rank)?);
-                let cut: Option<Vec<_>> = sizes.map(|((&n, &step), zeros)| cut(n, step, zeros)).collect();
-                let Some(cut) = cut else {
+                let crop: Option<Vec<_>> = sizes.map(|((&n, &step), zeros)| crop(n, step, zeros)).collect();
+                let Some(crop) = crop else {
                     return Err(Error::argument(format!(
                         "`{layer}` has a padding that crops more than its input has"
                     ))
                     .expected(format!("at most the elements of {n:?}"))
                     .found(format!("`Padding::{self:?}`")));
                 };
-                (around.margins, around.zeros) = cut.into_iter().unzip();
+                (resolved.margins, resolved.zeros) = crop.into_iter().unzip();
             }
         }
-        Ok(around)
+        Ok(resolved)
     }
 
     /// The zeros before and after each dimension, where they are given as numbers.
@@ -190,7 +190,7 @@ impl Padding {
 /// The margins and the zeros of a dimension of size `n`, with `step - 1` zeros between its elements, for
 /// numbers of zeros of which some are negative: these crop the dilated input. `None` if they crop more than
 /// it has.
-fn cut(n: usize, step: usize, (before, after): (isize, isize)) -> Option<((isize, isize), (usize, usize))> {
+fn crop(n: usize, step: usize, (before, after): (isize, isize)) -> Option<((isize, isize), (usize, usize))> {
     let side = |zeros: isize| {
         let elements = zeros.min(0).unsigned_abs().div_ceil(step);
         (elements, (zeros + (elements * step) as isize).unsigned_abs())
@@ -213,8 +213,8 @@ mod tests {
     /// The padded sequence 0, 1, .., n-1.
     fn padded(padding: &Padding, n: usize, covered: usize) -> Vec<f32> {
         let x = Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap().reshape((1, n, 1)).unwrap();
-        let around = padding.around("Conv", &[n], &[1], &[covered], &[1]).unwrap();
-        padding.extended(&x, &around.margins).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        let resolved = padding.resolve("Conv", &[n], &[1], &[covered], &[1]).unwrap();
+        padding.extended(&x, &resolved.margins).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
     /// By `numpy.pad`, modes `wrap` and `reflect`.
@@ -230,24 +230,24 @@ mod tests {
 
     #[test]
     fn zeros() {
-        let around = |padding: Padding, n: &[usize], covered: &[usize], stride: usize| {
+        let resolved = |padding: Padding, n: &[usize], covered: &[usize], stride: usize| {
             let each = |size| vec![size; n.len()];
-            padding.around("Conv", n, &each(1), covered, &each(stride))
+            padding.resolve("Conv", n, &each(1), covered, &each(stride))
         };
-        let same = |n, covered, stride| around(Padding::Same, &[n], &[covered], stride).unwrap().zeros[0];
+        let same = |n, covered, stride| resolved(Padding::Same, &[n], &[covered], stride).unwrap().zeros[0];
         assert_eq!(same(5, 3, 1), (1, 1));
         assert_eq!(same(6, 3, 2), (0, 1));
         assert_eq!(same(7, 2, 3), (0, 1));
         assert_eq!(same(5, 1, 4), (0, 0));
         assert_eq!(same(0, 3, 1), (0, 0));
-        assert_eq!(around(Padding::Causal, &[5], &[5], 1).unwrap().zeros, [(4, 0)]);
-        let error = around(Padding::Causal, &[5, 5], &[3, 3], 1).unwrap_err().to_string();
+        assert_eq!(resolved(Padding::Causal, &[5], &[5], 1).unwrap().zeros, [(4, 0)]);
+        let error = resolved(Padding::Causal, &[5, 5], &[3, 3], 1).unwrap_err().to_string();
         assert!(error.starts_with("`Conv` has causal padding"), "{error}");
         for zeros in [isize::MAX, isize::MIN] {
-            let error = around(zeros.into(), &[5], &[3], 1).unwrap_err().to_string();
+            let error = resolved(zeros.into(), &[5], &[3], 1).unwrap_err().to_string();
             assert!(error.contains("too large"), "{error}");
         }
-        let error = around([(1, 1)].into(), &[5, 5], &[3, 3], 1).unwrap_err().to_string();
+        let error = resolved([(1, 1)].into(), &[5, 5], &[3, 3], 1).unwrap_err().to_string();
         assert!(
             error.ends_with("expected a pair for each of 2 spatial dimensions, found [(1, 1)]"),
             "{error}"
@@ -266,8 +266,8 @@ mod tests {
             (3, 1, (-3, 0), ((0, -3), (0, 0))),
             (0, 2, (-1, 3), ((0, 0), (2, 0))),
         ] {
-            assert_eq!(cut(n, step, zeros), Some(expected));
+            assert_eq!(crop(n, step, zeros), Some(expected));
         }
-        assert_eq!(cut(3, 1, (-2, -2)), None);
+        assert_eq!(crop(3, 1, (-2, -2)), None);
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_core::shape::Dims;
 use treex_core::Result;
 
-use super::softmax::{finite, largest, spread, wide};
+use super::softmax::{broadcast, finite, largest, wide};
 use crate::dtype::common_dtype;
 
 /// `log(Σ exp(x))` over dimensions, which are removed.
@@ -45,10 +45,10 @@ pub fn logsumexp_with(
     mask: Option<&Tensor>,
 ) -> Result<(Tensor, Tensor)> {
     let dims = dims.to_indexes(x.shape(), "logsumexp")?;
-    let b = b.map(|b| spread("logsumexp_with", "factors", &wide(b)?, x)).transpose()?;
+    let b = b.map(|b| broadcast("logsumexp_with", "factors", &wide(b)?, x)).transpose()?;
     // An element with the factor 0 is left out, even if it is infinite.
     let factors = b.as_ref().map(|b| b.ne(0f64)).transpose()?;
-    let mask = mask.map(|mask| spread("logsumexp_with", "mask", &mask.ne(0f64)?, x)).transpose()?;
+    let mask = mask.map(|mask| broadcast("logsumexp_with", "mask", &mask.ne(0f64)?, x)).transpose()?;
     let kept = match (&factors, &mask) {
         (Some(factors), Some(mask)) => Some((factors * mask)?),
         (factors, mask) => factors.clone().or(mask.clone()),
@@ -109,7 +109,7 @@ pub fn logmeanexp(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
 /// If the mask does not fit.
 pub fn logmeanexp_where(x: &Tensor, dims: impl Dims, mask: &Tensor) -> Result<Tensor> {
     let dims = dims.to_indexes(x.shape(), "logmeanexp")?;
-    let counted = spread("logmeanexp_where", "mask", &mask.ne(0f64)?, x)?.to_dtype(wide(x)?.dtype())?;
+    let counted = broadcast("logmeanexp_where", "mask", &mask.ne(0f64)?, x)?.to_dtype(wide(x)?.dtype())?;
     let count = counted.sum(dims.as_slice())?.log()?.to_dtype(common_dtype(None, [x]))?;
     Ok((logsumexp_with(x, dims, None, Some(mask))?.0 - count)?)
 }

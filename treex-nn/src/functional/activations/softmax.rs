@@ -115,7 +115,7 @@ pub(super) fn finite(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 /// `part`, the argument `what` of a function of `x`, broadcast to the shape of `x`.
-pub(super) fn spread(function: &str, what: &str, part: &Tensor, x: &Tensor) -> Result<Tensor> {
+pub(super) fn broadcast(function: &str, what: &str, part: &Tensor, x: &Tensor) -> Result<Tensor> {
     part.broadcast_as(x.shape()).map_err(|_| {
         Error::shape(format!("the {what} of `{function}` does not fit its input"))
             .expected(format!("a shape that broadcasts to {:?}", x.dims()))
@@ -125,7 +125,7 @@ pub(super) fn spread(function: &str, what: &str, part: &Tensor, x: &Tensor) -> R
 
 /// `x` less its maximum over `dims`, where `mask` is not 0, and negative infinity elsewhere.
 fn kept(function: &str, x: &Tensor, dims: &[usize], mask: &Tensor) -> Result<Tensor> {
-    let mask = spread(function, "mask", &mask.ne(0f64)?, x)?;
+    let mask = broadcast(function, "mask", &mask.ne(0f64)?, x)?;
     let all = wide(x)?;
     let kept = mask.where_cond(&all, &(all.zeros_like()? + f64::NEG_INFINITY)?)?;
     Ok(kept.broadcast_sub(&finite(&largest(&kept, dims)?)?)?)

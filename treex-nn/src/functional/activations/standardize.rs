@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_core::shape::Dims;
 use treex_core::Result;
 
-use super::softmax::{spread, wide};
+use super::softmax::{broadcast, wide};
 use crate::dtype::common_dtype;
 use crate::functional::normalization::Normalization;
 
@@ -96,12 +96,12 @@ impl<'t> StandardizeOptions<'t> {
 pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &StandardizeOptions<'_>) -> Result<Tensor> {
     let mut dims = dims.to_indexes(x.shape(), "standardize")?;
     dims.sort_unstable();
-    let how = Normalization::new("standardize", options.epsilon);
+    let normalization = Normalization::new("standardize", options.epsilon);
     let x = x.to_dtype(common_dtype(None, [x]))?;
     let all = wide(&x)?;
-    let mean_of = |x: &Tensor| how.mean(x, &dims, options.mask);
+    let mean_of = |x: &Tensor| normalization.mean(x, &dims, options.mask);
     let given = |what, part: Option<&Tensor>| -> Result<Option<Tensor>> {
-        part.map(|part| spread("standardize_with", what, &wide(part)?, &x)).transpose()
+        part.map(|part| broadcast("standardize_with", what, &wide(part)?, &x)).transpose()
     };
     let mean = given("mean", options.mean)?.map_or_else(|| mean_of(&all), Ok)?;
     let variance = match given("variance", options.variance)? {
@@ -109,5 +109,5 @@ pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &StandardizeOption
         None if options.stable => mean_of(&all.broadcast_sub(&mean)?.sqr()?)?,
         None => mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?.maximum(0f64)?,
     };
-    how.normalize(&x, (Some(&mean), &variance), &[None, None], None)
+    normalization.normalize(&x, (Some(&mean), &variance), &[None, None], None)
 }

@@ -5,7 +5,7 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
-use crate::layers::convolution::window::{Window, convolution_call, finished, masked, window_options};
+use crate::layers::convolution::window::{Window, convolution_call, masked, window_options, with_bias};
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::local_convolution;
 
@@ -81,7 +81,7 @@ impl ConvLocal {
             .zip(margins)
             .map(|(&n, (before, after))| (before + n as isize + after).unsigned_abs());
         let positions: Vec<_> = axes.iter().zip(n).map(|(axis, n)| axis.positions(n)).collect();
-        let kernel = [positions.as_slice(), &[cin * self.window.places(), self.cout]].concat();
+        let kernel = [positions.as_slice(), &[cin * self.window.taps(), self.cout]].concat();
         Ok((kernel, [positions.as_slice(), &[self.cout]].concat()))
     }
 
@@ -104,7 +104,7 @@ impl ConvLocal {
         let (axes, margins) = self.window.over("ConvLocal", &flat.dims()[1..=rank])?;
         let flat = self.window.padding.extended(&flat, &margins)?;
         let y = local_convolution(&flat, &kernel.to_dtype(dtype)?, &axes)?;
-        finished(&y, bias.as_ref(), batch)
+        with_bias(&y, bias.as_ref(), batch)
     }
 }
 

@@ -6,7 +6,7 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
 use crate::layers::convolution::window::{
-    Window, convolution_call, declared_by_channels, finished, masked, window_options,
+    Window, convolution_call, declared_by_channels, masked, window_options, with_bias,
 };
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::convolution;
@@ -94,7 +94,7 @@ impl ConvTranspose {
     }
 
     /// The window over the dilated input: it moves by 1, since the strides dilate the input.
-    fn moved(&self) -> Result<Window> {
+    fn dilated_window(&self) -> Result<Window> {
         let Window { size, strides, padding, kernel_dilation, .. } = &self.window;
         if matches!(padding, Padding::Reflect | Padding::Causal) {
             return Err(Error::argument("`ConvTranspose` has a padding that it does not support")
@@ -139,7 +139,7 @@ impl ConvTranspose {
             kernel = kernel.flip(&(0..rank).collect::<Vec<_>>())?.transpose(rank, rank + 1)?.contiguous()?;
         }
         let bias = bias.map(|bias| bias.to_dtype(dtype)).transpose()?;
-        let window = self.moved()?;
+        let window = self.dilated_window()?;
         let (axes, margins) = window.over("ConvTranspose", &x.dims()[x.rank() - 1 - rank..x.rank() - 1])?;
         if self.window.padding != Padding::Circular {
             let x = window.padding.extended(&x.to_dtype(dtype)?, &margins)?;
@@ -150,7 +150,7 @@ impl ConvTranspose {
         for (d, axis) in axes.iter().enumerate() {
             y = self.wrapped(&y, 1 + d, flat.dim(1 + d)? * axis.input_dilation)?;
         }
-        finished(&y, bias.as_ref(), batch)
+        with_bias(&y, bias.as_ref(), batch)
     }
 
     /// `y` with axis `axis` wrapped around with period `period`, and coinciding elements added.

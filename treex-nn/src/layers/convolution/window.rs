@@ -5,7 +5,7 @@ use treex_core::{Error, Result};
 
 use crate::ops::add::add;
 use crate::ops::patches::Axis;
-use crate::spatial::padding::{Around, Margins, Padding};
+use crate::spatial::padding::{Margins, Padding, ResolvedPadding};
 use crate::spatial::sizes::Sizes;
 
 /// The kernel's size, and the options of its movement over the input.
@@ -36,7 +36,7 @@ impl Window {
     }
 
     /// The number of taps of the kernel.
-    pub(crate) fn places(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.size.iter().product()
     }
 
@@ -66,7 +66,8 @@ impl Window {
             .remedy("give pairs: `.padding([(before, after), ..])`"));
         }
         let covered: Vec<_> = size.iter().zip(&kernel_dilation).map(|(k, step)| (k - 1) * step + 1).collect();
-        let Around { margins, zeros } = self.padding.around(layer, n, &input_dilation, &covered, &strides)?;
+        let ResolvedPadding { margins, zeros } =
+            self.padding.resolve(layer, n, &input_dilation, &covered, &strides)?;
         let axis = |d: usize| Axis {
             size: size[d],
             stride: strides[d],
@@ -119,7 +120,7 @@ pub(crate) fn masked(layer: &str, kernel: Tensor, mask: Option<&Tensor>) -> Resu
 
 /// `y`, `[flat batch, *positions, cout]`, with `bias` added and the batch dimensions that the input had. A
 /// bias is `[cout]` or `[*positions, cout]`.
-pub(crate) fn finished(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> Result<Tensor> {
+pub(crate) fn with_bias(y: &Tensor, bias: Option<&Tensor>, batch: &[usize]) -> Result<Tensor> {
     let y = y.reshape([batch, &y.dims()[1..]].concat())?;
     match bias {
         Some(bias) => add(&y, &bias.to_dtype(y.dtype())?),

@@ -51,7 +51,7 @@ pub struct BatchNorm {
     axis: Axes,
     momentum: f64,
     #[tree(skip)]
-    how: Normalization,
+    normalization: Normalization,
     dtype: Option<DType>,
     mode: Mode,
 }
@@ -73,7 +73,7 @@ impl BatchNorm {
             use_running_average: None,
             axis: (-1).into(),
             momentum: 0.99,
-            how: Normalization::new("BatchNorm", 1e-5),
+            normalization: Normalization::new("BatchNorm", 1e-5),
             dtype: None,
             mode: Mode::default(),
         };
@@ -113,7 +113,7 @@ impl BatchNorm {
     fn normalized(&mut self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
         let known = known_shape(&self.features, leaves).or(self.mean.shape());
-        let axes = self.how.feature_axes(x, &self.axis, known)?;
+        let axes = self.normalization.feature_axes(x, &self.axis, known)?;
         let features = scale_and_bias(leaves, x, &axes)?;
         let (running_mean, running_var) =
             (self.mean.infer(sizes(x.dims(), &axes))?, self.var.infer(sizes(x.dims(), &axes))?);
@@ -122,12 +122,12 @@ impl BatchNorm {
         if self.use_running_average.unwrap_or(!self.mode.is_training()) {
             let constants = columns.filter(|_| !running_mean.track_op() && !running_var.track_op());
             let running = (constants, Source::Given { mean: &running_mean, var: &running_var });
-            if let Some(normalized) = self.how.fused(x, running, &features, None, self.dtype)? {
+            if let Some(normalized) = self.normalization.fused(x, running, &features, None, self.dtype)? {
                 return Ok(normalized.y);
             }
             let (mean, var) = (along(&running_mean, x, &axes)?, along(&running_var, x, &axes)?);
             let parameters = with_rank_of(&features, x, &axes)?;
-            return self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype);
+            return self.normalization.normalize(x, (Some(&mean), &var), &parameters, self.dtype);
         }
         let others: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
         if sizes(x.dims(), &others).contains(&0) {
@@ -138,13 +138,19 @@ impl BatchNorm {
         }
         // A single number needs no kernel.
         let columns = columns.filter(|columns| *columns != Extent { outer: 1, rows: 1, groups: 1, size: 1 });
-        let fused = self.how.fused(x, (columns, self.how.source()), &features, mask, self.dtype)?;
+        let fused = self.normalization.fused(
+            x,
+            (columns, self.normalization.source()),
+            &features,
+            mask,
+            self.dtype,
+        )?;
         let (y, mean, var) = match fused.map(|fused| (fused.y, fused.moments)) {
             Some((y, Some([mean, var]))) => (y, mean, var),
             _ => {
-                let (mean, var) = self.how.mean_and_variance(x, &others, mask, self.dtype)?;
+                let (mean, var) = self.normalization.mean_and_variance(x, &others, mask, self.dtype)?;
                 let parameters = with_rank_of(&features, x, &axes)?;
-                let y = self.how.normalize(x, (Some(&mean), &var), &parameters, self.dtype)?;
+                let y = self.normalization.normalize(x, (Some(&mean), &var), &parameters, self.dtype)?;
                 (y, mean, var)
             }
         };

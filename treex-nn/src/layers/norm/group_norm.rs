@@ -38,7 +38,7 @@ pub struct GroupNorm {
     #[tree(skip)]
     reduction_axes: Option<Axes>,
     #[tree(skip)]
-    how: Normalization,
+    normalization: Normalization,
     dtype: Option<DType>,
 }
 
@@ -62,7 +62,7 @@ impl GroupNorm {
             features,
             groups: Groups::Number(32),
             reduction_axes: None,
-            how: Normalization::new("GroupNorm", 1e-6),
+            normalization: Normalization::new("GroupNorm", 1e-6),
             dtype: None,
         };
         norm.use_scale(true).use_bias(true)
@@ -88,26 +88,31 @@ impl GroupNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let (axes, features) = self.how.axes_and_features(x, &(-1).into(), &self.features, leaves)?;
+        let (axes, features) =
+            self.normalization.axes_and_features(x, &(-1).into(), &self.features, leaves)?;
         let last = x.rank() - 1;
         let groups = self.numbers(sizes(x.dims(), &axes)[0])?;
         let columns = as_columns(x, 1, &axes).filter(|_| self.reduction_axes.is_none());
         let columns = columns.map(|columns| Extent { groups: groups[0], size: groups[1], ..columns });
-        if let Some(normalized) =
-            self.how.fused(x, (columns, self.how.source()), &features, mask, self.dtype)?
-        {
+        if let Some(normalized) = self.normalization.fused(
+            x,
+            (columns, self.normalization.source()),
+            &features,
+            mask,
+            self.dtype,
+        )? {
             return Ok(normalized.y);
         }
         // The features of a group get their own axis.
         let grouped =
             |x: &Tensor| -> Result<Tensor> { Ok(x.reshape([&x.dims()[..last], &groups].concat())?) };
-        let mask = mask.map(|mask| grouped(&self.how.spread(mask, x)?)).transpose()?;
+        let mask = mask.map(|mask| grouped(&self.normalization.broadcast_mask(mask, x)?)).transpose()?;
         let [scale, bias] =
             with_rank_of(&features, x, &axes)?.map(|leaf| leaf.as_ref().map(grouped).transpose());
         let (groups, parameters) = (grouped(x)?, [scale?, bias?]);
         let (mean, var) =
-            self.how.mean_and_variance(&groups, &self.reduced(x)?, mask.as_ref(), self.dtype)?;
-        let y = self.how.normalize(&groups, (Some(&mean), &var), &parameters, self.dtype)?;
+            self.normalization.mean_and_variance(&groups, &self.reduced(x)?, mask.as_ref(), self.dtype)?;
+        let y = self.normalization.normalize(&groups, (Some(&mean), &var), &parameters, self.dtype)?;
         Ok(y.reshape(x.shape())?)
     }
 

@@ -34,7 +34,7 @@ pub struct InstanceNorm {
     #[tree(skip)]
     feature_axes: Axes,
     #[tree(skip)]
-    how: Normalization,
+    normalization: Normalization,
     dtype: Option<DType>,
 }
 
@@ -45,7 +45,7 @@ impl InstanceNorm {
             bias: None,
             features,
             feature_axes: (-1).into(),
-            how: Normalization::new("InstanceNorm", 1e-6),
+            normalization: Normalization::new("InstanceNorm", 1e-6),
             dtype: None,
         };
         norm.use_scale(true).use_bias(true)
@@ -59,20 +59,21 @@ impl InstanceNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
+        let (axes, features) =
+            self.normalization.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         if axes.contains(&0) {
             return Err(Error::argument("`InstanceNorm` has the sample axis among its `feature_axes`")
                 .expected("feature axes other than the first")
                 .found(format!("{} of {:?}", self.feature_axes, x.dims()))
                 .remedy("give the input a leading axis of samples: `x.unsqueeze(0)?`"));
         }
-        let columns = (as_columns(x, 1, &axes), self.how.source());
-        if let Some(normalized) = self.how.fused(x, columns, &features, mask, self.dtype)? {
+        let columns = (as_columns(x, 1, &axes), self.normalization.source());
+        if let Some(normalized) = self.normalization.fused(x, columns, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
         let reduced: Vec<usize> = (1..x.rank()).filter(|axis| !axes.contains(axis)).collect();
-        let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
+        let (mean, var) = self.normalization.mean_and_variance(x, &reduced, mask, self.dtype)?;
+        self.normalization.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -41,7 +41,7 @@ pub struct LayerNorm {
     #[tree(skip)]
     feature_axes: Axes,
     #[tree(skip)]
-    how: Normalization,
+    normalization: Normalization,
     dtype: Option<DType>,
 }
 
@@ -53,7 +53,7 @@ impl LayerNorm {
             features,
             reduction_axes: (-1).into(),
             feature_axes: (-1).into(),
-            how: Normalization::new("LayerNorm", 1e-6),
+            normalization: Normalization::new("LayerNorm", 1e-6),
             dtype: None,
         };
         norm.use_scale(true).use_bias(true)
@@ -73,14 +73,15 @@ impl LayerNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), self.bias.as_ref()];
-        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
+        let (axes, features) =
+            self.normalization.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         let reduced = self.reduction_axes.of("LayerNorm", "reduction_axes", x.dims())?;
-        let rows = (as_rows(x, &reduced, &axes, &features), self.how.source());
-        if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
+        let rows = (as_rows(x, &reduced, &axes, &features), self.normalization.source());
+        if let Some(normalized) = self.normalization.fused(x, rows, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
-        let (mean, var) = self.how.mean_and_variance(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
+        let (mean, var) = self.normalization.mean_and_variance(x, &reduced, mask, self.dtype)?;
+        self.normalization.normalize(x, (Some(&mean), &var), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Constructors, options and calls that normalization layers share.
 
 /// `normalization_options!(LayerNorm, epsilon "1e-6", use_fast_variance, { scale: use_scale ones });` gives a
-/// layer with the fields `features` and `how: Normalization`, constructed by `of`, the options of all
+/// layer with the fields `features` and `normalization: Normalization`, constructed by `of`, the options of all
 /// normalizations.
 macro_rules! normalization_options {
     ($layer:ident, epsilon $epsilon:literal $(, $fast:ident)?, {
@@ -17,7 +17,7 @@ macro_rules! normalization_options {
             #[doc = concat!("Added to the variance; default: ", $epsilon, ".")]
             #[must_use]
             pub fn epsilon(mut self, epsilon: f64) -> Self {
-                self.how.epsilon = epsilon;
+                self.normalization.epsilon = epsilon;
                 self
             }
 
@@ -37,7 +37,7 @@ macro_rules! normalization_options {
                 /// default: true. It loses digits where the mean is far from 0.
                 #[must_use]
                 pub fn $fast(mut self, use_fast_variance: bool) -> Self {
-                    self.how.use_fast_variance = use_fast_variance;
+                    self.normalization.use_fast_variance = use_fast_variance;
                     self
                 }
             )?
@@ -46,7 +46,7 @@ macro_rules! normalization_options {
             /// rounded to half precision; sums are in `F32` all the same.
             #[must_use]
             pub fn force_float32_reductions(mut self, force_float32_reductions: bool) -> Self {
-                self.how.force_float32_reductions = force_float32_reductions;
+                self.normalization.force_float32_reductions = force_float32_reductions;
                 self
             }
 
@@ -58,7 +58,7 @@ macro_rules! normalization_options {
             where
                 F: Fn(&candle_core::Tensor) -> treex_core::Result<candle_core::Tensor> + Send + Sync + 'static,
             {
-                self.how.pmean = Some($crate::functional::pmean::Pmean::new(pmean));
+                self.normalization.pmean = Some($crate::functional::pmean::Pmean::new(pmean));
                 self
             }
         }

@@ -35,7 +35,7 @@ pub struct RmsNorm {
     #[tree(skip)]
     feature_axes: Axes,
     #[tree(skip)]
-    how: Normalization,
+    normalization: Normalization,
     dtype: Option<DType>,
 }
 
@@ -46,7 +46,7 @@ impl RmsNorm {
             features,
             reduction_axes: (-1).into(),
             feature_axes: (-1).into(),
-            how: Normalization::new("RmsNorm", 1e-6),
+            normalization: Normalization::new("RmsNorm", 1e-6),
             dtype: None,
         };
         norm.use_scale(true)
@@ -66,14 +66,15 @@ impl RmsNorm {
 
     fn normalized(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let leaves = [self.scale.as_ref(), None];
-        let (axes, features) = self.how.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
+        let (axes, features) =
+            self.normalization.axes_and_features(x, &self.feature_axes, &self.features, leaves)?;
         let reduced = self.reduction_axes.of("RmsNorm", "reduction_axes", x.dims())?;
         let rows = (as_rows(x, &reduced, &axes, &features), Source::Squares);
-        if let Some(normalized) = self.how.fused(x, rows, &features, mask, self.dtype)? {
+        if let Some(normalized) = self.normalization.fused(x, rows, &features, mask, self.dtype)? {
             return Ok(normalized.y);
         }
-        let mean_square = self.how.mean_square(x, &reduced, mask, self.dtype)?;
-        self.how.normalize(x, (None, &mean_square), &with_rank_of(&features, x, &axes)?, self.dtype)
+        let mean_square = self.normalization.mean_square(x, &reduced, mask, self.dtype)?;
+        self.normalization.normalize(x, (None, &mean_square), &with_rank_of(&features, x, &axes)?, self.dtype)
     }
 }
 

@@ -128,6 +128,6 @@ pub(super) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// `(1 - gate) new + gate old`.
-pub(super) fn between(gate: &Tensor, new: &Tensor, old: &Tensor) -> Result<Tensor> {
+pub(super) fn interpolate(gate: &Tensor, new: &Tensor, old: &Tensor) -> Result<Tensor> {
     add(&mul(&(1. - gate)?, new)?, &mul(gate, old)?)
 }

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, between, check_carry, hidden, initial, mul};
+use super::cell::{RnnCell, add, check_carry, hidden, initial, interpolate, mul};
 use super::fused::Fused;
 use super::options::cell_options;
 use crate::functional::activations::{sigmoid, tanh};
@@ -98,7 +98,7 @@ impl RnnCell for GruCell {
         let r = gate(&self.ir, &self.hr)?;
         let z = gate(&self.iz, &self.hz)?;
         let n = add(&self.in_.forward(x)?, &mul(&r, &self.hn.forward(h)?)?)?;
-        let y = between(&z, &self.activation_fn.forward(&n)?, h)?;
+        let y = interpolate(&z, &self.activation_fn.forward(&n)?, h)?;
         record(self, x, &y);
         Ok((y.clone(), y))
     }

@@ -3,7 +3,7 @@
 use candle_core::{Module as _, Tensor};
 use treex_core::{Initializer, Key, Result, TreeObject, record};
 
-use super::cell::{RnnCell, add, between, check_carry, hidden, initial, mul};
+use super::cell::{RnnCell, add, check_carry, hidden, initial, interpolate, mul};
 use super::fused::Fused;
 use super::options::cell_options;
 use crate::functional::activations::{sigmoid, tanh};
@@ -101,7 +101,7 @@ impl RnnCell for MguCell {
             n = mul(&f, &n)?;
         }
         let n = self.activation_fn.forward(&add(&self.in_.forward(x)?, &n)?)?;
-        let y = between(&f, &n, h)?;
+        let y = interpolate(&f, &n, h)?;
         record(self, x, &y);
         Ok((y.clone(), y))
     }

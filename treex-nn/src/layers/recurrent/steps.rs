@@ -8,7 +8,7 @@ use super::cell::{Carry, RnnCell, check_carry, with_tensors};
 use crate::ops::recurrent::order::Order;
 
 /// `x` with dimension `from` moved to `to`, contiguous.
-fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+fn move_axis(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
     if from == to {
         return Ok(x.clone());
     }
@@ -84,8 +84,8 @@ impl Steps {
             return Ok(all);
         }
         let x = if self.order.reverse { self.flip(x)? } else { x.clone() };
-        let (carry, y) = self.run_one_by_one(cell, carry, &moved(&x, self.axis, 0)?)?;
-        let y = moved(&y, 0, self.axis)?;
+        let (carry, y) = self.run_one_by_one(cell, carry, &move_axis(&x, self.axis, 0)?)?;
+        let y = move_axis(&y, 0, self.axis)?;
         let y = if self.order.reverse && self.order.keep_order { self.flip(&y)? } else { y };
         Ok((carry, y))
     }

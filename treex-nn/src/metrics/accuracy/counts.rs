@@ -50,7 +50,7 @@ impl Accuracy {
             _ if targets.is_empty() => Vec::new(),
             _ if preds.dtype().is_int() => integers(preds)?,
             Task::Multiclass if self.top_k == 1 => integers(&preds.argmax(D::Minus1)?)?,
-            Task::Multiclass => self.nearest(preds, &targets)?,
+            Task::Multiclass => self.top_k_or_highest(preds, &targets)?,
             _ => integers(&preds.gt(self.threshold)?)?,
         };
         let values = if self.task == Task::Multiclass { self.classes } else { 2 };
@@ -69,9 +69,9 @@ impl Accuracy {
     }
 
     /// The target if it is among the `top_k` highest scores, else the class of the highest score.
-    fn nearest(&self, scores: &Tensor, targets: &[i64]) -> Result<Vec<i64>> {
+    fn top_k_or_highest(&self, scores: &Tensor, targets: &[i64]) -> Result<Vec<i64>> {
         let scores = scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let nearest = |(scores, &target): (&[f64], &i64)| {
+        let top_k_or_highest = |(scores, &target): (&[f64], &i64)| {
             let above = |class: usize| {
                 let own = scores[class];
                 let before = scores[..class].iter().filter(|score| **score >= own).count();
@@ -83,7 +83,7 @@ impl Accuracy {
                 usize::try_from(target).ok().filter(|&class| scores.get(class).is_some_and(|x| !x.is_nan()));
             if known.is_some_and(|class| above(class) < self.top_k) { target } else { highest() }
         };
-        Ok(scores.chunks_exact(self.classes).zip(targets).map(nearest).collect())
+        Ok(scores.chunks_exact(self.classes).zip(targets).map(top_k_or_highest).collect())
     }
 
     /// True and false positives, true and false negatives among the pairs of `samples` samples.

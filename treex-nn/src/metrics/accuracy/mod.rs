@@ -5,7 +5,7 @@ mod counts;
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, Leaf, MetricState, Result, TreeObject};
 
-use super::state::{add, nothing_yet, value};
+use super::state::{add, empty_state, value};
 use super::{Inputs, Metric};
 
 /// The fraction of correct predictions, as in torchmetrics.
@@ -96,7 +96,7 @@ impl Accuracy {
     }
 
     fn of(task: Task, classes: usize) -> Self {
-        let count = || nothing_yet(classes, DType::I64);
+        let count = || empty_state(classes, DType::I64);
         Self {
             tp: count(),
             fp: count(),

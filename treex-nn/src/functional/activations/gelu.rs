@@ -1,0 +1,32 @@
+//! The Gaussian error linear unit.
+
+use candle_core::Tensor;
+use treex_core::Result;
+
+use crate::ops::derivative::with_derivative;
+use crate::ops::elementwise::{Gelu, map};
+use crate::ops::normal;
+
+/// `x Φ(x)`, where `Φ` is the normal distribution function, accurate in both tails; `approximate` uses the
+/// formula with `tanh`, which is Flax's default.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = treex_nn::gelu(&x, true)?;
+/// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.1588, 0.0000, 1.9546]");
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Any error of Candle.
+pub fn gelu(x: &Tensor, approximate: bool) -> Result<Tensor> {
+    if !approximate {
+        return Ok(with_derivative(x, normal::gelu, normal::gelu_derivative)?);
+    }
+    map(Gelu, x, |x| {
+        let cube = (x.sqr()? * x)?;
+        let inner = ((x + (cube * 0.044715)?)? * (2. / std::f64::consts::PI).sqrt())?;
+        Ok((x * ((inner.tanh()? + 1.)? * 0.5)?)?)
+    })
+}
