@@ -83,8 +83,8 @@
 //! |---|---|
 //! | `variables["params"]["Dense_0"]["kernel"]` | the field itself: `net.head.kernel.get()?` |
 //! | `model.init(key, x)` | `model.init_with(seed, &x)?`, or `model.inferred(&x)?.init_linen(key, &device)?` with Flax's keys |
-//! | `model.apply(variables, x)` | `model.call(&x)?`; state that the call writes is written in `model` |
-//! | `rngs={"dropout": key}` | `model.set_rngs("dropout", key)?`, or nothing: the counters go on |
+//! | `model.apply(variables, x)` | `model.call(&x)?`; the call updates state in `model` |
+//! | `rngs={"dropout": key}` | `model.set_rngs("dropout", key)?`, or nothing: the counters continue |
 //! | `train=True`, `deterministic=False`, `use_running_average=False` | `model.train()`, `model.eval()` |
 //! | the collections `params`, `batch_stats`, `cache`, `intermediates` | the kinds [`Parameter`](crate::prelude::Parameter), [`BatchStat`](crate::prelude::BatchStat), [`Cache`](crate::prelude::Cache), [`Intermediate`](crate::prelude::Intermediate): `model.filter(Parameter)` |
 //! | `setup`: `self.layers = [...]`, `self.heads = {...}` | fields: `layers: Vec<_>` has the paths `layers_0`, .., `heads: BTreeMap<_, _>` the paths `heads_key`, .. |
@@ -94,14 +94,14 @@
 //!
 //! | Flax's argument | here |
 //! |---|---|
-//! | `precision`, `dot_general`, `dot_general_cls`, `conv_general_dilated`, `preferred_element_type`, and attention's of such names | how XLA is to multiply: here a layer multiplies in its element type, which `dtype` chooses |
-//! | `promote_dtype` | Flax's default, always |
+//! | `precision`, `dot_general`, `dot_general_cls`, `conv_general_dilated`, `preferred_element_type`, and their variants in attention | options of XLA's products; here products are computed in the layer's element type, set by `dtype` |
+//! | `promote_dtype` | always Flax's default |
 //! | `axis_name`, `axis_index_groups` | `pmean`, a function that averages over ranks |
 //! | `deterministic`, `update_stats` | the mode: `model.train()`, `model.eval()` |
 //! | `decode` | [`init_cache`](crate::MultiHeadDotProductAttention::init_cache) starts, [`clear_cache`](crate::MultiHeadDotProductAttention::clear_cache) ends |
 //! | `sow_weights`, of a call | an option of the layer; the weights are in its field `attention_weights` |
-//! | `return_carry`, `initial_carry`, `seq_lengths` | [`Rnn::call_with`](crate::Rnn::call_with), beside `call` |
-//! | `unroll`, `variable_axes`, `split_rngs` and so on of `RNN` | the cell is a field, with its parameters and its state: there is nothing to lift |
+//! | `return_carry`, `initial_carry`, `seq_lengths` | [`Rnn::call_with`](crate::Rnn::call_with) |
+//! | `unroll`, `variable_axes`, `split_rngs` and so on of `RNN` | the cell is a field, with its parameters and its state: no lifted transformation is needed |
 //! | `collection_name` | the kind of the leaf |
 //! | `rng`, `dropout_rng` of a call | the function [`dropout`](crate::dropout()), or `set_rngs` |
 //!

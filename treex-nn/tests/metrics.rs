@@ -240,7 +240,7 @@ fn counts_do_not_overflow() -> Result<()> {
     let full = accuracy.clone();
     for error in [accuracy.observe(&inputs), accuracy.merge(&full), accuracy.call(&inputs).map(|_| ())] {
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("full: expected sums that `i64` can hold"), "{error}");
+        assert!(error.contains("overflows: expected sums that `i64` can hold"), "{error}");
     }
     assert_eq!(format!("{accuracy:?}"), format!("{full:?}"));
 

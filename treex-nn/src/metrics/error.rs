@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Error, Result, TreeObject};
 
-use super::inputs::wide;
+use super::inputs::sum_dtype;
 use super::{Inputs, Mean, Metric};
 
 macro_rules! mean_of_errors {
@@ -73,6 +73,6 @@ fn difference(metric: &str, inputs: &Inputs) -> Result<Tensor> {
             .expected(format!("targets of shape {:?}", preds.dims()))
             .found(format!("{:?}", target.dims())));
     }
-    let dtype = wide(&preds);
+    let dtype = sum_dtype(&preds);
     Ok((preds.to_dtype(dtype)? - target.to_device(preds.device())?.to_dtype(dtype)?)?)
 }

@@ -92,7 +92,7 @@ impl Inputs {
     /// The weighted sum of `values`, and the sum of the weights.
     pub(super) fn weighted_sum(&self, metric: &str, values: &Tensor) -> Result<(f64, f64)> {
         let total = |x: &Tensor| x.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
-        let values = values.to_dtype(wide(values))?;
+        let values = values.to_dtype(sum_dtype(values))?;
         match self.weight(metric, &values)? {
             None => Ok((total(&values)?, values.elem_count() as f64)),
             Some(weight) => Ok((total(&(&values * &weight)?)?, total(&weight)?)),
@@ -126,6 +126,6 @@ fn found<'t>(tensor: &'t Option<Tensor>, metric: &str, name: &str) -> Result<&'t
 }
 
 /// `F64` where the device supports it: sums over an epoch need its precision.
-pub(super) fn wide(x: &Tensor) -> DType {
+pub(super) fn sum_dtype(x: &Tensor) -> DType {
     if x.device().is_metal() { DType::F32 } else { DType::F64 }
 }

@@ -31,7 +31,7 @@
 //! | `metric.update(..)` | `metric.observe(&inputs)?`, since `update` is a verb over trees |
 //! | `Metric(on="digits")` | [`On::new("digits", metric)`](On), of the [`part`](Inputs::part) of this name |
 //! | `Reduce("sum")`, `"weighted_mean"`, `"sum_over_batch_size"` | [`Sum`], [`Mean`], [`Mean::sum_over_batch_size`] |
-//! | `Metrics({"a": .., "b": ..})` | [`Metrics`]`::new().add("a", ..).add("b", ..)`; names are given, not made from types |
+//! | `Metrics({"a": .., "b": ..})` | [`Metrics`]`::new().add("a", ..).add("b", ..)`; names are given, not derived from types |
 //! | `Losses`, `AuxLosses`, `AuxMetrics`, `LossAndLogs` | [`Losses`], [`AuxLosses`], [`AuxMetrics`], [`LossAndLogs`] |
 //! | `x: LossLog.node()`, `MetricLog.node()` | `x: Leaf<`[`LossLog`]`>`, `Leaf<`[`MetricLog`]`>` |
 //! | `Named("a", x)` | a `BTreeMap` of leaves with the key `a` |
