@@ -14,7 +14,7 @@ use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
 use treex_examples::plot::{Curve, curves};
 use treex_nn::initializers::he_normal;
-use treex_nn::{LstmCell, LayerNorm, Linear, Mlp, MultiHeadDotProductAttention, Rnn, add, gelu, vdot};
+use treex_nn::{LayerNorm, Linear, LstmCell, Mlp, MultiHeadDotProductAttention, Rnn, add, gelu, vdot};
 use treex_optim::{Optimizer, adam};
 
 /// One step of a model that stays as large as it is.

@@ -7,8 +7,8 @@ use candle_core::{D, DType, Device, Shape, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use treex_core::{Leaf, Parameter, TreePart};
 use treex_nn::{
-    BatchNorm, Bidirectional, Conv, ConvLstmCell, ConvLocal, ConvTranspose, DenseGeneral, Dropout, Einsum,
-    Embed, GruCell, GroupNorm, InstanceNorm, LstmCell, LayerNorm, Linear, MguCell,
+    BatchNorm, Bidirectional, Conv, ConvLocal, ConvLstmCell, ConvTranspose, DenseGeneral, Dropout, Einsum,
+    Embed, GroupNorm, GruCell, InstanceNorm, LayerNorm, Linear, LstmCell, MguCell,
     MultiHeadDotProductAttention, PRelu, Padding, RmsNorm, Rnn, SimpleCell, SpectralNorm, WeightNorm, add,
     avg_pool, elu, gelu, log_softmax, max_pool, prelude::*, relu, sigmoid, silu, softmax, softplus, tanh,
 };
