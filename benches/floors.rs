@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
-use treex_core::compute::vector::{Vector, VectorKernel, Vectors};
-use treex_core::compute::{Fresh, Operation, Pass, attach, keep_memory};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach};
+use treex_core::keep_memory;
 use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
+use treex_kernels::vector::{Vector, VectorKernel, Vectors};
 use treex_nn::{
     AttentionOptions, BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, Padding, RmsNorm, add, avg_pool,
     dot_product_attention, gelu, log_softmax, max_pool, relu, softmax, tanh, vdot,
@@ -131,7 +132,7 @@ struct Given(Tensor);
 
 impl Given {
     fn of(gradient: &Tensor, y: &Tensor) -> Result<Tensor> {
-        attach(Self(gradient.clone()), &[y], Fresh::new(vec![0f32], ())?)
+        attach(Self(gradient.clone()), &[y], OwnedStorage::new(vec![0f32], ())?)
     }
 }
 
@@ -140,7 +141,7 @@ impl Operation for Given {
         "given"
     }
 
-    fn backward(&self, _: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, _: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.0.clone())])
     }
 }

@@ -7,8 +7,8 @@
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
-use treex_core::compute::rows;
 use treex_core::{Leaf, Parameter};
+use treex_kernels::reduce;
 use treex_optim::{
     GradientTransformation, Optimizer, adam, adamw, chain, clip_by_global_norm, warmup_cosine,
 };

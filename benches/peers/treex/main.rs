@@ -6,7 +6,7 @@ mod models;
 mod serve;
 mod training;
 
-use treex_core::compute::keep_memory;
+use treex_core::keep_memory;
 use treex_nn::Mlp;
 use treex_optim::{adam, adamw, mse, sgd};
 

@@ -1,7 +1,7 @@
 //! Normalization as a function: statistics over axes, and their application.
 
 use candle_core::{DType, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Error, Result};
 
 use super::pmean::Pmean;
@@ -39,7 +39,8 @@ impl Normalization {
         mask: Option<&Tensor>,
         dtype: Option<DType>,
     ) -> Result<Option<Normalized>> {
-        let Some(extent) = extent.filter(|_| mask.is_none() && self.pmean.is_none() && !is_plain()) else {
+        let Some(extent) = extent.filter(|_| mask.is_none() && self.pmean.is_none() && !is_reference())
+        else {
             return Ok(None);
         };
         let all = || features.iter().flatten().chain([x]);

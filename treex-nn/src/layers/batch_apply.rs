@@ -55,7 +55,7 @@ impl<F: TreeObject> BatchApply<F> {
             return Err(Error::shape("`BatchApply` got no input with the dimensions to merge")
                 .expected(format!("at least {num_dims} dimensions"))
                 .found(format!("{found:?}"))
-                .of(self));
+                .of(self.identity()));
         };
         let merged = inputs.iter().map(|x| match x.dims().split_at_checked(num_dims) {
             Some((batch, item)) => x.reshape([&[batch.iter().product()], item].concat()),
@@ -69,7 +69,7 @@ impl<F: TreeObject> BatchApply<F> {
             _ => Err(Error::shape("`BatchApply` got an output that it cannot split")
                 .expected(format!("[{}, ..]", batch.iter().product::<usize>()))
                 .found(format!("{:?}", y.dims()))
-                .of(self)),
+                .of(self.identity())),
         }
     }
 }

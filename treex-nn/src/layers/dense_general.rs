@@ -141,7 +141,7 @@ impl DenseGeneral {
 
     /// The call, with the `features` that the enclosing layer inferred.
     pub(crate) fn apply_to(&self, x: &Tensor, features: &[usize]) -> Result<Tensor> {
-        let y = self.product(x, features).map_err(|error| error.of(self))?;
+        let y = self.product(x, features).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

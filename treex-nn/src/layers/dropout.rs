@@ -54,13 +54,13 @@ impl Dropout {
 
 impl Module for Dropout {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        check_rate("Dropout", self.rate).map_err(|error| error.of(self))?;
+        check_rate("Dropout", self.rate).map_err(|error| error.of(self.identity()))?;
         // A call without a mask uses no key, so the sequence of masks does not shift.
         let y = if self.mode.is_training() && self.rate > 0. && self.rate < 1. {
             // The key advances only on success.
             let mut rng = self.rng.clone();
             let y = dropout(x, self.rate, rng.next_key()?, &self.broadcast_dims);
-            let y = y.map_err(|error| error.of(self))?;
+            let y = y.map_err(|error| error.of(self.identity()))?;
             self.rng = rng;
             y
         } else if self.mode.is_training() && self.rate == 1. {

@@ -79,7 +79,7 @@ impl Einsum {
                 .found(format!("`{einsum_str}`"))
                 .remedy("make it with `Einsum::lazy(shape)`, or call it without an equation: `call(&x)`")),
         };
-        let y = y.map_err(|error| error.of(self))?;
+        let y = y.map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }
@@ -110,7 +110,7 @@ impl candle_core::Module for Einsum {
                 .expected("one in the layer or one with the call")
                 .remedy("write `Einsum::new(shape, equation)`, or call it with `call_with(&x, equation)`")),
         };
-        let y = y.map_err(|error| error.of(self))?;
+        let y = y.map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 
 use candle_core::Tensor;
 use treex_core::init::ModuleKey;
-use treex_core::stack::declare_blocks;
+use treex_core::transform::stack::declare_blocks;
 use treex_core::{
     Module, ModuleId, Result, Tree as _, TreeObject, TreePart, Visitor, VisitorMut, record, scan_blocks,
 };

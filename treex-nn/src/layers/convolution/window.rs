@@ -185,7 +185,7 @@ macro_rules! convolution_call {
     ($layer:ident) => {
         impl candle_core::Module for $layer {
             fn forward(&self, x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
-                let y = self.convolved(x).map_err(|error| error.of(self))?;
+                let y = self.convolved(x).map_err(|error| error.of(self.identity()))?;
                 treex_core::record(self, x, &y);
                 Ok(y)
             }

@@ -105,7 +105,7 @@ impl BatchNorm {
     /// # Errors
     /// If the input has other features than the layer, or is empty in training; if the mask does not fit.
     pub fn call_with<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
-        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
+        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

@@ -184,7 +184,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
     /// # Errors
     /// Any error of `call`; with `error_on_non_matrix`, a kernel that is not a matrix.
     pub fn call_inner<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
-        let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
+        let (normalized, stats) = self.normalized().map_err(|error| error.of(self.identity()))?;
         let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
         self.keep(stats);
         Ok(result)

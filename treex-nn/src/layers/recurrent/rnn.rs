@@ -96,7 +96,7 @@ impl<C: RnnCell> Rnn<C> {
         seq_lengths: Option<&Tensor>,
     ) -> Result<(C::Carry, Tensor)> {
         let steps = Steps::of(x, self.cell.num_feature_axes(), options, seq_lengths);
-        let steps = steps.map_err(|error| error.of(self))?;
+        let steps = steps.map_err(|error| error.of(self.identity()))?;
         let carry = match initial_carry {
             Some(carry) => carry.clone(),
             None => {

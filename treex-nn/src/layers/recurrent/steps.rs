@@ -1,7 +1,7 @@
 //! The steps of a sequence, and the run of a cell over them.
 
 use candle_core::Tensor;
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Error, Key, Result, record, scan};
 
 use super::cell::{Carry, RnnCell, check_carry, with_tensors};
@@ -97,7 +97,7 @@ impl Steps {
         carry: &C::Carry,
         x: &Tensor,
     ) -> Result<Option<(C::Carry, Tensor)>> {
-        let Some(fused) = cell.fused().filter(|_| !is_plain() && x.device().is_cpu()) else {
+        let Some(fused) = cell.fused().filter(|_| !is_reference() && x.device().is_cpu()) else {
             return Ok(None);
         };
         let sample = self.sample(x)?;
