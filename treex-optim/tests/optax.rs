@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use oracle::{assert_close, distance, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::{Row, all, golden, options};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::*;
 
@@ -264,7 +264,7 @@ fn check_plain(dtype: DType, tolerance: f64) {
                 transformation.updates(grads.clone(), state, &params, &extra).unwrap()
             };
             let mut of_plain = state.clone();
-            let plain = with_plain(|| run(&mut of_plain));
+            let plain = with_reference(|| run(&mut of_plain));
             let updates = run(&mut state);
             let all = |updates: &Leaves, state: &BoxedState| -> Vec<f64> {
                 updates.tensors().chain(state.flatten().tensors()).flat_map(values).collect()

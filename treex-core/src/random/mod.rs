@@ -16,7 +16,6 @@ mod choice;
 mod continuous;
 mod discrete;
 mod distribution;
-pub(crate) mod math;
 mod math64;
 mod mode;
 mod orthogonal;
@@ -25,15 +24,16 @@ mod real;
 mod sample;
 mod seed;
 mod slice;
+pub mod stream;
 mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
-use crate::compute::fill;
 use crate::error::{Error, Result};
 pub use mode::SampleMode;
 use sample::{Samples, words};
 use threefry::threefry2x32;
+use treex_kernels::fill;
 
 pub use distribution::Bernoulli;
 pub use sample::Sampler;
@@ -120,7 +120,7 @@ impl Key {
         x: &[X],
         sampler: S,
     ) -> Result<Vec<S::Output>> {
-        fill::collect(x.len(), &Samples { key: self, start, x, sampler })
+        Ok(fill::collect(x.len(), &Samples { key: self, start, x, sampler })?)
     }
 
     /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::Key;
 use super::threefry::threefry2x32;
-use crate::compute::fill::Fill;
+use treex_kernels::fill::Fill;
 
 /// What becomes of the two random words at an index: a sample; or for dropout, noise and the like, what becomes
 /// of them and of the element `x` of another tensor at that index.
@@ -13,7 +13,7 @@ pub trait Sampler<X = ()>: Copy + Send + Sync {
     type Output: Send;
 
     /// The result at one index; `#[inline(always)]`, since it stands in a
-    /// [kernel](crate::compute::simd::Kernel).
+    /// [kernel](treex_kernels::isa::Kernel).
     fn sample(&self, block: [u32; 2], x: X) -> Self::Output;
 }
 
@@ -74,13 +74,13 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::compute::fill::Piece;
-    use crate::compute::simd::{Kernel, Level};
     use crate::random::distribution::{
         Bernoulli, Cauchy, Distribution, Draw, Exponential, Gumbel, Laplace, Logistic, Normal,
         TruncatedNormal, Uniform,
     };
     use crate::random::real::Real;
+    use treex_kernels::fill::Piece;
+    use treex_kernels::isa::{Isa, Kernel};
 
     const KEY: Key = Key([17, 0xDEAD_BEEF]);
 
@@ -113,7 +113,7 @@ mod tests {
     ) {
         let expected: Vec<u64> =
             (0..len as u64).map(|n| one(KEY.block(start.wrapping_add(n))).bits()).collect();
-        for level in Level::available() {
+        for level in Isa::available() {
             let samples = Samples { key: KEY, start, x: &vec![(); len], sampler };
             // Not from the beginning of the memory, so that no vector is aligned.
             let mut memory = vec![MaybeUninit::new(T::default()); len + 1];
@@ -195,7 +195,7 @@ mod tests {
     fn every_f32_of_a_normal() {
         let one = Normal.sampler::<f32>();
         let expected: Vec<f32> = (0..1 << 23).map(|n: u32| one([n << 9, 0])).collect();
-        for level in Level::available() {
+        for level in Isa::available() {
             let mut got = vec![0f32; 1 << 23];
             level.run(Sweep { samples: &mut got });
             assert!(

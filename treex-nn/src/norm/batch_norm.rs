@@ -107,7 +107,7 @@ impl BatchNorm {
     /// If the input does not have the features that the layer was made for, or is empty in training; if the
     /// mask does not fit.
     pub fn call_masked<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
-        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
+        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

@@ -183,7 +183,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
     /// # Errors
     /// What `call` reports, and a kernel that is no matrix where that is to be an error.
     pub fn call_by<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
-        let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
+        let (normalized, stats) = self.normalized().map_err(|error| error.of(self.identity()))?;
         let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
         self.keep(stats);
         Ok(result)

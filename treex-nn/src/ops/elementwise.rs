@@ -7,10 +7,11 @@ use std::mem::MaybeUninit;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::fill::{Fill, collect};
+use treex_kernels::math::Real;
 
 /// A function and its derivative; both `#[inline(always)]`.
 pub(crate) trait Function: Copy + Send + Sync + 'static {
@@ -30,7 +31,7 @@ pub(crate) fn map<F: Function>(
     plain: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     match x.dtype() {
-        _ if is_plain() || !x.device().is_cpu() => plain(x),
+        _ if is_reference() || !x.device().is_cpu() => plain(x),
         DType::F32 => forward::<f32, F>(function, x),
         DType::F64 => forward::<f64, F>(function, x),
         DType::BF16 => forward::<bf16, F>(function, x),
@@ -39,13 +40,17 @@ pub(crate) fn map<F: Function>(
     }
 }
 
-fn forward<T: Float, F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
+fn forward<T: Element, F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
     let now = x.detach().contiguous()?;
     let y = {
         let x = elements::<T>(&now)?;
         collect(x.len(), &Value { function, x: &x })?
     };
-    attach(Map { function, x: now, element: PhantomData::<fn() -> T> }, &[x], Fresh::new(y, x.shape())?)
+    attach(
+        Map { function, x: now, element: PhantomData::<fn() -> T> },
+        &[x],
+        OwnedStorage::new(y, x.shape())?,
+    )
 }
 
 struct Map<F, T> {
@@ -54,18 +59,18 @@ struct Map<F, T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<F: Function, T: Float> Operation for Map<F, T> {
+impl<F: Function, T: Element> Operation for Map<F, T> {
     fn name(&self) -> &'static str {
         F::NAME
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let gradient = pass.cotangent()?.contiguous()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let gradient = cx.cotangent()?.contiguous()?;
         let dx = {
             let (x, dy) = (elements::<T>(&self.x)?, elements::<T>(&gradient)?);
             collect(x.len(), &Derivative { function: self.function, x: &x, dy: &dy })?
         };
-        Ok(vec![Some(Fresh::new(dx, self.x.shape())?.into_tensor())])
+        Ok(vec![Some(OwnedStorage::new(dx, self.x.shape())?.into_tensor())])
     }
 }
 
@@ -75,7 +80,7 @@ struct Value<'a, F, T> {
 }
 
 // SAFETY: `x` has an element for every one of the piece.
-unsafe impl<F: Function, T: Float> Fill<T> for Value<'_, F, T> {
+unsafe impl<F: Function, T: Element> Fill<T> for Value<'_, F, T> {
     const PARALLEL: usize = 1 << 15;
 
     #[inline(always)]
@@ -94,7 +99,7 @@ struct Derivative<'a, F, T> {
 }
 
 // SAFETY: `x` and `dy` have an element for every one of the piece.
-unsafe impl<F: Function, T: Float> Fill<T> for Derivative<'_, F, T> {
+unsafe impl<F: Function, T: Element> Fill<T> for Derivative<'_, F, T> {
     const PARALLEL: usize = 1 << 15;
 
     #[inline(always)]

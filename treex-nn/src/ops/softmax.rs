@@ -5,13 +5,16 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
 use treex_core::Result;
-use treex_core::compute::fill::filled;
-use treex_core::compute::float::{Float, bf16, f16};
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{largest, pieces, sums, sums2};
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::softmax::Normalizer;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::fill::filled;
+use treex_kernels::float::{bf16, f16};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::log_sum_exp::LogSumExp;
+use treex_kernels::math::Real;
+use treex_kernels::parallel::pieces;
+use treex_kernels::reduce::{largest, sums, sums2};
 
 /// Fewer elements than this are not worth waking other threads.
 const PARALLEL: usize = 1 << 14;
@@ -26,7 +29,7 @@ const PIECE: usize = 1 << 14;
 pub(crate) fn softmax(x: &Tensor, dims: &[usize], is_log: bool) -> Result<Option<Tensor>> {
     let first = x.rank() - dims.len().min(x.rank());
     let is_last = !dims.is_empty() && (first..x.rank()).all(|dim| dims.contains(&dim));
-    if is_plain() || !is_last || !x.device().is_cpu() || x.elem_count() == 0 {
+    if is_reference() || !is_last || !x.device().is_cpu() || x.elem_count() == 0 {
         return Ok(None);
     }
     let row = x.dims()[first..].iter().product();
@@ -39,7 +42,7 @@ pub(crate) fn softmax(x: &Tensor, dims: &[usize], is_log: bool) -> Result<Option
     }))
 }
 
-fn run<T: Float>(x: &Tensor, row: usize, is_log: bool) -> Result<Tensor> {
+fn run<T: Element>(x: &Tensor, row: usize, is_log: bool) -> Result<Tensor> {
     let kept = x.detach().contiguous()?;
     let elements = elements::<T>(&kept)?;
     let y = map(elements.len(), row, |first, y| {
@@ -50,7 +53,7 @@ fn run<T: Float>(x: &Tensor, row: usize, is_log: bool) -> Result<Tensor> {
             dispatch(Softmax { x, powers: &mut vec![T::Wide::of(0.); row], y });
         }
     })?;
-    let y = Fresh::new(y, x.shape())?;
+    let y = OwnedStorage::new(y, x.shape())?;
     if is_log {
         // Rounded logarithms have few digits: backward begins with `x`.
         attach(OfLogSoftmax::<T> { x: kept.clone(), row, _type: PhantomData }, &[x], y)
@@ -64,20 +67,20 @@ fn map<T: Send>(
     len: usize,
     row: usize,
     kernel: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
-) -> Result<Vec<T>> {
+) -> treex_kernels::Result<Vec<T>> {
     let together = (PIECE / row).max(1) * row;
     // SAFETY: the kernels write each row of each piece, and pieces are whole rows.
     unsafe { filled(len, |y| pieces(y, together, len >= PARALLEL, |index, y| kernel(index * together, y))) }
 }
 
-struct Softmax<'a, T: Float> {
+struct Softmax<'a, T: Element> {
     x: &'a [T],
     /// A row of memory.
     powers: &'a mut [T::Wide],
     y: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for Softmax<'_, T> {
+impl<T: Element> Kernel for Softmax<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -96,19 +99,19 @@ impl<T: Float> Kernel for Softmax<'_, T> {
     }
 }
 
-struct LogSoftmax<'a, T: Float> {
+struct LogSoftmax<'a, T: Element> {
     x: &'a [T],
     row: usize,
     y: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for LogSoftmax<'_, T> {
+impl<T: Element> Kernel for LogSoftmax<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         for (x, y) in self.x.chunks_exact(self.row).zip(self.y.chunks_exact_mut(self.row)) {
-            let normalizer = Normalizer::of(x);
+            let normalizer = LogSumExp::of(x);
             for (y, &x) in y.iter_mut().zip(x) {
                 y.write(T::narrow(normalizer.log_softmax(x.widen())));
             }
@@ -121,18 +124,18 @@ struct OfSoftmax<T> {
     _type: PhantomData<T>,
 }
 
-impl<T: Float> Operation for OfSoftmax<T> {
+impl<T: Element> Operation for OfSoftmax<T> {
     fn name(&self) -> &'static str {
         "softmax"
     }
 
-    fn keeps_outputs(&self) -> bool {
+    fn saves_outputs(&self) -> bool {
         true
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let dy = pass.cotangent()?.contiguous()?;
-        let y = pass.output()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
+        let y = cx.output()?;
         let (elements, gradients) = (elements::<T>(y)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();
@@ -143,19 +146,19 @@ impl<T: Float> Operation for OfSoftmax<T> {
                 dx,
             });
         })?;
-        Ok(vec![Some(Fresh::new(dx, y.shape())?.into_tensor())])
+        Ok(vec![Some(OwnedStorage::new(dx, y.shape())?.into_tensor())])
     }
 }
 
 /// `y * (dy - sum(y * dy))`.
-struct SoftmaxGradient<'a, T: Float> {
+struct SoftmaxGradient<'a, T: Element> {
     y: &'a [T],
     dy: &'a [T],
     row: usize,
     dx: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for SoftmaxGradient<'_, T> {
+impl<T: Element> Kernel for SoftmaxGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -176,39 +179,39 @@ struct OfLogSoftmax<T> {
     _type: PhantomData<T>,
 }
 
-impl<T: Float> Operation for OfLogSoftmax<T> {
+impl<T: Element> Operation for OfLogSoftmax<T> {
     fn name(&self) -> &'static str {
         "log_softmax"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let dy = pass.cotangent()?.contiguous()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
         let (elements, gradients) = (elements::<T>(&self.x)?, elements::<T>(&dy)?);
         let dx = map(elements.len(), self.row, |first, dx| {
             let range = first..first + dx.len();
             let (x, dy) = (&elements[range.clone()], &gradients[range]);
             dispatch(LogSoftmaxGradient { x, dy, row: self.row, dx });
         })?;
-        Ok(vec![Some(Fresh::new(dx, self.x.shape())?.into_tensor())])
+        Ok(vec![Some(OwnedStorage::new(dx, self.x.shape())?.into_tensor())])
     }
 }
 
 /// `dy - softmax(x) * sum(dy)`.
-struct LogSoftmaxGradient<'a, T: Float> {
+struct LogSoftmaxGradient<'a, T: Element> {
     x: &'a [T],
     dy: &'a [T],
     row: usize,
     dx: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for LogSoftmaxGradient<'_, T> {
+impl<T: Element> Kernel for LogSoftmaxGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         let rows = self.x.chunks_exact(self.row).zip(self.dy.chunks_exact(self.row));
         for ((x, dy), dx) in rows.zip(self.dx.chunks_exact_mut(self.row)) {
-            let normalizer = Normalizer::of(x);
+            let normalizer = LogSumExp::of(x);
             let [sum] = sums(dy, |dy| [dy.widen()]);
             for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
                 let softmax = normalizer.log_softmax(x.widen()).exp();
@@ -222,7 +225,7 @@ impl<T: Float> Kernel for LogSoftmaxGradient<'_, T> {
 mod tests {
     use candle_core::Var;
     use treex_core::Key;
-    use treex_core::compute::with_plain;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -249,7 +252,7 @@ mod tests {
                 let x = (Key::from(0).normal(dims, DType::F32)? * 3.)?.to_dtype(dtype)?;
                 for (name, f) in FUNCTIONS {
                     let found = value_and_gradient(&x, f)?;
-                    let wanted = with_plain(|| value_and_gradient(&x, f))?;
+                    let wanted = with_reference(|| value_and_gradient(&x, f))?;
                     for (found, wanted) in found.iter().zip(&wanted) {
                         let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
                         let is_close = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * scale;
@@ -268,7 +271,8 @@ mod tests {
         let x = Key::from(0).normal((2, 3, 4), DType::F64)?;
         for dims in [vec![1, 2], vec![2, 1], vec![0, 1, 2], vec![0], vec![0, 2]] {
             assert_eq!(softmax(&x, &dims, false)?.is_some(), dims.contains(&2) && dims != [0, 2]);
-            let difference = (crate::softmax(&x, dims.clone())? - with_plain(|| crate::softmax(&x, dims))?)?;
+            let difference =
+                (crate::softmax(&x, dims.clone())? - with_reference(|| crate::softmax(&x, dims))?)?;
             assert!(difference.abs()?.max_all()?.to_scalar::<f64>()? < 1e-15);
         }
         Ok(())
@@ -281,7 +285,7 @@ mod tests {
         let x =
             Tensor::new(&[[0f32, -inf, 1.], [-inf, -inf, -inf], [inf, 0., 0.]], &candle_core::Device::Cpu)?;
         for (name, f) in FUNCTIONS {
-            let (found, plain) = (f(&x)?.to_vec2::<f32>()?, with_plain(|| f(&x))?.to_vec2::<f32>()?);
+            let (found, plain) = (f(&x)?.to_vec2::<f32>()?, with_reference(|| f(&x))?.to_vec2::<f32>()?);
             for (a, b) in found.iter().flatten().zip(plain.iter().flatten()) {
                 assert!(
                     (a - b).abs() < 1e-6 || a == b || a.is_nan() && b.is_nan(),
