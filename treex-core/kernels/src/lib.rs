@@ -16,6 +16,7 @@
 mod entry_points;
 
 pub mod add;
+pub mod elementwise;
 pub mod error;
 pub mod fill;
 pub mod float;
@@ -28,6 +29,7 @@ pub mod microkernel;
 pub mod output;
 pub mod parallel;
 pub mod reduce;
+pub mod softmax;
 pub mod sum_axis0;
 pub mod vector;
 pub mod xla_math;

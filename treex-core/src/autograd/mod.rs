@@ -11,6 +11,7 @@
 pub(crate) mod accumulate;
 mod custom_vjp;
 mod elements;
+mod match_float;
 mod node;
 mod op_instance;
 mod operation;
@@ -22,6 +23,7 @@ mod sum;
 
 pub use custom_vjp::custom_vjp;
 pub use elements::{Element, elements};
+pub use half::{bf16, f16};
 pub use operation::{BackwardContext, Operation, attach, attach_all, name_of, reshape};
 pub use reference::{is_reference, with_reference};
 pub use storage::OwnedStorage;

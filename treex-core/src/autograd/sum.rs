@@ -1,13 +1,13 @@
 //! Sums of gradients, on all cores. Candle's own threads would spin while they wait, and take cores from other work.
 
-use candle_core::{DType, Tensor};
-use half::{bf16, f16};
+use candle_core::Tensor;
 use treex_kernels::add::Add;
 
 use super::elements::{Element, elements};
 use super::reference::is_reference;
 use super::storage::OwnedStorage;
 use crate::error::Result;
+use crate::match_float;
 
 /// The sum of two gradients of one tensor.
 pub(crate) fn sum_of_gradients(x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -20,13 +20,7 @@ pub(crate) fn sum_of_gradients(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if is_reference() || x.shape() != y.shape() || ![x, y].into_iter().all(has_kernel) {
         return Ok((x + y)?);
     }
-    match x.dtype() {
-        DType::F32 => sum_tensors::<f32>(x, y),
-        DType::F64 => sum_tensors::<f64>(x, y),
-        DType::BF16 => sum_tensors::<bf16>(x, y),
-        DType::F16 => sum_tensors::<f16>(x, y),
-        _ => Ok((x + y)?),
-    }
+    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => sum_tensors::<T>(x, y), else Ok((x + y)?))
 }
 
 fn sum_tensors<T: Element + Add>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -35,7 +29,7 @@ fn sum_tensors<T: Element + Add>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
