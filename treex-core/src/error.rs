@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Uninitialized,
     /// A leaf was read that a filter had removed.
     FilteredOut,
+    /// A frozen leaf was written, or nothing is left to train.
+    Frozen,
     /// Two trees that must have the same leaves do not.
     Structure,
     /// A tensor has the wrong shape.

@@ -46,6 +46,7 @@ pub mod error;
 pub mod id_map;
 pub mod init;
 pub mod io;
+mod nearest;
 pub mod random;
 mod tensors;
 pub mod transform;

@@ -31,7 +31,7 @@ impl<'l> StorageGuard<'l> {
         if !leaf.value().is_some_and(|value| matches!(value.device(), Device::Cpu)) {
             return Ok(None);
         }
-        let variable = leaf.unique(KindTag::of::<TreePart>())?;
+        let variable = leaf.make_mut(KindTag::of::<TreePart>())?;
         Ok(Some(Self { variable, storage: exchange(variable, EMPTY)? }))
     }
 

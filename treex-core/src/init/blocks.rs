@@ -25,7 +25,7 @@ pub fn declare_blocks<T: TreeObject + Clone>(block: &T, length: usize) -> T {
         if let Some(dtype) = leaf.dtype() {
             declared = declared.with_dtype(dtype);
         }
-        *leaf = Handle::waiting(declared);
+        leaf.replace(Handle::waiting(declared));
     });
     stacked
 }
@@ -64,7 +64,7 @@ pub fn fill_blocks<T: TreeObject + Clone>(
         if let Some(made) = leaves.next()
             && leaf.initializer().is_some()
         {
-            *leaf = made.clone();
+            leaf.replace(made.clone());
         }
     });
     Ok(())

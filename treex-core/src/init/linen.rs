@@ -33,7 +33,9 @@ pub(crate) fn set_rngs<T: TreeObject + ?Sized>(tree: &mut T, stream: &str, root:
         if position.stream == stream || (position.falls_back && stream == PARAMS) {
             found = true;
             let falls_back = position.stream != stream;
-            *leaf = Handle::from_copy(&RngStream { root, counter: 0, falls_back, ..position }.to_tensor()?)?;
+            let restarted =
+                Handle::from_copy(&RngStream { root, counter: 0, falls_back, ..position }.to_tensor()?)?;
+            leaf.replace(restarted);
         } else {
             others.insert(position.stream);
         }

@@ -122,7 +122,8 @@ fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Resul
     if let Source::Chain(_) = source {
         try_walk_mut(tree, |_, _, leaf| {
             if let Some(initializer) = leaf.initializer().filter(|leaf| leaf.phase() == InitPhase::Tree) {
-                *leaf = Handle::from_copy(&initializer.call(&source.next())?)?;
+                let value = Handle::from_copy(&initializer.call(&source.next())?)?;
+                leaf.replace(value);
             }
             Ok(())
         })?;
@@ -263,7 +264,7 @@ impl OwnLeaves<'_> {
     fn fill(&mut self, leaf: &mut Handle) -> Result<()> {
         let Some(initializer) = leaf.initializer() else { return Ok(()) };
         if let Some(value) = self.source.value(initializer, self.key, &self.path)? {
-            *leaf = Handle::from_copy(&value)?;
+            leaf.replace(Handle::from_copy(&value)?);
         }
         Ok(())
     }

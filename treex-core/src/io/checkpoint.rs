@@ -14,6 +14,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::nearest::nearest;
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, Rng};
@@ -175,7 +176,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
                     Some(value) if !kind.is(KindTag::of::<Rng>()) => value.device().clone(),
                     _ => Device::Cpu,
                 };
-                *leaf = Handle::from_copy(&stored.to_device(&device)?)?;
+                leaf.replace(Handle::from_copy(&stored.to_device(&device)?)?);
             }
             None if options
                 .missing
@@ -280,13 +281,4 @@ fn check_value(leaf: &Handle, stored: &Tensor) -> Result<()> {
 
 fn broken(file: &FilePath) -> Error {
     Error::new(ErrorKind::Checkpoint, format!("`{}` is not a whole checkpoint", file.display()))
-}
-
-/// ` (nearest: `a`, `b`)`, or nothing if no name is near.
-fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let mut scored: Vec<_> = names.map(|other| (strsim::jaro_winkler(name, other), other)).collect();
-    scored.retain(|(score, _)| *score > 0.7);
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let near: Vec<_> = scored.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
-    if near.is_empty() { String::new() } else { format!(" (nearest: {})", near.join(", ")) }
 }

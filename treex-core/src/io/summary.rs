@@ -27,21 +27,25 @@ struct Row {
 struct Size {
     elements: usize,
     bytes: usize,
+    /// Elements that are frozen.
+    frozen: usize,
 }
 
 impl Size {
     fn add(&mut self, other: Self) {
         self.elements += other.elements;
         self.bytes += other.bytes;
+        self.frozen += other.frozen;
     }
 
     fn of(leaf: &Handle) -> Self {
         let elements = leaf.shape().map_or(0, candle_core::Shape::elem_count);
-        Self { elements, bytes: elements * leaf.dtype().map_or(0, |dtype| dtype.size_in_bytes()) }
+        let bytes = elements * leaf.dtype().map_or(0, |dtype| dtype.size_in_bytes());
+        Self { elements, bytes, frozen: if leaf.is_frozen() { elements } else { 0 } }
     }
 }
 
-/// `1,234  4.9 KB`: units of a thousand, one decimal.
+/// `1,234  4.9 KB`: units of a thousand, one decimal; then what is frozen of it, if anything is.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  ", Grouped(self.elements))?;
@@ -50,6 +54,11 @@ impl fmt::Display for Size {
             bytes @ 1_000..1_000_000 => write!(f, "{:.1} KB", bytes as f64 / 1e3),
             bytes @ 1_000_000..1_000_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
             bytes => write!(f, "{:.1} GB", bytes as f64 / 1e9),
+        }?;
+        match self.frozen {
+            0 => Ok(()),
+            frozen if frozen == self.elements => f.write_str(" (frozen)"),
+            frozen => write!(f, " ({} frozen)", Grouped(frozen)),
         }
     }
 }
@@ -129,7 +138,7 @@ pub(crate) fn tabulate<T: TreeObject>(tree: &T) -> String {
 
 pub(crate) fn tabulate_with<T: Module + Clone>(tree: &T, x: &Tensor) -> Result<String> {
     let mut tree = tree.clone();
-    set_mode::write_all(&mut tree, |mode| mode.training = false);
+    set_mode::set_training(&mut tree, false);
     let rows = rows(&tree);
     let recording = Recording::open();
     tree.call(x).map_err(|error| attach_path(&tree, error))?;

@@ -16,15 +16,18 @@ use crate::autograd::{accumulate, producers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
 use crate::transform::scope::Scope;
-use crate::tree::filter::{Filter, LeafRef};
+use crate::tree::filter::{Described, Filter, LeafRef};
 use crate::tree::flat::Layout;
 use crate::tree::handle::Handle;
 use crate::tree::kind::TreePart;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{attach_path, try_walk_mut, walk, walk_mut};
 
-/// The value of `f` at `tree` and its gradient with respect to every differentiable leaf of `tree`, as a
-/// tree of the same type: `jax.value_and_grad(f)(tree)`.
+/// The value of `f` at `tree` and its gradient with respect to every differentiable leaf of `tree` that is not frozen, as
+/// a tree of the same type: `jax.value_and_grad(f)(tree)`.
+///
+/// `f` gets a scratch copy of `tree`, mutable because modules are called by `&mut self`. State that it writes is dropped
+/// with the copy; [`Tree::value_and_grad`](crate::Tree::value_and_grad) keeps it.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -39,7 +42,7 @@ use crate::tree::walk::{attach_path, try_walk_mut, walk, walk_mut};
 /// # Errors
 /// What `f` reports; a loss that is not a scalar; a tree without a differentiable leaf; an uninitialized
 /// one. The tree is as it was.
-pub fn value_and_grad<T>(tree: &T, f: impl FnOnce(&T) -> Result<Tensor>) -> Result<(Tensor, T)>
+pub fn value_and_grad<T>(tree: &T, f: impl FnOnce(&mut T) -> Result<Tensor>) -> Result<(Tensor, T)>
 where
     T: TreeObject + Clone,
 {
@@ -53,14 +56,14 @@ where
 /// As [`value_and_grad`].
 pub fn value_and_grad_aux<T, A>(
     tree: &T,
-    f: impl FnOnce(&T) -> Result<(Tensor, A)>,
+    f: impl FnOnce(&mut T) -> Result<(Tensor, A)>,
 ) -> Result<((Tensor, A), T)>
 where
     T: TreeObject + Clone,
 {
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &TreePart)?;
-    let (loss, aux) = f(&tracked).map_err(|error| attach_path(&tracked, error))?;
+    let (loss, aux) = f(&mut tracked).map_err(|error| attach_path(&tracked, error))?;
     drop(tracked);
     let (loss, grads) = differentiation.finish(&loss, tree.clone())?;
     Ok(((loss, aux), grads))
@@ -70,7 +73,7 @@ where
 ///
 /// # Errors
 /// As [`value_and_grad`].
-pub fn grad<T>(tree: &T, f: impl FnOnce(&T) -> Result<Tensor>) -> Result<T>
+pub fn grad<T>(tree: &T, f: impl FnOnce(&mut T) -> Result<Tensor>) -> Result<T>
 where
     T: TreeObject + Clone,
 {
@@ -138,15 +141,21 @@ impl<T: TreeObject + Clone> Drop for Rollback<'_, T> {
 /// Gives each selected leaf a variable of its own and opens a scope over them. The variables by position.
 fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
     let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
+    let mut frozen = 0;
     try_walk_mut(tree, |path, kind, leaf| {
         let differentiable = kind.is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float());
-        let wanted = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));
+        let chosen = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));
+        let wanted = chosen && !leaf.is_frozen();
+        frozen += usize::from(chosen && leaf.is_frozen());
         vars.push(if wanted { Some(leaf.var_of_its_own(kind, &mut taken)?) } else { None });
         if wanted {
             selected.push(leaf);
         }
         Ok(())
     })?;
+    if selected.is_empty() && frozen > 0 {
+        return Err(all_frozen(filter, frozen));
+    }
     if selected.is_empty() {
         let message =
             format!("nothing to differentiate by: `{}` selects no differentiable leaf", Described(filter));
@@ -159,6 +168,15 @@ fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scop
         leaf.scope = Some(Arc::clone(&scope));
     }
     Ok((scope, vars))
+}
+
+/// The error where every leaf that could be trained is frozen.
+fn all_frozen(filter: &impl Filter, count: usize) -> Error {
+    let message =
+        format!("nothing to differentiate by: all leaves that `{}` selects are frozen", Described(filter));
+    Error::new(ErrorKind::Frozen, message)
+        .found(format!("{count} frozen leaves"))
+        .remedy("call `model.unfreeze(filter)?` for those to train")
 }
 
 /// A differentiation under way: its scope, and the variable of each selected leaf by position.
@@ -221,14 +239,6 @@ fn check_loss(loss: &Tensor) -> Result<()> {
     Ok(())
 }
 
-struct Described<'a, F>(&'a F);
-
-impl<F: Filter> std::fmt::Display for Described<'_, F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.describe(f)
-    }
-}
-
 /// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open for as long as a leaf carries it.
 pub(crate) fn tracked<T: TreeObject + Clone>(tree: &T, filter: &impl Filter) -> Result<T> {
     let mut tracked = tree.clone();
@@ -238,12 +248,23 @@ pub(crate) fn tracked<T: TreeObject + Clone>(tree: &T, filter: &impl Filter) -> 
 
 /// See [`Tree::vars`](crate::Tree::vars).
 pub(crate) fn vars<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Vec<Var>> {
-    let mut vars = Vec::new();
+    let (mut vars, mut frozen) = (Vec::new(), 0);
     try_walk_mut(tree, |path, kind, leaf| {
-        if !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf)) {
+        if leaf.is_nothing() || !filter.selects(&LeafRef::new(path, kind, leaf)) {
+            return Ok(());
+        }
+        if leaf.is_frozen() {
+            frozen += 1;
+        } else {
             vars.push(leaf.var(kind)?);
         }
         Ok(())
     })?;
+    if vars.is_empty() && frozen > 0 {
+        return Err(all_frozen(filter, frozen));
+    }
+    if vars.is_empty() {
+        return Err(Error::argument(format!("`{}` selects no leaf that holds a value", Described(filter))));
+    }
     Ok(vars)
 }

@@ -47,7 +47,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
             if tracked.next() == Some(&true)
                 && let Some(tensor) = tensors.next()
             {
-                *leaf = Handle::from_shared(tensor.clone());
+                leaf.replace(Handle::from_shared(tensor.clone()));
                 leaf.scope = Some(scope.clone());
             }
         });

@@ -61,7 +61,7 @@ pub(crate) fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], afte
         let (mut slice, mut written) = (slice.clone(), written.iter());
         walk_mut(&mut slice, |_, _, leaf| {
             if written.next() != Some(&true) {
-                *leaf = Handle::nothing();
+                leaf.replace(Handle::nothing());
             }
         });
         slice
@@ -93,7 +93,7 @@ pub(crate) fn stack<T: TreeObject + Clone>(trees: &[T]) -> Result<T> {
         let Some(column) = columns.next() else { return Ok(()) };
         if column.iter().any(|leaf| !leaf.is_nothing()) {
             let values = column.iter().map(|leaf| leaf.get(kind)).collect::<Result<Vec<_>>>()?;
-            *leaf = Handle::from_copy(&Tensor::stack(&values, 0)?)?;
+            leaf.replace(Handle::from_copy(&Tensor::stack(&values, 0)?)?);
         }
         Ok(())
     })?;
@@ -126,7 +126,7 @@ pub(crate) fn unstack<T: TreeObject + Clone>(tree: &T) -> Result<Vec<T>> {
         let mut slice = tree.clone();
         try_walk_mut(&mut slice, |_, kind, leaf| {
             if !leaf.is_nothing() {
-                *leaf = Handle::from_copy(&leaf.get(kind)?.get(index)?)?;
+                leaf.replace(Handle::from_copy(&leaf.get(kind)?.get(index)?)?);
             }
             Ok(())
         })?;

@@ -35,6 +35,15 @@ pub trait Filter {
     }
 }
 
+/// A filter as it was written, for errors.
+pub(crate) struct Described<'a, F>(pub(crate) &'a F);
+
+impl<F: Filter> fmt::Display for Described<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
 /// A leaf as a filter sees it: where it stands, its kind, and what it holds.
 #[derive(Clone, Copy)]
 pub struct LeafRef<'a> {
@@ -88,6 +97,12 @@ impl<'a> LeafRef<'a> {
     #[must_use]
     pub fn value(&self) -> Option<&'a Tensor> {
         self.handle.value()
+    }
+
+    /// Whether the leaf is frozen: `by(|leaf| leaf.is_frozen())` selects what `freeze` excluded from training.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.handle.is_frozen()
     }
 
     pub(crate) fn handle(&self) -> &'a Handle {

@@ -115,7 +115,7 @@ impl Leaves {
         for (index, handle) in self.handles.iter_mut().enumerate() {
             match keep(index, handle) {
                 Ok(true) => {}
-                Ok(false) => *handle = Handle::nothing(),
+                Ok(false) => handle.replace(Handle::nothing()),
                 Err(error) => return Err(error.at(self.layout.paths.get(index))),
             }
         }
@@ -177,7 +177,7 @@ impl Leaves {
         let kept: Vec<_> = self.iter().map(|leaf| filter.selects(&leaf)).collect();
         for (handle, kept) in self.handles.iter_mut().zip(kept) {
             if !kept {
-                *handle = Handle::nothing();
+                handle.replace(Handle::nothing());
             }
         }
         self
@@ -217,7 +217,11 @@ impl Leaves {
     /// The first that `at` reports, with its path.
     pub fn rebuild(&self, mut at: impl FnMut(usize) -> Result<Option<Tensor>>) -> Result<Self> {
         let handles = (0..self.len()).map(|index| match at(index) {
-            Ok(tensor) => Ok(tensor.map_or_else(Handle::nothing, Handle::from_shared)),
+            Ok(tensor) => {
+                let mut handle = tensor.map_or_else(Handle::nothing, Handle::from_shared);
+                handle.frozen = self.handles[index].frozen;
+                Ok(handle)
+            }
             Err(error) => Err(error.at(self.layout.paths.get(index))),
         });
         Ok(Self { layout: Arc::clone(&self.layout), handles: handles.collect::<Result<_>>()? })
@@ -257,7 +261,7 @@ impl Leaves {
         let mut handles = self.handles.iter();
         try_walk_mut(tree, |_, _, leaf| {
             if let Some(handle) = handles.next() {
-                *leaf = handle.to_owned_storage()?;
+                leaf.replace(handle.to_owned_storage()?);
             }
             Ok(())
         })

@@ -23,11 +23,14 @@ use crate::init::initializer::Initializer;
 use crate::tensors;
 use crate::transform::scope::Scope;
 
-/// A leaf without its kind: a shared cell, and the scope in which this holder of the cell is tracked.
+/// A leaf without its kind: a shared cell, the scope in which this holder of the cell is tracked, and whether it is
+/// frozen.
 #[derive(Clone)]
 pub struct Handle {
     slot: Arc<Slot>,
     pub(crate) scope: Option<Arc<Scope>>,
+    /// See [`Tree::freeze`](crate::Tree::freeze).
+    pub(crate) frozen: bool,
 }
 
 enum Slot {
@@ -47,7 +50,7 @@ static NOTHING: LazyLock<Arc<Slot>> = LazyLock::new(|| Arc::new(Slot::Nothing));
 
 impl Handle {
     fn new(slot: Slot) -> Self {
-        Self { slot: Arc::new(slot), scope: None }
+        Self { slot: Arc::new(slot), scope: None, frozen: false }
     }
 
     /// A cell that waits for `init`.
@@ -56,12 +59,23 @@ impl Handle {
     }
 
     pub(crate) fn nothing() -> Self {
-        Self { slot: Arc::clone(&NOTHING), scope: None }
+        Self { slot: Arc::clone(&NOTHING), scope: None, frozen: false }
+    }
+
+    /// Takes the cell and the scope of `other`; whether this leaf is frozen stays.
+    pub(crate) fn replace(&mut self, other: Self) {
+        *self = Self { frozen: self.frozen, ..other };
+    }
+
+    /// Whether [`freeze`](crate::Tree::freeze) excluded this leaf from training.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// The same cell, untracked.
     pub(crate) fn untracked(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot), scope: None }
+        Self { slot: Arc::clone(&self.slot), scope: None, frozen: self.frozen }
     }
 
     /// Copies `tensor` into a cell; tracked if an open scope tracks `tensor`.
@@ -151,7 +165,7 @@ impl Handle {
     /// Changes the initializer, if there is one, in a cell of its own.
     pub(crate) fn map_initializer(&mut self, change: impl FnOnce(Initializer) -> Initializer) {
         if let Some(initializer) = self.initializer() {
-            *self = Self::new(Slot::Initializer(change(initializer.clone())));
+            self.replace(Self::new(Slot::Initializer(change(initializer.clone()))));
         }
     }
 
@@ -234,16 +248,16 @@ impl Handle {
         }
     }
 
-    /// The one decision between in place and copy: after it, this is the only holder of its cell, which
-    /// holds the variable that is returned, and no open scope reads it.
-    pub(crate) fn make_unique(&mut self, kind: KindTag) -> Result<Var> {
-        Ok(Var::from_tensor(self.unique(kind)?)?)
+    /// The one decision between in place and copy: after it, this is the only holder of its cell, which holds the
+    /// returned variable, and no open scope reads it.
+    pub(crate) fn make_mut_var(&mut self, kind: KindTag) -> Result<Var> {
+        Ok(Var::from_tensor(self.make_mut(kind)?)?)
     }
 
-    /// [`make_unique`](Self::make_unique), for who borrows the variable.
-    pub(crate) fn unique(&mut self, kind: KindTag) -> Result<&Tensor> {
+    /// The decision itself; the variable is borrowed.
+    pub(crate) fn make_mut(&mut self, kind: KindTag) -> Result<&Tensor> {
         if self.sole_variable().is_none() {
-            *self = Self::variable(&self.get(kind)?)?;
+            self.replace(Self::variable(&self.get(kind)?)?);
         }
         self.variable_or_traced(kind)
     }
@@ -254,7 +268,7 @@ impl Handle {
             Slot::Value { tensor, .. } if tensor.is_variable() && self.is_tracked() => {
                 Ok(Var::from_tensor(tensor)?)
             }
-            _ => self.make_unique(kind),
+            _ => self.make_mut_var(kind),
         }
     }
 
@@ -268,7 +282,7 @@ impl Handle {
             Some(var) if tensors::alike(var, tensor) && !tensors::same_storage(var, tensor) => {
                 Var::from_tensor(var)?.set(tensor)?
             }
-            _ => *self = Self::variable(tensor)?,
+            _ => self.replace(Self::variable(tensor)?),
         }
         Ok(())
     }
@@ -285,7 +299,7 @@ impl Handle {
         }
         let var = Var::from_tensor(&self.get(kind)?.detach())?;
         taken.insert(var.id());
-        *self = Self::from_shared(var.as_tensor().clone());
+        self.replace(Self::from_shared(var.as_tensor().clone()));
         Ok(var)
     }
 
@@ -296,7 +310,8 @@ impl Handle {
             && tensor.track_op()
             && !tensor.is_variable()
         {
-            *self = Self::from_shared(detached.clone());
+            let released = Self::from_shared(detached.clone());
+            self.replace(released);
         }
     }
 
@@ -304,7 +319,8 @@ impl Handle {
     pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.value() {
             Some(value) if !value.device().same_device(device) => {
-                *self = Self::variable(&value.to_device(device)?)?
+                let moved = Self::variable(&value.to_device(device)?)?;
+                self.replace(moved);
             }
             _ => {}
         }

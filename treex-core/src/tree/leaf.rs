@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use candle_core::{DType, Shape, Tensor};
 
 use super::handle::Handle;
-use super::kind::{Kind, KindTag, Rng};
-use crate::error::Result;
+use super::kind::{Kind, KindTag, Rng, State};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::init::initializer::Initializer;
 use crate::init::shape_probe;
 use crate::random::Key;
@@ -134,10 +134,22 @@ impl<K: Kind> Leaf<K> {
     /// Writes a value: a detached copy, in a cell of its own. Trees that shared the old cell keep it.
     ///
     /// # Errors
-    /// If the copy cannot be allocated.
+    /// If the copy cannot be allocated, or the leaf is frozen ([`ErrorKind::Frozen`]) and of a kind under `State`.
     pub fn set(&mut self, tensor: impl AsRef<Tensor>) -> Result<()> {
-        self.handle = Handle::from_copy(&tensor.as_ref().detach())?;
+        self.check_writable()?;
+        self.handle.replace(Handle::from_copy(&tensor.as_ref().detach())?);
         Ok(())
+    }
+
+    /// State that is frozen does not change; a parameter may still be set by hand.
+    fn check_writable(&self) -> Result<()> {
+        let kind = KindTag::of::<K>();
+        if !self.is_frozen() || !kind.is(KindTag::of::<State>()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Frozen, format!("a frozen leaf of kind `{kind}` cannot be written"))
+            .about(Subject::Leaf(self.handle.address()))
+            .remedy("write it only where `self.mode.is_training()`, or call `model.unfreeze(filter)?`"))
     }
 
     /// Writes `part` over the slices of dimension `dim` from `start` on: in place if nobody else holds the cell,
@@ -146,7 +158,8 @@ impl<K: Kind> Leaf<K> {
     /// # Errors
     /// If there is no value, or `part` does not fit into it.
     pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
-        let var = self.handle.make_unique(KindTag::of::<K>())?;
+        self.check_writable()?;
+        let var = self.handle.make_mut_var(KindTag::of::<K>())?;
         Ok(var.slice_set(&part.detach().contiguous()?, dim, start)?)
     }
 
@@ -154,6 +167,12 @@ impl<K: Kind> Leaf<K> {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.handle.is_nothing()
+    }
+
+    /// Whether [`freeze`](crate::Tree::freeze) excluded this leaf from training.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.handle.is_frozen()
     }
 
     /// Whether this leaf waits for `init`.

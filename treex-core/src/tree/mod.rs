@@ -7,6 +7,7 @@
 mod containers;
 pub mod filter;
 pub mod flat;
+mod freeze;
 pub mod handle;
 pub mod kind;
 pub mod leaf;

@@ -1,7 +1,7 @@
 //! The switch of modules that behave differently in training.
 
-/// A constant without leaves that [`train`](crate::Tree::train), [`eval`](crate::Tree::eval),
-/// [`freeze`](crate::Tree::freeze) and [`unfreeze`](crate::Tree::unfreeze) write through a whole tree.
+/// A field without leaves that [`train`](crate::Tree::train), [`eval`](crate::Tree::eval),
+/// [`freeze`](crate::Tree::freeze) and [`unfreeze`](crate::Tree::unfreeze) write throughout a tree.
 ///
 /// A module with a field `mode: Mode` asks [`is_training`](Self::is_training).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,13 +11,14 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Whether to behave as in training: set to train, and not frozen.
+    /// Whether to behave as in training: switched to training, and not frozen.
     #[must_use]
     pub fn is_training(self) -> bool {
         self.training && !self.frozen
     }
 
-    /// Whether `freeze` stopped this module's state and noise.
+    /// Whether this module's own state, or without state its leaves, are all frozen, as of the last `freeze` or
+    /// `unfreeze`.
     #[must_use]
     pub fn is_frozen(self) -> bool {
         self.frozen

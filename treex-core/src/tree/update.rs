@@ -12,7 +12,7 @@ pub(crate) fn update<T: TreeObject>(tree: &mut T, other: &T) -> Result<()> {
     walk(other, |_, _, leaf| leaves.push(leaf));
     let mut leaves = leaves.into_iter();
     walk_mut(tree, |_, _, leaf| match leaves.next() {
-        Some(new) if !new.is_nothing() => *leaf = new.clone(),
+        Some(new) if !new.is_nothing() => leaf.replace(new.clone()),
         _ => {}
     });
     Ok(())

@@ -12,7 +12,7 @@ use super::module::Module;
 use super::object::TreeObject;
 use super::path::Path;
 use super::walk::{try_walk_mut, walk, walk_mut};
-use super::{set_mode, update};
+use super::{freeze, set_mode, update};
 use crate::error::Result;
 use crate::init::{self, Source, linen, shape_inference};
 use crate::io::checkpoint::{self, Load, Report};
@@ -37,7 +37,7 @@ pub trait Tree: TreeObject + Clone {
         let mut kept = self.clone();
         walk_mut(&mut kept, |path, kind, leaf| {
             if !filter.selects(&LeafRef::new(path, kind, leaf)) {
-                *leaf = Handle::nothing();
+                leaf.replace(Handle::nothing());
             }
         });
         kept
@@ -50,7 +50,7 @@ pub trait Tree: TreeObject + Clone {
             let mut part = self.clone();
             walk_mut(&mut part, |path, kind, leaf| {
                 if filter.selects(&LeafRef::new(path, kind, leaf)) != selected {
-                    *leaf = Handle::nothing();
+                    leaf.replace(Handle::nothing());
                 }
             });
             part
@@ -84,7 +84,8 @@ pub trait Tree: TreeObject + Clone {
         let mut tree = self.clone();
         try_walk_mut(&mut tree, |_, _, leaf| {
             if let Some(value) = leaf.tracked_value() {
-                *leaf = Handle::from_copy(&f(value)?)?;
+                let mapped = Handle::from_copy(&f(value)?)?;
+                leaf.replace(mapped);
             }
             Ok(())
         })?;
@@ -102,7 +103,8 @@ pub trait Tree: TreeObject + Clone {
         let (mut tree, mut index) = (self.clone(), 0);
         try_walk_mut(&mut tree, |_, _, leaf| {
             if let (Some(value), Some(other)) = (leaf.tracked_value(), others.get(index)) {
-                *leaf = Handle::from_copy(&f(value, other)?)?;
+                let mapped = Handle::from_copy(&f(value, other)?)?;
+                leaf.replace(mapped);
             }
             index += 1;
             Ok(())
@@ -164,34 +166,37 @@ pub trait Tree: TreeObject + Clone {
         count
     }
 
-    /// Moves every value to `device`; random keys and an optimizer's counts stay on the host.
+    /// The tree with every value on `device`; random keys and an optimizer's counts stay on the CPU.
     ///
     /// # Errors
     /// If a copy fails.
-    fn to_device(&mut self, device: &Device) -> Result<()> {
-        init::to_device(self, device)
+    fn into_device(mut self, device: &Device) -> Result<Self> {
+        init::to_device(&mut self, device)?;
+        Ok(self)
     }
 
-    /// Casts the floating values of kind `Parameter`, `BatchStat` and `Cache`.
+    /// The tree with the floating values of kind `Parameter`, `BatchStat` and `Cache` cast to `dtype`.
     ///
     /// # Errors
     /// If a cast fails.
-    fn to_dtype(&mut self, dtype: DType) -> Result<()> {
-        self.to_dtype_where((Parameter, BatchStat, Cache), dtype)
+    fn into_dtype(self, dtype: DType) -> Result<Self> {
+        self.into_dtype_where((Parameter, BatchStat, Cache), dtype)
     }
 
-    /// Casts the floating values that `filter` selects.
+    /// The tree with the floating values that `filter` selects cast to `dtype`.
     ///
     /// # Errors
     /// If a cast fails.
-    fn to_dtype_where(&mut self, filter: impl Filter, dtype: DType) -> Result<()> {
-        try_walk_mut(self, |path, kind, leaf| match leaf.value() {
+    fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
+        try_walk_mut(&mut self, |path, kind, leaf| match leaf.value() {
             Some(value) if value.dtype().is_float() && filter.selects(&LeafRef::new(path, kind, leaf)) => {
-                *leaf = Handle::from_copy(&value.to_dtype(dtype)?)?;
+                let cast = Handle::from_copy(&value.to_dtype(dtype)?)?;
+                leaf.replace(cast);
                 Ok(())
             }
             _ => Ok(()),
-        })
+        })?;
+        Ok(self)
     }
 
     /// Fills what waits for a value, from a seed or a [`Key`], and brings all values but random keys to
@@ -277,12 +282,12 @@ pub trait Tree: TreeObject + Clone {
 
     /// Switches the whole tree to training.
     fn train(&mut self) {
-        set_mode::write_all(self, |mode| mode.training = true);
+        set_mode::set_training(self, true);
     }
 
     /// Switches the whole tree to evaluation: no dropout, running statistics are read, not written.
     fn eval(&mut self) {
-        set_mode::write_all(self, |mode| mode.training = false);
+        set_mode::set_training(self, false);
     }
 
     /// The tree in evaluation, for the functional style.
@@ -292,16 +297,50 @@ pub trait Tree: TreeObject + Clone {
         self
     }
 
-    /// Stops state and noise of each module that has a leaf, its own or below, that `filter` selects: it
-    /// behaves as in evaluation until [`unfreeze`](Self::unfreeze). This is about state alone: for no
-    /// gradient, leave leaves out of the gradient's filter; for no update, out of the optimizer's.
-    fn freeze(&mut self, filter: impl Filter) {
-        set_mode::write_selected(self, &filter, |mode| mode.frozen = true);
+    /// The tree in training, for the functional style.
+    #[must_use]
+    fn into_train(mut self) -> Self {
+        self.train();
+        self
     }
 
-    /// Undoes [`freeze`](Self::freeze).
-    fn unfreeze(&mut self, filter: impl Filter) {
-        set_mode::write_selected(self, &filter, |mode| mode.frozen = false);
+    /// Freezes the leaves that `filter` selects, as everywhere in the field: they are not trained. Gradients and
+    /// optimizers leave them out whatever their own filter says (`Nothing` in the gradient, no moments, no weight
+    /// decay), `tracked` and `vars` do not have them, and state that is frozen cannot be written. A module whose own
+    /// state is all frozen (or, without state of its own, whose leaves are) behaves as in evaluation: no noise, no new
+    /// statistics.
+    ///
+    /// The flag belongs to the leaf: `clone`, `map`, `update`, `unflatten` and loading keep it, `tabulate` shows it,
+    /// files do not store it. Less than freezing is possible by filters: of a gradient, of an optimizer
+    /// (`Optimizer::wrt`), and by [`eval`](Self::eval).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// use treex_core::{Leaf, Parameter, path, prelude::*};
+    ///
+    /// let leaf = |value: f32| Leaf::<Parameter>::new(Tensor::new(value, &Device::Cpu)?);
+    /// let mut pair = (leaf(2.)?, leaf(3.)?);
+    /// pair.freeze(path("0"))?;
+    /// let (_, grads) = pair.value_and_grad(Parameter, |(a, b)| Ok((a.get()? * b.get()?)?))?;
+    /// assert!(grads.0.is_nothing());
+    /// assert_eq!(grads.1.get()?.to_scalar::<f32>()?, 2.);
+    /// pair.unfreeze(Parameter)?;
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If `filter` selects no leaf.
+    fn freeze(&mut self, filter: impl Filter) -> Result<()> {
+        freeze::set_frozen(self, &filter, true)
+    }
+
+    /// Undoes [`freeze`](Self::freeze) for the leaves that `filter` selects. An optimizer that was initialized while
+    /// they were frozen has no state for them: `Optimizer::reconcile` adds it.
+    ///
+    /// # Errors
+    /// If `filter` selects no leaf.
+    fn unfreeze(&mut self, filter: impl Filter) -> Result<()> {
+        freeze::set_frozen(self, &filter, false)
     }
 
     /// The value of a loss and its gradient with respect to the differentiable leaves that `filter` selects.

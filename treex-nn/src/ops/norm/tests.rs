@@ -40,10 +40,10 @@ fn compare<L: Tree + Clone>(
             // Otherwise its gradients are in `F32`, whatever the input is.
             let tolerance = if of_one_type { tolerance } else { tolerance.max(1e-6) };
             if of_one_type {
-                layer.to_dtype(dtype)?;
+                layer = layer.into_dtype(dtype)?;
             }
             let mut wide = layer.clone();
-            wide.to_dtype(DType::F64)?;
+            wide = wide.into_dtype(DType::F64)?;
             let found = pass(&(Leaf::<Parameter>::new(&x)?, layer), call)?;
             let wide = (Leaf::<Parameter>::new(x.to_dtype(DType::F64)?)?, wide);
             let wanted = with_reference(|| pass(&wide, call))?;

@@ -85,9 +85,9 @@ fn compare<C: RnnCell>(inputs: &Inputs<C>, lengths: Option<&Tensor>, what: &str)
         [(DType::F64, 1e-12), (DType::F32, 2e-6), (DType::F16, 4e-3), (DType::BF16, 3e-2)]
     {
         let mut inputs = inputs.clone();
-        inputs.to_dtype(dtype)?;
+        inputs = inputs.into_dtype(dtype)?;
         let mut wide = inputs.clone();
-        wide.to_dtype(DType::F64)?;
+        wide = wide.into_dtype(DType::F64)?;
         let (found, wanted) = (all(&inputs, lengths)?, with_reference(|| all(&wide, lengths))?);
         assert_eq!(found.len(), wanted.len(), "{what}");
         for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
@@ -121,7 +121,7 @@ fn check<C: RnnCell>(cell: impl Fn(usize, usize) -> C) -> Result<()> {
 
 /// The derivative of the sum of all in one direction, of each leaf in turn.
 fn differences<C: RnnCell>(inputs: &mut Inputs<C>) -> Result<()> {
-    inputs.to_dtype(DType::F64)?;
+    *inputs = inputs.clone().into_dtype(DType::F64)?;
     let lengths = Tensor::new(&[4u32, 1, 5], &Device::Cpu)?;
     let (_, grads) = inputs.clone().value_and_grad_aux(Parameter, |inputs| run(inputs, Some(&lengths)))?;
     for moved in 0..inputs.leaves().len() {
@@ -181,7 +181,7 @@ fn simple_with_residual() -> Result<()> {
 fn parts() -> Result<()> {
     let sizes = (&[3][..], 5, 3, 4);
     let mut inputs = inputs(LSTMCell::new(3, 4), sizes, WAYS[0])?;
-    inputs.to_dtype(DType::F64)?;
+    *inputs = inputs.clone().into_dtype(DType::F64)?;
     let (_, tracked) =
         inputs.clone().value_and_grad_aux(Parameter, |inputs| run(inputs, None)).map(|x| x.0)?;
     for (tracked, untracked) in tracked.iter().zip(run(&mut inputs, None)?.1) {
