@@ -181,7 +181,7 @@ fn simple_with_residual() -> Result<()> {
 fn parts() -> Result<()> {
     let sizes = (&[3][..], 5, 3, 4);
     let mut inputs = inputs(LSTMCell::new(3, 4), sizes, WAYS[0])?;
-    *inputs = inputs.clone().into_dtype(DType::F64)?;
+    inputs = inputs.into_dtype(DType::F64)?;
     let (_, tracked) =
         inputs.clone().value_and_grad_aux(Parameter, |inputs| run(inputs, None)).map(|x| x.0)?;
     for (tracked, untracked) in tracked.iter().zip(run(&mut inputs, None)?.1) {
