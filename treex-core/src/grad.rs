@@ -177,8 +177,6 @@ impl Drop for Differentiation {
 
 impl Differentiation {
     fn start<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Self> {
-        #[cfg(feature = "keep-memory")]
-        crate::compute::keep_memory(true);
         let (scope, vars) = select(tree, filter)?;
         Ok(Self { scope, vars, _tape: tape::Running::start() })
     }

@@ -68,6 +68,7 @@ mod tensors;
 pub mod tree;
 mod walk;
 
+pub use candle_core as candle; // its types are part of this API
 pub use checkpoint::{Load, Report};
 pub use error::{Error, ErrorKind, Result};
 pub use filter::{And, Exactly, Filter, LeafMut, LeafRef, Negated, Or, PathGlob, by, exactly, path};
