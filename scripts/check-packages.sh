@@ -58,7 +58,7 @@ for crate in "${published[@]}"; do
         grep -iE '/(aux|con|nul|prn|com[0-9]|lpt[0-9])(\.[^/]*)?$|/[^/]*([<>:"|?*\\]|[. ])$|/[^/]*[<>:"|?*\\][^/]*$' || :)
     [ -z "$reserved" ] || fault "$crate: names that Windows reserves: $reserved"
     for name in "${unpublished[@]}"; do
-        uses=$(grep -rlwE "${name//-/_}|$name" "$root" --include='*.rs' --include=Cargo.toml || :)
+        uses=$(grep -rlE "\b${name//-/_}(::|;)|^\[.*dependencies\.$name\]" "$root" --include='*.rs' --include=Cargo.toml || :)
         [ -z "$uses" ] || fault "$crate: uses \`$name\`, which is not published: ${uses//$'\n'/, }"
     done
 done

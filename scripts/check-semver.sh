@@ -3,6 +3,8 @@
 # something went away or changed that the crates' version numbers do not admit.
 #
 #   scripts/check-semver.sh [COMMIT]    default: the commit before
+#
+# Exits with 1 for such a break, with another number if the comparison could not be made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +23,10 @@ PATH+=:$CARGO_TARGET_DIR/tools/bin
 if ! command -v cargo-semver-checks >/dev/null; then
     # Built without optimization, in the build folder, as cargo-deny is in `.ci/run`.
     CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-semver-checks --version 0.51.0 --locked --debug \
-        --root "$CARGO_TARGET_DIR/tools"
+        --root "$CARGO_TARGET_DIR/tools" || {
+        printf 'check-semver: NOTHING WAS COMPARED: cargo-semver-checks could not be installed\n' >&2
+        exit 3
+    }
 fi
 
 compared=()
@@ -37,4 +42,11 @@ for entry in "${crates[@]}"; do
     fi
 done
 [ "${#compared[@]}" -gt 0 ] || { printf 'check-semver: nothing to compare\n' >&2; exit 2; }
-cargo semver-checks --baseline-rev "$baseline" --only-explicit-features "${compared[@]}"
+report=$CARGO_TARGET_DIR/check-semver.log
+status=0
+cargo semver-checks --baseline-rev "$baseline" --only-explicit-features "${compared[@]}" 2>&1 | tee "$report" || status=$?
+if [ "$status" -ne 0 ]; then
+    grep -q 'semver requires new' "$report" && exit 1
+    printf 'check-semver: THE COMPARISON FAILED (above)\n' >&2
+    exit 3
+fi

@@ -216,8 +216,8 @@ pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi}
 pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
-pub use treex_core; // the derive names it in a crate that depends on this one alone
 pub use transformation::{Extra, GradientTransformation, Stateless, ValueFn};
+pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
 pub mod prelude {

@@ -8,8 +8,8 @@ use syn::ext::IdentExt as _;
 use crate::ast::{Container, Field, Shape, Variant};
 use crate::bound;
 use crate::check;
-use crate::ctxt::Ctxt;
 use crate::crate_path;
+use crate::ctxt::Ctxt;
 
 pub(crate) fn tree_object(input: &DeriveInput) -> syn::Result<TokenStream> {
     let cx = Ctxt::default();

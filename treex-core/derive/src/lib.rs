@@ -6,9 +6,9 @@ mod ast;
 mod attr;
 mod bound;
 mod check;
+mod crate_path;
 mod ctxt;
 mod expand;
-mod crate_path;
 
 /// A struct or an enum becomes a tree of its fields.
 ///
