@@ -91,9 +91,9 @@ impl<T: Vectors, P: Offsets> Product<'_, T, P> {
     /// Computes it on this thread, into the memory at `c`.
     ///
     /// # Safety
-    /// Every `rows[i] + columns[j]` is in bounds of `x`; if `depthwise`, so are the `b_row` elements from there on. `b` has
-    /// a row for each column, and `start` has `width` elements. The `width` elements at each target are valid, nothing
-    /// else uses them, and they are initialized unless there is a `start`.
+    /// Every `rows[i] + columns[j]` is in bounds of `x`; if `depthwise`, so are the `b_row` elements from there on. `b`
+    /// has a row for each column, and `start` has `width` elements. The `width` elements at each target are valid,
+    /// nothing else uses them, and they are initialized unless there is a `start`.
     pub unsafe fn write(self, c: *mut T) {
         self.check();
         debug_assert!(self.width <= max_width::<T>(self.depthwise));

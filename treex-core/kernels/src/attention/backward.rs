@@ -1,7 +1,7 @@
 //! Attention backward, tile by tile: scores are computed again, and become weights by the statistics of their rows.
 //!
-//! With the weights `p` of a row, their gradients `dp = dy · vᵀ` and `δ = Σ p dp = y · dy`, the gradient of its scores is
-//! `p (dp - δ)`.
+//! With the weights `p` of a row, their gradients `dp = dy · vᵀ` and `δ = Σ p dp = y · dy`, the gradient of its scores
+//! is `p (dp - δ)`.
 
 use super::forward::{Inputs, RowStatistics};
 use super::modifiers::{Modifiers, Position, exp_flushed};
@@ -78,8 +78,8 @@ impl<T: Float> Backward<'_, T> {
             let mut scratch = Scratch::new(s);
             turns.for_each(|at| pair(&mut scratch, at));
         });
-        // SAFETY: heads are a multiple of the heads of keys, so that each row of each wanted gradient has been written with
-        // its item and head of keys; what is not wanted is empty.
+        // SAFETY: heads are a multiple of the heads of keys, so that each row of each wanted gradient has been written
+        // with its item and head of keys; what is not wanted is empty.
         Ok(outputs.map(|output| unsafe { output.finish() }))
     }
 

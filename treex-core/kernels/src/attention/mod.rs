@@ -33,7 +33,8 @@ pub use view::StridedView;
 entry_points! {
     /// Scaled dot-product attention, forward and backward.
     pub trait Attention: Float for [f32, f64, bf16, f16] {
-        /// `y`, `[batch, queries, heads, value_depth]`, and the statistics of each row of scores, `[batch, heads, queries]`.
+        /// `y`, `[batch, queries, heads, value_depth]`, and statistics of the rows of scores,
+        /// `[batch, heads, queries]`.
         ///
         /// # Errors
         /// If a size is 0, sizes and views do not fit together, or memory cannot be allocated.
@@ -42,8 +43,8 @@ entry_points! {
 
         /// The gradients of query, key and value, contiguous; empty where `wanted` is false.
         ///
-        /// `statistics` and `y` are what [`attention`](Self::attention) returned for the same inputs; `dy` is the gradient
-        /// of `y`.
+        /// `statistics` and `y` are the results of [`attention`](Self::attention) for the same inputs; `dy` is the
+        /// gradient of `y`.
         ///
         /// # Errors
         /// As [`attention`](Self::attention).

@@ -40,7 +40,7 @@ impl<T: Float> Modifiers<'_, T> {
         T::Wide::of(if is_f64 { f64::MIN } else { f32::MIN.into() })
     }
 
-    /// How many keys, from the first on, cover all that queries up to `last` attend to unless they are masked altogether.
+    /// How many keys, from the first on, queries up to `last` attend to, unless a row is masked altogether.
     pub(super) fn visible_keys(&self, last: usize, keys: usize) -> usize {
         if self.causal { keys.min(last + 1) } else { keys }
     }
