@@ -16,6 +16,7 @@
 mod entry_points;
 
 pub mod add;
+pub mod attention;
 pub mod elementwise;
 pub mod error;
 pub mod fill;

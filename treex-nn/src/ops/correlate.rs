@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use treex_kernels::gather_gemm::{Product, widest};
+use treex_kernels::gather_gemm::{Product, max_width};
 use treex_kernels::parallel::pieces;
 use treex_kernels::parallel::{Shared, for_each, map};
 use treex_kernels::vector::Vectors;
@@ -52,15 +52,15 @@ impl Channels {
     /// The output channels, as many at a time as fit into registers.
     fn chunks<T: Vectors>(&self) -> Vec<Chunk> {
         let each = self.each();
-        let widest = widest::<T>(each);
+        let max_width = max_width::<T>(each);
         let groups = if each { 1 } else { self.groups };
         let size = self.cout / groups;
         let chunk = |group: usize, at: usize| {
-            let width = widest.min(size - at);
+            let width = max_width.min(size - at);
             let input = if each { at } else { group * self.seen() };
             Chunk { input, output: group * size + at, width, row: width.next_multiple_of(T::registers().0) }
         };
-        (0..groups).flat_map(|group| (0..size).step_by(widest).map(move |at| chunk(group, at))).collect()
+        (0..groups).flat_map(|group| (0..size).step_by(max_width).map(move |at| chunk(group, at))).collect()
     }
 }
 
@@ -112,7 +112,7 @@ impl Correlation<'_> {
     fn padded<T: Vectors>(&self) -> Padded<'_, T> {
         // Whole vectors are read at the last channels too.
         let whole = self.geometry.channels.is_multiple_of(T::registers().0);
-        let beyond = if self.channels.each() && !whole { widest::<T>(true) } else { 0 };
+        let beyond = if self.channels.each() && !whole { max_width::<T>(true) } else { 0 };
         Padded::new(self.geometry, beyond)
     }
 
@@ -167,7 +167,7 @@ impl Correlation<'_> {
                             targets: &targets[*index][range.clone()],
                             width: chunk.width,
                             start: (at == 0).then_some(&bias[chunk.output..]),
-                            each: channels.each(),
+                            depthwise: channels.each(),
                         };
                         let row = item * geometry.positions * channels.cout + chunk.output;
                         // SAFETY: `Geometry` has starts and offsets inside of the padded item, which has room beyond
@@ -235,7 +235,7 @@ impl Correlation<'_> {
         let run = |tasks: &[Task]| {
             let mut padded = self.padded();
             let mut sums = vec![T::of(0.); total];
-            let mut room = vec![T::of(0.); if in_place { 0 } else { POSITIONS * widest::<T>(false) }];
+            let mut room = vec![T::of(0.); if in_place { 0 } else { POSITIONS * max_width::<T>(false) }];
             for Task { item, phase: index, range } in tasks {
                 let phase = &geometry.phases[*index];
                 let x = padded.item(x, *item, phase, range.clone());
@@ -262,10 +262,11 @@ impl Correlation<'_> {
                         targets: targets[at][*index].as_slice(),
                         width: chunk.row,
                         start: None,
-                        each,
+                        depthwise: each,
                     };
                     let (columns, targets) = (&nowhere[..range.len()], &[rows * chunk.row][..]);
-                    let bias = Product { x: &one, rows: &[0][..], columns, targets, each: false, ..kernel };
+                    let bias =
+                        Product { x: &one, rows: &[0][..], columns, targets, depthwise: false, ..kernel };
                     // SAFETY: what is read is inside, as in `write`; `sums` has a row for each place and channel.
                     unsafe {
                         kernel.write(sums.as_mut_ptr());
