@@ -29,6 +29,7 @@ pub mod matmul;
 pub mod microkernel;
 pub mod output;
 pub mod parallel;
+pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
 pub mod sum_axis0;

@@ -1,12 +1,13 @@
 //! The gated recurrent unit.
-
-use treex_kernels::math::Real;
+//!
+//! `r` and `z` are gates of sigmoids, `n = tanh(n + r m)`, `h = (1 - z) n + z h`.
 
 use super::cell::Cell;
+use crate::math::Real;
 
-/// What the new carry gets from the old, and the gates `r`, `z`, `n`; carry `h`.
+/// Gates `m` (the part of the carry in the candidate), `r` (reset), `z` (update), `n` (candidate); carry `h`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Gru;
+pub struct Gru;
 
 impl Cell<4, 1> for Gru {
     const NAME: &'static str = "gru";

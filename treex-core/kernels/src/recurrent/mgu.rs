@@ -1,12 +1,13 @@
-//! The minimal gated unit, with its gate also before the carry and without.
-
-use treex_kernels::math::Real;
+//! The minimal gated unit, with a reset gate, which is the same gate, and without.
+//!
+//! `f` is a gate of a sigmoid, `n = tanh(n + f m)` or `n = tanh(n)`, `h = (1 - f) n + f h`.
 
 use super::cell::Cell;
+use crate::math::Real;
 
-/// The sum `m` of the carry alone, gate `f` and sum `n`; carry `h`.
+/// Gates `m` (the part of the carry in the candidate), `f` (forget), `n` (candidate); carry `h`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mgu;
+pub struct Mgu;
 
 impl Cell<3, 1> for Mgu {
     const NAME: &'static str = "mgu";
@@ -29,9 +30,9 @@ impl Cell<3, 1> for Mgu {
     }
 }
 
-/// Gate `f` and sum `n`; carry `h`.
+/// Gates `f` (forget), `n` (candidate); carry `h`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MguWithoutReset;
+pub struct MguWithoutReset;
 
 impl Cell<2, 1> for MguWithoutReset {
     const NAME: &'static str = "mgu";

@@ -1,12 +1,13 @@
 //! Long short-term memory.
-
-use treex_kernels::math::Real;
+//!
+//! `i`, `f` and `o` are gates of sigmoids and `g` is one of tanh, `c = f c + i g`, `h = o tanh(c)`.
 
 use super::cell::Cell;
+use crate::math::Real;
 
-/// Gates `i`, `f`, `g`, `o`; carries `c`, `h`.
+/// Gates `i` (input), `f` (forget), `g` (candidate), `o` (output); carry `c`, `h`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lstm;
+pub struct Lstm;
 
 impl Cell<4, 2> for Lstm {
     const NAME: &'static str = "lstm";
