@@ -252,7 +252,7 @@ mod tests {
             source.map(|(index, _)| index)
         };
         let mut reads = Vec::new();
-        let mut positions = Vec::new();
+        let mut positions: Vec<usize> = Vec::new();
         for phase in &geometry.phases {
             positions.extend(&phase.positions);
             for (position, start) in phase.positions.iter().zip(&phase.starts) {

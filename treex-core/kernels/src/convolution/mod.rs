@@ -319,7 +319,7 @@ mod tests {
             Plan::new(0, &[3], channels, &[axis])?.is_none() && Plan::new(1, &[], channels, &[])?.is_none()
         );
         // Sizes whose products overflow, and padding that is most of the memory.
-        let padded = Axis { padding: (1 << 20, 1 << 20), ..axis };
+        let padded = Axis { padding: (1 << 20, 1 << 20), stride: 1 << 20, ..axis };
         assert!(Plan::new(1, &[3], channels, &[padded])?.is_none());
         assert!(Plan::new(usize::MAX, &[3], channels, &[axis])?.is_none());
         Ok(())
