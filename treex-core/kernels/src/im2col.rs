@@ -1,8 +1,8 @@
-//! `im2col` copies what a window reads at each output position into the rows of a matrix; `col2im`, its transpose,
-//! adds these rows back to where they were read.
+//! `im2col` copies what a window reads at each output position into the rows of a matrix; `col2im`, its
+//! transpose, adds these rows back to where they were read.
 //!
-//! `[batch, *spatial, channels]` becomes `[batch, *positions, taps, channels]`, with the taps in row-major order.
-//! What a tap reads is the same for every item and channel, and splits into one question per axis
+//! `[batch, *spatial, channels]` becomes `[batch, *positions, taps, channels]`, with the taps in row-major
+//! order. What a tap reads is the same for every item and channel, and splits into one question per axis
 //! ([`Axis::source`]). Each item is a piece of work.
 
 use crate::error::{Error, Result};
@@ -13,7 +13,8 @@ use crate::window::Axis;
 entry_points! {
     /// Windows of an array as the rows of a matrix.
     pub trait Im2col: Real for [f32, f64] {
-        /// From `x`, `[batch, *spatial, channels]`, to `[batch, *positions, taps, channels]`, with zeros for padding.
+        /// From `x`, `[batch, *spatial, channels]`, to `[batch, *positions, taps, channels]`, with zeros for
+        /// padding.
         ///
         /// # Errors
         /// If `x` has another number of elements than the plan.
@@ -30,16 +31,16 @@ entry_points! {
 /// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
-/// Where each element comes from and goes to. All axes but the last are flattened into tables of rows; along the
-/// last axis, taps that read neighbouring elements are joined into runs.
+/// Where each element comes from and goes to. All axes but the last are flattened into tables of rows; along
+/// the last axis, taps that read neighbouring elements are joined into runs.
 #[derive(Debug)]
 pub struct Plan {
     batch: usize,
     /// Elements of an item, and of its columns.
     item: usize,
     item_columns: usize,
-    /// For each output position and each tap along all axes but the last: the first element of the input row, or `None`
-    /// for a row of zeros.
+    /// For each output position and each tap along all axes but the last: the first element of the input row,
+    /// or `None` for a row of zeros.
     rows: Vec<Option<usize>>,
     /// Taps along all axes but the last.
     row_taps: usize,

@@ -1,9 +1,10 @@
 //! Poolings: averages, maxima and minima of the windows of an array, over all axes at once.
 //!
-//! `[batch, *spatial, channels]` becomes `[batch, *positions, channels]`. A window without dilation covers a range of
-//! elements along each axis. The innermost loop goes over channels, which are neighbours in memory. A maximum
-//! saves the tap at which it was found, in row-major order the first of equals, so that backward reads nothing but
-//! that and the gradient. A row of output positions is a piece of work forward, an item backward.
+//! `[batch, *spatial, channels]` becomes `[batch, *positions, channels]`. A window without dilation covers a
+//! range of elements along each axis. The innermost loop goes over channels, which are neighbours in memory.
+//! A maximum saves the tap at which it was found, in row-major order the first of equals, so that backward
+//! reads nothing but that and the gradient. A row of output positions is a piece of work forward, an item
+//! backward.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use crate::math::Real;
 use crate::parallel::{pieces, pieces2};
 use crate::window::Axis;
 
-/// How the elements of a window become one number. NaN is larger and smaller than any other number.
+/// How the elements of a window become one number. Each propagates NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
     /// Their mean.
@@ -41,7 +42,7 @@ impl Reduction {
     }
 }
 
-/// For each output, the tap of its window at which a maximum or minimum was found; in bytes where they are enough.
+/// For each output, the tap at which its maximum or minimum was found; in bytes if the window has up to 256.
 #[derive(Clone, Debug)]
 pub struct Taps(Indices);
 
@@ -55,18 +56,19 @@ enum Indices {
 entry_points! {
     /// Poolings of arrays of floats.
     pub trait Pooling: Real for [f32, f64] {
-        /// The reduction of each window of `x`, `[batch, *spatial, channels]`, as `[batch, *positions, channels]`; and
-        /// what backward needs, if `saves_taps`.
+        /// The reduction of each window of `x`, `[batch, *spatial, channels]`, as
+        /// `[batch, *positions, channels]`; and what backward needs, if `saves_taps`.
         ///
         /// # Errors
         /// If `x` has another number of elements than the plan, or memory cannot be allocated.
         fn pool(plan: &Plan, x: &[Self], saves_taps: bool) -> Result<(Vec<Self>, Taps)> = pool;
 
-        /// The gradient of `x` from that of the output. A maximum or minimum needs the taps that [`Pooling::pool`] saved.
+        /// The gradient of `x` from that of the output. A maximum or minimum needs the taps that
+        /// [`Pooling::pool`] saved.
         ///
         /// # Errors
-        /// If `dy` has another number of elements than the plan, `taps` are of another pooling or missing, or memory
-        /// cannot be allocated.
+        /// If `dy` has another number of elements than the plan, `taps` are of another pooling or missing, or
+        /// memory cannot be allocated.
         fn pool_backward(plan: &Plan, dy: &[Self], taps: &Taps) -> Result<Vec<Self>> = pool_backward;
     }
 }
@@ -99,7 +101,8 @@ struct Row {
     start: usize,
 }
 
-/// The elements of a row that a window covers, and the first tap that covers one, counted from that of the row.
+/// The elements of a row that a window covers, and the first tap that covers one, counted from that of the
+/// row.
 #[derive(Clone, Debug)]
 struct Span {
     elements: Range<usize>,
@@ -228,7 +231,8 @@ fn pool_with<T: Real, I: Tap>(plan: &Plan, x: &[T], saves_taps: bool) -> Result<
             }
         })?
     };
-    // SAFETY: there is memory for so many; the pieces, as many as those of `y`, make it up, and each is initialized.
+    // SAFETY: there is memory for so many; the pieces, as many as those of `y`, make it up, and each is
+    // initialized.
     unsafe { taps.set_len(taps_len) };
     Ok((y, taps))
 }

@@ -1,5 +1,5 @@
-//! Convolutions as operations on tensors. The kernels are [`treex_kernels::convolution`]; the reference composition is a
-//! product of matrices, of what a window reads (im2col) with the kernel.
+//! Convolutions as operations on tensors. The kernels are [`treex_kernels::convolution`]; the reference
+//! composition is a product of matrices, of what a window reads (im2col) with the kernel.
 
 use std::marker::PhantomData;
 
@@ -14,11 +14,11 @@ use treex_kernels::float::Float;
 use crate::ops::add::add;
 use crate::ops::im2col::{Axis, im2col};
 
-/// `x`, `[batch.., *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`, added, as
-/// `[batch.., *positions, cout]`. They have one element type.
+/// `x`, `[batch.., *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`,
+/// added, as `[batch.., *positions, cout]`. They have one element type.
 ///
-/// On the CPU it is one operation for all floats; 16-bit ones are computed in `F32`. It multiplies neither the zeros
-/// of a dilated input nor, backward, those that a stride leaves between output positions.
+/// On the CPU it is one operation for all floats; 16-bit ones are computed in `F32`. It multiplies neither
+/// the zeros of a dilated input nor, backward, those that a stride leaves between output positions.
 pub(crate) fn convolution(
     x: &Tensor,
     kernel: &Tensor,
@@ -162,8 +162,8 @@ fn reference(
     Ok(y.reshape(dims)?)
 }
 
-/// `x`, `[batch, *spatial, cin]`, with a kernel for each output position, `[*positions, cin · taps, cout]`, as
-/// `[batch, *positions, cout]`.
+/// `x`, `[batch, *spatial, cin]`, with a kernel for each output position, `[*positions, cin · taps, cout]`,
+/// as `[batch, *positions, cout]`.
 pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
     let rank = window.len();
     let (batch, cin, cout) = (x.dim(0)?, x.dim(rank + 1)?, kernel.dim(rank + 1)?);
@@ -241,7 +241,8 @@ mod tests {
         }
     }
 
-    /// Large enough for all cores, several ranges of output positions, several chunks of channels and blocks of the kernel.
+    /// Large enough for all cores, several ranges of output positions, several chunks of channels and blocks
+    /// of the kernel.
     #[test]
     fn on_all_cores() -> Result<()> {
         let axis = Axis { size: 3, stride: 1, padding: (1, 1), window_dilation: 1, input_dilation: 1 };

@@ -1,8 +1,8 @@
-//! `im2col` as an operation on tensors: what a window reads at each output position, as rows. A local convolution is their
-//! product with its kernels.
+//! `im2col` as an operation on tensors: what a window reads at each output position, as rows. A local
+//! convolution is their product with its kernels.
 //!
-//! On the CPU, forward copies (im2col) and backward adds back (col2im): each is the other's transpose, and one
-//! operation is both. The reference composition selects by one index tensor per axis.
+//! On the CPU, forward copies (im2col) and backward adds back (col2im): each is the other's transpose, and
+//! one operation is both. The reference composition selects by one index tensor per axis.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use treex_core::autograd::is_reference;
 use treex_kernels::im2col::{Im2col, Plan};
 pub(crate) use treex_kernels::window::Axis;
 
-/// `x`, `[batch, *spatial, channels]`, as `[batch, *positions, taps, channels]`, with the taps of the window in
-/// row-major order.
+/// `x`, `[batch, *spatial, channels]`, as `[batch, *positions, taps, channels]`, with the taps of the window
+/// in row-major order.
 pub(crate) fn im2col(x: &Tensor, window: &[Axis]) -> Result<Tensor> {
     let has_kernel = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
     if is_reference() || !has_kernel {

@@ -1,7 +1,7 @@
 //! Poolings as operations on tensors: reductions over windows, all axes at once.
 //!
-//! The kernels are [`treex_kernels::pooling`]. Candle's backward passes of its own poolings are wrong where windows
-//! overlap or do not cover the input, and its maximum's by a factor everywhere; these have their own.
+//! The kernels are [`treex_kernels::pooling`]. Candle's backward passes of its own poolings are wrong where
+//! windows overlap or do not cover the input, and its maximum's by a factor everywhere; these have their own.
 
 use std::marker::PhantomData;
 
@@ -14,7 +14,8 @@ pub(crate) use treex_kernels::pooling::Reduction;
 use treex_kernels::pooling::{Plan, Pooling, Taps};
 use treex_kernels::window::Axis;
 
-/// `x`, `[batch.., *spatial, channels]`, as `[batch.., *positions, channels]`; in `F32` and `F64`. No axis has a dilation.
+/// `x`, `[batch.., *spatial, channels]`, as `[batch.., *positions, channels]`; in `F32` and `F64`. No axis
+/// has a dilation.
 pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) -> Result<Tensor> {
     let (batch, item) = x.dims().split_at(x.rank() - 1 - axes.len());
     let positions = axes.iter().zip(item).map(|(axis, &n)| axis.positions(n));
@@ -24,7 +25,11 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
         return Ok(reference(x, axes, reduction)?);
     }
     let plan = || Plan::new(batch.iter().product(), &item[..axes.len()], item[axes.len()], axes, reduction);
-    match_float!(x.dtype(), T in [f32, f64] => forward::<T>(plan(), x, dims), else Ok(reference(x, axes, reduction)?))
+    match_float!(
+        x.dtype(),
+        T in [f32, f64] => forward::<T>(plan(), x, dims),
+        else Ok(reference(x, axes, reduction)?)
+    )
 }
 
 fn forward<T: Element + Pooling>(plan: Plan, x: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
@@ -151,8 +156,8 @@ mod tests {
         Ok(())
     }
 
-    /// Windows of every kind over one to three axes, drawn with a fixed key; some cover padding alone, some values
-    /// are equal.
+    /// Windows of every kind over one to three axes, drawn with a fixed key; some cover padding alone, some
+    /// values are equal.
     #[test]
     fn agree_with_the_reference_composition() -> Result<()> {
         let draw = |case: u32, slot: u32, choices: &[usize]| {

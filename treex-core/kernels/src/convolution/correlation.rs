@@ -12,7 +12,8 @@ use crate::gather_gemm::{Product, widest};
 use crate::parallel::{Shared, for_each, map, pieces};
 use crate::vector::Vectors;
 
-/// The output positions of a task: what they read of the input and of the gradient stays in the first-level cache.
+/// The output positions of a task: what they read of the input and of the gradient stays in the first-level
+/// cache.
 const POSITIONS: usize = 96;
 
 /// Bytes of a block of the kernel, which stays in the first-level cache for all output positions of a task.
@@ -78,7 +79,8 @@ impl Correlation<'_> {
         (0..self.batch).flat_map(|item| of_item.iter().map(move |of| task(item, of))).collect()
     }
 
-    /// The number of pieces into which tasks are divided, small enough that threads end at about the same time.
+    /// The number of pieces into which tasks are divided, small enough that threads end at about the same
+    /// time.
     fn pieces(&self) -> usize {
         let kernel = self.geometry.taps * self.channels.per_group() * self.channels.cout;
         let products = self.batch.saturating_mul(self.geometry.positions).saturating_mul(kernel);
@@ -100,12 +102,12 @@ impl Correlation<'_> {
         self.geometry.phases.iter().map(of).collect()
     }
 
-    /// `y = x * kernel + bias`; the kernel is `[taps, cin / groups, cout]`, or if it is `transposed`, flipped and
-    /// `[taps, cout / groups, cin]`.
+    /// `y = x * kernel + bias`; the kernel is `[taps, cin / groups, cout]`, or if it is `transposed`, flipped
+    /// and `[taps, cout / groups, cin]`.
     ///
     /// # Safety
-    /// `y` points to memory for `[batch, positions, cout]`, which is all written and not read before, and which
-    /// nothing else uses meanwhile.
+    /// `y` points to memory for `[batch, positions, cout]`, which is all written and not read before, and
+    /// which nothing else uses meanwhile.
     pub(super) unsafe fn write<T: Vectors>(
         &self,
         y: *mut T,
@@ -148,9 +150,10 @@ impl Correlation<'_> {
                         };
                         let row = item * geometry.positions * channels.cout + chunk.output;
                         // SAFETY: starts and offsets lead to whole rows of channels inside of the padded item
-                        // (`Geometry`), which has memory beyond for whole vectors (`padded`). A row of `b` has
-                        // `chunk.row` elements (`packed`), and `bias` has one for each channel of the chunk. Each
-                        // output position is in one task and each channel in one chunk: the rows of `y` are disjoint.
+                        // (`Geometry`), which has memory beyond for whole vectors (`padded`). A row of `b`
+                        // has `chunk.row` elements (`packed`), and `bias` has one for each channel of the
+                        // chunk. Each output position is in one task and each channel in one chunk: the rows
+                        // of `y` are disjoint.
                         unsafe { product.write(y.at(row)) };
                     }
                 }
@@ -190,7 +193,8 @@ impl Correlation<'_> {
         self.geometry.phases.iter().map(all).collect()
     }
 
-    /// The gradients of kernel and bias from that of `y`. The order of the sums does not depend on the schedule.
+    /// The gradients of kernel and bias from that of `y`. The order of the sums does not depend on the
+    /// schedule.
     pub(super) fn kernel_gradient<T: Vectors>(&self, x: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
         let Self { geometry, channels, .. } = self;
         let (cout, is_depthwise) = (channels.cout, channels.is_depthwise());
@@ -247,8 +251,9 @@ impl Correlation<'_> {
                     };
                     let (columns, targets) = (&no_offsets[..range.len()], &[rows * chunk.row][..]);
                     let bias = Product { x: &one, rows: &[0][..], columns, targets, each: false, ..kernel };
-                    // SAFETY: what is read is inside of its memory, as in `write`; `b` has a row of `chunk.row` elements for
-                    // each output position. `sums` has a row for each tap and channel, and one for the bias.
+                    // SAFETY: what is read is inside of its memory, as in `write`; `b` has a row of
+                    // `chunk.row` elements for each output position. `sums` has a row for each tap and
+                    // channel, and one for the bias.
                     unsafe {
                         kernel.write(sums.as_mut_ptr());
                         bias.write(sums.as_mut_ptr());

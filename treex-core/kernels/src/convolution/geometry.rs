@@ -1,9 +1,9 @@
 //! Which element of the input each tap of a kernel reads at each output position: as sums of two offsets.
 //!
-//! Around the input is padding, as far as the kernel ever reaches. In that memory, tap `t` at output position `p`
-//! reads the element at `start(p) + offset(t)`, if the elements of the input are neighbours. With zeros between them
-//! (an input dilation), taps take turns in reading an element: the output positions fall into phases, in each of which
-//! the same taps read an element, and the others are not multiplied at all.
+//! Around the input is padding, as far as the kernel ever reaches. In that memory, tap `t` at output position
+//! `p` reads the element at `start(p) + offset(t)`, if the elements of the input are neighbours. With zeros
+//! between them (an input dilation), taps take turns in reading an element: the output positions fall into
+//! phases, in each of which the same taps read an element, and the others are not multiplied at all.
 
 use crate::window::Axis;
 
@@ -99,8 +99,8 @@ pub(super) struct Phase {
 
 /// A kernel over an item, `[*spatial, channels]`.
 ///
-/// Each output position is in one phase. For each start and each offset of a phase, the elements from `start + offset`
-/// on, one for each channel, are inside of the padded item.
+/// Each output position is in one phase. For each start and each offset of a phase, the elements from
+/// `start + offset` on, one for each channel, are inside of the padded item.
 #[derive(Debug)]
 pub(super) struct Geometry {
     pub(super) spatial: Vec<usize>,
@@ -209,7 +209,8 @@ mod tests {
     use super::*;
     use crate::window::testing::{Draw, sources};
 
-    /// Starts and offsets lead to the elements that the padded input has there, forward and for the transpose.
+    /// Starts and offsets lead to the elements that the padded input has there, forward and for the
+    /// transpose.
     #[test]
     fn starts_and_offsets_are_sources() {
         let mut draw = Draw(6);

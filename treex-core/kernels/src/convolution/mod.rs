@@ -1,13 +1,18 @@
 //! Convolutions, and their gradients: products of matrices whose left side is never written.
 //!
-//! `[batch, *spatial, cin]` with a kernel, `[*size, cin / groups, cout]`, becomes `[batch, *positions, cout]`:
-//! `y[n, p, o] = bias[o] + Σ_(t, i) x[n, source(p, t), i] · kernel[t, i, o]`, where the tap `t` reads the element
-//! `source(p, t)` at the output position `p`, or a zero of the padding, and `i` are the channels of the group of `o`.
+//! `x`, `[batch, *spatial, cin]`, with a kernel, `[*size, cin / groups, cout]`, becomes `y`,
+//! `[batch, *positions, cout]`:
 //!
-//! Forward, the gradient of the input (a convolution with the flipped kernel) and that of the kernel are one product
-//! each, `[positions, taps · cin]` by `[taps · cin, cout]`, of which [`gather_gemm`](crate::gather_gemm) reads the
-//! left side where it is. A range of output positions of one item is a piece of work. The zeros of a dilated input
-//! are not multiplied, nor, backward, those between the positions of a stride.
+//! `y[n, p, o] = bias[o] + Σ_(t, i) x[n, source(p, t), i] · kernel[t, i, o]`
+//!
+//! The tap `t` reads the element `source(p, t)` at the output position `p`, or a zero of the padding; `i` goes
+//! over the channels of the group of `o`.
+//!
+//! Forward, the gradient of the input (a convolution with the flipped kernel) and that of the kernel are one
+//! product each, `[positions, taps · cin]` by `[taps · cin, cout]`, of which
+//! [`gather_gemm`](crate::gather_gemm) reads the left side where it is. A range of output positions of one
+//! item is a piece of work. The zeros of a dilated input are not multiplied, nor, backward, those between the
+//! positions of a stride.
 
 mod correlation;
 mod geometry;
@@ -25,8 +30,8 @@ use crate::window::Axis;
 entry_points! {
     /// Convolutions of arrays of floats.
     pub trait Convolution: Vectors for [f32, f64] {
-        /// `x`, `[batch, *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`, added,
-        /// as `[batch, *positions, cout]`.
+        /// `x`, `[batch, *spatial, cin]`, with `kernel`, `[*size, cin / groups, cout]`, and `bias`, `[cout]`,
+        /// added, as `[batch, *positions, cout]`.
         ///
         /// # Errors
         /// If an array has another number of elements than the plan, or memory cannot be allocated.
@@ -40,12 +45,16 @@ entry_points! {
         fn convolution_input_gradient(plan: &Plan, kernel: &[Self], dy: &[Self]) -> Result<Vec<Self>> =
             input_gradient;
 
-        /// The gradients of kernel and bias from that of the output. They do not depend on the number of threads.
+        /// The gradients of kernel and bias from that of the output. The order of their sums depends on the
+        /// number of threads, but not on the schedule.
         ///
         /// # Errors
         /// If an array has another number of elements than the plan.
-        fn convolution_kernel_gradient(plan: &Plan, x: &[Self], dy: &[Self]) -> Result<(Vec<Self>, Vec<Self>)> =
-            kernel_gradient;
+        fn convolution_kernel_gradient(
+            plan: &Plan,
+            x: &[Self],
+            dy: &[Self],
+        ) -> Result<(Vec<Self>, Vec<Self>)> = kernel_gradient;
     }
 }
 
@@ -90,12 +99,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For `[batch, *spatial, cin]`, and a window with an axis for each spatial size. `None` without an axis or without
-    /// elements, and where an item with its padding would be much larger than without: im2col serves there.
+    /// For `[batch, *spatial, cin]`, and a window with an axis for each spatial size. `None` without an axis
+    /// or without elements, and where an item with its padding would be much larger than without: im2col
+    /// serves there.
     ///
     /// # Errors
-    /// If `window` and `spatial` have different lengths, a size, stride or dilation is 0, or `groups` does not divide
-    /// the channels.
+    /// If `window` and `spatial` have different lengths, a size, stride or dilation is 0, or `groups` does
+    /// not divide the channels.
     pub fn new(batch: usize, spatial: &[usize], channels: Channels, window: &[Axis]) -> Result<Option<Self>> {
         if window.len() != spatial.len() {
             let message = "a convolution needs an axis of its window for each spatial size";
@@ -119,9 +129,8 @@ impl Plan {
 
     fn from_movements(batch: usize, channels: Channels, movements: &[Movement]) -> Option<Self> {
         let Channels { cin, cout, .. } = channels;
-        let inputs = movements.iter().map(|movement| movement.n).product::<usize>();
-        let outputs = movements.iter().map(|movement| movement.positions).product::<usize>();
-        if movements.is_empty() || [batch, cin, cout, inputs, outputs].contains(&0) {
+        let is_empty = |movement: &Movement| movement.n == 0 || movement.positions == 0;
+        if movements.is_empty() || movements.iter().any(is_empty) || [batch, cin, cout].contains(&0) {
             return None;
         }
         let transposed: Vec<_> = movements.iter().map(Movement::transposed).collect();
@@ -207,8 +216,8 @@ mod tests {
     use super::*;
     use crate::window::testing::{Draw, sources};
 
-    /// Output and gradients against a loop over the formula, in whole numbers: every order of a sum gives the same.
-    /// Whether there is a plan.
+    /// Output and gradients against a loop over the formula, in whole numbers: every order of a sum gives the
+    /// same. Whether there is a plan.
     fn check<T: Convolution + Into<f64>>(
         draw: &mut Draw,
         batch: usize,

@@ -28,8 +28,8 @@ impl<'g, T: Vectors> Padded<'g, T> {
         Self { geometry, memory, first, contents: (0, 0..0) }
     }
 
-    /// The item at `index` of `x`, of which those rows are valid that the output positions of the range read. It has
-    /// at least as many elements as a padded item and what was asked for beyond.
+    /// The item at `index` of `x`, of which those rows are valid that the output positions of the range read.
+    /// It has at least as many elements as a padded item and what was asked for beyond.
     pub(super) fn item<'s>(
         &'s mut self,
         x: &'s [T],
@@ -98,8 +98,8 @@ impl<T: Vectors> VectorKernel<T> for Copy<'_, T> {
         let len = self.from.len().min(self.to.len());
         let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
         let mut at = 0;
-        // SAFETY: `at` and the lanes after it are below the lengths of both; the caller promises the instructions of
-        // `V`.
+        // SAFETY: `at` and the lanes after it are below the lengths of both; the caller promises the
+        // instructions of `V`.
         unsafe {
             while at + 4 * V::LANES <= len {
                 for next in 0..4 {
