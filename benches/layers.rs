@@ -115,7 +115,7 @@ fn all(criterion: &mut Criterion) -> Result<()> {
 }
 
 fn layers(criterion: &mut Criterion) {
-    treex_core::compute::keep_memory(true);
+    treex_core::keep_memory();
     all(criterion).expect("every layer runs");
 }
 

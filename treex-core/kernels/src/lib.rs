@@ -17,11 +17,13 @@ mod entry_points;
 
 pub mod add;
 pub mod attention;
+pub mod convolution;
 pub mod elementwise;
 pub mod error;
 pub mod fill;
 pub mod float;
 pub mod gather_gemm;
+pub mod im2col;
 pub mod isa;
 pub mod log_sum_exp;
 pub mod math;
@@ -29,11 +31,13 @@ pub mod matmul;
 pub mod microkernel;
 pub mod output;
 pub mod parallel;
+pub mod pooling;
 pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
 pub mod sum_axis0;
 pub mod vector;
+pub mod window;
 pub mod xla_math;
 
 pub use error::{Error, Result};

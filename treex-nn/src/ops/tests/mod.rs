@@ -10,10 +10,10 @@ use self::contract::{ALL, Case, Draw, WIDE, check};
 use super::convolution::{convolution, local_convolution};
 use super::dropout::dropout;
 use super::embed::rows_of;
+use super::im2col::Axis;
 use super::linear::linear;
 use super::norm::{Extent, Source, normalize};
-use super::patches::Axis;
-use super::windows::{Reduction, reduce_windows};
+use super::pooling::{Reduction, reduce_windows};
 use crate::norm::Normalization;
 use crate::{AttentionOptions, activations, add, dot_product_attention, einsum, log_softmax, softmax, vdot};
 
@@ -223,7 +223,7 @@ fn window(draw: &mut Draw<'_>) -> Axis {
     Axis {
         size: draw.of(&[2, 1, 3, 4]),
         stride: draw.of(&[1, 2, 3, 5]),
-        zeros: (draw.of(&[0, 1, 3]), draw.of(&[0, 1, 2])),
+        padding: (draw.of(&[0, 1, 3]), draw.of(&[0, 1, 2])),
         window_dilation: draw.of(&[1, 1, 2, 3]),
         input_dilation: draw.of(&[1, 1, 2, 3]),
     }
@@ -272,8 +272,8 @@ fn pooled(draw: &mut Draw<'_>, reduction: Reduction) -> Case {
     for (axis, &n) in axes.iter_mut().zip(&spatial) {
         // A maximum of padding alone is not finite: every window sees something.
         let most = if n == 0 { 0 } else { axis.size - 1 };
-        let zeros = (axis.zeros.0.min(most), axis.zeros.1.min(most));
-        *axis = Axis { zeros, window_dilation: 1, input_dilation: 1, ..*axis };
+        let padding = (axis.padding.0.min(most), axis.padding.1.min(most));
+        *axis = Axis { padding, window_dilation: 1, input_dilation: 1, ..*axis };
     }
     let x = [draw.batch(), spatial, vec![draw.of(&[1, 3, 17])]].concat();
     let options = (axes.clone(), reduction);

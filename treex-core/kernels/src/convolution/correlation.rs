@@ -1,70 +1,47 @@
-//! The kernels of convolutions on the CPU.
+//! Correlations of a batch with a kernel, and their gradients to the kernel: products
+//! `[positions, taps · cin]` by `[taps · cin, cout]`, whose left side is read where it is ([`Product`]).
 //!
-//! Forward, and backward to the input, which is a convolution with the flipped kernel, and backward to the kernel are
-//! one product of matrices each, `[positions, places · cin]` by `[places · cin, cout]`, whose left
-//! side is never written: [`Product`] reads it where it is seen. Tasks are a range of positions of one item.
+//! A task is a range of output positions of one item.
 
 use std::ops::Range;
 
-use treex_kernels::gather_gemm::{Product, max_width};
-use treex_kernels::parallel::pieces;
-use treex_kernels::parallel::{Shared, for_each, map};
-use treex_kernels::vector::Vectors;
+use super::Channels;
+use super::geometry::{Geometry, Phase};
+use super::padding::Padded;
+use crate::gather_gemm::{Product, max_width};
+use crate::parallel::{Shared, for_each, map, pieces};
+use crate::vector::Vectors;
 
-use crate::ops::geometry::{Geometry, Phase};
-use crate::ops::padded::Padded;
-
-/// The positions of a task: what they read of the input and of the gradient stays in the first cache.
+/// The output positions of a task: what they read of the input and of the gradient stays in the first-level
+/// cache.
 const POSITIONS: usize = 96;
 
-/// Bytes of a kernel's block, which stays in the first cache while all positions of a task pass.
+/// Bytes of a block of the kernel, which stays in the first-level cache for all output positions of a task.
 const BLOCK: usize = 1 << 15;
 
-/// Fewer multiplications than this are not worth waking other threads.
+/// Fewer multiplications than this run on the calling thread.
 const PARALLEL: usize = 1 << 18;
 
 /// Elements of all partial sums of a kernel's gradient together.
-const PARTS: usize = 1 << 22;
-
-/// The channels of a convolution's input and output.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Channels {
-    pub(crate) cin: usize,
-    pub(crate) cout: usize,
-    pub(crate) groups: usize,
-}
+const PARTIAL_SUMS: usize = 1 << 22;
 
 impl Channels {
-    pub(crate) fn transposed(self) -> Self {
-        Self { cin: self.cout, cout: self.cin, ..self }
-    }
-
-    /// Whether each channel is convolved by itself.
-    fn each(&self) -> bool {
-        self.groups > 1 && self.cin == self.groups && self.cout == self.groups
-    }
-
-    /// Input channels that an output channel sees.
-    fn seen(&self) -> usize {
-        self.cin / self.groups
-    }
-
-    /// The output channels, as many at a time as fit into registers.
+    /// The output channels, in chunks that fit into registers.
     fn chunks<T: Vectors>(&self) -> Vec<Chunk> {
-        let each = self.each();
-        let max_width = max_width::<T>(each);
-        let groups = if each { 1 } else { self.groups };
+        let is_depthwise = self.is_depthwise();
+        let max_width = max_width::<T>(is_depthwise);
+        let groups = if is_depthwise { 1 } else { self.groups };
         let size = self.cout / groups;
         let chunk = |group: usize, at: usize| {
             let width = max_width.min(size - at);
-            let input = if each { at } else { group * self.seen() };
+            let input = if is_depthwise { at } else { group * self.per_group() };
             Chunk { input, output: group * size + at, width, row: width.next_multiple_of(T::registers().0) }
         };
         (0..groups).flat_map(|group| (0..size).step_by(max_width).map(move |at| chunk(group, at))).collect()
     }
 }
 
-/// Neighbouring output channels that see the same input channels, the first of which is `input`.
+/// Neighbouring output channels of a group, whose input channels begin at `input`.
 struct Chunk {
     input: usize,
     output: usize,
@@ -73,19 +50,19 @@ struct Chunk {
     row: usize,
 }
 
-/// Positions `range` of a phase of an item.
+/// A range of output positions of a phase of an item.
 struct Task {
     item: usize,
     phase: usize,
     range: Range<usize>,
 }
 
-/// A convolution's forward half for a batch.
+/// A kernel over a batch. None of its sizes is 0, and the products of its sizes do not overflow.
 #[derive(Clone, Copy)]
-pub(crate) struct Correlation<'a> {
-    pub(crate) geometry: &'a Geometry,
-    pub(crate) channels: Channels,
-    pub(crate) batch: usize,
+pub(super) struct Correlation<'a> {
+    pub(super) geometry: &'a Geometry,
+    pub(super) channels: Channels,
+    pub(super) batch: usize,
 }
 
 impl Correlation<'_> {
@@ -102,34 +79,36 @@ impl Correlation<'_> {
         (0..self.batch).flat_map(|item| of_item.iter().map(move |of| task(item, of))).collect()
     }
 
-    /// Into how many pieces tasks should fall, so that the last ones keep nobody waiting for long.
+    /// The number of pieces into which tasks are divided, small enough that threads end at about the same
+    /// time.
     fn pieces(&self) -> usize {
-        let kernel = self.geometry.places * self.channels.seen() * self.channels.cout;
+        let kernel = self.geometry.taps * self.channels.per_group() * self.channels.cout;
         let products = self.batch.saturating_mul(self.geometry.positions).saturating_mul(kernel);
         if products < PARALLEL { 1 } else { rayon::current_num_threads() * 4 }
     }
 
     fn padded<T: Vectors>(&self) -> Padded<'_, T> {
-        // Whole vectors are read at the last channels too.
-        let whole = self.geometry.channels.is_multiple_of(T::registers().0);
-        let beyond = if self.channels.each() && !whole { max_width::<T>(true) } else { 0 };
+        // A depthwise product reads whole vectors, of the last channels too.
+        let is_whole = self.geometry.channels.is_multiple_of(T::registers().0);
+        let beyond = if self.channels.is_depthwise() && !is_whole { max_width::<T>(true) } else { 0 };
         Padded::new(self.geometry, beyond)
     }
 
-    /// For each phase, where the elements that are multiplied with a row of the kernel lie.
+    /// For each phase, the offsets of the elements that are multiplied with a row of the kernel.
     fn offsets(&self) -> Vec<Vec<usize>> {
-        let seen = if self.channels.each() { 1 } else { self.channels.seen() };
-        let of = |phase: &Phase| phase.offsets.iter().flat_map(|at| (0..seen).map(move |i| at + i)).collect();
+        let per_group = self.channels.per_group();
+        let of =
+            |phase: &Phase| phase.offsets.iter().flat_map(|at| (0..per_group).map(move |i| at + i)).collect();
         self.geometry.phases.iter().map(of).collect()
     }
 
-    /// `y = x * kernel + bias`; the kernel is `[places, cin / groups, cout]`, or if it is `transposed`, flipped and
-    /// `[places, cout / groups, cin]`.
+    /// `y = x * kernel + bias`; the kernel is `[taps, cin / groups, cout]`, or if it is `transposed`, flipped
+    /// and `[taps, cout / groups, cin]`.
     ///
     /// # Safety
-    /// There is memory for `[batch, positions, cout]` at `y`, which is written and not read before, and which
-    /// nobody else uses; `x` is `[batch, *spatial, cin]`.
-    pub(crate) unsafe fn write<T: Vectors>(
+    /// `y` points to memory for `[batch, positions, cout]`, which is all written and not read before, and
+    /// which nothing else uses meanwhile.
+    pub(super) unsafe fn write<T: Vectors>(
         &self,
         y: *mut T,
         x: &[T],
@@ -154,7 +133,7 @@ impl Correlation<'_> {
                 for (chunk, packed) in chunks.iter().zip(&packed[*index]) {
                     let block = (BLOCK / size_of::<T>() / chunk.row).max(1);
                     let blocks = offsets[*index].chunks(block).zip(packed.chunks(block * chunk.row));
-                    // Without a place that sees anything, the bias remains.
+                    // Where no tap reads an element, the output is the bias.
                     let nothing: (&[usize], &[T]) = (&[], &[]);
                     let blocks = blocks.chain(offsets[*index].is_empty().then_some(nothing));
                     for (at, (columns, b)) in blocks.enumerate() {
@@ -167,11 +146,14 @@ impl Correlation<'_> {
                             targets: &targets[*index][range.clone()],
                             width: chunk.width,
                             start: (at == 0).then_some(&bias[chunk.output..]),
-                            depthwise: channels.each(),
+                            depthwise: channels.is_depthwise(),
                         };
                         let row = item * geometry.positions * channels.cout + chunk.output;
-                        // SAFETY: `Geometry` has starts and offsets inside of the padded item, which has room beyond
-                        // for whole vectors; each position is in one task, each channel in one chunk.
+                        // SAFETY: starts and offsets lead to whole rows of channels inside of the padded item
+                        // (`Geometry`), which has memory beyond for whole vectors (`padded`). A row of `b`
+                        // has `chunk.row` elements (`packed`), and `bias` has one for each channel of the
+                        // chunk. Each output position is in one task and each channel in one chunk: the rows
+                        // of `y` are disjoint.
                         unsafe { product.write(y.at(row)) };
                     }
                 }
@@ -186,20 +168,22 @@ impl Correlation<'_> {
     /// For each phase and each chunk, the rows of the kernel in the order of the offsets, in whole vectors.
     fn packed<T: Vectors>(&self, chunks: &[Chunk], kernel: &[T], transposed: bool) -> Vec<Vec<Vec<T>>> {
         let Channels { cin, cout, groups } = self.channels;
-        let (each, places) = (self.channels.each(), self.geometry.places);
-        let seen = self.channels.seen();
+        let (is_depthwise, taps) = (self.channels.is_depthwise(), self.geometry.taps);
+        let per_group = self.channels.per_group();
         let pack = |phase: &Phase, chunk: &Chunk| {
-            let rows = phase.places.iter().flat_map(|&place| (0..seen).map(move |i| (place, i)));
-            let mut packed = vec![T::of(0.); phase.places.len() * seen * chunk.row];
-            for ((place, i), row) in rows.zip(packed.chunks_exact_mut(chunk.row)) {
+            let rows = phase.taps.iter().flat_map(|&tap| (0..per_group).map(move |i| (tap, i)));
+            let mut packed = vec![T::of(0.); phase.taps.len() * per_group * chunk.row];
+            for ((tap, i), row) in rows.zip(packed.chunks_exact_mut(chunk.row)) {
                 let row = &mut row[..chunk.width];
-                let place = if transposed { places - 1 - place } else { place };
-                if transposed && !each {
-                    let per_group = cout / groups;
-                    let from = (place * per_group + chunk.output % per_group) * cin + chunk.input + i;
+                let tap = if transposed { taps - 1 - tap } else { tap };
+                if transposed && !is_depthwise {
+                    let outputs = cout / groups;
+                    let from = (tap * outputs + chunk.output % outputs) * cin + chunk.input + i;
                     row.iter_mut().zip(kernel[from..].iter().step_by(cin)).for_each(|(to, from)| *to = *from);
                 } else {
-                    row.copy_from_slice(&kernel[(place * seen + i) * cout + chunk.output..][..chunk.width]);
+                    row.copy_from_slice(
+                        &kernel[(tap * per_group + i) * cout + chunk.output..][..chunk.width],
+                    );
                 }
             }
             packed
@@ -209,33 +193,34 @@ impl Correlation<'_> {
         self.geometry.phases.iter().map(all).collect()
     }
 
-    /// The gradients of kernel and bias from that of `y`. The sums are the same whichever thread comes first.
-    pub(crate) fn kernel_gradient<T: Vectors>(&self, x: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
+    /// The gradients of kernel and bias from that of `y`. The order of the sums does not depend on the
+    /// schedule.
+    pub(super) fn kernel_gradient<T: Vectors>(&self, x: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
         let Self { geometry, channels, .. } = self;
-        let (cout, each) = (channels.cout, channels.each());
+        let (cout, is_depthwise) = (channels.cout, channels.is_depthwise());
         let chunks = channels.chunks::<T>();
         let offsets = self.offsets();
-        // The row after those of the kernel is the bias', for which everything seen is 1.
-        let seen = channels.seen();
-        let rows = geometry.places * seen;
+        // The row after those of the kernel is the bias', whose input is 1 everywhere.
+        let per_group = channels.per_group();
+        let rows = geometry.taps * per_group;
         let firsts: Vec<usize> = sums_before(chunks.iter().map(|chunk| (rows + 1) * chunk.row));
         let total: usize = chunks.iter().map(|chunk| (rows + 1) * chunk.row).sum();
         let targets_of = |chunk: &Chunk, phase: &Phase| -> Vec<usize> {
-            let rows = phase.places.iter().flat_map(|place| (0..seen).map(move |i| place * seen + i));
+            let rows = phase.taps.iter().flat_map(|tap| (0..per_group).map(move |i| tap * per_group + i));
             rows.map(|row| row * chunk.row).collect()
         };
         let targets: Vec<Vec<_>> = chunks
             .iter()
             .map(|chunk| geometry.phases.iter().map(|phase| targets_of(chunk, phase)).collect())
             .collect();
-        // Whether rows of `dy` can be read where they are.
+        // Whether rows of `dy` are whole vectors, and can be read where they are.
         let is_whole = |chunk: &Chunk| chunk.width == cout && chunk.row == cout;
         let in_place = geometry.phases.len() == 1 && chunks.iter().all(is_whole);
-        let (one, nowhere) = ([T::of(1.)], [0; POSITIONS]);
+        let (one, no_offsets) = ([T::of(1.)], [0; POSITIONS]);
         let run = |tasks: &[Task]| {
             let mut padded = self.padded();
             let mut sums = vec![T::of(0.); total];
-            let mut room = vec![T::of(0.); if in_place { 0 } else { POSITIONS * max_width::<T>(false) }];
+            let mut copies = vec![T::of(0.); if in_place { 0 } else { POSITIONS * max_width::<T>(false) }];
             for Task { item, phase: index, range } in tasks {
                 let phase = &geometry.phases[*index];
                 let x = padded.item(x, *item, phase, range.clone());
@@ -245,12 +230,12 @@ impl Correlation<'_> {
                         &dy[range.start * cout..]
                     } else {
                         for (row, position) in
-                            room.chunks_exact_mut(chunk.row).zip(&phase.positions[range.clone()])
+                            copies.chunks_exact_mut(chunk.row).zip(&phase.positions[range.clone()])
                         {
                             let from = &dy[position * cout + chunk.output..][..chunk.width];
                             row[..chunk.width].copy_from_slice(from);
                         }
-                        &room
+                        &copies
                     };
                     let sums = &mut sums[firsts[at]..][..(rows + 1) * chunk.row];
                     let kernel = Product {
@@ -262,12 +247,13 @@ impl Correlation<'_> {
                         targets: targets[at][*index].as_slice(),
                         width: chunk.row,
                         start: None,
-                        depthwise: each,
+                        depthwise: is_depthwise,
                     };
-                    let (columns, targets) = (&nowhere[..range.len()], &[rows * chunk.row][..]);
-                    let bias =
-                        Product { x: &one, rows: &[0][..], columns, targets, depthwise: false, ..kernel };
-                    // SAFETY: what is read is inside, as in `write`; `sums` has a row for each place and channel.
+                    let (columns, targets) = (&no_offsets[..range.len()], &[rows * chunk.row][..]);
+                    let bias = Product { x: &one, rows: &[0][..], columns, targets, depthwise: false, ..kernel };
+                    // SAFETY: what is read is inside of its memory, as in `write`; `b` has a row of
+                    // `chunk.row` elements for each output position. `sums` has a row for each tap and
+                    // channel, and one for the bias.
                     unsafe {
                         kernel.write(sums.as_mut_ptr());
                         bias.write(sums.as_mut_ptr());
@@ -277,7 +263,7 @@ impl Correlation<'_> {
             sums
         };
         let tasks = self.tasks();
-        let most = (PARTS / total.max(1)).max(rayon::current_num_threads());
+        let most = (PARTIAL_SUMS / total.max(1)).max(rayon::current_num_threads());
         let size = tasks.len().div_ceil(self.pieces().min(most)).max(1);
         let parts: Vec<_> = tasks.chunks(size).collect();
         let parts = map(parts.len(), true, |part| run(parts[part]));
@@ -296,7 +282,7 @@ impl Correlation<'_> {
     }
 }
 
-/// The sum of those before each one.
+/// For each size, the sum of those before it.
 fn sums_before(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
     let before = |sum: &mut usize, size: usize| {
         *sum += size;
