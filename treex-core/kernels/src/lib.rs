@@ -26,6 +26,7 @@ pub mod log_sum_exp;
 pub mod math;
 pub mod matmul;
 pub mod microkernel;
+pub mod norm;
 pub mod output;
 pub mod parallel;
 pub mod reduce;
