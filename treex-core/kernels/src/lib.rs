@@ -17,6 +17,7 @@ mod entry_points;
 
 pub mod add;
 pub mod elementwise;
+pub mod embedding;
 pub mod error;
 pub mod fill;
 pub mod float;
