@@ -16,6 +16,7 @@
 mod entry_points;
 
 pub mod add;
+pub mod dot;
 pub mod elementwise;
 pub mod embedding;
 pub mod error;
