@@ -20,6 +20,7 @@ pub mod dot;
 pub mod elementwise;
 pub mod embedding;
 pub mod error;
+pub mod exact_gelu;
 pub mod fill;
 pub mod float;
 pub mod gather_gemm;
