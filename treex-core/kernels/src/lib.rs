@@ -6,6 +6,7 @@
 //!   and maxima of rows and columns).
 //! - Products of matrices: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
 //!   convolution), [`microkernel`] (small ones, in the cache).
+//! - Random numbers: [`random`].
 //!
 //! The kernels of an operation are methods of a trait that each element type implements, so that this crate
 //! compiles them once and a caller does not compile them again.
@@ -17,6 +18,7 @@ mod entry_points;
 
 pub mod add;
 pub mod dot;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod error;
@@ -32,6 +34,7 @@ pub mod microkernel;
 pub mod norm;
 pub mod output;
 pub mod parallel;
+pub mod random;
 pub mod reduce;
 pub mod softmax;
 pub mod sum_axis0;
