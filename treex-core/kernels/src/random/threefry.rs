@@ -5,7 +5,8 @@ const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 
 /// Hashes the counter `x` under `key`.
 #[inline(always)]
-pub(super) fn threefry2x32(key: [u32; 2], x: [u32; 2]) -> [u32; 2] {
+#[must_use]
+pub fn threefry2x32(key: [u32; 2], x: [u32; 2]) -> [u32; 2] {
     let schedule = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD1_1BDA];
     let [mut a, mut b] = [x[0].wrapping_add(schedule[0]), x[1].wrapping_add(schedule[1])];
     for group in 0..5 {
@@ -17,6 +18,13 @@ pub(super) fn threefry2x32(key: [u32; 2], x: [u32; 2]) -> [u32; 2] {
         b = b.wrapping_add(schedule[(group + 2) % 3]).wrapping_add(group as u32 + 1);
     }
     [a, b]
+}
+
+/// The random words of a key at a flat index, whose high word is hashed first.
+#[inline(always)]
+#[must_use]
+pub fn block(key: [u32; 2], index: u64) -> [u32; 2] {
+    threefry2x32(key, [(index >> 32) as u32, index as u32])
 }
 
 #[cfg(test)]
