@@ -16,6 +16,7 @@
 mod entry_points;
 
 pub mod add;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod error;
 pub mod fill;
@@ -30,6 +31,7 @@ pub mod output;
 pub mod parallel;
 pub mod reduce;
 pub mod softmax;
+pub mod squared_error;
 pub mod sum_axis0;
 pub mod vector;
 pub mod xla_math;
