@@ -18,7 +18,7 @@ use crate::ops::patches::{Axis, patches};
 ///
 /// On the CPU it is one operation for all floats; 16-bit ones are computed in `F32`. It multiplies neither the zeros
 /// of a dilated input nor, backward, those that a stride leaves between positions.
-pub(crate) fn convolution(
+pub fn convolution(
     x: &Tensor,
     kernel: &Tensor,
     bias: Option<&Tensor>,
@@ -100,7 +100,7 @@ fn plain(
 
 /// `x`, `[batch, *spatial, cin]`, with a kernel for each position, `[*positions, cin · places, cout]`, as
 /// `[batch, *positions, cout]`.
-pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
+pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
     let rank = window.len();
     let (batch, cin, cout) = (x.dim(0)?, x.dim(rank + 1)?, kernel.dim(rank + 1)?);
     let places: usize = window.iter().map(|axis| axis.size).product();

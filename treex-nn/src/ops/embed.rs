@@ -15,7 +15,7 @@ use treex_kernels::math::Real;
 use treex_kernels::parallel::pieces;
 
 /// `table[rows]`, `[shape.., features]`, of a table `[n, features]`; the rows are all in it, and as many as `shape` says.
-pub(crate) fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let (_, features) = table.dims2()?;
     let shape = [shape, &[features]].concat();
     if is_reference() || !table.device().is_cpu() || features == 0 {

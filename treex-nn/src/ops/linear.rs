@@ -17,7 +17,7 @@ use treex_kernels::sum_axis0::SumAxis0;
 
 /// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
 /// `bias`, which has those. All have one type, and the sizes fit.
-pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     match x.dtype() {
         DType::F32 if !is_reference() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
         DType::F64 if !is_reference() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),

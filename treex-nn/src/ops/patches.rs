@@ -16,27 +16,27 @@ use treex_kernels::parallel::pieces;
 
 /// How a window moves along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Axis {
+pub struct Axis {
     /// The places of the window, at least 1.
-    pub(crate) size: usize,
+    pub size: usize,
     /// The step from one position to the next, at least 1.
-    pub(crate) stride: usize,
+    pub stride: usize,
     /// Zeros before and after the input.
-    pub(crate) zeros: (usize, usize),
+    pub zeros: (usize, usize),
     /// The step from one place of the window to the next, at least 1.
-    pub(crate) window_dilation: usize,
+    pub window_dilation: usize,
     /// The step from one element of the input to the next, at least 1; between them are zeros.
-    pub(crate) input_dilation: usize,
+    pub input_dilation: usize,
 }
 
 impl Axis {
     /// What the window covers.
-    pub(crate) fn covered(&self) -> usize {
+    pub fn covered(&self) -> usize {
         (self.size - 1) * self.window_dilation + 1
     }
 
     /// The positions of the window over an input of size `n`.
-    pub(crate) fn positions(&self, n: usize) -> usize {
+    pub fn positions(&self, n: usize) -> usize {
         let dilated = if n == 0 { 0 } else { (n - 1) * self.input_dilation + 1 };
         let padded = dilated + self.zeros.0 + self.zeros.1;
         padded.checked_sub(self.covered()).map_or(0, |room| room / self.stride + 1)

@@ -19,11 +19,11 @@ use treex_kernels::math::Real;
 
 /// How an input lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub(crate) outer: usize,
-    pub(crate) rows: usize,
-    pub(crate) groups: usize,
-    pub(crate) size: usize,
+pub struct Extent {
+    pub outer: usize,
+    pub rows: usize,
+    pub groups: usize,
+    pub size: usize,
 }
 
 impl Extent {
@@ -44,7 +44,7 @@ impl Extent {
 
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<'t> {
+pub enum Source<'t> {
     /// The input: the variance is `mean(x²) - mean²`, cut at 0, or else `mean((x - mean)²)`.
     Input { use_fast_variance: bool },
     /// The input, with the mean taken for 0.
@@ -73,16 +73,17 @@ impl<W: Real> Statistics<W> {
 }
 
 /// A normalized tensor, and of its statistics what a layer keeps.
-pub(crate) struct Normalized {
-    pub(crate) y: Tensor,
+#[derive(Debug)]
+pub struct Normalized {
+    pub y: Tensor,
     /// Mean and variance, `[outer * groups]`, in `F64`, not differentiated; where an input's own columns
     /// have them.
-    pub(crate) moments: Option<[Tensor; 2]>,
+    pub moments: Option<[Tensor; 2]>,
 }
 
 /// `x` normalized; the type of `y` is that of `x`, and scale and bias, of any float type, have as many elements
 /// as a row. `None` for what has no kernel: another device, another type, or no elements.
-pub(crate) fn normalize(
+pub fn normalize(
     x: &Tensor,
     extent: Extent,
     source: Source<'_>,
