@@ -74,7 +74,8 @@ mod linear;
 pub mod metrics;
 mod mlp;
 mod norm;
-mod ops;
+#[doc(hidden)]
+pub mod ops;
 mod options;
 mod padding;
 pub mod pooling;

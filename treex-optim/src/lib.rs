@@ -35,6 +35,8 @@
 //! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
 //! own, [`engine`], [`numerics`] and [`tree`].
 
+#![forbid(unsafe_code)]
+
 #[macro_use]
 mod alias;
 mod boxed;

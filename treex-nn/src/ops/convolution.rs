@@ -19,7 +19,7 @@ use crate::ops::im2col::{Axis, im2col};
 ///
 /// On the CPU it is one operation for all floats; 16-bit ones are computed in `F32`. It multiplies neither
 /// the zeros of a dilated input nor, backward, those that a stride leaves between output positions.
-pub(crate) fn convolution(
+pub fn convolution(
     x: &Tensor,
     kernel: &Tensor,
     bias: Option<&Tensor>,
@@ -164,7 +164,7 @@ fn reference(
 
 /// `x`, `[batch, *spatial, cin]`, with a kernel for each output position, `[*positions, cin · taps, cout]`,
 /// as `[batch, *positions, cout]`.
-pub(crate) fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
+pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
     let rank = window.len();
     let (batch, cin, cout) = (x.dim(0)?, x.dim(rank + 1)?, kernel.dim(rank + 1)?);
     let taps: usize = window.iter().map(|axis| axis.size).product();

@@ -12,7 +12,7 @@ use treex_kernels::embedding::Embedding;
 
 /// `table[rows]`, `[shape.., features]`, of a table `[n, features]`. Each row is below `n`, and their number is that of
 /// `shape`'s elements.
-pub(crate) fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let (_, features) = table.dims2()?;
     let shape = [shape, &[features]].concat();
     if is_reference() || !table.device().is_cpu() || features == 0 {

@@ -16,7 +16,7 @@ use super::add::add;
 
 /// The product of `x` and `kernel` over the last `axes` axes of `x` and the first `axes` axes of `kernel`, plus `bias`,
 /// which has the other axes of `kernel`. All have one type, and the sizes match.
-pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     if is_reference() || !x.device().is_cpu() {
         return reference(x, kernel, bias, axes);
     }

@@ -1,5 +1,7 @@
-//! The operations of the layers. Each has a plain composition of Candle operations with the right gradient;
+//! The operations of the layers. Each has a reference composition of Candle operations with the right gradient;
 //! where it also has a kernel, [`treex_core::autograd::with_reference`] chooses between them.
+//!
+//! Not public API: the crate's own tests alone use what is exported here, and any release may change it.
 
 pub(crate) mod add;
 pub(crate) mod attention;
@@ -22,5 +24,11 @@ pub(crate) mod softmax;
 
 pub(crate) mod vdot;
 
-#[cfg(test)]
-mod tests;
+// What `tests/operations.rs` calls, and the layers do not export.
+pub use convolution::{convolution, local_convolution};
+pub use embed::rows_of;
+pub use linear::linear;
+pub use norm::{Extent, Normalized, Source, normalize};
+pub use im2col::Axis;
+
+pub use crate::norm::Normalization;

@@ -6,14 +6,14 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
 use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
-pub(crate) use treex_kernels::norm::Extent;
+pub use treex_kernels::norm::Extent;
 use treex_kernels::norm::Statistics;
 use treex_kernels::norm::group_norm::{BackwardOptions, GroupNorm};
 use treex_kernels::norm::layer_norm::{LayerNorm, Moments};
 
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<'t> {
+pub enum Source<'t> {
     /// The input. The variance is `max(mean(x²) - mean(x)², 0)` if it is fast, otherwise `mean((x - mean(x))²)`.
     Input { use_fast_variance: bool },
     /// `mean(x²)` of the input's rows, with 0 for the mean.
@@ -23,15 +23,15 @@ pub(crate) enum Source<'t> {
 }
 
 /// A normalized tensor, and the statistics that a layer may store.
-pub(crate) struct Normalized {
-    pub(crate) y: Tensor,
+pub struct Normalized {
+    pub y: Tensor,
     /// Mean and variance, `[outer * groups]` in `F64`, detached, where they are of groups of columns.
-    pub(crate) moments: Option<[Tensor; 2]>,
+    pub moments: Option<[Tensor; 2]>,
 }
 
 /// `x` normalized, in its own type. Scale and bias are of any float type and have as many elements as a row; default:
 /// 1 and 0. `None` where there is no kernel: for another device, another type, or no elements.
-pub(crate) fn normalize(
+pub fn normalize(
     x: &Tensor,
     extent: Extent,
     source: Source<'_>,

@@ -1,46 +1,60 @@
-//! What every operation owes, at sizes, views and options that are drawn: values and gradients are those of its
-//! plain composition in every element type, gradients are slopes, and do not depend on which are asked for, on how
-//! they are asked for, or on who was faster.
+//! The contract of an operation, checked at sizes, views and options that are drawn:
+//!
+//! - values and gradients are those of its reference composition in `f64`, in every element type;
+//! - the gradient is the slope of the loss, by central differences;
+//! - no bit depends on the run, on which gradients are asked for, or on whether treex or Candle differentiates.
+//!
+//! A test is one call of [`check`], with a function that draws a [`Case`].
 
-use candle_core::{DType, Tensor, Var};
+use std::fmt;
+
+use candle_core::{DType, Tensor};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use treex_core::autograd::{name_of, with_reference};
 use treex_core::{Key, Leaf, Parameter, Result, value_and_grad};
 
-pub(crate) const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
-pub(crate) const WIDE: &[DType] = &[DType::F64, DType::F32];
+use crate::gradients::{value_and_gradients, weighted_sum, weights};
 
-/// Choices made for a case. What fails is shrunk towards the first of each list.
-pub(crate) struct Draw<'c>(std::slice::Iter<'c, u16>);
+/// The element types of floats.
+pub const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
+/// The element types that are computed in themselves.
+pub const WIDE: &[DType] = &[DType::F64, DType::F32];
+
+/// The choices of a case. A failing case is shrunk towards the first of each list.
+#[derive(Debug)]
+pub struct Draw<'c>(std::slice::Iter<'c, u16>);
 
 impl Draw<'_> {
-    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// One of some choices.
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         let choice = usize::from(self.0.next().copied().unwrap_or(0));
         choices[(choice * choices.len()) >> u16::BITS]
     }
 
-    /// A dimension: one that fills vectors, one that does not, or nothing.
-    pub(crate) fn size(&mut self) -> usize {
+    /// A size: one that fills vectors, one that does not, or 0.
+    pub fn size(&mut self) -> usize {
         self.of(&[2, 1, 3, 5, 7, 8, 16, 17, 33, 64, 65, 0])
     }
 
-    /// No, one or two dimensions.
-    pub(crate) fn batch(&mut self) -> Vec<usize> {
+    /// Up to two batch dimensions.
+    pub fn batch(&mut self) -> Vec<usize> {
         (0..self.of(&[1, 0, 2])).map(|_| self.of(&[2, 1, 3, 5, 9, 0])).collect()
     }
 
-    /// Dimensions as of a batch, or a number of rows that is worth waking other threads.
-    pub(crate) fn rows(&mut self) -> Vec<usize> {
+    /// Batch dimensions, or a number of rows that is enough for all cores.
+    pub fn rows(&mut self) -> Vec<usize> {
         if self.of(&[false, false, false, true]) { vec![2100] } else { self.batch() }
     }
 
-    pub(crate) fn yes(&mut self) -> bool {
+    /// `true` or `false`.
+    pub fn yes(&mut self) -> bool {
         self.of(&[false, true])
     }
 
-    pub(crate) fn key(&mut self) -> Key {
+    /// A key of random numbers.
+    pub fn key(&mut self) -> Key {
         let seeds: Vec<u64> = (0..64).collect();
         Key::from(self.of(&seeds))
     }
@@ -48,41 +62,76 @@ impl Draw<'_> {
 
 type Function = dyn Fn(&[Tensor]) -> Result<Tensor>;
 
-/// One use of an operation.
-pub(crate) struct Case {
-    pub(crate) inputs: Vec<Vec<usize>>,
-    pub(crate) f: Box<Function>,
-    /// Whether a kernel covers it; what is empty needs none.
-    pub(crate) has_kernel: bool,
-    /// Whether Candle repeats an input on its way, and adds up its gradient.
-    pub(crate) is_broadcast: bool,
-    /// Whether inputs must keep away from 0 and from each other, since the gradient jumps there.
-    pub(crate) is_apart: bool,
-    /// Whether backward begins with the output, which is rounded.
-    pub(crate) keeps_output: bool,
-    /// What was drawn besides the shapes.
-    pub(crate) options: String,
+/// One use of an operation: the shapes of its inputs and the function of them.
+pub struct Case {
+    inputs: Vec<Vec<usize>>,
+    f: Box<Function>,
+    has_kernel: bool,
+    is_broadcast: bool,
+    is_distinct: bool,
+    saves_output: bool,
+    options: String,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case")
+            .field("inputs", &self.inputs)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Case {
-    pub(crate) fn new(inputs: Vec<Vec<usize>>, f: impl Fn(&[Tensor]) -> Result<Tensor> + 'static) -> Self {
+    /// `f` of inputs with these shapes.
+    pub fn new(inputs: Vec<Vec<usize>>, f: impl Fn(&[Tensor]) -> Result<Tensor> + 'static) -> Self {
         Self {
             inputs,
             f: Box::new(f),
             has_kernel: true,
             is_broadcast: false,
-            is_apart: false,
-            keeps_output: false,
+            is_distinct: false,
+            saves_output: false,
             options: String::new(),
         }
     }
 
-    /// Numbers of any distribution, that every element type has.
+    /// What was drawn besides the shapes, for the message of a failure.
+    #[must_use]
+    pub fn options(self, options: impl fmt::Debug) -> Self {
+        Self { options: format!("{options:?}"), ..self }
+    }
+
+    /// Inputs keep away from 0 and from each other, since the gradient jumps there.
+    #[must_use]
+    pub fn distinct(self) -> Self {
+        Self { is_distinct: true, ..self }
+    }
+
+    /// Backward starts from the output, which is rounded.
+    #[must_use]
+    pub fn saves_output(self) -> Self {
+        Self { saves_output: true, ..self }
+    }
+
+    /// Whether a kernel covers the case. Default: it does; an empty case needs none.
+    #[must_use]
+    pub fn has_kernel(self, has_kernel: bool) -> Self {
+        Self { has_kernel, ..self }
+    }
+
+    /// Whether Candle broadcasts an input and adds up its gradient. Default: no.
+    #[must_use]
+    pub fn is_broadcast(self, is_broadcast: bool) -> Self {
+        Self { is_broadcast, ..self }
+    }
+
+    /// The numbers of an input, in `f64`.
     fn numbers(&self, key: Key, dims: &[usize]) -> Result<Tensor> {
         let count = dims.iter().product::<usize>();
-        let numbers = if self.is_apart && count > 0 {
-            let places = key.permutation(count)?;
-            places.to_dtype(DType::F64)?.affine(8. / count as f64, 2. / count as f64 - 4.)?
+        let numbers = if self.is_distinct && count > 0 {
+            let order = key.permutation(count)?;
+            order.to_dtype(DType::F64)?.affine(8. / count as f64, 2. / count as f64 - 4.)?
         } else {
             key.normal(count, DType::F64)?
         };
@@ -95,9 +144,9 @@ impl Case {
 enum View {
     Whole,
     Transposed(usize, usize),
-    /// A part, along an axis.
+    /// A part along an axis.
     Narrowed(usize),
-    /// One and the same along an axis.
+    /// Broadcast along an axis.
     Repeated(usize),
 }
 
@@ -129,7 +178,7 @@ impl View {
         Ok(match self {
             Self::Whole => variable.clone(),
             Self::Transposed(a, b) => variable.transpose(a, b)?,
-            // Candle looks for a view of nothing in its memory.
+            // Candle rejects an empty view that starts beyond its memory.
             Self::Narrowed(axis) => {
                 variable.narrow(axis, usize::from(variable.elem_count() > 0), dims[axis])?
             }
@@ -148,7 +197,7 @@ struct Trial<'c> {
 /// A value and the gradients of its product with fixed numbers, one for each variable.
 struct Outcome {
     tensors: Vec<Tensor>,
-    /// Whose output the value is.
+    /// The operation that computed the value.
     operation: Option<&'static str>,
 }
 
@@ -166,16 +215,7 @@ impl Trial<'_> {
         (self.case.f)(&inputs.collect::<Result<Vec<_>>>()?)
     }
 
-    /// The same numbers in every element type.
-    fn weights(&self, y: &Tensor) -> Result<Tensor> {
-        Ok(Key::from(7).normal(y.shape(), DType::BF16)?.to_dtype(y.dtype())?)
-    }
-
-    fn loss(&self, y: &Tensor) -> Result<Tensor> {
-        Ok((y * self.weights(y)?)?.sum_all()?)
-    }
-
-    /// By treex's differentiation, with the gradients that are `wanted`, and zeros for the others.
+    /// By treex's differentiation: the gradients that are `wanted`, and zeros for the others.
     fn outcome(&self, variables: &[Tensor], wanted: impl Fn(usize) -> bool) -> Result<Outcome> {
         let leaves = variables.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>()?;
         let mut seen = None;
@@ -185,21 +225,12 @@ impl Trial<'_> {
             };
             let y = self.call(&leaves.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?)?;
             seen = Some((y.detach(), name_of(&y)));
-            self.loss(&y)
+            weighted_sum(&y)
         })?;
         let (y, operation) = seen.expect("the closure ran");
         let gradients = gradients.iter().map(Leaf::get);
         let tensors = [Ok(y)].into_iter().chain(gradients).collect::<Result<Vec<_>>>()?;
         Ok(Outcome { tensors, operation })
-    }
-
-    /// By Candle's own backward pass.
-    fn candles(&self, variables: &[Tensor]) -> Result<Vec<Tensor>> {
-        let vars = variables.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
-        let y = self.call(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())?;
-        let gradients = self.loss(&y)?.backward()?;
-        let of = |var: &Var| Ok(gradients.get(var).cloned().map_or_else(|| var.zeros_like(), Ok)?);
-        [Ok(y.detach())].into_iter().chain(vars.iter().map(of)).collect()
     }
 
     /// The slope of the loss along a direction of one variable, by a central difference, and its gradient.
@@ -208,7 +239,7 @@ impl Trial<'_> {
         let moved = |step: f64| -> Result<f64> {
             let mut variables = variables.to_vec();
             variables[at] = (&variables[at] + (&direction * step)?)?;
-            Ok(self.loss(&self.call(&variables)?)?.to_scalar()?)
+            Ok(weighted_sum(&self.call(&variables)?)?.to_scalar()?)
         };
         let slope = (moved(STEP)? - moved(-STEP)?) / (2. * STEP);
         Ok([slope, (gradient * direction)?.sum_all()?.to_scalar()?])
@@ -217,11 +248,11 @@ impl Trial<'_> {
 
 const STEP: f64 = 1e-6;
 
-/// What a difference over [`STEP`] may be wrong by: the rounding of the losses, divided by it.
+/// The error of a difference over [`STEP`]: the rounding of the losses, divided by it.
 const SLOPE: f64 = 1e-6;
 
-/// What kernels may be wrong by, of the largest number: half types are rounded once.
-fn tolerance_of_kernel(dtype: DType) -> f64 {
+/// The error of kernels relative to the largest number: half types are rounded once.
+fn kernel_tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => 1e-12,
         DType::F32 => 1e-5,
@@ -230,12 +261,12 @@ fn tolerance_of_kernel(dtype: DType) -> f64 {
     }
 }
 
-/// Compositions round half types after each of their operations.
-fn tolerance_of_composition(dtype: DType) -> f64 {
+/// The error of reference compositions, which round half types after each of their operations.
+fn reference_tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 3e-2,
         DType::BF16 => 2e-1,
-        wide => tolerance_of_kernel(wide),
+        wide => kernel_tolerance(wide),
     }
 }
 
@@ -243,7 +274,7 @@ fn numbers(x: &Tensor) -> Result<Vec<f64>> {
     Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// The largest difference, as a part of the largest number; infinite for what is not finite.
+/// The largest difference relative to the largest number; infinite for NaN.
 fn difference(found: &Tensor, wanted: &Tensor) -> Result<f64> {
     if found.shape() != wanted.shape() {
         return Ok(f64::INFINITY);
@@ -259,22 +290,22 @@ fn difference(found: &Tensor, wanted: &Tensor) -> Result<f64> {
 
 fn same_bits(a: &[Tensor], b: &[Tensor]) -> Result<bool> {
     let bits = |all: &[Tensor]| -> Result<Vec<Vec<u64>>> {
-        // Candle's sums begin with a 0, which only tells in the sign of a zero.
+        // Candle's sums start at 0, which changes the sign of a zero alone.
         let of = |x: &Tensor| Ok(numbers(x)?.into_iter().map(|x| (x + 0.).to_bits()).collect());
         all.iter().map(of).collect()
     };
     Ok(bits(a)? == bits(b)?)
 }
 
-/// Everything that one case owes; `Err` tells what it does not keep.
-fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result::Result<(), String>> {
+/// Checks one case; the inner `Err` says what it violates.
+fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result::Result<(), String>> {
     let exact = trial.variables()?;
     let count = exact.len();
     for &dtype in ALL {
         let rounded = exact.iter().map(|x| x.to_dtype(dtype)).collect::<candle_core::Result<Vec<_>>>()?;
         let found = trial.outcome(&rounded, |_| true)?;
         let again = trial.outcome(&rounded, |_| true)?;
-        let plain = with_reference(|| trial.outcome(&rounded, |_| true))?;
+        let reference = with_reference(|| trial.outcome(&rounded, |_| true))?;
         let wide = rounded.iter().map(|x| x.to_dtype(DType::F64)).collect::<candle_core::Result<Vec<_>>>()?;
         let wanted = with_reference(|| trial.outcome(&wide, |_| true))?;
 
@@ -282,11 +313,11 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             trial.case.inputs.iter().any(|dims| dims.contains(&0)) || found.tensors[0].elem_count() == 0;
         let has_kernel = kernels.contains(&dtype) && trial.case.has_kernel;
         if has_kernel && !is_empty && found.operation != Some(name) {
-            return Ok(Err(format!("{dtype:?}: computed by {:?} and not by {name:?}", found.operation)));
+            return Ok(Err(format!("{dtype:?}: computed by {:?}, not by {name:?}", found.operation)));
         }
         for part in 0..=count {
-            // Candle adds up the gradient of what is repeated one after another, with a rounding after each: in half
-            // types that says nothing, in others it is the bound of such a sum.
+            // Candle adds up the gradient of a broadcast input sequentially and rounds after each term: in half types
+            // nothing follows from that sum, in others the tolerance grows by the bound of its error.
             let is_half = matches!(dtype, DType::F16 | DType::BF16);
             let times = found.tensors[0].elem_count() / found.tensors[part].elem_count().max(1);
             let is_repeated = part > 0 && matches!(trial.views[part - 1], View::Repeated(_));
@@ -296,19 +327,19 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             }
             let epsilon = if dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
             let of_sum = if is_summed { times as f64 * epsilon } else { 0. };
-            let of_composition = tolerance_of_composition(dtype) + of_sum;
-            let of_kernel = match (has_kernel, part > 0 && is_half && trial.case.keeps_output) {
-                (false, _) => of_composition,
-                (true, false) => tolerance_of_kernel(dtype) + of_sum,
-                // The rounded output goes into each of the terms, which may cancel: they walk at random.
-                (true, true) => tolerance_of_kernel(dtype) * (times as f64).sqrt().max(4.) + of_sum,
+            let of_reference = reference_tolerance(dtype) + of_sum;
+            let of_kernel = match (has_kernel, part > 0 && is_half && trial.case.saves_output) {
+                (false, _) => of_reference,
+                (true, false) => kernel_tolerance(dtype) + of_sum,
+                // The rounded output is in each of the terms, which may cancel: their errors are a random walk.
+                (true, true) => kernel_tolerance(dtype) * (times as f64).sqrt().max(4.) + of_sum,
             };
             for (who, outcome, tolerance) in
-                [("the kernel", &found, of_kernel), ("the composition", &plain, of_composition)]
+                [("the kernel", &found, of_kernel), ("the reference", &reference, of_reference)]
             {
                 let what = if part == 0 { "value".to_owned() } else { format!("gradient {}", part - 1) };
                 let tensor = &outcome.tensors[part];
-                let expected = &plain.tensors[part];
+                let expected = &reference.tensors[part];
                 if tensor.dtype() != expected.dtype() || tensor.shape() != wanted.tensors[part].shape() {
                     return Ok(Err(format!("{dtype:?}, {who}, {what}: {tensor:?} for {expected:?}")));
                 }
@@ -321,7 +352,7 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
         if !same_bits(&found.tensors, &again.tensors)? {
             return Ok(Err(format!("{dtype:?}: another run gives other bits")));
         }
-        if !same_bits(&found.tensors, &trial.candles(&rounded)?)? {
+        if !same_bits(&found.tensors, &value_and_gradients(&rounded, |x| trial.call(x))?)? {
             return Ok(Err(format!("{dtype:?}: Candle's backward pass gives other bits")));
         }
         for only in 0..count {
@@ -332,7 +363,7 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             }
         }
         if dtype == DType::F64 {
-            let scale = numbers(&(&found.tensors[0] * trial.weights(&found.tensors[0])?)?.abs()?)?;
+            let scale = numbers(&(&found.tensors[0] * weights(&found.tensors[0])?)?.abs()?)?;
             let scale = scale.iter().sum::<f64>().max(1.);
             for at in 0..count {
                 let [slope, along] = trial.slopes(&exact, at, &found.tensors[at + 1])?;
@@ -346,9 +377,12 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
     Ok(Ok(()))
 }
 
-/// Checks cases of an operation that calls itself `name` and has kernels for some element types. The cases are the
-/// same every time; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` draw others, and more.
-pub(crate) fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) -> Case) {
+/// Checks cases of the operation `name`, which has kernels for these element types. Every run draws the same 64 cases;
+/// `PROPTEST_RNG_SEED` and `PROPTEST_CASES` select others and more.
+///
+/// # Panics
+/// If a case violates the contract, with the shapes, views and options of the smallest one that was found.
+pub fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) -> Case) {
     let mut config = Config { failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
     if matches!(config.rng_seed, RngSeed::Random) {
         config.rng_seed = RngSeed::Fixed(0);
@@ -362,13 +396,13 @@ pub(crate) fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) 
         let case = case(&mut draw);
         let views = case.inputs.iter().map(|dims| View::draw(&mut draw, dims.len())).collect();
         let trial = Trial { case: &case, views, key };
-        let broken = match keeps(&trial, name, kernels) {
+        let violation = match holds(&trial, name, kernels) {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(broken)) => broken,
+            Ok(Err(violation)) => violation,
             Err(error) => error.to_string(),
         };
         let (inputs, views, options) = (&case.inputs, &trial.views, &case.options);
-        Err(TestCaseError::fail(format!("`{name}` of {inputs:?}, {views:?}, {options}: {broken}")))
+        Err(TestCaseError::fail(format!("`{name}` of {inputs:?}, {views:?}, {options}: {violation}")))
     };
     match TestRunner::new(config).run(&vec(any::<u16>(), 48), run) {
         Ok(()) => {}

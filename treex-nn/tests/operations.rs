@@ -1,28 +1,23 @@
 //! The operations, each as it is used: a row here is all that the [contract] needs to check one.
 
-mod contract;
-
 use candle_core::{DType, Tensor};
 use treex_core::autograd::is_reference;
 use treex_core::{Key, Result};
-
-use self::contract::{ALL, Case, Draw, WIDE, check};
-use super::convolution::{convolution, local_convolution};
-use super::dropout::dropout;
-use super::embed::rows_of;
-use super::im2col::Axis;
-use super::linear::linear;
-use super::norm::{Extent, Source, normalize};
-use super::pooling::{Reduction, reduce_windows};
-use crate::norm::Normalization;
-use crate::{AttentionOptions, activations, add, dot_product_attention, einsum, log_softmax, softmax, vdot};
+use treex_nn::ops::{
+    Axis, Extent, Normalization, Source, convolution, linear, local_convolution, normalize, rows_of,
+};
+use treex_nn::{
+    AttentionOptions, activations, add, avg_pool, dot_product_attention, dropout, einsum, log_softmax,
+    max_pool, min_pool, softmax, vdot,
+};
+use treex_testing::contract::{self, ALL, Case, Draw, WIDE};
 
 /// A test for each operation: its own name, the element types it has kernels for, and a case of it.
 macro_rules! operations {
     ($($test:ident: $name:literal, $kernels:expr, $case:expr;)+) => {$(
         #[test]
         fn $test() {
-            check($name, $kernels, $case);
+            contract::check($name, $kernels, $case);
         }
     )+};
 }
@@ -35,48 +30,34 @@ operations! {
     dropped: "dropout", ALL, masked;
     rows_of_tables: "embed", ALL, looked_up;
 
-    relu: "relu", ALL, |draw| elementwise(draw, activations::relu).apart();
-    relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).apart();
-    leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu(x, 0.1)).apart();
-    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3)).apart();
+    relu: "relu", ALL, |draw| elementwise(draw, activations::relu).distinct();
+    relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).distinct();
+    leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu(x, 0.1)).distinct();
+    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3)).distinct();
     gelu: "gelu", ALL, |draw| elementwise(draw, |x| activations::gelu(x, true));
     exact_gelu: "with-derivative", ALL, |draw| elementwise(draw, |x| activations::gelu(x, false));
     silu: "silu", ALL, |draw| elementwise(draw, activations::silu);
     sigmoid: "sigmoid", ALL, |draw| elementwise(draw, activations::sigmoid);
     tanh: "tanh", ALL, |draw| elementwise(draw, activations::tanh);
     softplus: "softplus", ALL, |draw| elementwise(draw, activations::softplus);
-    softmaxes: "softmax", ALL, |draw| over_last_axes(draw, softmax).keeping_output();
+    softmaxes: "softmax", ALL, |draw| over_last_axes(draw, softmax).saves_output();
     log_softmaxes: "log_softmax", ALL, |draw| over_last_axes(draw, log_softmax);
 
     norms_of_rows: "normalize", ALL, |draw| normalized(draw, true);
     norms_of_columns: "normalize", ALL, |draw| normalized(draw, false);
     convolutions: "convolution", ALL, convolved;
-    local_convolutions: "", &[], convolved_by_place;
+    local_convolutions: "", &[], convolved_locally;
     averages_of_windows: "pooling", WIDE, |draw| {
         let counts_padding = draw.yes();
-        pooled(draw, Reduction::Average { counts_padding })
+        pooled(draw, move |x, [size, strides], padding| avg_pool(x, size, strides, padding, counts_padding))
     };
-    maxima_of_windows: "pooling", WIDE, |draw| pooled(draw, Reduction::Max).apart();
-    minima_of_windows: "pooling", WIDE, |draw| pooled(draw, Reduction::Min).apart();
+    maxima_of_windows: "pooling", WIDE, |draw| {
+        pooled(draw, |x, [size, strides], padding| max_pool(x, size, strides, padding)).distinct()
+    };
+    minima_of_windows: "pooling", WIDE, |draw| {
+        pooled(draw, |x, [size, strides], padding| min_pool(x, size, strides, padding)).distinct()
+    };
     attentions: "attention", ALL, attended;
-}
-
-impl Case {
-    fn apart(self) -> Self {
-        Self { is_apart: true, ..self }
-    }
-
-    fn options(self, options: impl std::fmt::Debug) -> Self {
-        Self { options: format!("{options:?}"), ..self }
-    }
-
-    fn keeping_output(self) -> Self {
-        Self { keeps_output: true, ..self }
-    }
-
-    fn without_kernel_unless(self, has_kernel: bool) -> Self {
-        Self { has_kernel, ..self }
-    }
 }
 
 fn elementwise(draw: &mut Draw<'_>, f: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Case {
@@ -108,8 +89,7 @@ fn added(draw: &mut Draw<'_>) -> Case {
         y[0] = 1;
     }
     let has_kernel = x.ends_with(&y);
-    let case = Case::new(vec![x, y], |x| add(&x[0], &x[1]));
-    Case { is_broadcast: !has_kernel, ..case.without_kernel_unless(has_kernel) }
+    Case::new(vec![x, y], |x| add(&x[0], &x[1])).has_kernel(has_kernel).is_broadcast(!has_kernel)
 }
 
 fn dot(draw: &mut Draw<'_>) -> Case {
@@ -134,13 +114,11 @@ fn summed_products(draw: &mut Draw<'_>) -> Case {
 
 fn masked(draw: &mut Draw<'_>) -> Case {
     let shape = [draw.rows(), vec![draw.size()]].concat();
-    let mut mask = shape.clone();
-    if draw.of(&[false, false, true]) {
-        mask[0] = 1;
-    }
-    let (key, kept, has_kernel) = (draw.key(), draw.of(&[0.9, 0.5, 0.1]), mask == shape);
-    let f = move |x: &[Tensor]| dropout(&x[0], key, &mask, kept, 1. / kept as f32);
-    Case::new(vec![shape], f).options(kept).without_kernel_unless(has_kernel)
+    let broadcast_dims: &[isize] = if draw.of(&[false, false, true]) { &[0] } else { &[] };
+    let (key, rate) = (draw.key(), draw.of(&[0.1, 0.5, 0.9]));
+    let has_kernel = broadcast_dims.is_empty() || shape[0] == 1;
+    let f = move |x: &[Tensor]| dropout(&x[0], rate, key, broadcast_dims);
+    Case::new(vec![shape], f).options(rate).has_kernel(has_kernel)
 }
 
 fn looked_up(draw: &mut Draw<'_>) -> Case {
@@ -152,7 +130,7 @@ fn looked_up(draw: &mut Draw<'_>) -> Case {
     Case::new(vec![vec![n, features]], move |x| rows_of(&x[0], rows.clone(), &shape)).options(options)
 }
 
-/// Where statistics come from the input, or are given.
+/// Which statistics normalize, of the input or given.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Statistics {
     Fast,
@@ -161,7 +139,7 @@ enum Statistics {
     Given,
 }
 
-/// Large, so that the normalization of what is nearly all the same is not steep.
+/// Large, so that the normalization of nearly equal elements is not steep.
 const EPSILON: f64 = 0.1;
 
 fn normalized(draw: &mut Draw<'_>, is_rows: bool) -> Case {
@@ -229,7 +207,7 @@ fn window(draw: &mut Draw<'_>) -> Axis {
     }
 }
 
-/// Windows along one to three axes, and what they move over.
+/// Windows along one to three axes, and the sizes of the input.
 fn windows(draw: &mut Draw<'_>) -> (Vec<Axis>, Vec<usize>) {
     let axes: Vec<_> = (0..draw.of(&[1, 2, 3])).map(|_| window(draw)).collect();
     let spatial = axes.iter().map(|_| draw.of(&[3, 1, 2, 5, 8, 0])).collect();
@@ -256,28 +234,34 @@ fn convolved(draw: &mut Draw<'_>) -> Case {
     Case::new(shapes, move |x| convolution(&x[0], &x[1], x.get(2), &axes, groups)).options(options)
 }
 
-fn convolved_by_place(draw: &mut Draw<'_>) -> Case {
+fn convolved_locally(draw: &mut Draw<'_>) -> Case {
     let (axes, spatial) = windows(draw);
     let (cin, cout) = (draw.of(&[2, 1, 3]), draw.of(&[1, 2, 5]));
     let positions = axes.iter().zip(&spatial).map(|(axis, &n)| axis.positions(n));
-    let places = axes.iter().map(|axis| axis.size).product::<usize>();
-    let kernel = positions.chain([cin * places, cout]).collect();
+    let taps = axes.iter().map(|axis| axis.size).product::<usize>();
+    let kernel = positions.chain([cin * taps, cout]).collect();
     let x = [vec![draw.of(&[1, 2, 3])], spatial, vec![cin]].concat();
     let options = axes.clone();
     Case::new(vec![x, kernel], move |x| Ok(local_convolution(&x[0], &x[1], &axes)?)).options(options)
 }
 
-fn pooled(draw: &mut Draw<'_>, reduction: Reduction) -> Case {
-    let (mut axes, spatial) = windows(draw);
-    for (axis, &n) in axes.iter_mut().zip(&spatial) {
-        // A maximum of padding alone is not finite: every window sees something.
+fn pooled(
+    draw: &mut Draw<'_>,
+    pool: impl Fn(&Tensor, [Vec<usize>; 2], Vec<(isize, isize)>) -> Result<Tensor> + 'static,
+) -> Case {
+    let (axes, spatial) = windows(draw);
+    let of = |(axis, n): (Axis, usize)| {
+        // A maximum of padding alone is not finite: every window covers an element.
         let most = if n == 0 { 0 } else { axis.size - 1 };
-        let padding = (axis.padding.0.min(most), axis.padding.1.min(most));
-        *axis = Axis { padding, window_dilation: 1, input_dilation: 1, ..*axis };
-    }
+        let padding = (axis.zeros.0.min(most) as isize, axis.zeros.1.min(most) as isize);
+        ((axis.size, axis.stride), padding)
+    };
+    let (windows, padding): (Vec<_>, Vec<_>) = axes.into_iter().zip(spatial.iter().copied()).map(of).unzip();
+    let (size, strides): (Vec<usize>, Vec<usize>) = windows.into_iter().unzip();
     let x = [draw.batch(), spatial, vec![draw.of(&[1, 3, 17])]].concat();
-    let options = (axes.clone(), reduction);
-    Case::new(vec![x], move |x| reduce_windows(&x[0], &axes, reduction)).options(options)
+    let options = (size.clone(), strides.clone(), padding.clone());
+    let f = move |x: &[Tensor]| pool(&x[0], [size.clone(), strides.clone()], padding.clone());
+    Case::new(vec![x], f).options(options)
 }
 
 fn attended(draw: &mut Draw<'_>) -> Case {
@@ -310,5 +294,5 @@ fn attended(draw: &mut Draw<'_>) -> Case {
         options.dropout = rate.map(|rate| (rate, key));
         dot_product_attention(&x[0], &x[1], &x[2], &options)
     };
-    Case::new(shapes, f).options(options).keeping_output()
+    Case::new(shapes, f).options(options).saves_output()
 }
