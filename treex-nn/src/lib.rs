@@ -94,8 +94,8 @@ mod functional;
 pub mod initializers;
 mod layers;
 pub mod metrics;
-#[allow(unsafe_code)]
-mod ops;
+#[doc(hidden)]
+pub mod ops;
 mod spatial;
 mod var_builder;
 
@@ -151,9 +151,8 @@ pub use initializers::{
 };
 pub use var_builder::load_var_builder;
 
-/// The crate of trees: a crate that depends on treex-nn alone writes
-/// `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]`.
-pub use treex_core;
+pub use candle_core as candle; // its types are part of this API
+pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// The traits and types that a program with layers needs: `use treex_nn::prelude::*`.
 pub mod prelude {

@@ -35,6 +35,8 @@
 //! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
 //! own, [`engine`], [`numerics`] and [`tree`].
 
+#![forbid(unsafe_code)]
+
 #[macro_use]
 mod alias;
 mod boxed;
@@ -94,6 +96,7 @@ pub use alias::signum::{Signum, signum};
 pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
 pub use boxed::{Boxed, BoxedState};
+pub use candle_core as candle; // its types are part of this API
 pub use chain::{Chain, chain};
 pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
 pub use combinators::conditionally::{
@@ -216,6 +219,7 @@ pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
 pub use transformation::{Extra, GradientTransformation, Stateless, ValueFn};
+pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
 pub mod prelude {

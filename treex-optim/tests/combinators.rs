@@ -3,11 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
-mod oracle;
 
 use candle_core::{DType, Device, Tensor};
 use contract::{F64, Params, assert_golden, assert_promises, contrib, extra, nan_like};
-use oracle::{assert_close, numbers, optax, tree_values};
 use treex_core::{ErrorKind, Leaf, Parameter, TreePart, path, prelude::*};
 use treex_optim::{
     Boxed, DynamicLossScale, GradientTransformation, Optimizer, Schedule, Skip, adam, adamw, apply_if_finite,
@@ -16,6 +14,9 @@ use treex_optim::{
     multi_transform, named_chain, only, params_ema, partition, piecewise_constant, scale, scale_by_adam, sgd,
     trace, warmup_cosine_decay,
 };
+use treex_testing::compare::{assert_close, tree_values};
+use treex_testing::fixture;
+use treex_testing::oracle::numbers;
 
 /// Optax's MultiSteps gathers in f32 in an f64 run too.
 const GATHERED: f64 = 2e-8;
@@ -111,7 +112,7 @@ fn more() -> Vec<(&'static str, Boxed)> {
 
 #[test]
 fn optax_gives_the_same() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
     }
@@ -123,7 +124,7 @@ fn optax_gives_the_same() {
 
 #[test]
 fn promises() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let table = table().into_iter().map(|(name, transformation, _)| (name, transformation));
     for (name, transformation) in table.chain(more()) {
         if !name.starts_with("flatten") {
@@ -133,16 +134,16 @@ fn promises() {
 }
 
 fn start() -> Params {
-    Params::read(&optax()["meta"]["params"], DType::F64)
+    Params::read(&fixture!("optax.json")["meta"]["params"], DType::F64)
 }
 
 fn grads(step: usize) -> Params {
-    Params::read(&optax()["meta"]["grads"][step], DType::F64)
+    Params::read(&fixture!("optax.json")["meta"]["grads"][step], DType::F64)
 }
 
 #[test]
 fn lookahead_has_slow_parameters() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let mut fast = start();
     let mut optimizer = Optimizer::new(lookahead(sgd(0.1), 3, 0.5)).init(&fast).unwrap();
     for (step, expected) in fixture["lookahead(sgd .1, 3, .5)"].as_array().unwrap().iter().enumerate() {
@@ -366,29 +367,29 @@ fn misuse_is_told() {
 /// The masters are what an f32 training by the same gradients gives, and the model holds them rounded.
 #[test]
 fn masters_are_an_f32_training() {
-    let meta = &optax()["meta"];
+    let meta = &fixture!("optax.json")["meta"];
     for half in [DType::BF16, DType::F16] {
         let mut rounded = Params::read(&meta["params"], half);
         let mut exact = Params::read(&meta["params"], half);
-        exact.to_dtype(DType::F32).unwrap();
+        exact = exact.into_dtype(DType::F32).unwrap();
         let mut optimizer = Optimizer::new(master_weights(adamw(1e-4))).init(&rounded).unwrap();
         let mut oracle = Optimizer::new(adamw(1e-4)).init(&exact).unwrap();
         for step in (0..60).map(|step| step % 6) {
             let grads = Params::read(&meta["grads"][step], half);
             optimizer.update(&grads, &mut rounded).unwrap();
             let mut wide = grads.clone();
-            wide.to_dtype(DType::F32).unwrap();
+            wide = wide.into_dtype(DType::F32).unwrap();
             oracle.update(&wide, &mut exact).unwrap();
         }
         assert_eq!(tree_values(&optimizer.state().unwrap().master), tree_values(&exact), "{half:?}");
         let mut expected = exact.clone();
-        expected.to_dtype(half).unwrap();
+        expected = expected.into_dtype(half).unwrap();
         assert_eq!(tree_values(&rounded), tree_values(&expected), "{half:?}");
         assert_eq!(rounded.a.dtype(), Some(half));
     }
     // A leaf in f32 has no master, and is trained as it is.
     let mut mixed = Params::read(&meta["params"], DType::F32);
-    mixed.to_dtype_where(path("a"), DType::BF16).unwrap();
+    mixed = mixed.into_dtype_where(path("a"), DType::BF16).unwrap();
     let mut alone = mixed.clone();
     let mut optimizer = Optimizer::new(master_weights(adam(0.1))).init(&mixed).unwrap();
     let mut oracle = Optimizer::new(adam(0.1)).init(&alone).unwrap();
@@ -403,7 +404,7 @@ fn masters_are_an_f32_training() {
 
 #[test]
 fn a_loss_scale_finds_its_place() {
-    let params = Params::read(&optax()["meta"]["params"], DType::F16);
+    let params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F16);
     let mut scale = DynamicLossScale::new().unwrap().starting_at(1e6).unwrap().growth_interval(3);
     let mut history = Vec::new();
     for _ in 0..8 {

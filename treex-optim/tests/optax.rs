@@ -4,18 +4,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
 mod table;
 
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor};
-use oracle::{assert_close, distance, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::{Row, all, golden, options};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::*;
+use treex_testing::compare::{assert_close, distance, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 const F64: f64 = 1e-10;
@@ -96,17 +97,17 @@ fn check<T: Tree>(rows: Vec<Row>, fixture: &Value, read: fn(&Value, DType) -> T,
 }
 
 fn transforms() -> Value {
-    serde_json::from_str(include_str!("fixtures/transforms.json")).unwrap()
+    fixture!("transforms.json")
 }
 
 #[test]
 fn transformations_in_f64() {
-    check(golden(), &optax(), Params::read, DType::F64);
+    check(golden(), &fixture!("optax.json"), Params::read, DType::F64);
 }
 
 #[test]
 fn transformations_in_f32() {
-    check(golden(), &optax(), Params::read, DType::F32);
+    check(golden(), &fixture!("optax.json"), Params::read, DType::F32);
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn options_and_ranks_in_f32() {
 /// A matrix that is factored, and what is kept of it. Optax's decay in f32 again.
 #[test]
 fn adafactor_keeps_rows_and_columns() {
-    let fixture = &optax()["adafactor_4x5(lr=.1,min_dim=4), g_t=cos(W*(t+1))"];
+    let fixture = &fixture!("optax.json")["adafactor_4x5(lr=.1,min_dim=4), g_t=cos(W*(t+1))"];
     let mut w = leaf(&fixture["W"], DType::F64);
     let start = w.get().unwrap().copy().unwrap();
     let mut optimizer = Optimizer::new(adafactor(0.1).min_dim_size_to_factor(4)).init(&w).unwrap();
@@ -149,7 +150,7 @@ fn adafactor_keeps_rows_and_columns() {
 /// `partition`.
 #[test]
 fn parts_of_a_model() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let cases: [(&str, Vec<(&str, Boxed)>); 3] = [
         ("freeze(a)", vec![("b", chain(()).boxed())]),
         ("selective_transform(sgd .1, freeze a)", vec![("b", sgd(0.1).boxed())]),
@@ -231,7 +232,7 @@ fn every_case_of_the_fixtures_is_tested() {
     ];
     let mut of_optax = tested(golden());
     of_optax.extend(elsewhere.map(str::to_owned));
-    assert_eq!(of_optax, names(&optax()));
+    assert_eq!(of_optax, names(&fixture!("optax.json")));
     assert_eq!(tested(options()), names(&transforms()));
 }
 
@@ -264,7 +265,7 @@ fn check_plain(dtype: DType, tolerance: f64) {
                 transformation.updates(grads.clone(), state, &params, &extra).unwrap()
             };
             let mut of_plain = state.clone();
-            let plain = with_plain(|| run(&mut of_plain));
+            let plain = with_reference(|| run(&mut of_plain));
             let updates = run(&mut state);
             let all = |updates: &Leaves, state: &BoxedState| -> Vec<f64> {
                 updates.tensors().chain(state.flatten().tensors()).flat_map(values).collect()

@@ -16,28 +16,28 @@ mod choice;
 mod continuous;
 mod discrete;
 mod distribution;
-pub(crate) mod math;
 mod math64;
 mod mode;
 mod orthogonal;
 mod permutation;
 mod real;
+#[cfg(test)]
 mod sample;
 mod seed;
 mod slice;
-mod threefry;
+pub mod stream;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
-use crate::compute::fill;
 use crate::error::{Error, Result};
 pub use mode::SampleMode;
-use sample::{Samples, words};
-use threefry::threefry2x32;
+use treex_kernels::fill;
+use treex_kernels::random::sampler::Samples;
+use treex_kernels::random::threefry;
 
-pub use distribution::Bernoulli;
-pub use sample::Sampler;
 pub use slice::KeySlice;
+pub use treex_kernels::random::bernoulli::Bernoulli;
+pub use treex_kernels::random::sampler::Sampler;
 
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
 /// more.
@@ -56,7 +56,7 @@ pub struct Key([u32; 2]);
 impl Key {
     /// The key with these two words.
     #[must_use]
-    pub fn from_words(words: [u32; 2]) -> Self {
+    pub const fn from_words(words: [u32; 2]) -> Self {
         Self(words)
     }
 
@@ -85,7 +85,7 @@ impl Key {
     }
 
     fn block(self, index: u64) -> [u32; 2] {
-        threefry2x32(self.0, words(index))
+        threefry::block(self.0, index)
     }
 
     /// One sample for each flat index from `start` on, from the two words that it hashes to.
@@ -120,13 +120,13 @@ impl Key {
         x: &[X],
         sampler: S,
     ) -> Result<Vec<S::Output>> {
-        fill::collect(x.len(), &Samples { key: self, start, x, sampler })
+        Ok(fill::collect(x.len(), &Samples { key: self.0, start, x, sampler })?)
     }
 
     /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.
     pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
         let x = vec![(); buffer.len()];
-        fill::overwrite(buffer, &Samples { key: self, start, x: &x, sampler });
+        fill::overwrite(buffer, &Samples { key: self.0, start, x: &x, sampler });
     }
 
     /// The two words as a `U32` tensor, which is how a tree holds a key.

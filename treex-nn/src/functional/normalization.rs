@@ -12,20 +12,21 @@ use crate::ops::rows::{repeat_to, sum_over};
 
 /// The options that all normalizations share.
 #[derive(Clone, Debug)]
-pub(crate) struct Normalization {
+pub struct Normalization {
     /// The name in errors.
     pub(crate) layer: &'static str,
     /// Added to the variance.
     pub(crate) epsilon: f64,
     /// Whether the variance is `mean(x²) - mean(x)²`, not `mean((x - mean(x))²)`.
-    pub(crate) use_fast_variance: bool,
+    pub use_fast_variance: bool,
     /// Whether statistics of half precision are computed and kept in `F32`.
     pub(crate) force_float32_reductions: bool,
     pub(crate) pmean: Option<Pmean>,
 }
 
 impl Normalization {
-    pub(crate) fn new(layer: &'static str, epsilon: f64) -> Self {
+    /// Flax's defaults, for a layer of this name.
+    pub fn new(layer: &'static str, epsilon: f64) -> Self {
         Self { layer, epsilon, use_fast_variance: true, force_float32_reductions: true, pmean: None }
     }
 
@@ -70,7 +71,7 @@ impl Normalization {
     }
 
     /// Mean and variance over `axes`, which are kept with size 1; only of elements where `mask` is not 0.
-    pub(crate) fn mean_and_variance(
+    pub fn mean_and_variance(
         &self,
         x: &Tensor,
         axes: &[usize],
@@ -92,7 +93,7 @@ impl Normalization {
     }
 
     /// The mean of squares over `axes`.
-    pub(crate) fn mean_square(
+    pub fn mean_square(
         &self,
         x: &Tensor,
         axes: &[usize],
@@ -105,7 +106,7 @@ impl Normalization {
 
     /// `(x - mean) / sqrt(var + epsilon) · scale + bias`. Statistics and parameters have the rank of `x`, and
     /// size 1 on axes along which they are constant.
-    pub(crate) fn normalize(
+    pub fn normalize(
         &self,
         x: &Tensor,
         (mean, var): (Option<&Tensor>, &Tensor),

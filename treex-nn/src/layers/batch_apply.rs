@@ -1,7 +1,7 @@
 //! A module applied under more batch dimensions than it takes.
 
 use candle_core::Tensor;
-use treex_core::init::ModuleKey;
+use treex_core::ModuleKey;
 use treex_core::{Error, Module, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
 /// Calls a module with the first dimensions of its input merged into one, and splits them again in its

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn frozen_is_not_training() -> Result<()> {
         let mut layer = Dropout::new(0.5).init(3, &Device::Cpu)?;
-        layer.freeze(Rng);
+        layer.freeze(Rng)?;
         assert_eq!(values(&layer.call(&ones())?), [1.; 24]);
         Ok(())
     }

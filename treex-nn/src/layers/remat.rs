@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use candle_core::Tensor;
-use treex_core::init::ModuleKey;
+use treex_core::ModuleKey;
 use treex_core::{Module, ModuleId, Result, TreeObject, Visitor, VisitorMut, remat};
 
 /// A module that saves only its input for the backward pass, and recomputes the rest there: Flax's

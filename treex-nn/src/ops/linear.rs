@@ -1,31 +1,33 @@
-//! A linear map with its bias, as one operation: what `Linear` and `DenseGeneral` do.
+//! A linear map with its bias, as one operation: that of `Linear` and `DenseGeneral`.
 //!
-//! `y[b, j] = Σ_i x[b, i] kernel[i, j] + bias[j]`, where `i` and `j` may stand for several axes. Backward, the
-//! gradients are two products of matrices and a sum over rows; that of the input is computed only if somebody
-//! asks for it.
+//! `y[b, j] = Σ_i x[b, i] kernel[i, j] + bias[j]`, where `i` and `j` may each be several axes. The gradients are two
+//! products of matrices and a sum over rows, each computed only if it is needed.
 
 use std::marker::PhantomData;
 
-use candle_core::{DType, Tensor, WithDType};
-use treex_core::Result;
-use treex_core::compute::matmul::{Matrix, product};
-use treex_core::compute::vector::Vectors;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use candle_core::{Tensor, WithDType};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::{Result, match_float};
+use treex_kernels::matmul::{Matrix, product};
+use treex_kernels::sum_axis0::SumAxis0;
+use treex_kernels::vector::Vectors;
 
 use super::add::add;
-use super::columns::sum_rows;
 
-/// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
-/// `bias`, which has those. All have one type, and the sizes fit.
-pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
-    match x.dtype() {
-        DType::F32 if !is_plain() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
-        DType::F64 if !is_plain() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),
-        _ => plain(x, kernel, bias, axes),
+/// The product of `x` and `kernel` over the last `axes` axes of `x` and the first `axes` axes of `kernel`, plus `bias`,
+/// which has the other axes of `kernel`. All have one type, and the sizes match.
+pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    if is_reference() || !x.device().is_cpu() {
+        return reference(x, kernel, bias, axes);
     }
+    match_float!(
+        x.dtype(),
+        T in [f32, f64] => forward::<T>(x, kernel, bias, axes),
+        else reference(x, kernel, bias, axes)
+    )
 }
 
-/// The elements of `[batch, inputs, outputs]`, and the shape of the result.
+/// The sizes of batch, inputs and outputs, and the shape of the result.
 fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
     let (batch, inputs) = x.dims().split_at(x.rank() - axes);
     let outputs = &kernel.dims()[axes..];
@@ -33,7 +35,7 @@ fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
     ([count(batch), count(inputs), count(outputs)], [batch, outputs].concat())
 }
 
-fn plain(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+fn reference(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
     let mut y = x.reshape((rows, inputs))?.matmul(&kernel.reshape((inputs, outputs))?)?;
     if let Some(bias) = bias {
@@ -61,11 +63,11 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
         element: PhantomData::<fn() -> T>,
     };
     let operands: Vec<_> = [x, kernel].into_iter().chain(bias).collect();
-    attach(operation, &operands, Fresh::new(y, shape)?)
+    attach(operation, &operands, OwnedStorage::new(y, shape)?)
 }
 
 /// The element types that matrices are multiplied in.
-trait Element: WithDType + Vectors {}
+trait Element: WithDType + Vectors + SumAxis0 {}
 
 impl Element for f32 {}
 impl Element for f64 {}
@@ -83,18 +85,20 @@ impl<T: Element> Operation for Linear<T> {
         "linear"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let [rows, inputs, outputs] = self.sizes;
-        let gradient = pass.cotangent()?.contiguous()?;
+        let gradient = cx.cotangent()?.contiguous()?;
         let gradient = elements::<T>(&gradient)?;
         let dy = Matrix::new(&gradient, rows, outputs)?;
         let gradient_of = |index: usize, like: &Tensor, compute: &dyn Fn() -> Result<Vec<T>>| {
-            let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
-            pass.wanted(index).then(gradient).transpose()
+            let gradient = || -> Result<_> { Ok(OwnedStorage::new(compute()?, like.shape())?.into_tensor()) };
+            cx.wanted(index).then(gradient).transpose()
         };
-        let dx = || product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true);
-        let dkernel = || product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true);
-        let dbias = || Ok(sum_rows(&gradient, outputs));
+        let dx =
+            || Ok(product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true)?);
+        let dkernel =
+            || Ok(product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true)?);
+        let dbias = || Ok(T::sum_axis0(&gradient, outputs));
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {
             gradients.push(gradient_of(2, bias, &dbias)?);
@@ -105,8 +109,8 @@ impl<T: Element> Operation for Linear<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Shape;
-    use treex_core::compute::with_plain;
+    use candle_core::{DType, Shape};
+    use treex_core::autograd::with_reference;
     use treex_core::{Key, Leaf, Parameter, value_and_grad};
 
     use super::*;
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_composition() -> Result<()> {
+    fn agrees_with_the_reference_composition() -> Result<()> {
         let shapes: [(&[usize], &[usize], usize); 8] = [
             (&[7, 5], &[5, 3], 1),
             (&[5], &[5, 3], 1),
@@ -150,20 +154,21 @@ mod tests {
                     let bias = has_bias.then(|| normal(2, &kernel[axes..], dtype)).transpose()?;
                     let leaves = (normal(0, x, dtype)?, normal(1, kernel, dtype)?, bias);
                     let ours = value_and_gradients(&leaves, axes)?;
-                    let plain = with_plain(|| value_and_gradients(&leaves, axes))?;
-                    // In half precision Candle adds up the rows with a rounding after each.
+                    let reference = with_reference(|| value_and_gradients(&leaves, axes))?;
+                    // In half types Candle rounds after each row that it adds.
                     let tolerance = match dtype {
                         DType::F64 => 1e-12,
                         DType::F32 => 1e-5,
                         _ => 5e-2,
                     };
-                    for (ours, plain) in ours.iter().zip(&plain) {
-                        assert_eq!((ours.shape(), ours.dtype()), (plain.shape(), plain.dtype()));
+                    for (ours, reference) in ours.iter().zip(&reference) {
+                        assert_eq!((ours.shape(), ours.dtype()), (reference.shape(), reference.dtype()));
                         let numbers = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
-                        let (ours, plain) = (numbers(ours)?, numbers(plain)?);
-                        let largest = plain.iter().fold(1., |largest: f64, x| largest.max(x.abs()));
-                        let far = ours.iter().zip(&plain).any(|(a, b)| (a - b).abs() > tolerance * largest);
-                        assert!(!far, "{x:?} {kernel:?} {dtype:?}: {ours:?} {plain:?}");
+                        let (ours, reference) = (numbers(ours)?, numbers(reference)?);
+                        let largest = reference.iter().fold(1., |largest: f64, x| largest.max(x.abs()));
+                        let far =
+                            ours.iter().zip(&reference).any(|(a, b)| (a - b).abs() > tolerance * largest);
+                        assert!(!far, "{x:?} {kernel:?} {dtype:?}: {ours:?} {reference:?}");
                     }
                 }
             }

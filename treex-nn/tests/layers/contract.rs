@@ -51,7 +51,7 @@ fn state() -> impl Filter {
 fn filled(case: &Case, mut layer: Box<dyn Subject>, dtype: DType) -> Result<Box<dyn Subject>> {
     let tensors: HashMap<_, _> = case.map("params").into_iter().chain(case.map("state")).collect();
     load_var_builder(&mut layer, &VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
-    layer.to_dtype(dtype)?;
+    layer = layer.into_dtype(dtype)?;
     layer.init(0, &Device::Cpu)
 }
 

@@ -9,10 +9,10 @@ use std::mem;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, TensorId};
-use treex_core::compute::Buffer;
-use treex_core::compute::ids::IdMap;
-use treex_core::compute::rows::pieces;
+use treex_core::autograd::StorageGuard;
+use treex_core::id_map::IdMap;
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
+use treex_kernels::parallel::pieces;
 
 use super::pass::Pass;
 use super::piece::{PIECE, Param, Piece};
@@ -65,8 +65,8 @@ struct Open<'o> {
     /// The parameter, if it is only read.
     p: Option<Cow<'o, Tensor>>,
     wide: bool,
-    param: Option<Buffer<'o>>,
-    state: Vec<Buffer<'o>>,
+    param: Option<StorageGuard<'o>>,
+    state: Vec<StorageGuard<'o>>,
     room: Option<&'o mut CpuStorage>,
     sums: &'o mut [f64],
 }
@@ -227,7 +227,7 @@ impl Batch<'_, '_> {
                     && there.is_some()
                     && all.pass.rules[*rule].on[index]
                 {
-                    state.extend(Buffer::take(handle)?);
+                    state.extend(StorageGuard::take(handle)?);
                 }
             }
             let Some(u) = there else { continue };
@@ -243,7 +243,7 @@ impl Batch<'_, '_> {
                 })
             });
             let p = p.map(|p| all.straight(p)).transpose()?;
-            let param = handle.map(|handle| Buffer::take(handle)).transpose()?.flatten();
+            let param = handle.map(|handle| StorageGuard::take(handle)).transpose()?.flatten();
             leaves.push(Open { index, u: all.straight(u)?, p, wide, param, state, room, sums });
         }
         Ok(leaves)

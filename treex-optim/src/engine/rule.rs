@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use candle_core::Tensor;
 use treex_core::Result;
-use treex_core::compute::simd::{self, dispatch, prefetch};
+use treex_kernels::isa::{self, dispatch, prefetch};
 
 use super::expression::Expression;
 use super::number::{Lane, Number};
@@ -182,7 +182,7 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
     }
 }
 
-impl<R: Rule<K>, T: Copy + Default, const K: usize> simd::Kernel for Apply<'_, '_, R, T, K>
+impl<R: Rule<K>, T: Copy + Default, const K: usize> isa::Kernel for Apply<'_, '_, R, T, K>
 where
     Lane<T>: Number,
 {
@@ -248,7 +248,7 @@ fn add_terms<S: Terms<M>, T: Copy + AddAssign + Default, const M: usize>(
     }
 }
 
-impl<S: Terms<M>, T: Copy + Default + AddAssign + Into<f64>, const M: usize> simd::Kernel for Sum<'_, S, T, M>
+impl<S: Terms<M>, T: Copy + Default + AddAssign + Into<f64>, const M: usize> isa::Kernel for Sum<'_, S, T, M>
 where
     Lane<T>: Number,
 {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Handle, Leaves, Result};
 
 use super::rule::{AnyTerms, Terms, TypedTerms};
@@ -125,7 +125,7 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
 
 /// Whether the loops over memory can run.
 fn is_fast(updates: &Leaves) -> bool {
-    !is_plain() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
+    !is_reference() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
 }
 
 /// Applies a function of tensors where it is on.

@@ -4,11 +4,12 @@
 
 use candle_core::{DType, Tensor};
 use serde_json::Value;
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
-
-use crate::oracle::{assert_close, numbers, tensor, tree_values, values};
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 pub(crate) const F64: f64 = 1e-10;
@@ -28,7 +29,7 @@ impl Params {
 
 /// What Optax computed beyond that: `fixtures/contrib.json`, written by `fixtures/contrib.py`.
 pub(crate) fn contrib() -> Value {
-    serde_json::from_str(include_str!("../fixtures/contrib.json")).unwrap()
+    fixture!("contrib.json")
 }
 
 /// The gradients of a step, with something that is no number in them where the case says so.
@@ -112,7 +113,7 @@ pub(crate) fn assert_as_plain(
         train(&mut optimizer, &mut params, meta, 0..6);
         [tree_values(&params), tree_values(&optimizer)].concat()
     };
-    assert_close(&run(), &with_plain(run), tolerance, &format!("{name}, against plain operations"));
+    assert_close(&run(), &with_reference(run), tolerance, &format!("{name}, against plain operations"));
 }
 
 /// Saved after some steps, loaded and continued, the bits are those of a training that was not interrupted.

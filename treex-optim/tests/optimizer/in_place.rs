@@ -118,7 +118,7 @@ fn leaves_of_all_sizes_step_as_whole_tensors_do() {
             }
             model
         };
-        let (fast, plain) = (train(), treex_core::compute::with_plain(train));
+        let (fast, plain) = (train(), treex_core::autograd::with_reference(train));
         for ((fast, plain), start) in fast.iter().zip(&plain).zip(&start) {
             assert_close(&values(fast), &values(plain), tolerance, dtype.as_str());
             assert!(fast != start || values(fast).is_empty());
@@ -151,6 +151,6 @@ proptest! {
             train(&mut optimizer, &mut model, 0..3);
             model
         };
-        prop_assert_eq!(train(), treex_core::compute::with_plain(train));
+        prop_assert_eq!(train(), treex_core::autograd::with_reference(train));
     }
 }

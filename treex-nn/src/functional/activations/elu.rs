@@ -4,7 +4,9 @@ use candle_core::Tensor;
 use treex_core::Result;
 
 use super::elementary::expm1;
-use crate::ops::elementwise::{Elu, map};
+use treex_kernels::elementwise::Elementwise::Elu;
+
+use crate::ops::elementwise::map;
 
 /// `x` where positive, `alpha (exp(x) - 1)` elsewhere. Flax's default: `alpha` 1.
 ///

@@ -4,7 +4,9 @@ use candle_core::Tensor;
 use treex_core::Result;
 
 use crate::ops::derivative::with_derivative;
-use crate::ops::elementwise::{Gelu, map};
+use treex_kernels::elementwise::Elementwise::Gelu;
+
+use crate::ops::elementwise::map;
 use crate::ops::normal;
 
 /// `x Φ(x)`, where `Φ` is the normal distribution function, accurate in both tails; `approximate` uses the

@@ -3,7 +3,9 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
-use crate::ops::elementwise::{LeakyRelu, Relu, Relu6, map};
+use treex_kernels::elementwise::Elementwise::{LeakyRelu, Relu, Relu6};
+
+use crate::ops::elementwise::map;
 
 /// `max(x, 0)`, with derivative 0 at 0.
 ///

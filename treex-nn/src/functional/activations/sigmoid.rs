@@ -5,7 +5,9 @@ use treex_core::Result;
 
 use super::elementary::{expm1, log1p};
 use crate::ops::derivative::with_derivative;
-use crate::ops::elementwise::{Sigmoid, Silu, Softplus, Tanh, map};
+use treex_kernels::elementwise::Elementwise::{Sigmoid, Silu, Softplus, Tanh};
+
+use crate::ops::elementwise::map;
 
 /// `1 / (1 + exp(-x))`.
 ///

@@ -110,7 +110,7 @@ pub(super) fn check_carry<C: RnnCell>(cell: &C, carry: &C::Carry, x: &Tensor, fe
                 .expected(format!("{expected:?} for an input {:?}", x.dims()))
                 .found(format!("{:?}", tensor.dims()))
                 .remedy("start with `cell.initialize_carry(key, &x)?`")
-                .of(cell))
+                .of(cell.identity()))
         }
     }
 }

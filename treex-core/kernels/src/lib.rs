@@ -1,0 +1,52 @@
+//! The CPU kernels of treex, over slices: nothing here knows tensors or trees.
+//!
+//! - How a loop runs: [`isa`] (the instruction set), [`vector`] (explicit vectors), [`parallel`] (all cores),
+//!   [`fill`] and [`output`] (new memory that kernels write).
+//! - What a loop computes with: [`float`] (element types), [`math`] (functions of one number), [`reduce`] (sums
+//!   and maxima of rows and columns).
+//! - Products of matrices: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
+//!   convolution), [`microkernel`] (small ones, in the cache).
+//! - Random numbers: [`random`].
+//!
+//! The kernels of an operation are methods of a trait that each element type implements, so that this crate
+//! compiles them once and a caller does not compile them again.
+//!
+//! Results are the same bits on any number of threads and with every instruction set.
+
+#[macro_use]
+mod entry_points;
+
+pub mod add;
+pub mod attention;
+pub mod convolution;
+pub mod cross_entropy;
+pub mod dot;
+pub mod dropout;
+pub mod elementwise;
+pub mod embedding;
+pub mod error;
+pub mod exact_gelu;
+pub mod fill;
+pub mod float;
+pub mod gather_gemm;
+pub mod im2col;
+pub mod isa;
+pub mod log_sum_exp;
+pub mod math;
+pub mod matmul;
+pub mod microkernel;
+pub mod norm;
+pub mod output;
+pub mod parallel;
+pub mod pooling;
+pub mod random;
+pub mod recurrent;
+pub mod reduce;
+pub mod softmax;
+pub mod squared_error;
+pub mod sum_axis0;
+pub mod vector;
+pub mod window;
+pub mod xla_math;
+
+pub use error::{Error, Result};
