@@ -44,6 +44,7 @@ mod config;
 mod contrib;
 mod count;
 pub mod engine;
+mod extra;
 mod host;
 pub mod linear_algebra;
 mod linesearch;
@@ -93,7 +94,7 @@ pub use alias::sign_sgd::{SignSgd, sign_sgd};
 pub use alias::signum::{Signum, signum};
 pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
-pub use boxed::{Boxed, BoxedState};
+pub use boxed::{Boxed, BoxedState, Member};
 pub use chain::{Chain, chain};
 pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
 pub use combinators::conditionally::{
@@ -141,6 +142,7 @@ pub use contrib::simplified_ademamix::{
     scale_by_simplified_ademamix, simplified_ademamix,
 };
 pub use count::Count;
+pub use extra::{Extra, ValueFn};
 pub use linesearch::backtracking::{
     BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
 };
@@ -215,7 +217,7 @@ pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi}
 pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
-pub use transformation::{Extra, GradientTransformation, Stateless, ValueFn};
+pub use transformation::{GradientTransformation, Stateless};
 
 /// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
 pub mod prelude {

@@ -15,9 +15,10 @@ use treex_core::{
 
 use crate::count::Count;
 use crate::engine::{Target, Updates, run};
+use crate::extra::Extra;
 use crate::host::number;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// A [`GradientTransformation`] with its state. It *is* the state: a tree, with kind
 /// [`OptState`](treex_core::OptState) on every leaf, that is cloned, saved, loaded and printed like a model.
@@ -143,9 +144,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         check_params(&grads, &params)?;
         let mut next = self.running()?.clone();
         next.step.advance()?;
-        let updates = self.transformation.update(Updates::new(grads), &mut next.state, &params, extra)?;
-        // Nobody else holds the model's cells from here on.
-        drop(params);
+        let updates = Updates::new(grads, params).with_extra(*extra);
+        let updates = self.transformation.update(updates, &mut next.state)?;
         let target = Target::Model(model.handles_mut());
         let mut before = self.running.take();
         let result = run(updates, target, || before = None);

@@ -196,6 +196,26 @@ fn what_is_dropped_stays() {
     }
 }
 
+/// The parameters to evaluate with are those of the transformation inside.
+#[test]
+fn an_average_is_found_inside_of_a_wrapper() {
+    let average = || chain((sgd(0.1), params_ema(0.5)));
+    let trained = |transformation: Boxed| {
+        let mut params = start();
+        let mut optimizer = Optimizer::new(transformation).init(&params).unwrap();
+        for step in 0..3 {
+            optimizer.update(&grads(step), &mut params).unwrap();
+        }
+        let found = optimizer.eval_model(&params).unwrap();
+        assert_ne!(tree_values(&found), tree_values(&params));
+        tree_values(&found)
+    };
+    let expected = trained(average().boxed());
+    for wrapped in [flatten(average()).boxed(), master_weights(average()).boxed()] {
+        assert_close(&trained(wrapped.clone()), &expected, 1e-12, &format!("{wrapped:?}"));
+    }
+}
+
 #[test]
 fn averages_follow_the_parameters() {
     let mut params = start();

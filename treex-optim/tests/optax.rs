@@ -15,6 +15,7 @@ use serde_json::Value;
 use table::{Row, all, golden, options};
 use treex_core::compute::with_plain;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
+use treex_optim::engine::Updates;
 use treex_optim::*;
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
@@ -76,8 +77,8 @@ fn check<T: Tree>(rows: Vec<Row>, fixture: &Value, read: fn(&Value, DType) -> T,
         for (step, grads) in steps.iter().enumerate() {
             let grads = read(grads, dtype);
             let extra = Extra::value(3. - 0.3 * step as f64);
-            let updates =
-                transformation.updates(grads.flatten(), &mut state, &params.flatten(), &extra).unwrap();
+            let updates = Updates::new(grads.flatten(), params.flatten()).with_extra(extra);
+            let updates = transformation.update(updates, &mut state).unwrap().compute().unwrap();
             let found: Vec<f64> = updates.tensors().flat_map(values).collect();
             check(&found, &numbers(&expected[step]), format!("updates {step}"));
             let added = params.flatten().combine(&updates, |p, u| Ok((p + u)?)).unwrap();
@@ -261,7 +262,8 @@ fn check_plain(dtype: DType, tolerance: f64) {
             let grads = sorts(1.7 + 0.37 * f64::from(step), dtype).flatten();
             let extra = Extra::value(3. - 0.3 * f64::from(step));
             let run = |state: &mut BoxedState| {
-                transformation.updates(grads.clone(), state, &params, &extra).unwrap()
+                let updates = Updates::new(grads.clone(), params.clone()).with_extra(extra);
+                transformation.update(updates, state).unwrap().compute().unwrap()
             };
             let mut of_plain = state.clone();
             let plain = with_plain(|| run(&mut of_plain));
@@ -318,7 +320,8 @@ fn one_update(transformation: impl GradientTransformation, dims: &[usize], g: &[
     let tensor = |values: &[f64]| Tensor::from_slice(values, dims, &Device::Cpu).unwrap();
     let grads = Leaf::<Parameter>::new(tensor(g)).unwrap().flatten();
     let mut state = transformation.init(&grads).unwrap();
-    let updates = transformation.updates(grads.clone(), &mut state, &grads, &Extra::default()).unwrap();
+    let updates = transformation.update(Updates::new(grads.clone(), grads), &mut state).unwrap();
+    let updates = updates.compute().unwrap();
     updates.tensors().flat_map(values).collect()
 }
 

@@ -3,9 +3,10 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{is_finite, unchanged};
+use crate::boxed::Member;
 use crate::count::Count;
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_if_finite`].
 #[derive(Clone, Debug, TreeObject)]
@@ -44,13 +45,8 @@ impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
             if is_finite(&grads)? {
                 state.notfinite_count = Count::zero()?;
@@ -60,15 +56,13 @@ impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
                     return unchanged(&grads);
                 }
             }
-            self.inner.updates(grads, &mut state.inner_state, params, extra)
+            self.inner
+                .update(Updates::new(grads, params.clone()).with_extra(extra), &mut state.inner_state)?
+                .compute()
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::Unchanged;
+use crate::boxed::Member;
 use crate::count::Count;
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::extra::Extra;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`conditionally_transform`] and [`conditionally_mask`].
 #[derive(Clone, Debug, TreeObject)]
@@ -75,27 +77,17 @@ impl<T: GradientTransformation> GradientTransformation for Conditionally<T> {
         Ok(ConditionallyState { step: Count::zero()?, inner_state: self.inner.init(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let holds = (self.condition)(state.step.get()?, extra);
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let holds = (self.condition)(state.step.get()?, &updates.extra());
         state.step.advance()?;
         match (holds, self.pass) {
-            (true, _) => self.inner.update(updates, &mut state.inner_state, params, extra),
+            (true, _) => self.inner.update(updates, &mut state.inner_state),
             (false, true) => Ok(updates),
             (false, false) => updates.map(Unchanged, []),
         }
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }

@@ -3,9 +3,11 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Leaves, Parameter, Result, TreeObject, prelude::*};
 
+use super::in_place_of;
+use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::numerics::wide;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`flatten`].
 #[derive(Clone, Debug, TreeObject)]
@@ -73,21 +75,21 @@ impl<T: GradientTransformation> GradientTransformation for Flatten<T> {
         Ok(FlattenState { inner_state: self.inner.init(&join(params, &shapes)?)?, shapes })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
-            let joined = (join(&grads, &state.shapes)?, join(params, &state.shapes)?);
-            let updates = self.inner.updates(joined.0, &mut state.inner_state, &joined.1, extra)?;
-            split(&updates, &state.shapes, &grads)
+            let joined = Updates::new(join(&grads, &state.shapes)?, join(params, &state.shapes)?);
+            let joined = self.inner.update(joined.with_extra(extra), &mut state.inner_state)?.compute()?;
+            split(&joined, &state.shapes, &grads)
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        let own = self.inner.eval_params(&state.inner_state, &join(params, &state.shapes)?)?;
+        own.map(|own| in_place_of(params, &split(&own, &state.shapes, params)?)).transpose()
     }
 }

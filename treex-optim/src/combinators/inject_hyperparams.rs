@@ -11,7 +11,7 @@ use crate::engine::Updates;
 use crate::numerics::check_finite;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`inject_hyperparams`].
 #[derive(Clone, Debug, TreeObject)]
@@ -134,18 +134,12 @@ impl<T: GradientTransformation> GradientTransformation for InjectHyperparams<T> 
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         self.follow(&mut state.hyperparams, &state.count)?;
         state.count.advance()?;
         state.inner = self.build(&state.hyperparams)?;
         let InjectHyperparamsState { inner, inner_state, .. } = state;
-        inner.update(updates, inner_state, params, extra)
+        inner.update(updates, inner_state)
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {

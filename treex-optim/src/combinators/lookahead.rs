@@ -3,10 +3,11 @@
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
+use crate::boxed::Member;
 use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_finite;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`lookahead`].
 #[derive(Clone, Debug, TreeObject)]
@@ -69,19 +70,13 @@ impl<T: GradientTransformation> GradientTransformation for Lookahead<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let since = state.steps_since_sync.advance()?;
         if since == 1 && self.reset_state {
             // Just after a synchronization, so these are the parameters, of every leaf.
             state.fast_state = self.fast.init(&state.slow)?;
         }
-        let updates = self.fast.update(updates, &mut state.fast_state, params, extra)?;
+        let updates = self.fast.update(updates, &mut state.fast_state)?;
         if since < self.sync_period {
             return Ok(updates);
         }
@@ -89,8 +84,8 @@ impl<T: GradientTransformation> GradientTransformation for Lookahead<T> {
         updates.map(Sync(self.slow_step_size), [&mut state.slow])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.fast.learning_rate(&state.fast_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.fast, &state.fast_state)]
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

@@ -2,10 +2,11 @@
 
 use treex_core::{Filter, Leaves, Negated, Result};
 
+use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::engine::Updates;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// See [`masked`].
 #[derive(Clone, Debug)]
@@ -42,18 +43,12 @@ impl<T: GradientTransformation> GradientTransformation for Masked<T> {
         self.inner.init(&params.clone().select(&self.selection))
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut T::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        updates.masked(&self.selection, |selected| self.inner.update(selected, state, params, extra))
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut T::State) -> Result<Updates<'a>> {
+        updates.masked(&self.selection, |selected| self.inner.update(selected, state))
     }
 
-    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, state)]
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {
@@ -97,18 +92,12 @@ impl<T: GradientTransformation> GradientTransformation for Only<T> {
         self.inner.init(&params.clone().select(&self.selection))
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut T::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        self.inner.update(updates.only(&self.selection), state, params, extra)
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut T::State) -> Result<Updates<'a>> {
+        self.inner.update(updates.only(&self.selection), state)
     }
 
-    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, state)]
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {

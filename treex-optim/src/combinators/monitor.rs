@@ -7,7 +7,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Squares, Updates};
 use crate::scalar::Scalar;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`monitor_norm`].
 #[derive(Clone, Debug, TreeObject)]
@@ -50,13 +50,7 @@ impl GradientTransformation for MonitorNorm {
         Ok(MonitorState { measurements: BTreeMap::from([(self.name.clone(), Scalar::new(0.)?)]) })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             for norm in state.measurements.values_mut() {
                 norm.set(squares.total(0).sqrt())?;

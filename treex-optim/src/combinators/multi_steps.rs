@@ -3,11 +3,12 @@
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{Unchanged, is_finite, unchanged};
+use crate::boxed::Member;
 use crate::count::Count;
-use crate::engine::{Number, Rule, Squares, Updates, now, sum};
+use crate::engine::{Number, Rule, Squares, Updates, sum};
 use crate::numerics::zeros_like;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`multi_steps`].
 #[derive(Clone, Debug, TreeObject)]
@@ -107,8 +108,6 @@ impl<T: GradientTransformation> MultiSteps<T> {
         &'a self,
         updates: Updates<'a>,
         state: &'a mut MultiStepsState<T::State>,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>> {
         let every = self.every_k.at(Some(&state.gradient_step), "every_k")?.round();
         let gathered = state.mini_step.get()? as f64 + 1.;
@@ -121,7 +120,7 @@ impl<T: GradientTransformation> MultiSteps<T> {
         }
         state.mini_step = Count::zero()?;
         state.gradient_step.advance()?;
-        self.inner.update(updates, &mut state.inner_state, params, extra)
+        self.inner.update(updates, &mut state.inner_state)
     }
 }
 
@@ -144,29 +143,20 @@ impl<T: GradientTransformation> GradientTransformation for MultiSteps<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let Some(skip) = self.skip else { return self.gather(updates, state, params, extra) };
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let Some(skip) = self.skip else { return self.gather(updates, state) };
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
             if skip.applies_to(&grads)? {
                 state.skipped.as_mut().map(Count::advance).transpose()?;
                 return unchanged(&grads);
             }
-            now(self.gather(Updates::new(grads), state, params, extra)?, params)
+            self.gather(Updates::new(grads, params.clone()).with_extra(extra), state)?.compute()
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use treex_core::{Error, Leaves, Result};
 
-use crate::boxed::{Boxed, BoxedState};
+use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation, foreign_state};
+use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`named_chain`].
 #[derive(Clone, Debug)]
@@ -56,40 +56,17 @@ impl GradientTransformation for NamedChain {
         named_states(self.0.iter().map(|(name, member)| (name, member.init(params))))
     }
 
-    fn update<'a>(
-        &'a self,
-        mut updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, mut updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mut states: BTreeMap<_, _> = state.iter_mut().collect();
         for (name, member) in &self.0 {
             let state = states.remove(name).ok_or_else(|| foreign_state(self))?;
-            updates = member.update(updates, state, params, extra)?;
+            updates = member.update(updates, state)?;
         }
         Ok(updates)
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        for (name, member) in &self.0 {
-            if let Some(state) = state.get(name)
-                && let Some(rate) = member.learning_rate(state)?
-            {
-                return Ok(Some(rate));
-            }
-        }
-        Ok(None)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        for (name, member) in &self.0 {
-            if let Some(state) = state.get(name)
-                && let Some(params) = member.eval_params(state, params)?
-            {
-                return Ok(Some(params));
-            }
-        }
-        Ok(None)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        let with_state = |(name, member)| Some(Member::new(member, state.get(name)?));
+        self.0.iter().map(|(name, member)| (name, member)).filter_map(with_state).collect()
     }
 }

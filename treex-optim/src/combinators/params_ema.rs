@@ -6,7 +6,7 @@ use super::{copied, in_place_of};
 use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`params_ema`].
 #[derive(Clone, Debug, TreeObject)]
@@ -61,13 +61,7 @@ impl GradientTransformation for ParamsEma {
         Ok(ParamsEmaState { count, ema: copied(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let decay = self.decay.at(state.count.as_ref(), "decay")?;
         if let Some(count) = &mut state.count {
             count.advance()?;

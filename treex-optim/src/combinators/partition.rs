@@ -6,10 +6,10 @@ use std::sync::Arc;
 use treex_core::{Error, Filter, LeafRef, Leaves, Result, by};
 
 use super::named_chain::named_states;
-use crate::boxed::{Boxed, BoxedState};
+use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation, foreign_state};
+use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`partition`].
 #[derive(Clone, Debug, Default)]
@@ -113,32 +113,18 @@ impl GradientTransformation for Partition {
         }))
     }
 
-    fn update<'a>(
-        &'a self,
-        mut updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, mut updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mut states: BTreeMap<_, _> = state.iter_mut().collect();
         for (index, group) in self.groups.iter().enumerate() {
             let state = states.remove(&group.name).ok_or_else(|| foreign_state(self))?;
-            updates = updates
-                .masked(&self.taken_by(index), |taken| group.inner.update(taken, state, params, extra))?;
+            updates = updates.masked(&self.taken_by(index), |taken| group.inner.update(taken, state))?;
         }
         Ok(updates)
     }
 
-    /// That of the first group which has one.
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        for group in &self.groups {
-            if let Some(state) = state.get(&group.name)
-                && let Some(rate) = group.inner.learning_rate(state)?
-            {
-                return Ok(Some(rate));
-            }
-        }
-        Ok(None)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        let with_state = |group: &'s Group| Some(Member::new(&group.inner, state.get(&group.name)?));
+        self.groups.iter().filter_map(with_state).collect()
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

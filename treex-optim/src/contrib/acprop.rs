@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_acprop`].
 #[derive(Clone, Debug, TreeObject)]
@@ -72,13 +72,7 @@ impl GradientTransformation for ScaleByAcprop {
         Ok(ScaleByAcpropState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let before = state.count.get()?;
         state.count.advance()?;
         let nu_scale = (before > 0).then(|| 1. / bias_correction(self.b2, before));

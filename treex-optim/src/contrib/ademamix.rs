@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
@@ -93,13 +93,7 @@ impl GradientTransformation for ScaleByAdemamix {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b3 = self.b3.at(Some(&state.count), "b3")?;
         let alpha = self.alpha.at(Some(&state.count), "alpha")?;
         let t = state.count.advance()?;

@@ -9,7 +9,7 @@ use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adopt`].
 #[derive(Clone, Debug, TreeObject)]
@@ -75,13 +75,7 @@ impl GradientTransformation for ScaleByAdopt {
         Ok(ScaleByAdoptState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let clip = match &self.clip {
             Some(clip) => clip.at(Some(&state.count), "clip")?,
             None => f64::INFINITY,

@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_schedule::{ScaleBySchedule, scale_by_schedule};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_cocob`].
 #[derive(Clone, Debug, TreeObject)]
@@ -73,13 +73,7 @@ impl GradientTransformation for ScaleByCocob {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let own = [
             &mut state.init_particles,
             &mut state.cumulative_gradients,

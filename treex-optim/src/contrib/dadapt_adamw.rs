@@ -4,12 +4,12 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::{Descend, l1_norm, total};
 use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`dadapt_adamw`].
 #[derive(Clone, Debug, TreeObject)]
@@ -91,14 +91,16 @@ impl DAdaptAdamW {
         let b = self.b2.sqrt();
         let moments = Moments { rate, b1: self.b1, b2: self.b2, b, eps: self.eps };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum];
-        let products = now(Updates::new(grads).map(moments, own)?, params)?;
+        let products = Updates::new(grads, params.clone()).map(moments, own)?.compute()?;
 
         let r = b * state.numerator_weighted.get()? + (1. - b) * rate * total(&products)?;
         state.numerator_weighted.set(r)?;
         state.estim_lr.set(d.max(r / ((1. - b) * l1_norm(&state.grad_sum, &products)?)))?;
 
         let step = Descend { rate: 1., eps: self.eps, decay: self.weight_decay * rate };
-        now(Updates::new(products).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+        Updates::new(products, params.clone())
+            .map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?
+            .compute()
     }
 }
 
@@ -121,13 +123,7 @@ impl GradientTransformation for DAdaptAdamW {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
     }
 

@@ -13,7 +13,7 @@ use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_dog`].
 #[derive(Clone, Debug, TreeObject)]
@@ -88,13 +88,7 @@ impl GradientTransformation for ScaleByDog {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         Ok(updates.tensors(move |grads, params| {
             let distance = state.max_dist.get()?.max(squared_distance(&state.init_params, params)?.sqrt());

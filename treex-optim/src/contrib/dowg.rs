@@ -11,7 +11,7 @@ use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_dowg`].
 #[derive(Clone, Debug, TreeObject)]
@@ -67,13 +67,7 @@ impl GradientTransformation for ScaleByDowg {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| {
             let distance = state.estim_sq_dist.get()?.max(squared_distance(&state.init_params, params)?);
             let squares =

@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_galore`].
 #[derive(Clone, Debug, TreeObject)]
@@ -125,15 +125,10 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
         Ok(GaloreState { count: Count::zero()?, base_optimizer_state: self.base.init(&low)?, projector })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let renew = state.count.get()? % self.update_proj_gap == 0;
         state.count.advance()?;
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, _| {
             if renew {
                 let next = grads.combine(&state.projector, |grad, before| self.projector(grad, before))?;
@@ -144,7 +139,13 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                 (Some(grad), Some(projector)) => project(grad, projector).map(Some),
                 (grad, _) => Ok(grad.cloned()),
             })?;
-            let low = self.base.updates(low.clone(), &mut state.base_optimizer_state, &low, extra)?;
+            let low = self
+                .base
+                .update(
+                    Updates::new(low.clone(), low.clone()).with_extra(extra),
+                    &mut state.base_optimizer_state,
+                )?
+                .compute()?;
             low.rebuild(|index| match (low.get(index), projector.get(index), grads.get(index)) {
                 (Some(update), Some(projector), Some(grad)) => {
                     Ok(Some((unproject(update, projector, grad)? * self.scale)?))

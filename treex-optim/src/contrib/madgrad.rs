@@ -10,7 +10,7 @@ use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_madgrad`].
 #[derive(Clone, Debug, TreeObject)]
@@ -72,13 +72,7 @@ impl GradientTransformation for ScaleByMadgrad {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;
         let rule =

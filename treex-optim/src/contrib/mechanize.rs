@@ -6,10 +6,11 @@ use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 use crate::combinators::copied;
 use crate::count::Count;
 use crate::engine::Updates;
+use crate::extra::Extra;
 use crate::host::numbers;
 use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`mechanize`].
 #[derive(Clone, Debug, TreeObject)]
@@ -96,9 +97,15 @@ impl<T: GradientTransformation> Mechanize<T> {
         grads: Leaves,
         state: &mut MechanicState<T::State>,
         params: &Leaves,
-        extra: &Extra<'_>,
+        extra: Extra<'_>,
     ) -> Result<Leaves> {
-        let base = self.base.updates(grads.clone(), &mut state.base_optimizer_state, params, extra)?;
+        let base = self
+            .base
+            .update(
+                Updates::new(grads.clone(), params.clone()).with_extra(extra),
+                &mut state.base_optimizer_state,
+            )?
+            .compute()?;
         if state.count.advance()? == 1 {
             // They may have been loaded since `init`.
             state.x0.store(&copied(params)?)?;
@@ -152,16 +159,12 @@ impl<T: GradientTransformation> GradientTransformation for Mechanize<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params, extra)))
     }
 
+    // Not a member: what `base` keeps for evaluation is of parameters that are not these.
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
         self.base.learning_rate(&state.base_optimizer_state)
     }

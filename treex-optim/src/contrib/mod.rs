@@ -24,10 +24,9 @@ pub(crate) mod sam;
 pub(crate) mod schedule_free;
 pub(crate) mod simplified_ademamix;
 
-use treex_core::{Error, Leaves, Result};
+use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Terms, sum};
-use crate::transformation::Extra;
 
 /// The sum of all elements.
 pub(crate) fn total(leaves: &Leaves) -> Result<f64> {
@@ -69,17 +68,6 @@ pub(crate) fn squared_distance(a: &Leaves, b: &Leaves) -> Result<f64> {
     }
 
     Ok(sum(Distance, a, b)?.total(0))
-}
-
-/// The loss of this step, which `name` cannot do without.
-pub(crate) fn loss_value(extra: &Extra<'_>, name: &str) -> Result<f64> {
-    extra.value.ok_or_else(|| {
-        Error::argument(format!("`{name}` does not know the value of the loss"))
-            .expected("`Extra::value(loss)`")
-            .remedy(
-                "step with `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`",
-            )
-    })
 }
 
 /// The step of the methods that estimate the distance to go: `u = -rate * m / (sqrt(v) + eps) - decay * p`.

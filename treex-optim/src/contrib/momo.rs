@@ -2,15 +2,14 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::loss_value;
 use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`momo`].
 #[derive(Clone, Debug, TreeObject)]
@@ -129,7 +128,7 @@ impl Momo {
         state.count.advance()?;
         let barf = beta * state.barf.get()? + (1. - beta) * value;
         let gamma = beta * state.gamma.get()? + (1. - beta) * vdot(&grads, params)?;
-        let mean = now(Updates::new(grads).map(Mean(beta), [&mut state.exp_avg])?, params)?;
+        let mean = Updates::new(grads, params.clone()).map(Mean(beta), [&mut state.exp_avg])?.compute()?;
         let model = Model {
             barf,
             gamma,
@@ -142,7 +141,7 @@ impl Momo {
         let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
         state.barf.set(barf)?;
         state.gamma.set(gamma)?;
-        now(Updates::new(mean).map(model.rule(step), [])?, params)
+        Updates::new(mean, params.clone()).map(model.rule(step), [])?.compute()
     }
 }
 
@@ -162,14 +161,8 @@ impl GradientTransformation for Momo {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "momo")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("momo")?;
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 

@@ -2,16 +2,15 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::loss_value;
 use super::momo::Model;
 use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`momo_adam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -93,7 +92,7 @@ impl MomoAdam {
         let rule =
             Moments { b1: self.b1, b2: self.b2, eps: self.eps, scale: 1. / bias_correction(self.b2, t) };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq];
-        let scaled = now(Updates::new(grads).map(rule, own)?, params)?;
+        let scaled = Updates::new(grads, params.clone()).map(rule, own)?.compute()?;
         let model = Model {
             barf,
             gamma,
@@ -106,7 +105,7 @@ impl MomoAdam {
         let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
         state.barf.set(barf)?;
         state.gamma.set(gamma)?;
-        now(Updates::new(scaled).map(model.rule(step), [])?, params)
+        Updates::new(scaled, params.clone()).map(model.rule(step), [])?.compute()
     }
 }
 
@@ -129,14 +128,8 @@ impl GradientTransformation for MomoAdam {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "momo_adam")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("momo_adam")?;
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 

@@ -16,7 +16,7 @@ use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weigh
 use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation, Stateless};
+use crate::transformation::{GradientTransformation, Stateless};
 
 /// The state of [`scale_by_muon`].
 #[derive(Clone, Debug, TreeObject)]
@@ -94,13 +94,7 @@ impl GradientTransformation for ScaleByMuon {
         Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = if self.nesterov {
             let (mu_scale, g_scale) = (
@@ -175,8 +169,11 @@ impl Stateless for ScaleByShape {
         check_finite("consistent_rms", self.consistent_rms.unwrap_or(0.))
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
-        updates.map_each(|index| Times(params.get(index).map_or(1., |param| self.factor(param.dims()))), [])
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let factor = |param: &Tensor| self.factor(param.dims());
+        let params = updates.params();
+        let factors: Vec<_> = (0..params.len()).map(|index| params.get(index).map_or(1., factor)).collect();
+        updates.map_each(|index| Times(factors[index]), [])
     }
 }
 

@@ -1,10 +1,10 @@
 //! Gradients of length one.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Squares, Updates};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`normalize`].
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub fn normalize() -> Normalize {
 }
 
 impl Stateless for Normalize {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| Ok(Times(1. / squares.total(0).sqrt())))
     }
 }

@@ -5,12 +5,12 @@ use treex_core::{Leaves, Result, TreeObject};
 use super::{Descend, l1_norm, total};
 use crate::combinators::copied;
 use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`prodigy`].
 #[derive(Clone, Debug, TreeObject)]
@@ -126,7 +126,7 @@ impl Prodigy {
         let weight = d / self.estim_lr0 * if self.safeguard_warmup { d } else { rate };
         let moments = Moments { d, b1: self.b1, b2: self.b2, b3, weight };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum, &mut state.params0];
-        let descent = now(Updates::new(grads).map(moments, own)?, params)?;
+        let descent = Updates::new(grads, params.clone()).map(moments, own)?.compute()?;
 
         let r = b3 * state.numerator_weighted.get()? + d / self.estim_lr0 * rate * total(&descent)?;
         state.numerator_weighted.set(r)?;
@@ -134,7 +134,9 @@ impl Prodigy {
         state.estim_lr.set(d)?;
 
         let step = Descend { rate, eps: d * self.eps, decay: self.weight_decay * rate };
-        now(Updates::new(descent).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+        Updates::new(descent, params.clone())
+            .map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?
+            .compute()
     }
 }
 
@@ -158,13 +160,7 @@ impl GradientTransformation for Prodigy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
     }
 

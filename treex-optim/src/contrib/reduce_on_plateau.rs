@@ -2,13 +2,12 @@
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use super::loss_value;
 use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
 use crate::transform::builder;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`reduce_on_plateau`].
 #[derive(Clone, Debug, TreeObject)]
@@ -138,14 +137,8 @@ impl GradientTransformation for ReduceOnPlateau {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "reduce_on_plateau")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("reduce_on_plateau")?;
         let count = state.count.advance()?;
         let mean = ((count - 1) as f64 * state.avg_value.get()? + value) / count as f64;
         state.avg_value.set(mean)?;

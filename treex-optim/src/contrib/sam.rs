@@ -2,12 +2,14 @@
 
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
+use crate::boxed::Member;
 use crate::combinators::copied;
 use crate::count::Count;
 use crate::engine::Updates;
+use crate::extra::Extra;
 use crate::linesearch::add_scaled;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`sam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -89,7 +91,7 @@ impl<T: GradientTransformation, A: GradientTransformation> Sam<T, A> {
         mut grads: Leaves,
         state: &mut SamState<T::State, A::State>,
         params: &Leaves,
-        extra: &Extra<'_>,
+        extra: Extra<'_>,
     ) -> Result<Leaves> {
         let value_fn = extra.value_fn.ok_or_else(|| {
             Error::new(ErrorKind::Argument, "an opaque `sam` does not know the loss")
@@ -98,14 +100,19 @@ impl<T: GradientTransformation, A: GradientTransformation> Sam<T, A> {
         })?;
         let mut top = params.clone();
         for _ in 1..self.sync_period {
-            let climb = self.adv_optimizer.updates(grads, &mut state.adv_state, &top, extra)?;
+            let climb = self
+                .adv_optimizer
+                .update(Updates::new(grads, top.clone()).with_extra(extra), &mut state.adv_state)?
+                .compute()?;
             top = add_scaled(&top, -1., &climb)?;
             (_, grads) = value_fn(&top)?;
         }
         if self.reset_state {
             state.adv_state = self.adv_optimizer.init(&state.cache)?;
         }
-        self.optimizer.updates(grads, &mut state.opt_state, params, extra)
+        self.optimizer
+            .update(Updates::new(grads, params.clone()).with_extra(extra), &mut state.opt_state)?
+            .compute()
     }
 }
 
@@ -124,13 +131,8 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         if self.opaque {
             return Ok(updates.tensors(move |grads, params| self.whole_step(grads, state, params, extra)));
         }
@@ -139,9 +141,9 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         if since < self.sync_period {
             if since == 1 {
                 // Of every leaf: one without a gradient now may have one at the top.
-                cache.store(&copied(params)?)?;
+                cache.store(&copied(updates.params())?)?;
             }
-            return self.adv_optimizer.update(updates, adv_state, params, extra)?.map(Times(-1.), []);
+            return self.adv_optimizer.update(updates, adv_state)?.map(Times(-1.), []);
         }
         if self.reset_state {
             *adv_state = self.adv_optimizer.init(cache)?;
@@ -150,10 +152,16 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         let climbed = since > 1;
         Ok(updates.tensors(move |grads, params| {
             if !climbed {
-                return self.optimizer.updates(grads, opt_state, params, extra);
+                return self
+                    .optimizer
+                    .update(Updates::new(grads, params.clone()).with_extra(extra), opt_state)?
+                    .compute();
             }
             let base = params.combine(cache, |_, base| Ok(base.clone()))?;
-            let updates = self.optimizer.updates(grads, opt_state, &base, extra)?;
+            let updates = self
+                .optimizer
+                .update(Updates::new(grads, base.clone()).with_extra(extra), opt_state)?
+                .compute()?;
             let back = base.combine(params, |base, p| Ok((base - p.to_dtype(base.dtype())?)?))?;
             back.rebuild(|index| match (back.get(index), updates.get(index)) {
                 (Some(back), Some(update)) => Ok(Some((back + update.to_dtype(back.dtype())?)?)),
@@ -162,7 +170,7 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.optimizer.learning_rate(&state.opt_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.optimizer, &state.opt_state)]
     }
 }

@@ -2,6 +2,7 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
+use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::count::Count;
@@ -12,7 +13,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`schedule_free`].
 #[derive(Clone, Debug, TreeObject)]
@@ -182,13 +183,7 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.at(Some(&state.step_count), "learning_rate")?;
         let max_lr = state.max_lr.get()?.max(rate);
         let weight = max_lr.powf(self.weight_lr_power);
@@ -198,12 +193,12 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         state.weight_sum.set(weight_sum)?;
         // Before a warm-up there is nothing to average.
         let share = if weight_sum == 0. { 0. } else { weight / weight_sum };
-        let updates = self.base.update(updates, &mut state.base_optimizer_state, params, extra)?;
+        let updates = self.base.update(updates, &mut state.base_optimizer_state)?;
         updates.map(Average { share, b1: self.b1 }, [&mut state.z])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.base.learning_rate(&state.base_optimizer_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.base, &state.base_optimizer_state)]
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_simplified_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
@@ -79,13 +79,7 @@ impl GradientTransformation for ScaleBySimplifiedAdemamix {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let alpha = self.alpha.at(Some(&state.t), "alpha")?;
         let n_scale = 1. / bias_correction(self.b2, state.t.advance()?);
         let rule = Step { b1: self.b1, b2: self.b2, alpha, eps: self.eps, eps_root: self.eps_root, n_scale };

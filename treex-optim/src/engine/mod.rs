@@ -18,5 +18,5 @@ mod updates;
 
 pub use number::{Lane, Number};
 pub use rule::{Rule, Squares, Terms};
-pub(crate) use run::{Target, now, run, sum};
+pub(crate) use run::{Target, run, sum};
 pub use updates::{Sums, Updates};

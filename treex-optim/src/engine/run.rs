@@ -55,7 +55,9 @@ pub(crate) fn run(
     mut target: Target<'_>,
     release: impl FnOnce(),
 ) -> Result<Option<Leaves>> {
-    let Updates { incoming, present, ops, .. } = updates;
+    let Updates { incoming, params, present, ops, .. } = updates;
+    // From here on the model is the only holder of its cells.
+    drop(params);
     let fast = is_fast(&incoming);
     let mut ops = VecDeque::from(ops);
     let mut current = incoming;
@@ -108,9 +110,16 @@ pub(crate) fn run(
     }
 }
 
-/// The updates that were asked for, at once: for a function of tensors that has a transformation inside.
-pub(crate) fn now(updates: Updates<'_>, params: &Leaves) -> Result<Leaves> {
-    Ok(run(updates, Target::Updates(params), || {})?.unwrap_or_else(|| params.clone()))
+impl Updates<'_> {
+    /// Runs what was recorded, and returns the updates: for use without an
+    /// [`Optimizer`](crate::Optimizer).
+    ///
+    /// # Errors
+    /// If leaves do not fit together, and what a recorded function reports.
+    pub fn compute(self) -> Result<Leaves> {
+        let params = self.params.clone();
+        Ok(run(self, Target::Updates(&params), || {})?.unwrap_or(params))
+    }
 }
 
 /// Sums over the positions that two trees share, at once.

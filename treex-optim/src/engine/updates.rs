@@ -10,11 +10,14 @@ use std::sync::Arc;
 use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
 
 use super::rule::{AnyRule, AnyTerms, Rule, Terms, Typed, TypedTerms};
+use crate::extra::Extra;
 
 /// The updates of one step, position by position those of the parameters; nothing where a leaf takes no part.
 #[must_use]
 pub struct Updates<'a> {
     pub(crate) incoming: Leaves,
+    pub(crate) params: Leaves,
+    extra: Extra<'a>,
     /// Where there is an update that was not dropped.
     pub(crate) present: Vec<bool>,
     /// Where the transformation that is asked now applies.
@@ -85,10 +88,28 @@ impl Sums {
 }
 
 impl<'a> Updates<'a> {
-    /// Updates that come in, gradients usually.
-    pub fn new(incoming: Leaves) -> Self {
+    /// The incoming updates, usually gradients, and their parameters.
+    pub fn new(incoming: Leaves, params: Leaves) -> Self {
         let present: Vec<_> = (0..incoming.len()).map(|index| incoming.get(index).is_some()).collect();
-        Self { on: present.clone().into(), incoming, present, ops: Vec::new() }
+        let (on, extra) = (present.clone().into(), Extra::default());
+        Self { incoming, params, extra, present, on, ops: Vec::new() }
+    }
+
+    /// With what the step knows beside gradients and parameters.
+    pub fn with_extra(self, extra: Extra<'a>) -> Self {
+        Self { extra, ..self }
+    }
+
+    /// The parameters before the step.
+    #[must_use]
+    pub fn params(&self) -> &Leaves {
+        &self.params
+    }
+
+    /// What the step knows beside gradients and parameters.
+    #[must_use]
+    pub fn extra(&self) -> Extra<'a> {
+        self.extra
     }
 
     /// The number of positions, empty ones included.

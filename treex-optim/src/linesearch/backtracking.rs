@@ -7,7 +7,7 @@ use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_backtracking_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
@@ -88,13 +88,8 @@ impl GradientTransformation for ScaleByBacktrackingLinesearch {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |updates, params| {
             let line = Line::new(params, &updates, extra)?;
             let mut rate = (self.increase_factor * state.learning_rate.get()?).min(self.max_learning_rate);

@@ -12,7 +12,7 @@ mod zoom_search;
 use treex_core::{Error, ErrorKind, Leaves, Result};
 
 use crate::engine::{Number, Terms, sum};
-use crate::transformation::{Extra, ValueFn};
+use crate::extra::{Extra, ValueFn};
 
 /// The inner product of two flat trees, over the positions that both have.
 pub(crate) fn vdot(a: &Leaves, b: &Leaves) -> Result<f64> {
@@ -45,7 +45,7 @@ struct Line<'l> {
 }
 
 impl<'l> Line<'l> {
-    fn new(params: &'l Leaves, updates: &'l Leaves, extra: &'l Extra<'_>) -> Result<Self> {
+    fn new(params: &'l Leaves, updates: &'l Leaves, extra: Extra<'l>) -> Result<Self> {
         let (Some(value), Some(gradient), Some(value_fn)) = (extra.value, extra.gradient, extra.value_fn)
         else {
             return Err(Error::new(ErrorKind::Argument, "a line search does not know the loss")

@@ -10,7 +10,7 @@ use crate::engine::Updates;
 use crate::host::numbers;
 use crate::numerics::{wide, zeros_like};
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_lbfgs`].
 #[derive(Clone, Debug, TreeObject)]
@@ -168,13 +168,7 @@ impl GradientTransformation for ScaleByLbfgs {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |updates, params| self.precondition(updates, state, params)))
     }
 }

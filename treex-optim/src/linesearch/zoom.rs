@@ -8,7 +8,7 @@ use crate::count::Count;
 use crate::engine::Updates;
 use crate::scalar::Scalar;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_zoom_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
@@ -114,13 +114,8 @@ impl GradientTransformation for ScaleByZoomLinesearch {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |updates, params| {
             let guess = match self.initial_guess {
                 InitialGuess::One => 1.,

@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::{check_not_negative, each_update, held};
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`adaptive_grad_clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ impl Stateless for AdaptiveGradClip {
         Ok(())
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
             each_update(&updates, |index, g| self.clipped(g, held(params, index)?))
         }))

@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::schedule::Schedule;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`add_decayed_weights`].
 #[derive(Clone, Debug, TreeObject)]
@@ -52,13 +52,7 @@ impl GradientTransformation for AddDecayedWeights {
         Ok(AddDecayedWeightsState { count: self.weight_decay.start("weight_decay")? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let decay = self.weight_decay.step(&mut state.count, "weight_decay")?;
         match &self.selection {
             _ if decay == 0. => Ok(updates),

@@ -6,7 +6,7 @@ use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
 use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`add_noise`].
 #[derive(Clone, Debug, TreeObject)]
@@ -57,17 +57,12 @@ impl GradientTransformation for AddNoise {
         Ok(AddNoiseState { count: Count::zero()?, rng_key: Leaf::new(self.key.to_tensor()?)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let deviation = (self.eta / (state.count.advance()? as f64).powf(self.gamma)).sqrt();
         let [next, now] = Key::from_tensor(&state.rng_key.get()?)?.split2();
         state.rng_key.set(next.to_tensor()?)?;
         let mut trained = 0;
+        let params = updates.params();
         let mut keys = Vec::with_capacity(params.len());
         for index in 0..params.len() {
             keys.push(now.fold_in(trained));

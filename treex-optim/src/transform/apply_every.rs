@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result, TreeObject};
 use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::zeros_like;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_every`].
 #[derive(Clone, Debug, TreeObject)]
@@ -49,13 +49,7 @@ impl GradientTransformation for ApplyEvery {
         Ok(ApplyEveryState { count: Count::zero()?, grad_acc: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let emit = state.count.advance()?.is_multiple_of(self.k);
         updates.map(Sum { emit }, [&mut state.grad_acc])
     }

@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::each_update;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`centralize`].
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +40,7 @@ impl Stateless for Centralize {
         Ok(())
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, _| {
             each_update(&updates, |_, g| {
                 let axes = self.reduced(g.rank())?;

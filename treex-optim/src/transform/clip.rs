@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_not_negative;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ impl Stateless for Clip {
         check_not_negative("max_delta", self.max_delta)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(self.clone(), [])
     }
 }

@@ -7,7 +7,7 @@ use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_float, zeros_in};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`ema`].
 #[derive(Clone, Debug, TreeObject)]
@@ -59,13 +59,7 @@ impl GradientTransformation for Ema {
         Ok(EmaState { count: Count::zero()?, ema: zeros_in(params, self.accumulator_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let average = if self.debias { Average::debiased(self.decay, t) } else { Average::raw(self.decay) };
         updates.map(average, [&mut state.ema])

@@ -1,9 +1,9 @@
 //! Parameters from zero on.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`keep_params_nonnegative`].
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub fn keep_params_nonnegative() -> KeepParamsNonnegative {
 }
 
 impl Stateless for KeepParamsNonnegative {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(AtLeastZero, [])
     }
 }

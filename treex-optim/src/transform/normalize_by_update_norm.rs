@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::{check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`normalize_by_update_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl Stateless for NormalizeByUpdateNorm {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             Ok(Times(self.scale_factor / (squares.total(0).sqrt() + self.eps)))
         })

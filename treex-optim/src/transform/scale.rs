@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale`].
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ impl Stateless for Scale {
         numerics::check_finite("step_size", self.step_size)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size), [])
     }
 }

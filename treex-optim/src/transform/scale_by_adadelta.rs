@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adadelta`].
 #[derive(Clone, Debug, TreeObject)]
@@ -55,13 +55,7 @@ impl GradientTransformation for ScaleByAdadelta {
         Ok(ScaleByAdadeltaState { e_g: zeros_like(params)?, e_x: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.e_g, &mut state.e_x])
     }
 }

@@ -7,7 +7,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -83,13 +83,7 @@ impl GradientTransformation for ScaleByAdam {
         Ok(ScaleByAdamState { count: Count::zero()?, mu, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = AdamRule {
             of: self.clone(),

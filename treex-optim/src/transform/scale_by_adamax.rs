@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adamax`].
 #[derive(Clone, Debug, TreeObject)]
@@ -63,13 +63,7 @@ impl GradientTransformation for ScaleByAdamax {
         Ok(ScaleByAdamaxState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mu = Average::debiased(self.b1, state.count.advance()?);
         updates.map(AdamaxRule { of: self.clone(), mu }, [&mut state.mu, &mut state.nu])
     }

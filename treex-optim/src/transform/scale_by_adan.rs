@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adan`].
 #[derive(Clone, Debug, TreeObject)]
@@ -79,13 +79,7 @@ impl GradientTransformation for ScaleByAdan {
         Ok(ScaleByAdanState { t: Count::zero()?, m: zeros()?, v: zeros()?, n: zeros()?, g: zeros()? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.t.advance()?;
         let rule = AdanRule {
             of: self.clone(),

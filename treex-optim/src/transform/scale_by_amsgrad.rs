@@ -7,7 +7,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_amsgrad`].
 #[derive(Clone, Debug, TreeObject)]
@@ -96,13 +96,7 @@ impl GradientTransformation for ScaleByAmsgrad {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let average = |on, decay| if on { Average::debiased(decay, t) } else { Average::raw(decay) };
         let rule = AmsgradRule {

@@ -8,7 +8,7 @@ use crate::numerics::{
     at_least, check_finite, check_float, check_not_negative, each_update, held, hold_scalar, scalar,
     scalars_like, squared_norm, wide,
 };
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_distance_over_gradients`].
 #[derive(Clone, Debug, TreeObject)]
@@ -77,13 +77,7 @@ impl GradientTransformation for ScaleByDistanceOverGradients {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
             each_update(&updates, |index, g| {
                 let start = held(&state.init_params, index)?.to_dtype(g.dtype())?;

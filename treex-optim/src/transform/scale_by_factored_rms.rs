@@ -7,7 +7,7 @@ use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update, held, hold, zeros_like};
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_factored_rms`].
 #[derive(Clone, Debug, TreeObject)]
@@ -102,13 +102,7 @@ impl GradientTransformation for ScaleByFactoredRms {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b = match &self.decay_rate_fn {
             Some(decay) => decay.at(Some(&state.count), "decay_rate_fn")?,
             None => {

@@ -6,7 +6,7 @@ use crate::engine::Updates;
 use crate::schedule::Schedule;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_schedule::ScaleByScheduleState;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// See [`scale_by_learning_rate`].
 #[derive(Clone, Debug)]
@@ -38,13 +38,7 @@ impl GradientTransformation for ScaleByLearningRate {
         Ok(ScaleByScheduleState { count: self.learning_rate.start("learning_rate")? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.step(&mut state.count, "learning_rate")?;
         updates.map(Times(if self.flip_sign { -rate } else { rate }), [])
     }

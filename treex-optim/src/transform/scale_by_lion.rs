@@ -7,7 +7,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_finite, check_float, zeros_in};
 use crate::transform::scale_by_sign::Sign;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_lion`].
 #[derive(Clone, Debug, TreeObject)]
@@ -68,13 +68,7 @@ impl GradientTransformation for ScaleByLion {
         Ok(ScaleByLionState { mu: zeros_in(params, self.mu_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mixed = updates.map(Mixture { b1: self.b1, b2: self.b2 }, [&mut state.mu])?;
         match self.mode {
             LionMode::Hard => mixed.map(Sign, []),

@@ -8,7 +8,7 @@ use crate::engine::{Number, Rule, Squares, Updates};
 use crate::numerics::{
     check_decay, check_finite, check_float, check_not_negative, hold_scalar, scalars, scalars_like, zeros_in,
 };
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_novograd`].
 #[derive(Clone, Debug, TreeObject)]
@@ -83,13 +83,7 @@ impl GradientTransformation for ScaleByNovograd {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b2 = if state.count.advance()? == 1 { 0. } else { self.b2 };
         let ScaleByNovogradState { mu, nu, .. } = state;
         let before = scalars(nu, &updates)?;

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, zeros_like};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_optimistic_gradient`].
 #[derive(Clone, Debug, TreeObject)]
@@ -49,13 +49,7 @@ impl GradientTransformation for ScaleByOptimisticGradient {
         Ok(ScaleByOptimisticGradientState { count: Count::zero()?, previous_gradient: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let is_first = state.count.advance()? == 1;
         updates.map(OptimisticRule { of: self.clone(), is_first }, [&mut state.previous_gradient])
     }

@@ -1,12 +1,12 @@
 //! Polyak's step size.
 
 use serde::{Deserialize, Serialize};
-use treex_core::{Error, Leaves, Result};
+use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_polyak`].
 #[derive(Clone, Debug, PartialEq)]
@@ -52,11 +52,8 @@ impl Stateless for ScaleByPolyak {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, extra: &Extra) -> Result<Updates<'a>> {
-        let value = extra.value.ok_or_else(|| {
-            Error::argument("Polyak's step size needs the value of the loss")
-                .remedy("call `optimizer.update_with(&grads, &mut model, &Extra::value(loss))`")
-        })?;
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("scale_by_polyak")?;
         let gap = value - self.f_min;
         let gap = if self.variant == PolyakVariant::SpsPlus { at_least(gap, 0.) } else { gap };
         updates.measure(Squares, [], move |squares| {

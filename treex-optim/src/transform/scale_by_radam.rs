@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_at_least, check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_radam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -78,13 +78,7 @@ impl GradientTransformation for ScaleByRadam {
         Ok(ScaleByRadamState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let last = 2. / (1. - self.b2) - 1.;
         let now = last - 2. * t as f64 * self.b2.powf(t as f64) / bias_correction(self.b2, t);

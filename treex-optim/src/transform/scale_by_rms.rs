@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, full_like, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_rms`].
 #[derive(Clone, Debug, TreeObject)]
@@ -102,13 +102,7 @@ impl GradientTransformation for ScaleByRms {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let average = match &mut state.count {
             Some(count) => Average::debiased(self.decay, count.advance()?),
             None => Average::raw(self.decay),

@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_at_least, check_not_negative, full_like, zeros_like};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_rprop`].
 #[derive(Clone, Debug, TreeObject)]
@@ -85,13 +85,7 @@ impl GradientTransformation for ScaleByRprop {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.step_sizes, &mut state.prev_updates])
     }
 }

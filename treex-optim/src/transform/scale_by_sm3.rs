@@ -6,7 +6,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_not_negative, each_update, held, hold, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_sm3`].
 #[derive(Clone, Debug, TreeObject)]
@@ -74,13 +74,7 @@ impl GradientTransformation for ScaleBySm3 {
         Ok(ScaleBySm3State { mu: (0..rank).map(along).collect::<Result<_>>()?, nu })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let ScaleBySm3State { mu, nu } = state;
         let rescaled =
             updates.tensors(|updates, _| each_update(&updates, |index, g| self.rescaled(g, mu, index)));

@@ -6,7 +6,7 @@ use crate::engine::{Number, Terms, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::selection::Selection;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_trust_ratio`].
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Stateless for ScaleByTrustRatio {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         let rescaled = move |updates: Updates<'a>| {
             updates.measure_each(Norms, [], move |squares| {
                 Ok(move |index| {

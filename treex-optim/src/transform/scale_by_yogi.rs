@@ -6,7 +6,7 @@ use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, full_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_yogi`].
 #[derive(Clone, Debug, TreeObject)]
@@ -74,13 +74,7 @@ impl GradientTransformation for ScaleByYogi {
         Ok(ScaleByYogiState { count: Count::zero()?, mu: initial()?, nu: initial()? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = YogiRule {
             of: self.clone(),

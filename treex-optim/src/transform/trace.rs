@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, check_float, zeros_in};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`trace`].
 #[derive(Clone, Debug, TreeObject)]
@@ -56,13 +56,7 @@ impl GradientTransformation for Trace {
         Ok(TraceState { trace: zeros_in(params, self.accumulator_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.trace])
     }
 }

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Terms, Updates};
 use crate::numerics::hold_scalar;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`zero_nans`].
 #[derive(Clone, Debug, TreeObject)]
@@ -33,13 +33,7 @@ impl GradientTransformation for ZeroNans {
         Ok(ZeroNansState { found_nan })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let on: Vec<_> = (0..updates.len()).filter(|&index| updates.has(index)).collect();
         updates.measure(Nans, [], move |nans| {
             for index in on {

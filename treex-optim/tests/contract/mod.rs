@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::compute::with_plain;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
+use treex_optim::engine::Updates;
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
 
 use crate::oracle::{assert_close, numbers, tensor, tree_values, values};
@@ -68,7 +69,8 @@ pub(crate) fn assert_golden(meta: &Value, case: &Value, name: &str, transformati
     for step in 0..meta["grads"].as_array().unwrap().len() {
         let grads = gradients(meta, case, step);
         let flat = params.flatten();
-        let updates = transformation.updates(grads.flatten(), &mut state, &flat, &extra(step)).unwrap();
+        let updates = Updates::new(grads.flatten(), flat.clone()).with_extra(extra(step));
+        let updates = transformation.update(updates, &mut state).unwrap().compute().unwrap();
         let expected = numbers(&case["updates"][step]);
         assert_close(
             &update_values(&updates, &flat),

@@ -1,6 +1,7 @@
 //! What a step writes: the leaves themselves where nobody else holds them, and never what another one reads.
 
 use proptest::prelude::*;
+use treex_optim::engine::Updates;
 
 use super::*;
 
@@ -81,7 +82,8 @@ fn what_is_read_may_be_what_another_leaf_writes() {
         let mut state = transformation.init(&params).unwrap();
         state.trace.store(&vec![of(1.), of(2.)].flatten()).unwrap();
         let crossed = state.trace.rebuild(|index| Ok(state.trace.get(1 - index).cloned())).unwrap();
-        let found = transformation.updates(crossed, &mut state, &params, &Extra::default()).unwrap();
+        let found =
+            transformation.update(Updates::new(crossed, params), &mut state).unwrap().compute().unwrap();
         for (index, expected) in [2.5, 2.].into_iter().enumerate() {
             for leaves in [&found, &state.trace] {
                 let found = leaves.get(index).unwrap().to_vec1::<f32>().unwrap();

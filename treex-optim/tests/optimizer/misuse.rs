@@ -248,7 +248,7 @@ fn polyak_asks_for_the_value_of_the_loss() {
     let mut optimizer = Optimizer::new(polyak_sgd()).init(&model).unwrap();
     let grads = gradient(&model, 0);
     let error = refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&grads, model));
-    let text = "Polyak's step size needs the value of the loss; call `optimizer.update_with(&grads, &mut model, \
-                &Extra::value(loss))`";
+    let text = "`scale_by_polyak` does not know the value of the loss: expected `Extra::value(loss)`; step with \
+                `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::Argument, text.to_owned()));
 }

@@ -1,6 +1,7 @@
 //! The numbers of an optimizer: their types, and those that it shows.
 
 use super::*;
+use treex_optim::engine::Updates;
 
 /// Only what is kept is rounded.
 #[test]
@@ -29,7 +30,8 @@ fn moments_are_kept_in_the_type_that_is_asked_for() {
     let x: Leaf<Parameter> = leaf(&[0.1], DType::F32);
     let momentum = trace(0.9).accumulator_dtype(half);
     let mut state = momentum.init(&x.flatten()).unwrap();
-    let updates = momentum.updates(x.flatten(), &mut state, &x.flatten(), &Extra::default()).unwrap();
+    let updates =
+        momentum.update(Updates::new(x.flatten(), x.flatten()), &mut state).unwrap().compute().unwrap();
     assert_eq!(updates.tensors().next().unwrap().to_vec1::<f32>().unwrap(), [0.1]);
 }
 
@@ -143,8 +145,8 @@ fn clipping_shows_what_is_not_a_number() {
         let leaf: Leaf<Parameter> = leaf(values, DType::F64);
         let transformation = clip_by_global_norm(max_norm);
         transformation.init(&leaf.flatten()).unwrap();
-        let clipped =
-            transformation.updates(leaf.flatten(), &mut (), &leaf.flatten(), &Default::default()).unwrap();
+        let updates = Updates::new(leaf.flatten(), leaf.flatten());
+        let clipped = transformation.update(updates, &mut ()).unwrap().compute().unwrap();
         clipped.get(0).unwrap().to_vec1().unwrap()
     };
     assert_eq!(clip(&[3., 4.], 5.5), [3., 4.]);
