@@ -59,7 +59,7 @@ macro_rules! optimizers {
         /// let text = r#"{
         ///     "name": "adamw",
         ///     "learning_rate": { "name": "warmup_cosine", "peak": 1e-3, "warmup_steps": 100, "decay_steps": 10000 },
-        ///     "decay": "**.kernel"
+        ///     "weight_decay_mask": "**.kernel"
         /// }"#;
         /// let config: OptimizerConfig = serde_json::from_str(text)?;
         /// let optimizer = Optimizer::new(config.build()?);
@@ -111,15 +111,15 @@ macro_rules! optimizers {
 optimizers! {
     "adabelief" Adabelief = adabelief(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adadelta" Adadelta = adadelta(learning_rate: ScheduleConfig) {
-        rho: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+        rho: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adafactor" Adafactor = adafactor(learning_rate: ScheduleConfig) {
         min_dim_size_to_factor: usize, decay_rate: f64, decay_offset: u64, multiply_by_parameter_scale: bool,
         clipping_threshold: Option<f64>, momentum: f64, dtype_momentum: FloatType,
-        weight_decay_rate: ScheduleConfig, eps: f64, factored: bool, decay: String,
+        weight_decay_rate: ScheduleConfig, eps: f64, factored: bool, weight_decay_mask: String,
     }
     "adagrad" Adagrad = adagrad(learning_rate: ScheduleConfig) { initial_accumulator_value: f64, eps: f64 }
     "adam" Adam = adam(learning_rate: ScheduleConfig) {
@@ -127,14 +127,14 @@ optimizers! {
     }
     "adamax" Adamax = adamax(learning_rate: ScheduleConfig) { b1: f64, b2: f64, eps: f64 }
     "adamaxw" AdamaxW = adamaxw(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adamw" AdamW = adamw(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adan" Adan = adan(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "ademamix" Ademamix = ademamix(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, b3: ScheduleConfig, alpha: ScheduleConfig, eps: f64, eps_root: f64,
@@ -146,15 +146,15 @@ optimizers! {
     }
     "fromage" Fromage = fromage(learning_rate: ScheduleConfig) { min_norm: f64 }
     "lamb" Lamb = lamb(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "lars" Lars = lars(learning_rate: ScheduleConfig) {
-        weight_decay: ScheduleConfig, decay: String, trust_coefficient: f64, eps: f64, trust_ratio: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String, trust_coefficient: f64, eps: f64, trust_ratio_mask: String,
         momentum: f64, nesterov: bool,
     }
     "lion" Lion = lion(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "muon" Muon = muon(learning_rate: ScheduleConfig) {
         beta: f64, nesterov: bool, adaptive: bool, consistent_rms: f64, output_first: bool,
@@ -166,7 +166,7 @@ optimizers! {
     }
     "nadamw" NadamW = nadamw(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "noisy_sgd" NoisySgd = noisy_sgd(learning_rate: ScheduleConfig, key: u64) { eta: f64, gamma: f64 }
     "novograd" Novograd = novograd(learning_rate: ScheduleConfig) {

@@ -11,7 +11,7 @@
 //! let y = ((&x * 1.4)? - 0.3)?;
 //!
 //! // An optimizer is a chain of transformations: clip, then Adam with a decay that spares the offset.
-//! let adamw = adamw(warmup_cosine(0.1, 10, 400)).weight_decay(1e-4).decay(path("0"));
+//! let adamw = adamw(warmup_cosine(0.1, 10, 400)).weight_decay(1e-4).weight_decay_mask(path("0"));
 //! let mut optimizer = Optimizer::new(chain((clip_by_global_norm(1.0), adamw))).init(&line)?;
 //! assert_eq!(optimizer.learning_rate()?, Some(0.0));
 //!
@@ -42,10 +42,9 @@ mod chain;
 mod combinators;
 mod config;
 mod contrib;
-mod count;
 pub mod engine;
 mod extra;
-mod host;
+
 pub mod linear_algebra;
 mod linesearch;
 mod loss_scale;
@@ -60,6 +59,7 @@ mod reconcile;
 mod scalar;
 pub mod schedule;
 mod selection;
+mod transfer;
 mod transform;
 mod transformation;
 pub mod tree;
@@ -141,7 +141,6 @@ pub use contrib::simplified_ademamix::{
     ScaleBySimplifiedAdemamix, ScaleBySimplifiedAdemamixState, SimplifiedAdemamix,
     scale_by_simplified_ademamix, simplified_ademamix,
 };
-pub use count::Count;
 pub use extra::{Extra, ValueFn};
 pub use linesearch::backtracking::{
     BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
@@ -163,7 +162,7 @@ pub use numerics::global_norm;
 pub use optimizer::Optimizer;
 pub use per_example::{per_example_global_norm_clip, per_example_layer_norm_clip};
 pub use reconcile::Reconciled;
-pub use scalar::Scalar;
+pub use scalar::{Count, Scalar};
 pub use schedule::{
     CosineDecay, CosineOnecycle, Curve, CurveConfig, ExponentialDecay, Interpolation, JoinSchedules,
     LinearOnecycle, PiecewiseConstant, PiecewiseInterpolate, Polynomial, Schedule, ScheduleConfig, Sgdr,

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use treex_core::{Error, Leaves, OptState, Result, TreeObject, prelude::*};
 
 use crate::combinators::is_finite;
-use crate::count::Count;
 use crate::numerics::wide;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 
 /// A factor on the loss that is as large as the gradients allow.
@@ -26,13 +26,13 @@ use crate::scalar::Scalar;
 /// for _ in 0..3 {
 ///     let (_, grads) = x.value_and_grad(Parameter, |x| {
 ///         let prediction = x.get()?.to_dtype(DType::F32)?; // a loss itself is no matter for half precision
-///         scale.scaled(&(prediction.sqr()?.sum_all()? * 1e-3)?)
+///         scale.scale(&(prediction.sqr()?.sum_all()? * 1e-3)?)
 ///     })?;
-///     if let Some(grads) = scale.unscaled(&grads)? {
+///     if let Some(grads) = scale.unscale(&grads)? {
 ///         optimizer.update(&grads, &mut x)?;
 ///     }
 /// }
-/// assert_eq!((optimizer.step()?, scale.scale()?), (3, 65536.0));
+/// assert_eq!((optimizer.step_count()?, scale.factor()?), (3, 65536.0));
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
@@ -66,7 +66,7 @@ impl DynamicLossScale {
     ///
     /// # Errors
     /// If it is not a finite number above 0.
-    pub fn starting_at(mut self, scale: f64) -> Result<Self> {
+    pub fn init_scale(mut self, scale: f64) -> Result<Self> {
         if !(scale.is_finite() && scale > 0.) {
             return Err(Error::argument("a loss cannot be scaled so")
                 .expected("a finite number above 0")
@@ -86,7 +86,7 @@ impl DynamicLossScale {
     ///
     /// # Errors
     /// If its leaf was filtered out.
-    pub fn scale(&self) -> Result<f64> {
+    pub fn factor(&self) -> Result<f64> {
         self.scale.get()
     }
 
@@ -102,8 +102,8 @@ impl DynamicLossScale {
     ///
     /// # Errors
     /// If Candle cannot compute.
-    pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
-        Ok((loss.to_dtype(wide(loss.dtype()))? * self.scale()?)?)
+    pub fn scale(&self, loss: &Tensor) -> Result<Tensor> {
+        Ok((loss.to_dtype(wide(loss.dtype()))? * self.factor()?)?)
     }
 
     /// The gradient of the loss itself, in f32 for narrower types; `None` if it is not finite, so that this
@@ -111,8 +111,8 @@ impl DynamicLossScale {
     ///
     /// # Errors
     /// If Candle cannot compute.
-    pub fn unscaled<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
-        let scale = self.scale()?;
+    pub fn unscale<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
+        let scale = self.factor()?;
         let flat: Leaves = grads.flatten();
         if !is_finite(&flat)? {
             self.skipped.advance()?;

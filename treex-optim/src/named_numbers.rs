@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Path, Result, Segment, prelude::*};
 
-use crate::host::number;
 use crate::numerics::check_finite;
 use crate::optimizer::Optimizer;
+use crate::transfer::to_f64;
 use crate::transformation::GradientTransformation;
 
 impl<T: GradientTransformation> Optimizer<T> {
@@ -44,7 +44,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         let path = self.named(folder, name)?;
         let leaves = self.leaves();
         let value = leaves.iter().find(|(own, _, _)| *own == path).and_then(|(_, _, leaf)| leaf.value());
-        value.map_or(Ok(f64::NAN), number)
+        value.map_or(Ok(f64::NAN), to_f64)
     }
 
     /// The path of the one number in a `folder` of the state whose path, without the folder, ends with

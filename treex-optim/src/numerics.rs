@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
 
 use crate::engine::Updates;
-use crate::host;
+use crate::transfer;
 
 /// The element type to compute in: f64 for f64, f32 for everything narrower.
 #[must_use]
@@ -46,7 +46,7 @@ pub(crate) fn sizes(params: &Leaves) -> Vec<f64> {
 }
 
 /// What a state holds at a position.
-pub(crate) fn held(state: &Leaves, index: usize) -> Result<&Tensor> {
+pub(crate) fn leaf_at(state: &Leaves, index: usize) -> Result<&Tensor> {
     state.get(index).ok_or_else(|| {
         Error::new(ErrorKind::FilteredOut, "the state holds nothing for a parameter that has a gradient")
             .at(state.path(index))
@@ -56,7 +56,7 @@ pub(crate) fn held(state: &Leaves, index: usize) -> Result<&Tensor> {
 
 /// The number that a state holds at a position.
 pub(crate) fn scalar(state: &Leaves, index: usize) -> Result<f64> {
-    host::number(held(state, index)?)
+    transfer::to_f64(leaf_at(state, index)?)
 }
 
 /// The numbers that a state holds where there is an update; 0 elsewhere.
@@ -66,8 +66,8 @@ pub(crate) fn scalars(state: &Leaves, updates: &Updates<'_>) -> Result<Vec<f64>>
 }
 
 /// Writes into a state, which keeps its type.
-pub(crate) fn hold(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
-    let dtype = held(state, index)?.dtype();
+pub(crate) fn store_at(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
+    let dtype = leaf_at(state, index)?.dtype();
     match state.handles_mut().get_mut(index) {
         Some(handle) => handle.write(&value.to_dtype(dtype)?),
         None => Ok(()),
@@ -75,8 +75,8 @@ pub(crate) fn hold(state: &mut Leaves, index: usize, value: &Tensor) -> Result<(
 }
 
 /// Writes a number into a state.
-pub(crate) fn hold_scalar(state: &mut Leaves, index: usize, value: f64) -> Result<()> {
-    hold(state, index, &Tensor::new(value, &Device::Cpu)?)
+pub(crate) fn store_scalar_at(state: &mut Leaves, index: usize, value: f64) -> Result<()> {
+    store_at(state, index, &Tensor::new(value, &Device::Cpu)?)
 }
 
 /// Applies `f` to the updates, with their positions. Those without elements stay as they are.
@@ -136,7 +136,7 @@ fn squares(leaf: &Tensor) -> Result<[Tensor; 2]> {
 /// The square of the Euclidean norm of one leaf, in the type to compute in.
 pub(crate) fn squared_norm(leaf: &Tensor) -> Result<f64> {
     let [chunks, rest] = squares(&leaf.to_dtype(wide(leaf.dtype()))?)?;
-    Ok(host::numbers(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
+    Ok(transfer::to_vec_f64(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
 }
 
 /// An error unless `value` is in `[0, 1)`.

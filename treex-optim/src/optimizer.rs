@@ -13,11 +13,11 @@ use treex_core::{
     VisitorMut, prelude::*,
 };
 
-use crate::count::Count;
 use crate::engine::{Target, Updates, run};
 use crate::extra::Extra;
-use crate::host::number;
+use crate::scalar::Count;
 use crate::selection::Selection;
+use crate::transfer::to_f64;
 use crate::transformation::GradientTransformation;
 
 /// A [`GradientTransformation`] with its state. It *is* the state: a tree, with kind
@@ -36,7 +36,7 @@ use crate::transformation::GradientTransformation;
 ///     let (_, gradient) = slope.value_and_grad(Parameter, |slope| mse(&x.broadcast_mul(&slope.get()?)?, &y))?;
 ///     optimizer.update(&gradient, &mut slope)?;
 /// }
-/// assert_eq!(optimizer.step()?, 200);
+/// assert_eq!(optimizer.step_count()?, 200);
 /// assert!((slope.get()?.to_scalar::<f32>()? - 3.).abs() < 1e-2);
 /// # Ok::<(), Error>(())
 /// ```
@@ -195,13 +195,13 @@ impl<T: GradientTransformation> Optimizer<T> {
         let wrt = self.wrt.clone();
         let mut after = model.clone();
         let (value, grads) = after.value_and_grad(wrt.clone(), &loss)?;
-        let value = number(&value)?;
+        let value = to_f64(&value)?;
         let gradient = planned(&plan, &grads.flatten(), "gradient")?;
         let trial = after.clone();
         let value_fn = |params: &Leaves| {
             let mut model = trial.updated(&trial.unflatten(params)?)?;
             let (value, grads) = model.value_and_grad(wrt.clone(), &loss)?;
-            Ok((number(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
+            Ok((to_f64(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
         };
         let extra = Extra { value: Some(value), gradient: Some(&gradient), value_fn: Some(&value_fn) };
         self.update_with(&grads, &mut after, &extra)?;
@@ -228,7 +228,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     ///
     /// # Errors
     /// If the optimizer was not initialized.
-    pub fn step(&self) -> Result<u64> {
+    pub fn step_count(&self) -> Result<u64> {
         self.running()?.step.get()
     }
 

@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaves, Result, Tree};
 
-use crate::host::numbers;
 use crate::numerics::wide;
+use crate::transfer::to_vec_f64;
 
 /// The sum of the gradients of all examples, each shrunk to a [`global_norm`](crate::global_norm) of at most
 /// `l2_norm_clip`, and how many were. Every leaf has the examples on its first axis; the sums do not.
@@ -105,7 +105,7 @@ fn rows(g: &Tensor) -> Result<Tensor> {
 }
 
 fn squared_norms(g: &Tensor) -> Result<Vec<f64>> {
-    numbers(&rows(g)?.sqr()?.sum(1)?)
+    to_vec_f64(&rows(g)?.sqr()?.sum(1)?)
 }
 
 /// By how much each example shrinks; not at all where that cannot be told.

@@ -28,9 +28,9 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{Error, Key, Result, Tree, TreePart};
 
-use crate::host::{constant, numbers};
 use crate::losses::math::row_max;
 use crate::numerics::wide;
+use crate::transfer::{constant_like, to_vec_f64};
 
 /// `x + y`.
 ///
@@ -146,7 +146,7 @@ pub fn ones_like<T: Tree>(tree: &T) -> Result<T> {
 /// # Errors
 /// If Candle cannot allocate.
 pub fn full_like<T: Tree>(tree: &T, value: f64) -> Result<T> {
-    tree.map(|x| constant(value, x))
+    tree.map(|x| constant_like(value, x))
 }
 
 /// Every value in another element type, whatever its kind; [`Tree::to_dtype`] leaves keys and counts alone.
@@ -280,7 +280,7 @@ pub fn allclose<T: Tree>(a: &T, b: &T, rtol: f64, atol: f64) -> Result<bool> {
         check_same_shape(a, b)?;
         // Infinities of one sign are equal, and their difference is no number.
         let close = |(a, b): (f64, f64)| a == b || (a - b).abs() <= atol + rtol * b.abs();
-        all &= numbers(a)?.into_iter().zip(numbers(b)?).all(close);
+        all &= to_vec_f64(a)?.into_iter().zip(to_vec_f64(b)?).all(close);
         Ok(a.clone())
     })?;
     Ok(all)

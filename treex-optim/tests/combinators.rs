@@ -262,7 +262,7 @@ fn skipped_steps_leave_every_bit() {
         optimizer.update(&broken, &mut params).unwrap();
         let after = bits(&params, &optimizer);
         assert!(before == after, "{transformation:?}");
-        assert_eq!(optimizer.step().unwrap(), 4);
+        assert_eq!(optimizer.step_count().unwrap(), 4);
     }
 }
 
@@ -424,36 +424,36 @@ fn masters_are_an_f32_training() {
 #[test]
 fn a_loss_scale_finds_its_place() {
     let params = Params::read(&optax()["meta"]["params"], DType::F16);
-    let mut scale = DynamicLossScale::new().unwrap().starting_at(1e6).unwrap().growth_interval(3);
+    let mut scale = DynamicLossScale::new().unwrap().init_scale(1e6).unwrap().growth_interval(3);
     let mut history = Vec::new();
     for _ in 0..8 {
         let (_, grads) = params
             .clone()
             .value_and_grad(Parameter, |params| {
                 let loss = params.a.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?;
-                scale.scaled(&(loss + params.b.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?)?)
+                scale.scale(&(loss + params.b.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?)?)
             })
             .unwrap();
-        if let Some(grads) = scale.unscaled(&grads).unwrap() {
+        if let Some(grads) = scale.unscale(&grads).unwrap() {
             let expected = [[1., -2., 4.].as_slice(), &[3., 0.5, -1.5], &[2., -4., 0.2, 6.]].concat();
             assert_close(&tree_values(&grads), &expected, 4e-3, "the gradient of the loss itself");
         }
-        history.push(scale.scale().unwrap());
+        history.push(scale.factor().unwrap());
     }
     let expected = [500_000., 250_000., 125_000., 62_500., 31_250., 15_625., 7812.5, 7812.5];
     assert_eq!(history, expected);
     assert_eq!(scale.skipped().unwrap(), 7);
     let mut good = DynamicLossScale::new().unwrap().growth_interval(2);
     for _ in 0..4 {
-        good.unscaled(&params).unwrap().unwrap();
+        good.unscale(&params).unwrap().unwrap();
     }
-    assert_eq!(good.scale().unwrap(), 65536. * 4.);
+    assert_eq!(good.factor().unwrap(), 65536. * 4.);
     let folder = tempfile::tempdir().unwrap();
     good.save(folder.path().join("scale")).unwrap();
     let mut loaded = DynamicLossScale::new().unwrap();
     loaded.load(folder.path().join("scale")).unwrap();
     assert_eq!(loaded.flatten(), good.flatten());
-    assert!(DynamicLossScale::new().unwrap().starting_at(0.).is_err());
+    assert!(DynamicLossScale::new().unwrap().init_scale(0.).is_err());
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn reconciled_after_surgery() {
     assert_eq!(names(&report.kept), ["step", "state.0.count", "state.0.mu.0", "state.0.nu.0"]);
     assert_eq!(names(&report.initialized), ["state.0.mu.1", "state.0.mu.2", "state.0.nu.1", "state.0.nu.2"]);
     assert!(report.dropped.is_empty());
-    assert_eq!(next.step().unwrap(), 1);
+    assert_eq!(next.step_count().unwrap(), 1);
     assert_close(&tree_values(&next.state().unwrap().0.mu), &[0.1, 0.2, 0., 0., 0.], 1e-15, "first moments");
     let before = optimizer.flatten();
     let grads = changed.clone();

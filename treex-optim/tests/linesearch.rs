@@ -191,6 +191,6 @@ fn misuse_is_told() {
         "a line search does not know the loss: expected its value, its gradient, and both at other parameters; \
          step with `optimizer.minimize(&mut model, |model| ...)`"
     );
-    assert_eq!((x, optimizer.step().unwrap()), (start(), 0));
+    assert_eq!((x, optimizer.step_count().unwrap()), (start(), 0));
     assert!(Optimizer::new(scale_by_lbfgs().memory_size(0)).init(&start()).is_err());
 }

@@ -91,7 +91,7 @@ fn check<T: Tree>(rows: Vec<Row>, fixture: &Value, read: fn(&Value, DType) -> T,
         if let Some(end) = case.get("final_params") {
             check(&found, &numbers(end), "final parameters".to_owned());
         }
-        assert_eq!(optimizer.step().unwrap(), steps.len() as u64);
+        assert_eq!(optimizer.step_count().unwrap(), steps.len() as u64);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -44,4 +44,4 @@ options!(Adabelief:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Adabelief: 1);
+weight_decay_mask!(Adabelief: 1);

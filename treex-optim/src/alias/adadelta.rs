@@ -48,4 +48,4 @@ options!(Adadelta:
     1 ScaleByAdadelta { rho: f64, eps: f64 }
 );
 
-decay!(Adadelta: 0);
+weight_decay_mask!(Adadelta: 0);

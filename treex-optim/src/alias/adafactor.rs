@@ -75,7 +75,7 @@ pub fn adafactor(learning_rate: impl Into<Schedule>) -> Adafactor {
 
 options!(Adafactor: 0 ScaleByFactoredRms { min_dim_size_to_factor: usize, decay_rate: f64, factored: bool });
 
-decay!(Adafactor: 5);
+weight_decay_mask!(Adafactor: 5);
 
 impl Adafactor {
     /// The step at which the average of squares starts anew.

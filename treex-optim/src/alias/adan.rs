@@ -45,4 +45,4 @@ options!(Adan:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Adan: 1);
+weight_decay_mask!(Adan: 1);

@@ -53,4 +53,4 @@ options!(Lamb:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Lamb: 1);
+weight_decay_mask!(Lamb: 1);

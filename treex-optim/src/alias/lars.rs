@@ -23,7 +23,7 @@ pub type Lars = Chain<(AddDecayedWeights, ScaleByTrustRatio, ScaleByLearningRate
 ///
 /// with `weight_decay = 0`, `trust_coefficient = 0.001`, `eps = 0` and `momentum = 0.9`;
 /// [`scale_by_trust_ratio`] says more. The learning rate comes before the momentum, as in the paper: when it
-/// changes, the trace keeps its old steps. [`decay`](Lars::decay) and [`trust_ratio`](Lars::trust_ratio)
+/// changes, the trace keeps its old steps. [`weight_decay_mask`](Lars::weight_decay_mask) and [`trust_ratio_mask`](Lars::trust_ratio_mask)
 /// spare biases and scales.
 ///
 /// You et al., [Large batch training of convolutional networks](https://arxiv.org/abs/1708.03888), 2017.
@@ -59,7 +59,7 @@ options!(Lars:
     3 Trace { nesterov: bool }
 );
 
-decay!(Lars: 0);
+weight_decay_mask!(Lars: 0);
 
 impl Lars {
     /// How much of the sum of updates is kept at each step.
@@ -71,8 +71,8 @@ impl Lars {
 
     /// Only the updates of parameters that `filter` selects are rescaled; the others are plain momentum.
     #[must_use]
-    pub fn trust_ratio(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
-        self.0.1 = self.0.1.to(filter);
+    pub fn trust_ratio_mask(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        self.0.1 = self.0.1.mask(filter);
         self
     }
 }

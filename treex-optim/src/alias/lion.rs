@@ -49,4 +49,4 @@ options!(Lion:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Lion: 1);
+weight_decay_mask!(Lion: 1);

@@ -17,16 +17,19 @@ macro_rules! options {
     };
 }
 
-/// Gives a chain the choice of what decays: `decay!(AdamW: 1);`, with the place of its [`AddDecayedWeights`].
+/// Gives a chain the choice of what decays: `weight_decay_mask!(AdamW: 1);`, with the place of its [`AddDecayedWeights`].
 ///
 /// [`AddDecayedWeights`]: crate::AddDecayedWeights
-macro_rules! decay {
+macro_rules! weight_decay_mask {
     ($chain:ty: $index:tt) => {
         impl $chain {
             /// Only what `filter` selects decays: `path("**.kernel")` spares biases and scales.
             #[must_use]
-            pub fn decay(mut self, filter: impl treex_core::Filter + Send + Sync + 'static) -> Self {
-                self.0.$index = self.0.$index.to(filter);
+            pub fn weight_decay_mask(
+                mut self,
+                filter: impl treex_core::Filter + Send + Sync + 'static,
+            ) -> Self {
+                self.0.$index = self.0.$index.mask(filter);
                 self
             }
         }

@@ -4,8 +4,8 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::{is_finite, unchanged};
 use crate::boxed::Member;
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_if_finite`].

@@ -7,9 +7,9 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::Unchanged;
 use crate::boxed::Member;
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::extra::Extra;
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`conditionally_transform`] and [`conditionally_mask`].

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::check_finite;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;

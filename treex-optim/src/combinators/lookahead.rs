@@ -4,9 +4,9 @@ use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
 use crate::boxed::Member;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_finite;
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`lookahead`].

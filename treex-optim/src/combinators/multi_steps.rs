@@ -4,9 +4,9 @@ use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{Unchanged, is_finite, unchanged};
 use crate::boxed::Member;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Squares, Updates, sum};
 use crate::numerics::zeros_like;
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;
 

@@ -3,8 +3,8 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;
 

@@ -3,9 +3,9 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;

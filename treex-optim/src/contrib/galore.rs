@@ -3,11 +3,11 @@
 use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use super::newton_schulz::{SVD_ITERATIONS, beside, on_host};
+use super::newton_schulz::{SVD_ITERATIONS, beside, to_matrix};
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, wide};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
@@ -74,7 +74,7 @@ impl<T> ScaleByGalore<T> {
 
     /// The leading singular vectors of the longer side, or what was before if there are none.
     fn projector(&self, grad: &Tensor, before: &Tensor) -> Result<Tensor> {
-        let matrix = on_host(grad)?;
+        let matrix = to_matrix(grad)?;
         let tall = matrix.nrows() >= matrix.ncols();
         let matrix = if tall { matrix } else { matrix.transpose() };
         if matrix.iter().any(|value| !value.is_finite()) {

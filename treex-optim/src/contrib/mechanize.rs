@@ -4,12 +4,12 @@ use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::extra::Extra;
-use crate::host::numbers;
 use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
+use crate::scalar::Count;
+use crate::transfer::to_vec_f64;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`mechanize`].
@@ -110,7 +110,7 @@ impl<T: GradientTransformation> Mechanize<T> {
             // They may have been loaded since `init`.
             state.x0.store(&copied(params)?)?;
         }
-        let read = |leaf: &Leaf<OptState>| numbers(&leaf.get()?);
+        let read = |leaf: &Leaf<OptState>| to_vec_f64(&leaf.get()?);
         let (r, m, v, s) = (read(&state.r)?, read(&state.m)?, read(&state.v)?, read(&state.s)?);
         let s_sum: f64 = s.iter().sum();
         let back = params.combine(&state.x0, |p, x0| Ok((x0 - p.to_dtype(x0.dtype())?)?))?;

@@ -3,10 +3,10 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::momo::Model;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;

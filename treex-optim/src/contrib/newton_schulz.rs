@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 use treex_core::{Error, Result};
 
-use crate::host::{number, numbers};
+use crate::transfer::{to_f64, to_vec_f64};
 use crate::transform::builder;
 
 /// What makes the singular values small enough for the iteration to converge.
@@ -129,13 +129,13 @@ impl NewtonSchulz {
 }
 
 fn frobenius(x: &Tensor) -> Result<f64> {
-    Ok(number(&x.sqr()?.sum_all()?)?.sqrt())
+    Ok(to_f64(&x.sqr()?.sum_all()?)?.sqrt())
 }
 
 /// A matrix on the host, in f64.
-pub(super) fn on_host(x: &Tensor) -> Result<DMatrix<f64>> {
+pub(super) fn to_matrix(x: &Tensor) -> Result<DMatrix<f64>> {
     let (rows, columns) = x.dims2()?;
-    Ok(DMatrix::from_row_slice(rows, columns, &numbers(x)?))
+    Ok(DMatrix::from_row_slice(rows, columns, &to_vec_f64(x)?))
 }
 
 /// And back, to where another tensor is.
@@ -151,7 +151,7 @@ pub(super) const SVD_ITERATIONS: usize = 100_000;
 
 /// NaN for a matrix that is not finite.
 fn largest_singular_value(x: &Tensor) -> Result<f64> {
-    let matrix = on_host(x)?;
+    let matrix = to_matrix(x)?;
     if matrix.iter().any(|value| !value.is_finite()) {
         return Ok(f64::NAN);
     }

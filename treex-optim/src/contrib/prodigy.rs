@@ -4,9 +4,9 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::{Descend, l1_norm, total};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;

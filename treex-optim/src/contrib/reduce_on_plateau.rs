@@ -2,8 +2,8 @@
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
 use crate::transform::scale::Times;

@@ -4,10 +4,10 @@ use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
 use crate::boxed::Member;
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::extra::Extra;
 use crate::linesearch::add_scaled;
+use crate::scalar::Count;
 use crate::transform::scale::Times;
 use crate::transformation::GradientTransformation;
 

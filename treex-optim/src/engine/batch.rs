@@ -14,10 +14,9 @@ use treex_core::compute::ids::IdMap;
 use treex_core::compute::rows::pieces;
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 
+use super::job::{Output, Target, compute_dtype};
 use super::pass::Pass;
 use super::piece::{PIECE, Param, Piece};
-use super::plain;
-use super::run::{Goal, Target};
 use super::slices::{Slice, View};
 
 /// Fewer elements than this are not worth waking other threads.
@@ -50,7 +49,7 @@ pub(super) struct Batch<'b, 't> {
     /// The sums of each leaf.
     sums: &'b mut [f64],
     /// The updates of each leaf, if they are kept.
-    rooms: &'b mut [Option<CpuStorage>],
+    new_updates: &'b mut [Option<CpuStorage>],
 }
 
 enum Params<'b, 't> {
@@ -59,7 +58,7 @@ enum Params<'b, 't> {
 }
 
 /// A leaf that takes part, with its memory.
-struct Open<'o> {
+struct OpenLeaf<'o> {
     index: usize,
     u: Cow<'o, Tensor>,
     /// The parameter, if it is only read.
@@ -67,7 +66,7 @@ struct Open<'o> {
     wide: bool,
     param: Option<Buffer<'o>>,
     state: Vec<Buffer<'o>>,
-    room: Option<&'o mut CpuStorage>,
+    new_update: Option<&'o mut CpuStorage>,
     sums: &'o mut [f64],
 }
 
@@ -85,7 +84,7 @@ impl<'a> All<'a> {
     }
 
     /// What is to be read for a tensor: itself, in most cases.
-    fn straight<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
+    fn contiguous<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
         match self.copies.get(&tensor.id()) {
             Some(copy) => Ok(Cow::Owned(copy.clone())),
             None if tensor.is_contiguous() => Ok(Cow::Borrowed(tensor)),
@@ -97,13 +96,13 @@ impl<'a> All<'a> {
     pub(super) fn batches<'b, 't>(
         &self,
         mut states: Vec<(usize, &'b mut [Handle])>,
-        goal: Goal<'_>,
+        output: Output<'_>,
         target: &'b mut Target<'t>,
         mut sums: &'b mut [f64],
-        mut rooms: &'b mut [Option<CpuStorage>],
+        mut new_updates: &'b mut [Option<CpuStorage>],
     ) -> Vec<Batch<'b, 't>> {
-        let mut params = match (goal, target) {
-            (Goal::Params, Target::Model(handles)) => Params::Write(handles),
+        let mut params = match (output, target) {
+            (Output::Params, Target::Model(handles)) => Params::Write(handles),
             (_, target) => Params::Read(target),
         };
         let size = |index: usize| self.update(index).map_or(0, Tensor::elem_count);
@@ -126,7 +125,7 @@ impl<'a> All<'a> {
                 },
                 states: states.iter_mut().map(|(rule, state)| (*rule, first(state, count))).collect(),
                 sums: first(&mut sums, self.width * count),
-                rooms: first(&mut rooms, count),
+                new_updates: first(&mut new_updates, count),
             });
             (start, elements, costs) = (end, 0, 0);
         }
@@ -172,17 +171,17 @@ impl<'a> All<'a> {
     /// Shows `f` the memory of leaves, and where their sums are to be added.
     fn with_pieces<R>(
         &self,
-        leaves: &mut [Open<'_>],
+        leaves: &mut [OpenLeaf<'_>],
         f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R,
     ) -> Result<R> {
         let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
-        for Open { index, u, p, wide, param, state, room, sums } in leaves {
+        for OpenLeaf { index, u, p, wide, param, state, new_update, sums } in leaves {
             let len = u.elem_count();
             reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
-            writes.push((*index, *wide, len, param, state, room, sums));
+            writes.push((*index, *wide, len, param, state, new_update, sums));
         }
         let mut pieces = Vec::with_capacity(reads.len());
-        for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
+        for ((u, p), (index, wide, len, param, state, new_update, sums)) in reads.iter().zip(writes) {
             let p = match p {
                 Some(p) => view(p, len).map(Param::Read),
                 None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
@@ -193,7 +192,7 @@ impl<'a> All<'a> {
                 );
             };
             let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
-            let out = room.as_mut().and_then(|room| Slice::of(room));
+            let out = new_update.as_mut().and_then(|new_update| Slice::of(new_update));
             pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
         }
         Ok(f(pieces))
@@ -209,17 +208,18 @@ fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
 
 impl Batch<'_, '_> {
     /// Takes the memory of the leaves that take part.
-    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<Open<'o>>> {
-        let Self { positions, params, states, sums, rooms, .. } = self;
+    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<OpenLeaf<'o>>> {
+        let Self { positions, params, states, sums, new_updates, .. } = self;
         let (target, mut handles) = match params {
             Params::Read(target) => (Some(&**target), Default::default()),
             Params::Write(handles) => (None, handles.iter_mut()),
         };
         let mut states: Vec<_> = states.iter_mut().map(|(rule, state)| (*rule, state.iter_mut())).collect();
-        let (mut sums, mut rooms) = (&mut **sums, rooms.iter_mut());
+        let (mut sums, mut new_updates) = (&mut **sums, new_updates.iter_mut());
         let mut leaves = Vec::with_capacity(positions.len());
         for index in positions.clone() {
-            let (sums, room, handle) = (first(&mut sums, all.width), rooms.next(), handles.next());
+            let (sums, new_update, handle) =
+                (first(&mut sums, all.width), new_updates.next(), handles.next());
             let mut state = Vec::with_capacity(states.len());
             let there = all.update(index);
             for (rule, handles) in &mut states {
@@ -233,18 +233,18 @@ impl Batch<'_, '_> {
             let Some(u) = there else { continue };
             let p = target.and_then(|target| target.param(index));
             let of_p = p.or(handle.as_ref().and_then(|handle| handle.value())).unwrap_or(u);
-            let wide = plain::wide(u, of_p) == DType::F64;
-            let room = room.filter(|_| all.keep).map(|room| {
+            let wide = compute_dtype(u, of_p) == DType::F64;
+            let new_update = new_update.filter(|_| all.keep).map(|new_update| {
                 let len = u.elem_count();
-                room.insert(if wide {
+                new_update.insert(if wide {
                     CpuStorage::F64(vec![0.; len])
                 } else {
                     CpuStorage::F32(vec![0.; len])
                 })
             });
-            let p = p.map(|p| all.straight(p)).transpose()?;
+            let p = p.map(|p| all.contiguous(p)).transpose()?;
             let param = handle.map(|handle| Buffer::take(handle)).transpose()?.flatten();
-            leaves.push(Open { index, u: all.straight(u)?, p, wide, param, state, room, sums });
+            leaves.push(OpenLeaf { index, u: all.contiguous(u)?, p, wide, param, state, new_update, sums });
         }
         Ok(leaves)
     }

@@ -1,4 +1,4 @@
-//! A rule over whole tensors: what the plain path runs, and the outline that a printer of kernels will read.
+//! A rule over whole tensors: what the plain path runs, and the traced that a printer of kernels will read.
 
 use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
+use super::fusion::Fusable;
 use super::number::Number;
-use super::pass::Edge;
 
 /// A number that remembers how it was computed.
 #[derive(Clone, Debug)]
@@ -52,13 +52,13 @@ impl Expression {
     }
 
     /// What this is, if it only scales the update, input 0, or adds a part of the parameter, input 1.
-    pub(crate) fn edge(&self) -> Option<Edge> {
+    pub(crate) fn fusable(&self) -> Option<Fusable> {
         let Node::Binary(op, u, other) = &*self.0 else { return None };
         match (op, &*u.0, &*other.0) {
-            (Binary::Mul, Node::Input(0), Node::Constant(factor)) => Some(Edge::Scale(*factor)),
+            (Binary::Mul, Node::Input(0), Node::Constant(factor)) => Some(Fusable::Scale(*factor)),
             (Binary::Add, Node::Input(0), Node::Binary(Binary::Mul, p, factor)) => {
                 match (&*p.0, &*factor.0) {
-                    (Node::Input(1), Node::Constant(factor)) => Some(Edge::Decay(*factor)),
+                    (Node::Input(1), Node::Constant(factor)) => Some(Fusable::Decay(*factor)),
                     _ => None,
                 }
             }

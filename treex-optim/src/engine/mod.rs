@@ -5,18 +5,23 @@
 //! over memory, and the same as operations on tensors.
 
 mod batch;
+mod cpu;
+mod erased;
 mod expression;
-mod host;
+mod fusion;
+mod job;
+mod loops;
 mod number;
 mod pass;
 mod piece;
-mod plain;
+mod reference;
 mod rule;
 mod run;
 mod slices;
 mod updates;
 
+pub(crate) use job::Target;
 pub use number::{Lane, Number};
 pub use rule::{Rule, Squares, Terms};
-pub(crate) use run::{Target, run, sum};
+pub(crate) use run::{run, sum};
 pub use updates::{Sums, Updates};

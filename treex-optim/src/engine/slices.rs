@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use treex_core::compute::float::Float;
 use treex_core::compute::simd::{Kernel, dispatch, prefetch};
 
-use super::rule::{AnyRule, AnyTerms, Chunk};
+use super::erased::{ErasedRule, ErasedTerms};
+use super::loops::Chunk;
 
 /// Memory to read.
 #[derive(Clone, Copy)]
@@ -111,8 +112,8 @@ pub(crate) trait Wide: Copy + Default {
     fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]);
     /// Converts elements from this type.
     fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>);
-    fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>);
-    fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
+    fn apply(rule: &dyn ErasedRule, chunk: Chunk<'_, '_, Self>);
+    fn sum(terms: &dyn ErasedTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
 }
 
 macro_rules! wide {
@@ -143,11 +144,11 @@ macro_rules! wide {
                 with_slice!(Slice, slice, slice => dispatch(Convert(from, &mut slice[range])));
             }
 
-            fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>) {
+            fn apply(rule: &dyn ErasedRule, chunk: Chunk<'_, '_, Self>) {
                 rule.$apply(chunk);
             }
 
-            fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
+            fn sum(terms: &dyn ErasedTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
                 terms.$sum(u, p, sums);
             }
         }

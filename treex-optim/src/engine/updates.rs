@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
 
-use super::rule::{AnyRule, AnyTerms, Rule, Terms, Typed, TypedTerms};
+use super::erased::{ErasedTerms, RuleImpl, Rules, TermsImpl};
+use super::rule::{Rule, Terms};
 use crate::extra::Extra;
 
 /// The updates of one step, position by position those of the parameters; nothing where a leaf takes no part.
@@ -40,31 +41,16 @@ pub(crate) enum Work<'a> {
     },
     /// Sums first; then the rules that depend on them.
     Measured {
-        terms: Box<dyn AnyTerms>,
+        terms: Box<dyn ErasedTerms>,
         then: Then<'a>,
         state: Vec<&'a mut Leaves>,
     },
     /// A function of updates and parameters.
-    Tensors(OfTensors<'a>),
+    Tensors(TensorFn<'a>),
 }
 
 type Then<'a> = Box<dyn FnOnce(Sums) -> Result<Rules> + 'a>;
-pub(crate) type OfTensors<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
-
-/// One rule for all leaves, or one for each.
-pub(crate) enum Rules {
-    One(Box<dyn AnyRule>),
-    Each(Vec<Box<dyn AnyRule>>),
-}
-
-impl Rules {
-    pub(crate) fn at(&self, index: usize) -> &dyn AnyRule {
-        match self {
-            Self::One(rule) => &**rule,
-            Self::Each(rules) => &*rules[index],
-        }
-    }
-}
+pub(crate) type TensorFn<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
 
 /// What [`Updates::measure`] has found: `M` sums for each leaf.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +122,7 @@ impl<'a> Updates<'a> {
     /// If the state has nothing, or another shape, where there is an update.
     pub fn map<R: Rule<K>, const K: usize>(self, rule: R, state: [&'a mut Leaves; K]) -> Result<Self> {
         self.check(&state)?;
-        Ok(self.with(Work::Rules { rules: Rules::One(Box::new(Typed(rule))), state: state.into() }))
+        Ok(self.with(Work::Rules { rules: Rules::One(Box::new(RuleImpl(rule))), state: state.into() }))
     }
 
     /// [`map`](Self::map) with a rule of its own for each leaf.
@@ -165,8 +151,8 @@ impl<'a> Updates<'a> {
         then: impl FnOnce(Sums) -> Result<R> + 'a,
     ) -> Result<Self> {
         self.check(&state)?;
-        let then = Box::new(|sums| Ok(Rules::One(Box::new(Typed(then(sums)?)))));
-        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+        let then = Box::new(|sums| Ok(Rules::One(Box::new(RuleImpl(then(sums)?)))));
+        Ok(self.with(Work::Measured { terms: Box::new(TermsImpl(terms)), then, state: state.into() }))
     }
 
     /// [`measure`](Self::measure) with a rule of its own for each leaf.
@@ -185,7 +171,7 @@ impl<'a> Updates<'a> {
         self.check(&state)?;
         let count = self.len();
         let then = Box::new(move |sums| Ok(each(count, then(sums)?)));
-        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+        Ok(self.with(Work::Measured { terms: Box::new(TermsImpl(terms)), then, state: state.into() }))
     }
 
     /// Applies a function of all updates and parameters as tensors, in the type that is computed in: for what
@@ -265,7 +251,7 @@ impl<'a> Updates<'a> {
 }
 
 fn each<R: Rule<K>, const K: usize>(count: usize, mut rule: impl FnMut(usize) -> R) -> Rules {
-    Rules::Each((0..count).map(|index| Box::new(Typed(rule(index))) as _).collect())
+    Rules::Each((0..count).map(|index| Box::new(RuleImpl(rule(index))) as _).collect())
 }
 
 impl fmt::Debug for Updates<'_> {

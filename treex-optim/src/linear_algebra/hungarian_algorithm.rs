@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use treex_core::{Error, Result};
 
 use super::floats;
-use crate::host::numbers;
+use crate::transfer::to_vec_f64;
 
 /// The cheapest assignment of rows to columns, or of columns to rows if there are more rows: `[n, m]` to row
 /// numbers and column numbers, both `[min(n, m)]` in `u32`, in the order of the rows. Each row and each
@@ -30,7 +30,7 @@ pub fn hungarian_algorithm(costs: &Tensor) -> Result<(Tensor, Tensor)> {
     let wide = floats("hungarian_algorithm", "costs", costs, 2)?;
     let (n, m) = wide.dims2()?;
     let more_rows = n > m;
-    let values = numbers(&if more_rows { wide.t()? } else { wide })?;
+    let values = to_vec_f64(&if more_rows { wide.t()? } else { wide })?;
     if let Some(cost) = values.iter().find(|cost| !cost.is_finite()) {
         return Err(Error::argument("`hungarian_algorithm` got a cost that is no number")
             .expected("finite numbers")

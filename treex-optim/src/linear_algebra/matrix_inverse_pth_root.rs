@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Error, Result};
 
 use super::{power_iteration, square};
-use crate::host::number;
+use crate::transfer::to_f64;
 
 /// How exact [`matrix_inverse_pth_root_with`] is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,8 +81,8 @@ pub fn matrix_inverse_pth_root_with(
     if n == 1 {
         return Ok((damped.powf(-root)?.to_dtype(matrix.dtype())?, 0.));
     }
-    let distance = |m: &Tensor| -> Result<f64> { number(&(m - &identity)?.abs()?.flatten_all()?.max(0)?) };
-    let norm = number(&damped.sqr()?.sum_all()?.sqrt()?)?;
+    let distance = |m: &Tensor| -> Result<f64> { to_f64(&(m - &identity)?.abs()?.flatten_all()?.max(0)?) };
+    let norm = to_f64(&damped.sqr()?.sum_all()?.sqrt()?)?;
     let z = f64::from(1 + p) / (2. * norm);
     let mut m = (damped * z)?;
     let mut h = (&identity * z.powf(root))?;

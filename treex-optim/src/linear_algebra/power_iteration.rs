@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use treex_core::{Key, Leaf, Parameter, Result, Tree};
 
 use super::square;
-use crate::host::number;
 use crate::numerics::global_norm;
+use crate::transfer::to_f64;
 use crate::tree::{add_scale, scale, vdot};
 
 /// When [`power_iteration_with`] ends.
@@ -83,7 +83,7 @@ pub fn power_iteration_with<T: Tree>(
         }
         vector = normalized(&image)?;
         image = product(&vector)?;
-        value = number(&vdot(&vector, &image)?)?;
+        value = to_f64(&vdot(&vector, &image)?)?;
     }
     Ok((value, normalized(&image)?))
 }

@@ -4,9 +4,9 @@ use candle_core::shape::Dims;
 use candle_core::{D, Tensor};
 use treex_core::{Error, ErrorKind, Result};
 
-use crate::host::constant;
 use crate::losses::math::row_max;
 use crate::numerics::wide;
+use crate::transfer::constant_like;
 use crate::tree::Order;
 
 /// `max(norm(x), min_norm)`, the Euclidean norm over all axes, with a gradient of 0 where `min_norm` is not
@@ -42,7 +42,7 @@ pub fn safe_norm_with(
     // Ones where it does not matter: their norm has a derivative, which the choice below drops.
     let ones = x.ones_like()?;
     let safe = norm(&small.broadcast_as(x.shape())?.where_cond(&ones, &x)?, order, &axes)?;
-    let mut safe = small.where_cond(&constant(min_norm, &safe)?, &safe)?;
+    let mut safe = small.where_cond(&constant_like(min_norm, &safe)?, &safe)?;
     if !keepdims {
         for &axis in axes.iter().rev() {
             safe = safe.squeeze(axis)?;

@@ -3,8 +3,8 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{Line, add_scaled, excess};
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
 use crate::transformation::GradientTransformation;

@@ -5,10 +5,10 @@ use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 
 use super::{add_scaled, vdot};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
-use crate::host::numbers;
 use crate::numerics::{wide, zeros_like};
+use crate::scalar::Count;
+use crate::transfer::to_vec_f64;
 use crate::transform::builder;
 use crate::transformation::GradientTransformation;
 
@@ -80,7 +80,7 @@ impl ScaleByLbfgs {
         state.count.advance()?;
         let slot = |back: usize| (count as usize + self.memory_size - back) % self.memory_size;
         updates = updates.apply(|update| Ok(update.to_dtype(wide(update.dtype()))?))?;
-        let mut weights = numbers(&state.weights_memory.get()?)?;
+        let mut weights = to_vec_f64(&state.weights_memory.get()?)?;
         let mut gamma = 1.;
         if count == 0 {
             let norm = vdot(&updates, &updates)?.sqrt();

@@ -4,8 +4,8 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::Line;
 use super::zoom_search::search;
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
 use crate::transformation::GradientTransformation;

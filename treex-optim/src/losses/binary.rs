@@ -5,7 +5,7 @@ use treex_core::Result;
 
 use super::math::{log_sigmoid, softplus};
 use super::{aligned, labeled};
-use crate::host::constant;
+use crate::transfer::constant_like;
 
 /// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, element by element: any shape,
 /// the same for both. Each element is a class of its own that applies or not; labels are 0, 1 or between, in
@@ -57,7 +57,7 @@ pub fn sigmoid_focal_loss_with(
     let not_labels = labels.affine(-1., 1.)?;
     // The logarithm of what is missing, so that its power does not underflow. A label of 0 or 1 takes one of
     // the two terms out, which then must not be the larger one that is subtracted.
-    let (never, zeros) = (constant(f64::NEG_INFINITY, &logits)?, logits.zeros_like()?);
+    let (never, zeros) = (constant_like(f64::NEG_INFINITY, &logits)?, logits.zeros_like()?);
     let log_p = not_labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits)?)?;
     let log_q = labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits.neg()?)?)?;
     let larger = log_p.maximum(&log_q)?.detach();

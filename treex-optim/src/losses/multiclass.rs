@@ -6,8 +6,8 @@ use treex_core::Result;
 use super::labels::{class_numbers, without_classes};
 use super::math::row_max;
 use super::widened;
-use crate::host::numbers;
 use crate::projections::simplex_threshold;
+use crate::transfer::to_vec_f64;
 
 /// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that number classes:
 /// `[.., classes]`, `[..]` to `[..]`. It is 0 where the right score leads by at least 1.
@@ -48,7 +48,7 @@ pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Te
 pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (scores, labels) = scored("multiclass_sparsemax_loss", scores, labels)?;
     let classes = scores.dim(D::Minus1)?;
-    let host = numbers(&scores)?;
+    let host = to_vec_f64(&scores)?;
     let thresholds = host.chunks_exact(classes).map(|row| simplex_threshold(row.to_vec(), 1.)).collect();
     let thresholds = Tensor::from_vec(thresholds, labels.shape(), &Device::Cpu)?;
     let thresholds = thresholds.to_dtype(scores.dtype())?.to_device(scores.device())?;

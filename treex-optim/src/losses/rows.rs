@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result};
 
-use crate::host::constant;
+use crate::transfer::constant_like;
 
 /// The axes that a loss sums over, and which elements count: `axis` and `where` in Optax. By default the last
 /// axis, and everything.
@@ -182,7 +182,7 @@ impl Rows {
             let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
             return Ok((shifted, normalizer));
         };
-        let never = constant(f64::NEG_INFINITY, rows)?;
+        let never = constant_like(f64::NEG_INFINITY, rows)?;
         let largest = mask.where_cond(&rows.detach(), &never)?.max_keepdim(D::Minus1)?;
         let none = mask.to_dtype(rows.dtype())?.max_keepdim(D::Minus1)?.affine(-1., 1.)?;
         let largest = none.gt(0f64)?.where_cond(&largest.zeros_like()?, &largest)?;

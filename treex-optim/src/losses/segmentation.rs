@@ -5,7 +5,7 @@ use treex_core::{Error, Result};
 
 use super::math::sigmoid;
 use super::{Over, Reduction, aligned};
-use crate::host::numbers;
+use crate::transfer::to_vec_f64;
 
 /// The options of [`dice_loss_with`], and, as far as they say, of the other two.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ fn probabilities(loss: &str, predictions: &Tensor, apply_softmax: bool) -> Resul
         (true, true) => sigmoid(predictions),
         (true, false) => Ok(rows.log_softmax(predictions)?.exp()?),
         (false, false) if predictions.device().is_cpu() => {
-            match numbers(&rows.sum(predictions)?)?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
+            match to_vec_f64(&rows.sum(predictions)?)?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
                 None => Ok(predictions.clone()),
                 Some(sum) => Err(Error::argument(format!("`{loss}` got probabilities that do not sum to 1"))
                     .expected("a sum of 1 over the last axis")

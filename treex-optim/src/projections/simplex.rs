@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
 use super::check_scale;
-use crate::host::{number, numbers};
 use crate::numerics::wide;
+use crate::transfer::{to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
 
 /// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the
@@ -43,7 +43,7 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     let leaves = tree.flatten();
     let mut values = Vec::with_capacity(leaves.len());
     for x in leaves.tensors() {
-        values.push(numbers(x)?);
+        values.push(to_vec_f64(x)?);
     }
     let threshold = simplex_threshold(values.concat(), scale);
     let (mut kept, mut masks) = (0, Vec::with_capacity(values.len()));
@@ -81,7 +81,7 @@ pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 /// As `projection_simplex`.
 pub fn projection_l1_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l1_ball", scale)?;
-    if number(&tree::norm(tree, Order::L1)?)? <= scale {
+    if to_f64(&tree::norm(tree, Order::L1)?)? <= scale {
         tree.map(|x| Ok(x.clone()))
     } else {
         projection_l1_sphere(tree, scale)

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use treex_core::{Error, Result};
 
-use crate::count::Count;
+use crate::scalar::Count;
 
 mod config;
 mod cosine_decay;

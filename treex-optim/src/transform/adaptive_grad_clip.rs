@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
-use crate::numerics::{check_not_negative, each_update, held};
+use crate::numerics::{check_not_negative, each_update, leaf_at};
 use crate::transformation::Stateless;
 
 /// See [`adaptive_grad_clip`].
@@ -53,7 +53,7 @@ impl Stateless for AdaptiveGradClip {
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
-            each_update(&updates, |index, g| self.clipped(g, held(params, index)?))
+            each_update(&updates, |index, g| self.clipped(g, leaf_at(params, index)?))
         }))
     }
 }

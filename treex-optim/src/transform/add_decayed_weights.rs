@@ -2,8 +2,8 @@
 
 use treex_core::{Filter, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
 use crate::transformation::GradientTransformation;
@@ -40,7 +40,7 @@ impl AddDecayedWeights {
 
     /// Only the parameters that `filter` selects decay: `path("**.kernel")` spares biases and scales.
     #[must_use]
-    pub fn to(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+    pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
     }
 }

@@ -3,9 +3,9 @@
 use treex_core::random::Key;
 use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update};
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`add_noise`].

@@ -2,9 +2,9 @@
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::zeros_like;
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_every`].

@@ -3,9 +3,9 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_float, zeros_in};
+use crate::scalar::Count;
 use crate::transform::average::Average;
 use crate::transformation::GradientTransformation;
 

@@ -3,9 +3,9 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
 use crate::transformation::GradientTransformation;
 

@@ -5,8 +5,8 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::numerics::{
-    at_least, check_finite, check_float, check_not_negative, each_update, held, hold_scalar, scalar,
-    scalars_like, squared_norm, wide,
+    at_least, check_finite, check_float, check_not_negative, each_update, leaf_at, scalar, scalars_like,
+    squared_norm, store_scalar_at, wide,
 };
 use crate::transformation::GradientTransformation;
 
@@ -80,12 +80,12 @@ impl GradientTransformation for ScaleByDistanceOverGradients {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
             each_update(&updates, |index, g| {
-                let start = held(&state.init_params, index)?.to_dtype(g.dtype())?;
-                let distance = squared_norm(&(held(params, index)? - start)?)?.sqrt();
+                let start = leaf_at(&state.init_params, index)?.to_dtype(g.dtype())?;
+                let distance = squared_norm(&(leaf_at(params, index)? - start)?)?.sqrt();
                 let distance = at_least(distance, scalar(&state.max_dist, index)?);
                 let sum = scalar(&state.grad_sum_of_squares, index)? + squared_norm(g)?;
-                hold_scalar(&mut state.max_dist, index, distance)?;
-                hold_scalar(&mut state.grad_sum_of_squares, index, sum)?;
+                store_scalar_at(&mut state.max_dist, index, distance)?;
+                store_scalar_at(&mut state.grad_sum_of_squares, index, sum)?;
                 Ok((g * (self.global_scale * distance / (sum + self.eps).sqrt()))?)
             })
         }))

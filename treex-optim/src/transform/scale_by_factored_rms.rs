@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
-use crate::numerics::{check_finite, check_not_negative, each_update, held, hold, zeros_like};
+use crate::numerics::{check_finite, check_not_negative, each_update, leaf_at, store_at, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;
 
@@ -153,9 +153,9 @@ impl ScaleByFactoredRms {
     ) -> Result<Tensor> {
         let squares = g.sqr()?.affine(1., self.epsilon)?;
         let average = |kept: &mut Leaves, new: Tensor| -> Result<Tensor> {
-            let old = held(kept, index)?.to_dtype(g.dtype())?;
+            let old = leaf_at(kept, index)?.to_dtype(g.dtype())?;
             let next = ((old * b)? + (new * (1. - b))?)?;
-            hold(kept, index, &next)?;
+            store_at(kept, index, &next)?;
             Ok(next)
         };
         let Some(Axes { largest, second }) = self.axes(g.dims()) else {

@@ -3,11 +3,12 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Squares, Updates};
 use crate::numerics::{
-    check_decay, check_finite, check_float, check_not_negative, hold_scalar, scalars, scalars_like, zeros_in,
+    check_decay, check_finite, check_float, check_not_negative, scalars, scalars_like, store_scalar_at,
+    zeros_in,
 };
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_novograd`].
@@ -92,7 +93,7 @@ impl GradientTransformation for ScaleByNovograd {
             let mut now = before;
             for index in on {
                 now[index] = b2 * now[index] + (1. - b2) * squares.leaf(index, 0);
-                hold_scalar(nu, index, now[index])?;
+                store_scalar_at(nu, index, now[index])?;
             }
             let norm = move |index: usize| (now[index] + self.eps_root).sqrt() + self.eps;
             Ok(move |index| NovogradRule { of: self.clone(), norm: norm(index) })

@@ -2,9 +2,9 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, zeros_like};
+use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_optimistic_gradient`].

@@ -2,8 +2,8 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::scale::Times;
 use crate::transformation::GradientTransformation;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
-use crate::numerics::{check_decay, check_not_negative, each_update, held, hold, zeros_like};
+use crate::numerics::{check_decay, check_not_negative, each_update, leaf_at, store_at, zeros_like};
 use crate::transform::average::Average;
 use crate::transformation::GradientTransformation;
 
@@ -94,7 +94,7 @@ impl ScaleBySm3 {
         for (axis, mu) in mu.iter().enumerate().take(g.rank()) {
             let mut along = vec![1; g.rank()];
             along[axis] = g.dim(axis)?;
-            let mu = held(mu, index)?.to_dtype(g.dtype())?.reshape(along)?;
+            let mu = leaf_at(mu, index)?.to_dtype(g.dtype())?.reshape(along)?;
             least = Some(match least {
                 Some(least) => least.broadcast_minimum(&mu)?,
                 None => mu,
@@ -108,7 +108,7 @@ impl ScaleBySm3 {
         for (axis, mu) in mu.iter_mut().enumerate().take(g.rank()) {
             let mut others = (0..g.rank()).rev().filter(|&other| other != axis);
             let largest = others.try_fold(sum.clone(), |sum, other| sum.max(other))?;
-            hold(mu, index, &largest)?;
+            store_at(mu, index, &largest)?;
         }
         let scaled = (g / (&sum + self.eps)?.sqrt()?)?;
         Ok(sum.gt(0.)?.where_cond(&scaled, &scaled.zeros_like()?)?.reshape(shape)?)

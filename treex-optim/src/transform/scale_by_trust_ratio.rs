@@ -47,7 +47,7 @@ builder!(ScaleByTrustRatio {
 impl ScaleByTrustRatio {
     /// Only the updates of parameters that `filter` selects are rescaled.
     #[must_use]
-    pub fn to(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+    pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
     }
 

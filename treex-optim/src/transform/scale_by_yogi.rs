@@ -2,9 +2,9 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, full_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
 use crate::transformation::GradientTransformation;
 

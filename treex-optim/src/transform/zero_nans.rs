@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Terms, Updates};
-use crate::numerics::hold_scalar;
+use crate::numerics::store_scalar_at;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`zero_nans`].
@@ -37,7 +37,7 @@ impl GradientTransformation for ZeroNans {
         let on: Vec<_> = (0..updates.len()).filter(|&index| updates.has(index)).collect();
         updates.measure(Nans, [], move |nans| {
             for index in on {
-                hold_scalar(&mut state.found_nan, index, f64::from(nans.leaf(index, 0) > 0.))?;
+                store_scalar_at(&mut state.found_nan, index, f64::from(nans.leaf(index, 0) > 0.))?;
             }
             Ok(WithoutNans)
         })

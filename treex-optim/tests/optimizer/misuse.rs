@@ -98,7 +98,7 @@ fn what_was_not_initialized_is_refused() {
     let error = refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&grads, model));
     let text = "the optimizer has no state yet; call `let mut optimizer = optimizer.init(&model)?` first";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::Uninitialized, text.to_owned()));
-    assert_eq!(optimizer.step().unwrap_err().kind(), ErrorKind::Uninitialized);
+    assert_eq!(optimizer.step_count().unwrap_err().kind(), ErrorKind::Uninitialized);
     assert_eq!(optimizer.learning_rate().unwrap_err().kind(), ErrorKind::Uninitialized);
 
     let unfilled = Model {

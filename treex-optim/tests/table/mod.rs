@@ -80,7 +80,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("ema(.9)", ema(0.9).boxed()),
         ("ema(.9,debias=False)", ema(0.9).debias(false).boxed()),
         ("add_decayed_weights(.1)", add_decayed_weights(0.1).boxed()),
-        ("add_decayed_weights(.1,mask a)", add_decayed_weights(0.1).to(path("a")).boxed()),
+        ("add_decayed_weights(.1,mask a)", add_decayed_weights(0.1).mask(path("a")).boxed()),
         ("add_decayed_weights(schedule .1/(1+c))", add_decayed_weights(falling(0.1)).boxed()),
         ("clip(.3)", clip(0.3).boxed()),
         ("clip_by_block_rms(.4)", clip_by_block_rms(0.4).boxed()),
@@ -108,7 +108,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("adam(.1)", adam(0.1).boxed()),
         ("nadam(.1)", nadam(0.1).boxed()),
         ("adamw(.1)", adamw(0.1).boxed()),
-        ("adamw(.1,wd=.1,mask a)", adamw(0.1).weight_decay(0.1).decay(path("a")).boxed()),
+        ("adamw(.1,wd=.1,mask a)", adamw(0.1).weight_decay(0.1).weight_decay_mask(path("a")).boxed()),
         ("nadamw(.1)", nadamw(0.1).boxed()),
         ("adamax(.1)", adamax(0.1).boxed()),
         ("adamaxw(.1)", adamaxw(0.1).boxed()),
@@ -120,7 +120,12 @@ pub(crate) fn golden() -> Vec<Row> {
         ("lars(.1)", lars(0.1).weight_decay(0.01).boxed()),
         (
             "lars(.1,nesterov,mask a)",
-            lars(0.1).weight_decay(0.01).decay(path("a")).trust_ratio(path("a")).nesterov(true).boxed(),
+            lars(0.1)
+                .weight_decay(0.01)
+                .weight_decay_mask(path("a"))
+                .trust_ratio_mask(path("a"))
+                .nesterov(true)
+                .boxed(),
         ),
         ("lion(.01)", lion(0.01).boxed()),
         ("novograd(.01)", novograd(0.01).weight_decay(0.01).boxed()),

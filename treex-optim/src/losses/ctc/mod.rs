@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, Result};
 
 use super::{Over, widened};
-use crate::host::numbers;
 use crate::numerics::wide;
+use crate::transfer::to_vec_f64;
 
 mod alignments;
 
@@ -92,7 +92,7 @@ pub fn ctc_loss_with_forward_probs(
 ) -> Result<CtcForward> {
     let (log_probs, sequences) = prepare(logits, logit_paddings, labels, label_paddings, options)?;
     let (batch, frames, classes) = log_probs.dims3()?;
-    let values = numbers(&log_probs)?;
+    let values = to_vec_f64(&log_probs)?;
     let told: Vec<_> = sequences
         .iter()
         .zip(values.chunks_exact(frames * classes))
@@ -154,7 +154,8 @@ fn prepare(
             .expected(format!("less than {classes}"))
             .found(options.blank_id));
     }
-    let (pads, frame_pads, labels) = (numbers(label_paddings)?, numbers(logit_paddings)?, numbers(labels)?);
+    let (pads, frame_pads, labels) =
+        (to_vec_f64(label_paddings)?, to_vec_f64(logit_paddings)?, to_vec_f64(labels)?);
     let sequences = frame_pads.chunks_exact(frames).enumerate().map(|(index, frame_pads)| {
         let range = index * count..(index + 1) * count;
         Sequence::new(&labels[range.clone()], &pads[range], frame_pads, classes, options)
