@@ -1,4 +1,4 @@
-//! Transformations without their types, for a choice at run time.
+//! Type-erased transformations, to choose one at run time.
 
 use std::any::Any;
 use std::fmt;
@@ -9,8 +9,8 @@ use treex_core::{Leaves, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 use crate::engine::Updates;
 use crate::transformation::{GradientTransformation, foreign_state};
 
-/// Any [`GradientTransformation`], its type forgotten; see [`GradientTransformation::boxed`]. The paths in its
-/// state are those of the transformation inside.
+/// A type-erased [`GradientTransformation`]; see [`GradientTransformation::boxed`]. The paths in its state
+/// are those of the transformation inside.
 ///
 /// ```
 /// use treex_optim::{Boxed, GradientTransformation, adam, sgd};
@@ -112,7 +112,7 @@ impl fmt::Debug for Member<'_> {
     }
 }
 
-/// The first answer of a member that has one.
+/// The first answer that is not `None`.
 pub(crate) fn first<R>(
     members: Vec<Member<'_>>,
     ask: impl Fn(Member<'_>) -> Result<Option<R>>,
@@ -120,7 +120,7 @@ pub(crate) fn first<R>(
     members.into_iter().find_map(|member| ask(member).transpose()).transpose()
 }
 
-/// [`GradientTransformation`] with the type of the state forgotten.
+/// [`GradientTransformation`] with a type-erased state.
 trait Erased: fmt::Debug + Send + Sync {
     fn erased_init(&self, params: &Leaves) -> Result<BoxedState>;
     fn erased_update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>>;
@@ -155,7 +155,7 @@ impl<T: GradientTransformation> Erased for T {
     }
 }
 
-/// What a state can do once its type is forgotten, and the way back to it.
+/// A type-erased state, which can be downcast.
 trait ErasedState: TreeObject + fmt::Debug {
     fn boxed_clone(&self) -> BoxedState;
     fn as_any(&self) -> &dyn Any;

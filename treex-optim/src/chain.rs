@@ -1,4 +1,4 @@
-//! One transformation after the other.
+//! Transformations in sequence.
 
 use treex_core::{Leaves, Result};
 
@@ -6,14 +6,15 @@ use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::transformation::GradientTransformation;
 
-/// Transformations in a row; see [`chain`]. Its state is the tuple of their states.
+/// Transformations in sequence; see [`chain`]. Its state is the tuple of their states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chain<T>(pub(crate) T);
 
-/// Runs each of up to eight transformations on what the one before it made: `chain((clip, adam, rate))`. A
-/// chain is a transformation itself, so longer ones nest; `chain(())` changes nothing.
+/// Applies up to eight transformations in sequence, each to the updates of the one before it:
+/// `chain((clip, adam, rate))`. A chain is a transformation itself, so longer ones nest; `chain(())` is the
+/// identity.
 ///
-/// The state of the second member stands at `1` in the chain's: `1.mu.layers.0.kernel`.
+/// The state of the second member is at `1` in the chain's state: `1.mu.layers.0.kernel`.
 ///
 /// ```
 /// use treex_optim::{chain, clip_by_global_norm, scale_by_adam, scale_by_learning_rate};

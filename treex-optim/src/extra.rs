@@ -1,10 +1,10 @@
-//! What a step may know beside gradients and parameters.
+//! Extra arguments of a step.
 
 use std::fmt;
 
 use treex_core::{Error, Leaves, Result};
 
-/// What a step may know beside gradients and parameters, as keyword arguments are in Optax.
+/// The arguments of a step besides gradients and parameters: Optax's `extra_args`.
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Extra<'a> {
@@ -26,7 +26,7 @@ impl fmt::Debug for Extra<'_> {
 }
 
 impl Extra<'_> {
-    /// With the value of the loss.
+    /// Extra arguments with the value of the loss.
     #[must_use]
     pub fn value(value: f64) -> Self {
         Self { value: Some(value), ..Self::default() }
@@ -35,7 +35,7 @@ impl Extra<'_> {
     /// The value of the loss, which the transformation `name` requires.
     pub(crate) fn loss(&self, name: &str) -> Result<f64> {
         self.value.ok_or_else(|| {
-            Error::argument(format!("`{name}` does not know the value of the loss"))
+            Error::argument(format!("`{name}` needs the value of the loss"))
                 .expected("`Extra::value(loss)`")
                 .remedy(
                     "step with `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`",

@@ -10,7 +10,7 @@
 //! let x = (Tensor::arange(0f32, 8., &Device::Cpu)? / 8.)?;
 //! let y = ((&x * 1.4)? - 0.3)?;
 //!
-//! // An optimizer is a chain of transformations: clip, then Adam with a decay that spares the offset.
+//! // An optimizer is a chain of transformations: clipping, then Adam with a decay of the slope alone.
 //! let adamw = adamw(warmup_cosine(0.1, 10, 400)).weight_decay(1e-4).weight_decay_mask(path("0"));
 //! let mut optimizer = Optimizer::new(chain((clip_by_global_norm(1.0), adamw))).init(&line)?;
 //! assert_eq!(optimizer.learning_rate()?, Some(0.0));
@@ -23,17 +23,20 @@
 //! }
 //! assert!((line.0.get()?.to_scalar::<f32>()? - 1.4).abs() < 1e-2);
 //!
-//! // It is its own state, and a tree: it is saved, loaded and printed like the model.
+//! // It is its own state, and a tree: save, load and print it like the model.
 //! let names: Vec<_> = optimizer.leaves().iter().map(|(path, _, _)| path.to_string()).collect();
 //! assert_eq!(names[..4], ["step", "state.1.0.count", "state.1.0.mu.0", "state.1.0.mu.1"]);
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
-//! `chain`, `combinators` (rules of rules: for some leaves, at some steps), `alias` (optimizers with names),
-//! `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`; beside them [`schedule`], [`losses`],
-//! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
-//! own, [`engine`], [`numerics`] and [`tree`].
+//! The modules, in reading order: `transformation` (the trait), `transform` (transformations, one a file),
+//! `chain`, `combinators` (transformations of transformations: for some leaves, at some steps), `alias`
+//! (named optimizers), `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`. Independent of these:
+//! [`schedule`], [`losses`], [`projections`], [`linear_algebra`], [`perturbations`] and clipping
+//! `per_example`. For transformations of your own: [`engine`], [`numerics`] and [`tree`].
+//!
+//! Some names are those of Optax and also of a layer in treex-nn (`Flatten`, `identity`, `normalize`). No
+//! prelude exports them: write `treex_optim::normalize()` where both crates are used.
 
 #[macro_use]
 mod alias;
@@ -218,7 +221,7 @@ pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
 pub use transformation::{GradientTransformation, Stateless};
 
-/// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
+/// The items of treex-core that a training program needs: `use treex_optim::prelude::*`.
 pub mod prelude {
     pub use treex_core::{
         BatchStat, Error, Leaf, OptState, Parameter, Result, Rng, State, by, exactly, path, prelude::*,

@@ -1,20 +1,20 @@
-//! Numbers in a state. Each is one leaf without dimensions, stored on the CPU, where every step is decided from it.
+//! Numbers in a state. Each is one scalar leaf, stored on the CPU, where each step's constants are computed.
 
 use candle_core::{Device, Tensor};
 use treex_core::{Leaf, OptState, Result, TreeObject, Visitor, VisitorMut};
 
 use crate::transfer::to_f64;
 
-/// A count of steps: one leaf, an i64 without dimensions. It stays on the host, since the bias correction and
-/// the learning rate of each step are computed from it there.
+/// A count of steps: one leaf, a scalar i64 on the CPU, where the bias corrections and the learning rate of
+/// each step are computed from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Count(Leaf<OptState>);
 
 impl Count {
-    /// No steps.
+    /// A count of 0.
     ///
     /// # Errors
-    /// If Candle cannot allocate.
+    /// If allocation fails.
     pub fn zero() -> Result<Self> {
         Self::of(0)
     }
@@ -28,12 +28,12 @@ impl Count {
     /// The number of steps.
     ///
     /// # Errors
-    /// If the leaf was filtered out, or holds something else than a count.
+    /// If the leaf was filtered out, or is not a scalar i64.
     pub fn get(&self) -> Result<u64> {
         Ok(self.0.get()?.to_scalar::<i64>()?.max(0).unsigned_abs())
     }
 
-    /// One step more, and the number that makes. It stays at the largest that there is.
+    /// Adds one step, saturating at the largest count, and returns the new count.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -44,38 +44,37 @@ impl Count {
     }
 }
 
-/// A number: one leaf, an f64 without dimensions. It is written on the host, where each step is decided from
-/// it.
+/// A number: one leaf, a scalar f64 on the CPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar(Leaf<OptState>);
 
 impl Scalar {
-    /// A number to begin with.
+    /// A leaf with this value.
     ///
     /// # Errors
-    /// If Candle cannot allocate.
+    /// If allocation fails.
     pub fn new(value: f64) -> Result<Self> {
         Ok(Self(Leaf::new(Tensor::new(value, &Device::Cpu)?)?))
     }
 
-    /// The number.
+    /// The value.
     ///
     /// # Errors
-    /// If the leaf was filtered out, or holds something else than a number.
+    /// If the leaf was filtered out, or is not a scalar.
     pub fn get(&self) -> Result<f64> {
         to_f64(&self.0.get()?)
     }
 
-    /// Remembers another one.
+    /// Writes another value.
     ///
     /// # Errors
-    /// If Candle cannot allocate.
+    /// If allocation fails.
     pub fn set(&mut self, value: f64) -> Result<()> {
         self.0.set(Tensor::new(value, &Device::Cpu)?)
     }
 }
 
-/// Each is a leaf itself, without a name of its own in paths.
+/// Each is a leaf itself: it adds no segment to paths.
 macro_rules! leaf {
     ($($scalar:ident),*) => {$(
         impl TreeObject for $scalar {
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_count_stays() {
+    fn counts_saturate() {
         let mut count = Count::zero().unwrap();
         assert_eq!((count.get().unwrap(), count.advance().unwrap(), count.get().unwrap()), (0, 1, 1));
         count.0.set(Tensor::new(i64::MAX, &Device::Cpu).unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! Numbers between the host and a device. Not every device has f64, so what is in f64 is cast on the host.
+//! Transfers between Rust numbers and tensors on a device. Not every device has f64, so casts to and from f64
+//! run on the CPU.
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::Result;
@@ -13,7 +14,7 @@ pub(crate) fn to_f64(x: &Tensor) -> Result<f64> {
     Ok(x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
-/// `value` everywhere, in the shape and element type of another tensor, beside it.
+/// A constant tensor with the shape, element type and device of another one.
 pub(crate) fn constant_like(value: f64, like: &Tensor) -> Result<Tensor> {
     let value = Tensor::new(value, &Device::Cpu)?.to_dtype(like.dtype())?;
     Ok(value.to_device(like.device())?.broadcast_as(like.shape())?)

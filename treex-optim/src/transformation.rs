@@ -1,4 +1,4 @@
-//! What a gradient transformation is.
+//! The trait of gradient transformations.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 use crate::boxed::{Boxed, Member, first};
 use crate::engine::Updates;
 
-/// A rule that turns gradients into updates, and remembers what it needs in a state of its own.
+/// Turns gradients into updates, and keeps a state from step to step.
 ///
-/// The rule itself is a value without tensors; the state is a tree. All trees here are flat ([`Leaves`]), so
-/// that a state is not generic over the model: position by position, updates and `params` are the leaves of
-/// the model that is trained, with nothing where a leaf takes no part in this step.
+/// The transformation itself holds options and no tensors; the state is a tree. All trees here are flat
+/// ([`Leaves`]), so a state is not generic over the model: position by position, updates and `params` are the
+/// leaves of the trained model, and empty where a leaf is not part of the step.
 ///
 /// **Sign.** Every transformation keeps the gradient's sign, and an update is *added* to its parameter. The
-/// minus of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
+/// minus sign of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
 ///
-/// **Element types.** An update is computed in f32 for narrower types, and stays so until it is added to the
-/// parameter. A state keeps the types that `init` gave it.
+/// **Element types.** For narrower types an update is computed in f32, and rounded only when it is added to
+/// the parameter. A state keeps the types that `init` gave it.
 ///
 /// ```
 /// use treex_core::Result;
@@ -42,15 +42,15 @@ use crate::engine::Updates;
 /// }
 /// ```
 pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
-    /// What it remembers from step to step.
+    /// The state that it keeps from step to step.
     type State: TreeObject + Clone + fmt::Debug + 'static;
 
     /// The state before the first step.
     ///
-    /// What a state keeps of `params` it must copy: they are views, which training writes.
+    /// A state that keeps parameters must copy them: `params` are views, which training overwrites.
     ///
     /// # Errors
-    /// If an option is outside of what it may be.
+    /// If an option is out of range.
     fn init(&self, params: &Leaves) -> Result<Self::State>;
 
     /// Records what one step does with the updates; parameters and loss are those that
@@ -75,7 +75,7 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// If leaves do not fit together, or an option is outside of what it may be.
+    /// If leaves do not match, or an option is out of range.
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>>;
 
     /// The transformations inside this one, each with its part of `state`. The two methods below ask them, in
@@ -102,18 +102,18 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         first(self.members(state), |member| member.eval_params(params))
     }
 
-    /// This transformation without its type, for a choice at run time.
+    /// This transformation, type-erased, to choose one at run time.
     fn boxed(self) -> Boxed {
         Boxed::new(self)
     }
 }
 
-/// A [`GradientTransformation`] that remembers nothing.
+/// A [`GradientTransformation`] without a state.
 pub trait Stateless: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Looks at the options, and at what is to be trained.
+    /// Checks the options against the parameters.
     ///
     /// # Errors
-    /// If an option is outside of what it may be.
+    /// If an option is out of range.
     fn check(&self, _params: &Leaves) -> Result<()> {
         Ok(())
     }
@@ -137,7 +137,7 @@ impl<T: Stateless> GradientTransformation for T {
     }
 }
 
-/// `None` changes nothing: a part of a chain that an option turns on.
+/// `None` is the identity: an optional member of a chain.
 impl<T: GradientTransformation> GradientTransformation for Option<T> {
     type State = Option<T::State>;
 
@@ -161,6 +161,6 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
 /// The error for a state that another transformation made.
 pub(crate) fn foreign_state(transformation: &impl fmt::Debug) -> Error {
     Error::new(ErrorKind::Structure, "the state belongs to another transformation")
-        .expected(format!("what `init` of `{transformation:?}` gives"))
+        .expected(format!("a state from `init` of `{transformation:?}`"))
         .remedy("start from `init`, and load a saved state into that")
 }

@@ -180,7 +180,7 @@ fn a_configuration_is_the_function_of_its_name() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_errors() {
     let cases = [
         (r#"{"name": "adam", "learning_rate": 0.1, "beta1": 0.9}"#, "unknown field `beta1`"),
         (
@@ -205,7 +205,7 @@ fn mistakes_are_told() {
 }
 
 #[test]
-fn numbers_are_checked_before_there_is_a_model() {
+fn options_are_checked_without_a_model() {
     let curve = CurveConfig::WarmupCosine(warmup_cosine(0.1, 9, 9));
     let config = OptimizerConfig::Sgd {
         learning_rate: ScheduleConfig::Curve(curve),

@@ -1,4 +1,4 @@
-//! Steps by gradients that are numbers.
+//! Skipping of non-finite gradients.
 
 use treex_core::{Leaves, Result, TreeObject};
 
@@ -11,9 +11,9 @@ use crate::transformation::GradientTransformation;
 /// The state of [`apply_if_finite`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ApplyIfFiniteState<S> {
-    /// Gradients in a row, up to the last one, that were not finite: an i64 without dimensions.
+    /// The number of consecutive non-finite gradients up to the last one: a scalar i64.
     pub notfinite_count: Count,
-    /// Gradients so far that were not finite: an i64 without dimensions.
+    /// The number of non-finite gradients: a scalar i64.
     pub total_notfinite: Count,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -26,9 +26,9 @@ pub struct ApplyIfFinite<T> {
     max_consecutive_errors: u64,
 }
 
-/// Skips a step whose gradients have an infinity or something that is not a number: parameters and the inner
-/// state stay bit for bit. After `max_consecutive_errors` in a row the next one is applied all the same, so
-/// that a training which has gone wrong is seen to.
+/// Skips a step whose gradients have an infinity or a NaN: parameters and the inner state stay bit-identical.
+/// After `max_consecutive_errors` consecutive ones the next one is applied, so that the failure becomes
+/// visible.
 #[must_use]
 pub fn apply_if_finite<T: GradientTransformation>(inner: T, max_consecutive_errors: u64) -> ApplyIfFinite<T> {
     ApplyIfFinite { inner, max_consecutive_errors }

@@ -1,4 +1,4 @@
-//! Transformations for some of the steps.
+//! Transformations at some of the steps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`conditionally_transform`] and [`conditionally_mask`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ConditionallyState<S> {
-    /// Steps so far, whether transformed or not: an i64 without dimensions.
+    /// Steps so far, whether transformed or not: a scalar i64.
     pub step: Count,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -26,15 +26,15 @@ pub struct ConditionallyState<S> {
 pub struct Conditionally<T> {
     inner: T,
     condition: Arc<Condition>,
-    /// Whether updates pass where the condition does not hold.
+    /// Whether updates pass unchanged where the condition does not hold.
     pass: bool,
 }
 
 type Condition = dyn Fn(u64, &Extra<'_>) -> bool + Send + Sync;
 
 /// Transforms at the steps for which `condition` holds; at the others updates pass unchanged, and the inner
-/// state stays bit for bit. The condition gets the number of steps before this one, and what the step knows
-/// beside gradients.
+/// state stays bit-identical. The condition gets the number of steps before this one, and the extra arguments
+/// of the step.
 ///
 /// ```
 /// use treex_optim::{chain, clip_by_global_norm, conditionally_transform, sgd};
@@ -52,7 +52,7 @@ pub fn conditionally_transform<T: GradientTransformation>(
 }
 
 /// Transforms at the steps for which `condition` holds; at the others updates are zero, and the inner state
-/// stays bit for bit. See [`conditionally_transform`].
+/// stays bit-identical. See [`conditionally_transform`].
 #[must_use]
 pub fn conditionally_mask<T: GradientTransformation>(
     inner: T,

@@ -12,7 +12,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`flatten`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct FlattenState<S> {
-    /// The inner state, over one leaf without a name.
+    /// The inner state, over one leaf with an empty path.
     pub inner_state: S,
     /// The shape of each leaf in the vector.
     #[tree(skip)]
@@ -25,17 +25,17 @@ pub struct Flatten<T> {
     inner: T,
 }
 
-/// Runs the inner transformation on one vector of all elements, so that what it does to each leaf it does to
-/// the whole: `flatten(clip_by_block_rms(1.0))` clips by the root mean square of everything.
+/// Runs the inner transformation on one vector of all elements, so that a transformation of each leaf becomes
+/// one of the whole: `flatten(clip_by_block_rms(1.0))` clips by the root mean square of all elements.
 ///
-/// In Optax it also saves time; here any chain costs one pass over memory, so this only costs copies. A leaf
-/// whose gradient is missing stays as it is, but counts as zeros in the vector.
+/// In Optax it also saves time; here any chain costs one pass over memory, and this adds copies. A leaf
+/// without a gradient is unchanged, and its gradient is zeros in the vector.
 #[must_use]
 pub fn flatten<T: GradientTransformation>(inner: T) -> Flatten<T> {
     Flatten { inner }
 }
 
-/// The leaves with these shapes as one, zeros where there is nothing.
+/// The leaves with these shapes as one vector, zeros for missing ones.
 fn join(leaves: &Leaves, shapes: &[Option<Shape>]) -> Result<Leaves> {
     let Some(first) = leaves.tensors().next() else {
         return Ok(Leaf::<Parameter>::nothing().flatten());
@@ -55,7 +55,7 @@ fn join(leaves: &Leaves, shapes: &[Option<Shape>]) -> Result<Leaves> {
     Ok(Leaf::<Parameter>::new(Tensor::cat(&parts, 0)?)?.flatten())
 }
 
-/// The way back, to the positions that `like` has.
+/// The inverse of [`join`], at the positions of `like`.
 fn split(joined: &Leaves, shapes: &[Option<Shape>], like: &Leaves) -> Result<Leaves> {
     let mut start = 0;
     like.rebuild(|index| {

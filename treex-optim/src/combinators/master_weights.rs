@@ -1,4 +1,4 @@
-//! Training in half precision.
+//! Master weights, for training in half precision.
 
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject, by};
@@ -11,7 +11,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`master_weights`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MasterWeightsState<S> {
-    /// The parameters of half precision, in f32; nothing for the others.
+    /// The half-precision parameters, in f32; empty for the others.
     pub master: Leaves,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -30,12 +30,11 @@ pub struct MasterWeights<T> {
 /// p      = round(master)
 /// ```
 ///
-/// So an update that is smaller than the distance to the next number of half precision is not lost.
-/// Parameters of other types are trained as they are. With it a model of `bf16` is trained as well as one of
-/// `f32` with gradients of `bf16`; for the range of `f16` there is
-/// [`DynamicLossScale`](crate::DynamicLossScale).
+/// So an update smaller than half precision's spacing is not lost. Parameters of other types are trained
+/// directly. A `bf16` model trains as well as an `f32` model with `bf16` gradients; for the range of `f16`
+/// use [`DynamicLossScale`](crate::DynamicLossScale).
 ///
-/// Micikevicius and others, [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
+/// Micikevicius et al., [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
 #[must_use]
 pub fn master_weights<T: GradientTransformation>(inner: T) -> MasterWeights<T> {
     MasterWeights { inner }
@@ -60,7 +59,7 @@ impl<T: GradientTransformation> GradientTransformation for MasterWeights<T> {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let MasterWeightsState { master, inner_state } = state;
-        // Gone before the masters are written.
+        // Dropped before the masters are written.
         let before = master.clone();
         let has_master: Vec<_> = (0..before.len()).map(|index| before.get(index).is_some()).collect();
         let extra = updates.extra();
@@ -81,7 +80,7 @@ impl<T: GradientTransformation> GradientTransformation for MasterWeights<T> {
     }
 }
 
-/// The master is stepped, and the parameter goes where it is.
+/// Updates the master, and sets the parameter to it.
 struct Round;
 
 impl Rule<1> for Round {

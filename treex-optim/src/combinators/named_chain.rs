@@ -12,8 +12,8 @@ use crate::transformation::{GradientTransformation, foreign_state};
 #[derive(Clone, Debug)]
 pub struct NamedChain(Vec<(String, Boxed)>);
 
-/// [`chain`](crate::chain) with a name for each member, and as many as there are: the names are the first
-/// segments of the paths in the state, so a saved state outlives a reordering.
+/// [`chain`](crate::chain) of any number of members, each with a name. The names are the first segments of
+/// the paths in the state, so a saved state can be loaded after reordering.
 ///
 /// ```
 /// use treex_optim::{GradientTransformation, clip_by_global_norm, named_chain, scale, scale_by_adam};
@@ -26,7 +26,7 @@ pub struct NamedChain(Vec<(String, Boxed)>);
 /// # let _ = adam;
 /// ```
 ///
-/// Two members of one name are an error of `init`.
+/// Two members with one name are an error of `init`.
 #[must_use]
 pub fn named_chain<N: Into<String>>(members: impl IntoIterator<Item = (N, Boxed)>) -> NamedChain {
     NamedChain(members.into_iter().map(|(name, member)| (name.into(), member)).collect())
@@ -35,7 +35,7 @@ pub fn named_chain<N: Into<String>>(members: impl IntoIterator<Item = (N, Boxed)
 /// The states of named transformations.
 pub(crate) type NamedStates = BTreeMap<String, BoxedState>;
 
-/// The states of transformations whose names must differ.
+/// The states of transformations, whose names must be unique.
 pub(crate) fn named_states<'n>(
     members: impl Iterator<Item = (&'n String, Result<BoxedState>)>,
 ) -> Result<NamedStates> {
@@ -43,7 +43,7 @@ pub(crate) fn named_states<'n>(
     for (name, state) in members {
         if states.insert(name.clone(), state?).is_some() {
             return Err(Error::argument(format!("two transformations are named `{name}`"))
-                .remedy("give each a name of its own; it is the first segment of the paths in the state"));
+                .remedy("give each a unique name; it is the first segment of the paths in the state"));
         }
     }
     Ok(states)

@@ -11,7 +11,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`params_ema`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ParamsEmaState {
-    /// Steps so far: an i64 without dimensions; no leaf where the decay is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the decay is constant.
     pub count: Option<Count>,
     /// The average of the parameters: their shapes, f32 (f64 for f64 parameters).
     pub ema: Leaves,
@@ -23,13 +23,14 @@ pub struct ParamsEma {
     decay: Schedule,
 }
 
-/// Keeps an average of the parameters, and lets the updates pass. It ends a chain:
+/// Keeps an exponential moving average of the parameters, and passes the updates unchanged. Put it last in a
+/// chain:
 ///
 /// ```text
 /// ema = decay * ema + (1 - decay) * (p + u)
 /// ```
 ///
-/// It starts from the parameters. A decay that grows from 0 forgets them sooner:
+/// It starts from the parameters. With a decay that grows from 0 they fade sooner:
 /// `Schedule::new("warm", |c| f64::min(0.999, (1.0 + c as f64) / (10.0 + c as f64)))`.
 ///
 /// ```

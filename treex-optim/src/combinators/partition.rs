@@ -1,4 +1,4 @@
-//! Another transformation for each group of parameters.
+//! A transformation for each group of parameters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,9 +24,8 @@ struct Group {
     inner: Boxed,
 }
 
-/// Groups of parameters, each with a transformation of its own. A leaf belongs to the first group whose
-/// filter selects it; one that belongs to none is an error of `init`, so the last group usually takes the
-/// rest.
+/// Groups of parameters, each with its own transformation. A leaf belongs to the first group whose filter
+/// selects it; a leaf of no group is an error of `init`, so the last group usually selects the rest.
 ///
 /// ```
 /// use treex_optim::{adamw, partition, prelude::*, sgd};
@@ -45,7 +44,7 @@ pub fn partition() -> Partition {
     Partition::default()
 }
 
-/// [`partition`] as it is in Optax: a function labels each leaf, and each label has its transformation.
+/// [`partition`] as in Optax: a function labels each leaf, and each label has its transformation.
 ///
 /// ```
 /// use treex_optim::{GradientTransformation, adam, multi_transform, sgd};
@@ -69,7 +68,7 @@ pub fn multi_transform<N: Into<String>, L: AsRef<str>>(
 }
 
 impl Partition {
-    /// Adds a group: what `filter` selects, and no group before.
+    /// Adds a group: the leaves that `filter` selects and no previous group does.
     #[must_use]
     pub fn group(
         mut self,
@@ -85,12 +84,12 @@ impl Partition {
         self
     }
 
-    /// Which group takes a leaf.
+    /// The group of a leaf.
     fn group_of(&self, leaf: &LeafRef<'_>) -> Option<usize> {
         self.groups.iter().position(|group| group.selection.selects(leaf))
     }
 
-    /// What the group at a place takes.
+    /// The leaves of a group.
     fn taken_by(&self, index: usize) -> impl Filter {
         by(move |leaf| self.group_of(leaf) == Some(index))
     }

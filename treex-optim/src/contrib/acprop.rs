@@ -15,7 +15,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_acprop`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAcpropState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -43,7 +43,7 @@ pub struct ScaleByAcprop {
 /// with `b1 = 0.9`, `b2 = 0.999`, and 1e-16 for `eps` and `eps_root`, which is added to the state at each
 /// step.
 ///
-/// Zhuang and others, [Momentum centering and asynchronous update for adaptive gradient
+/// Zhuang et al., [Momentum centering and asynchronous update for adaptive gradient
 /// methods](https://arxiv.org/abs/2110.05454), 2021.
 #[must_use]
 pub fn scale_by_acprop() -> ScaleByAcprop {
@@ -51,11 +51,11 @@ pub fn scale_by_acprop() -> ScaleByAcprop {
 }
 
 builder!(ScaleByAcprop {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the variance is kept at each step.
+    /// The decay rate of the variance.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
     /// Added to the variance.
     eps_root: f64,

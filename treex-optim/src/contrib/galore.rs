@@ -1,4 +1,4 @@
-//! Gradients projected to a low rank.
+//! GaLore: gradients projected to a low rank.
 
 use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result, TreeObject};
@@ -17,9 +17,9 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_galore`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct GaloreState<S> {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The projector of each matrix, `[longer side, rank]`; nothing for other leaves.
+    /// The projector of each matrix, `[longer side, rank]`; empty for other leaves.
     pub projector: Leaves,
     /// The state of the base transformation, over the projections.
     pub base_optimizer_state: S,
@@ -39,13 +39,13 @@ pub struct ScaleByGalore<T> {
 ///
 /// ```text
 /// P = the first rank left singular vectors of g, every update_proj_gap (200) steps
-/// u = scale * P base(P^T g)                with rows at least as many as columns; else on the other side
+/// u = scale * P base(P^T g)                with rows >= columns; otherwise on the other side
 /// ```
 ///
-/// Leaves that are no matrices are left to the base transformation. It does not see the parameters, so it
-/// must not need them. The decomposition is made in f64 on the host; in Optax it is in f32.
+/// The base transformation gets the gradients of other leaves unchanged. It does not see the parameters, so
+/// it must not depend on them. The decomposition is computed in f64 on the CPU; in Optax in f32.
 ///
-/// Zhao and others, [GaLore: memory-efficient LLM training by gradient low-rank
+/// Zhao et al., [GaLore: memory-efficient LLM training by gradient low-rank
 /// projection](https://arxiv.org/abs/2403.03507), 2024.
 #[must_use]
 pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
@@ -53,7 +53,7 @@ pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
 }
 
 impl<T> ScaleByGalore<T> {
-    /// After how many steps the projectors are made anew.
+    /// The number of steps between new projectors.
     #[must_use]
     pub fn update_proj_gap(self, update_proj_gap: u64) -> Self {
         Self { update_proj_gap, ..self }
@@ -65,14 +65,14 @@ impl<T> ScaleByGalore<T> {
         Self { scale, ..self }
     }
 
-    /// Another transformation of the projections.
+    /// Replaces the transformation of the projections.
     #[must_use]
     pub fn base<U: GradientTransformation>(self, base: U) -> ScaleByGalore<U> {
         let Self { rank, update_proj_gap, scale, .. } = self;
         ScaleByGalore { rank, update_proj_gap, scale, base }
     }
 
-    /// The leading singular vectors of the longer side, or what was before if there are none.
+    /// The leading singular vectors of the longer side, or the previous projector if the decomposition fails.
     fn projector(&self, grad: &Tensor, before: &Tensor) -> Result<Tensor> {
         let matrix = to_matrix(grad)?;
         let tall = matrix.nrows() >= matrix.ncols();
@@ -95,7 +95,7 @@ fn project(grad: &Tensor, projector: &Tensor) -> Result<Tensor> {
     Ok(if rows >= columns { projector.t()?.matmul(&grad)? } else { grad.matmul(projector)? })
 }
 
-/// The way back.
+/// The inverse of [`project`].
 fn unproject(update: &Tensor, projector: &Tensor, like: &Tensor) -> Result<Tensor> {
     let (rows, columns) = like.dims2()?;
     let update = update.to_dtype(projector.dtype())?;
@@ -172,7 +172,7 @@ options!(Galore:
 );
 
 impl Galore {
-    /// How many singular vectors a projection has at most.
+    /// The largest number of singular vectors of a projection.
     #[must_use]
     pub fn rank(mut self, rank: usize) -> Self {
         self.0.0.rank = rank;

@@ -1,4 +1,4 @@
-//! Gradients of length one.
+//! Gradients of norm one.
 
 use treex_core::Result;
 
@@ -10,7 +10,7 @@ use crate::transformation::Stateless;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalize;
 
-/// `u = g / global_norm(g)`; what is not a number if all is zero. For the ascent of [`sam`](crate::sam).
+/// `u = g / global_norm(g)`; NaN if all gradients are zero. For the ascent of [`sam`](crate::sam).
 #[must_use]
 pub fn normalize() -> Normalize {
     Normalize

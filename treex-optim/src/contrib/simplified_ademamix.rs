@@ -15,7 +15,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_simplified_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleBySimplifiedAdemamixState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub t: Count,
     /// The decaying sum of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub m: Leaves,
@@ -43,7 +43,7 @@ pub struct ScaleBySimplifiedAdemamix {
 /// with `b1 = 0.99`, `b2 = 0.95`, `alpha = 0`, `eps = 1e-8` and `eps_root = 0`. As `m` is a sum, rates are
 /// about a hundredth of Adam's.
 ///
-/// Morwani and others, [Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD
+/// Morwani et al., [Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD
 /// variants](https://arxiv.org/abs/2502.02431), 2025.
 #[must_use]
 pub fn scale_by_simplified_ademamix() -> ScaleBySimplifiedAdemamix {
@@ -51,15 +51,15 @@ pub fn scale_by_simplified_ademamix() -> ScaleBySimplifiedAdemamix {
 }
 
 builder!(ScaleBySimplifiedAdemamix {
-    /// How much of the sum of the gradients is kept at each step.
+    /// The decay rate of the sum of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// How much more the last gradient counts.
+    /// The additional weight of the current gradient.
     alpha: impl Into<Schedule>,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
 });
 
@@ -87,7 +87,7 @@ impl GradientTransformation for ScaleBySimplifiedAdemamix {
     }
 }
 
-/// One step, with the numbers of its count.
+/// One step, with its values of the schedules and corrections.
 struct Step {
     b1: f64,
     b2: f64,

@@ -1,8 +1,8 @@
 //! How a pass is divided among threads.
 //!
-//! They get work of about the same size: a piece of a large leaf, or small leaves that stand side by side, so
-//! thousands of these cost little more than a few large ones. The memory of small leaves is taken by the thread that
-//! comes to them, and is still near when the rules want it.
+//! Tasks have about the same size: a piece of a large leaf, or a batch of adjacent small leaves, so thousands
+//! of small leaves cost little more than a few large ones. A batch opens the storage of its leaves itself, on
+//! the thread that runs its rules, while it is in that thread's cache.
 
 use std::borrow::Cow;
 use std::mem;
@@ -19,36 +19,36 @@ use super::pass::Pass;
 use super::piece::{PIECE, Param, Piece};
 use super::slices::{Slice, View};
 
-/// Fewer elements than this are not worth waking other threads.
+/// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
-/// What a leaf costs beside its elements, in elements.
+/// The fixed cost of a leaf, in elements.
 const LEAF: usize = 256;
 
-/// What all batches of a pass share.
-pub(super) struct All<'a> {
+/// Shared by all batches of a pass.
+pub(super) struct SharedPass<'a> {
     pub(super) current: &'a Leaves,
     pub(super) present: &'a [bool],
     pub(super) pass: Pass<'a>,
-    /// To be read in place of the tensors with these ids.
+    /// Copies to read instead of the tensors with these ids.
     pub(super) copies: IdMap<TensorId, Tensor>,
-    /// How many sums there are of each leaf.
+    /// The number of sums of each leaf.
     pub(super) width: usize,
-    /// Whether the updates are kept.
+    /// Whether the pass returns the updates.
     pub(super) keep: bool,
 }
 
-/// Leaves that stand side by side.
+/// Adjacent leaves.
 pub(super) struct Batch<'b, 't> {
     positions: Range<usize>,
-    /// Of those that take part.
+    /// The number of elements of the leaves with an update.
     elements: usize,
     params: Params<'b, 't>,
     /// The tensors of state at these positions, each with the number of its rule.
     states: Vec<(usize, &'b mut [Handle])>,
     /// The sums of each leaf.
     sums: &'b mut [f64],
-    /// The updates of each leaf, if they are kept.
+    /// The new updates of each leaf, if the pass returns them.
     new_updates: &'b mut [Option<CpuStorage>],
 }
 
@@ -57,7 +57,7 @@ enum Params<'b, 't> {
     Write(&'b mut [&'t mut Handle]),
 }
 
-/// A leaf that takes part, with its memory.
+/// A leaf with an update, with its storage.
 struct OpenLeaf<'o> {
     index: usize,
     u: Cow<'o, Tensor>,
@@ -70,20 +70,20 @@ struct OpenLeaf<'o> {
     sums: &'o mut [f64],
 }
 
-/// What a thread does at once.
+/// One task of a thread.
 enum Task<'k, 'b, 't> {
     Batch(&'k mut Batch<'b, 't>, Result<()>),
-    /// A piece of a large leaf, and what is summed of it.
+    /// A piece of a large leaf, and its sums.
     Piece(Piece<'k>, Vec<f64>),
 }
 
-impl<'a> All<'a> {
-    /// The update at a position, if there is one to work on.
+impl<'a> SharedPass<'a> {
+    /// The update at a position, if it was not dropped.
     fn update(&self, index: usize) -> Option<&'a Tensor> {
         self.current.get(index).filter(|_| self.present[index])
     }
 
-    /// What is to be read for a tensor: itself, in most cases.
+    /// A contiguous tensor to read instead of this one: itself in most cases.
     fn contiguous<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
         match self.copies.get(&tensor.id()) {
             Some(copy) => Ok(Cow::Owned(copy.clone())),
@@ -92,7 +92,7 @@ impl<'a> All<'a> {
         }
     }
 
-    /// Divides the leaves; a large one is alone.
+    /// Divides the leaves into batches; a large leaf is a batch of its own.
     pub(super) fn batches<'b, 't>(
         &self,
         mut states: Vec<(usize, &'b mut [Handle])>,
@@ -168,7 +168,7 @@ impl<'a> All<'a> {
         })?
     }
 
-    /// Shows `f` the memory of leaves, and where their sums are to be added.
+    /// Calls `f` with the storage of leaves, and the sums to add to.
     fn with_pieces<R>(
         &self,
         leaves: &mut [OpenLeaf<'_>],
@@ -188,7 +188,7 @@ impl<'a> All<'a> {
             };
             let (Some(u), Some(p)) = (view(u, len), p) else {
                 return Err(
-                    Error::new(ErrorKind::DType, "a leaf cannot be stepped").at(self.current.path(index))
+                    Error::new(ErrorKind::DType, "a leaf cannot be updated").at(self.current.path(index))
                 );
             };
             let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
@@ -199,7 +199,7 @@ impl<'a> All<'a> {
     }
 }
 
-/// Takes the first `count` out of `slice`.
+/// Splits the first `count` elements off `slice`.
 fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
     let (first, rest) = mem::take(slice).split_at_mut(count);
     *slice = rest;
@@ -207,8 +207,8 @@ fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
 }
 
 impl Batch<'_, '_> {
-    /// Takes the memory of the leaves that take part.
-    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<OpenLeaf<'o>>> {
+    /// Opens the storage of the leaves with an update.
+    fn open<'o>(&'o mut self, all: &SharedPass<'o>) -> Result<Vec<OpenLeaf<'o>>> {
         let Self { positions, params, states, sums, new_updates, .. } = self;
         let (target, mut handles) = match params {
             Params::Read(target) => (Some(&**target), Default::default()),
@@ -221,16 +221,16 @@ impl Batch<'_, '_> {
             let (sums, new_update, handle) =
                 (first(&mut sums, all.width), new_updates.next(), handles.next());
             let mut state = Vec::with_capacity(states.len());
-            let there = all.update(index);
+            let update = all.update(index);
             for (rule, handles) in &mut states {
                 if let Some(handle) = handles.next()
-                    && there.is_some()
+                    && update.is_some()
                     && all.pass.rules[*rule].on[index]
                 {
                     state.extend(Buffer::take(handle)?);
                 }
             }
-            let Some(u) = there else { continue };
+            let Some(u) = update else { continue };
             let p = target.and_then(|target| target.param(index));
             let of_p = p.or(handle.as_ref().and_then(|handle| handle.value())).unwrap_or(u);
             let wide = compute_dtype(u, of_p) == DType::F64;
@@ -249,7 +249,7 @@ impl Batch<'_, '_> {
         Ok(leaves)
     }
 
-    fn run(&mut self, all: &All<'_>) -> Result<()> {
+    fn run(&mut self, all: &SharedPass<'_>) -> Result<()> {
         all.with_pieces(&mut self.open(all)?, |leaves| {
             for (mut leaf, sums) in leaves {
                 leaf.run(&all.pass, sums);

@@ -1,4 +1,4 @@
-//! A pass on the host: over all leaves, on all cores, in place.
+//! A pass on the CPU: over all leaves, on all cores, in place.
 
 use std::ops::Range;
 
@@ -8,15 +8,15 @@ use treex_core::compute::ids::{IdMap, IdSet};
 use treex_core::compute::parallel::map;
 use treex_core::{Error, ErrorKind, Leaves, Result};
 
-use super::batch::All;
+use super::batch::SharedPass;
 use super::job::{Output, PassResult, PendingRules, Target};
 use super::pass::{Member, Pass};
 use super::updates::Sums;
 
-/// Leaves that one thread looks at, before anything is written.
+/// The number of leaves that one thread checks before the pass.
 const CHECKED: usize = 512;
 
-/// Runs rules over all leaves that are present.
+/// Runs rules over all leaves with an update.
 pub(crate) fn pass(
     current: &Leaves,
     present: &[bool],
@@ -34,7 +34,7 @@ pub(crate) fn pass(
         states.extend(state.into_iter().map(|state| (pass.rules.len(), state.handles_mut())));
         pass.rules.push(Member::new(on, rules));
     }
-    let all = All { current, present, pass, copies, width, keep };
+    let all = SharedPass { current, present, pass, copies, width, keep };
     let mut sums = Sums { width, values: vec![0.; width * current.len()] };
     let mut new_updates: Vec<_> = (0..current.len()).map(|_| None).collect();
     all.run(all.batches(states, output, target, &mut sums.values, &mut new_updates))?;
@@ -51,8 +51,8 @@ pub(crate) fn pass(
     Ok(PassResult { updates: Some(updates), sums })
 }
 
-/// Reports what cannot be run, before anything is written, and copies what is read if something else writes to the
-/// same memory in this pass: a batch must not see what another one does.
+/// Reports leaves that cannot be updated, before anything is written, and copies each tensor that is read
+/// while another leaf writes its storage in this pass, so that batches are independent.
 fn check(
     current: &Leaves,
     present: &[bool],
@@ -71,15 +71,15 @@ fn check(
             read.extend(target.storage(index));
         }
     }
-    // What of the memory that is read is written as well.
+    // The storage that is both read and written.
     let part = |range: Range<usize>| -> Result<Vec<usize>> {
         let mut written = Vec::new();
         for index in range.filter(takes_part) {
             let len = current.get(index).map_or(0, Tensor::elem_count);
-            let stands = |tensor: Option<&Tensor>| match tensor {
+            let check = |tensor: Option<&Tensor>| match tensor {
                 Some(tensor) if is_supported(tensor) && tensor.elem_count() == len => Ok(()),
-                Some(tensor) => Err(Error::new(ErrorKind::DType, "a leaf cannot be stepped")
-                    .expected(format!("{len} floats on the host"))
+                Some(tensor) => Err(Error::new(ErrorKind::DType, "a leaf cannot be updated")
+                    .expected(format!("{len} floats on the CPU"))
                     .found(format!("{:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))),
                 None => Err(Error::new(ErrorKind::FilteredOut, "an update has no parameter or no state")),
             };
@@ -88,7 +88,7 @@ fn check(
             let mut all = [current.get(index), target.param(index)]
                 .into_iter()
                 .chain(states().map(|state| state.get(index)));
-            all.try_for_each(stands).map_err(|error| error.at(current.path(index)))?;
+            all.try_for_each(check).map_err(|error| error.at(current.path(index)))?;
             let of_param = target.storage(index).filter(|_| writes_params);
             let of_state = states().filter_map(|state| state.storage(index));
             written.extend(of_state.chain(of_param).filter(|storage| read.contains(storage)));
@@ -124,7 +124,7 @@ fn check(
     Ok(copies)
 }
 
-/// Whether the loops can run over a tensor.
+/// Whether the loops support a tensor's device and type.
 fn is_supported(tensor: &Tensor) -> bool {
     matches!(tensor.device(), Device::Cpu)
         && matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16 | DType::F16)

@@ -1,4 +1,4 @@
-//! Rules and terms without their types, for a chain of any members.
+//! Type-erased rules and terms: one loop each, instantiated where the rule's type is known.
 
 use candle_core::Tensor;
 use treex_core::Result;
@@ -9,23 +9,23 @@ use super::fusion::Fusable;
 use super::loops::{Apply, Chunk, Sum};
 use super::rule::{Rule, Terms};
 
-/// A [`Rule`] whose type is forgotten, for a chain of any members.
+/// A type-erased [`Rule`].
 pub(crate) trait ErasedRule: Send + Sync {
     /// The number of tensors of state.
     fn width(&self) -> usize;
-    /// What this is, if a loop can do it beside another rule.
+    /// What this rule does, if it can be fused into another rule's loop.
     fn fusable(&self) -> Option<Fusable>;
     fn run_f32(&self, chunk: Chunk<'_, '_, f32>);
     fn run_f64(&self, chunk: Chunk<'_, '_, f64>);
-    /// The same on tensors: the update, then the state.
+    /// The same as tensor operations: the update, then the state.
     fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
 
-/// A rule with its number of state tensors.
+/// Implements [`ErasedRule`] for a rule with `K` state tensors.
 pub(crate) struct RuleImpl<R, const K: usize>(pub(crate) R);
 
 impl<R: Rule<K>, const K: usize> RuleImpl<R, K> {
-    /// The rule over update, parameter and state as inputs, in this order.
+    /// The expression of the rule; inputs are update, parameter and state, in this order.
     fn traced(&self) -> (Expression, [Expression; K]) {
         let input = Expression::input;
         self.0.apply(input(0), input(1), std::array::from_fn(|k| input(k + 2)))
@@ -75,7 +75,7 @@ impl Rules {
     }
 }
 
-/// [`Terms`] whose type is forgotten.
+/// Type-erased [`Terms`].
 pub(crate) trait ErasedTerms: Send + Sync {
     /// The number of sums.
     fn width(&self) -> usize;
@@ -86,7 +86,7 @@ pub(crate) trait ErasedTerms: Send + Sync {
     fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>>;
 }
 
-/// Terms with their number.
+/// Implements [`ErasedTerms`] for `M` terms.
 pub(crate) struct TermsImpl<S, const M: usize>(pub(crate) S);
 
 impl<S: Terms<M>, const M: usize> ErasedTerms for TermsImpl<S, M> {

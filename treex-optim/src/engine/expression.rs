@@ -1,4 +1,4 @@
-//! A rule over whole tensors: what the plain path runs, and the traced that a printer of kernels will read.
+//! A rule traced to an expression: evaluated on whole tensors, and later printed as kernel source.
 
 use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 use super::fusion::Fusable;
 use super::number::Number;
 
-/// A number that remembers how it was computed.
+/// A traced number: the expression that computes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression(Arc<Node>);
 
@@ -51,7 +51,8 @@ impl Expression {
         Self::new(Node::Input(index))
     }
 
-    /// What this is, if it only scales the update, input 0, or adds a part of the parameter, input 1.
+    /// The fusable form, if this only scales the update (input 0) or adds a multiple of the parameter (input
+    /// 1).
     pub(crate) fn fusable(&self) -> Option<Fusable> {
         let Node::Binary(op, u, other) = &*self.0 else { return None };
         match (op, &*u.0, &*other.0) {
@@ -66,7 +67,7 @@ impl Expression {
         }
     }
 
-    /// The values of expressions over `inputs`, which have one shape and one type. What several share is
+    /// The values of expressions over `inputs`, which have one shape and one type. Shared subexpressions are
     /// computed once.
     pub(crate) fn evaluate(expressions: &[Self], inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut known = HashMap::new();
@@ -99,7 +100,7 @@ impl Expression {
     }
 }
 
-/// A constant costs no tensor until it meets one.
+/// A constant becomes a tensor only where an operation needs one.
 #[derive(Clone, Debug)]
 enum Value {
     Tensor(Tensor),

@@ -1,6 +1,6 @@
-//! Rules that need no loop of their own.
+//! Rules that are fused into the loop of the rule before or after them.
 
-/// All that some rules do.
+/// A rule simple enough to fuse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fusable {
     /// `u * factor`.
@@ -19,12 +19,12 @@ impl Fusable {
     }
 }
 
-/// What a loop does to each element beside its rule.
+/// The rules that were fused into a loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fused {
     /// A factor of `u` before the rule.
     pub(crate) before: f64,
-    /// The part of `p` that is added to `u` after it.
+    /// The multiple of `p` that is added to `u` after it.
     pub(crate) decay: Option<f64>,
     /// A factor of `u` after that.
     pub(crate) after: f64,

@@ -1,4 +1,4 @@
-//! What a pass over memory is given, and what it returns.
+//! Inputs and outputs of a pass over memory.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Handle, Leaves};
@@ -6,11 +6,11 @@ use treex_core::{Handle, Leaves};
 use super::erased::{ErasedTerms, Rules};
 use super::updates::{Mask, Sums};
 
-/// What the updates are for.
+/// The destination of the updates.
 pub(crate) enum Target<'t> {
     /// The parameters of a model, by position, to which they are added.
     Model(Vec<&'t mut Handle>),
-    /// Nobody yet: they are handed out. The parameters are read.
+    /// The updates are returned. The parameters are only read.
     Updates(&'t Leaves),
 }
 
@@ -32,14 +32,14 @@ impl Target<'_> {
     }
 }
 
-/// Rules that run in one pass, with their state and where they apply.
+/// Rules to run in one pass, with their state and positions.
 pub(crate) struct PendingRules<'a> {
     pub(crate) on: Mask,
     pub(crate) rules: Rules,
     pub(crate) state: Vec<&'a mut Leaves>,
 }
 
-/// What a pass is to leave behind.
+/// What a pass computes.
 #[derive(Clone, Copy)]
 pub(crate) enum Output<'g> {
     /// New parameters.
@@ -50,15 +50,15 @@ pub(crate) enum Output<'g> {
     Sums(&'g dyn ErasedTerms, &'g Mask),
 }
 
-/// What a pass has left behind.
+/// The results of a pass.
 #[derive(Default)]
 pub(crate) struct PassResult {
-    /// `None` if they are what came in.
+    /// `None` if they are the incoming ones.
     pub(crate) updates: Option<Leaves>,
     pub(crate) sums: Sums,
 }
 
-/// The type to compute in.
+/// The compute type of an update and its parameter.
 pub(crate) fn compute_dtype(u: &Tensor, p: &Tensor) -> DType {
     if [u.dtype(), p.dtype()].contains(&DType::F64) { DType::F64 } else { DType::F32 }
 }

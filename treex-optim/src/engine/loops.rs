@@ -11,10 +11,10 @@ use super::rule::{Rule, Terms};
 /// Elements of a block: two registers of the widest kind.
 const BLOCK: usize = 32;
 
-/// Elements between those that are worked on and those that are asked for.
+/// The prefetch distance, in elements.
 const AHEAD: usize = 512;
 
-/// Asks for the block that comes some after this one, in this chunk or in the next.
+/// Prefetches the block at that distance, in this chunk or the next.
 #[inline(always)]
 fn ahead<T, const N: usize>(block: &[T; N]) {
     let next = block.as_ptr().wrapping_add(AHEAD);
@@ -23,17 +23,17 @@ fn ahead<T, const N: usize>(block: &[T; N]) {
     }
 }
 
-/// What a rule runs over: slices of one length.
+/// The slices that a rule runs over, of one length.
 pub(crate) struct Chunk<'c, 's, T> {
     pub(crate) fused: Fused,
     pub(crate) from: &'c [T],
-    /// Where the next updates go.
+    /// The next updates.
     pub(crate) to: &'c mut [T],
-    /// The parameters; if `None`, they stand in `to`, and the updates are added to them.
+    /// The parameters; if `None`, they are in `to`, and the updates are added to them.
     pub(crate) p: Option<&'c [T]>,
-    /// As many as the rule has. They come from far.
+    /// The state tensors of the rule, not in cache.
     pub(crate) state: &'c mut [&'s mut [T]],
-    /// Whether `from` and the parameters come from far.
+    /// Whether `from` and the parameters are not in cache.
     pub(crate) is_cold: bool,
 }
 
@@ -43,14 +43,14 @@ pub(super) struct Apply<'c, 's, R, T, const K: usize> {
     pub(super) chunk: Chunk<'c, 's, T>,
 }
 
-/// Elements that are computed before any is written: the compiler cannot know that slices in an array do not
-/// overlap. It stands where lines of the cache begin.
+/// Elements that are computed before any is written, since the compiler cannot prove that slices in an array
+/// do not overlap. Aligned to a cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Block<T, const N: usize>([T; N]);
 
 impl<T: Copy + Default, const N: usize> Block<T, N> {
-    /// Fewer elements, filled up with zeros.
+    /// Fewer elements, padded with zeros.
     #[inline(always)]
     fn part(elements: &[T]) -> Self {
         let mut block = Self([T::default(); N]);
@@ -58,7 +58,7 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
         block
     }
 
-    /// Makes the elements of `u` what goes to `to`.
+    /// Replaces the updates by the elements of `to`.
     #[inline(always)]
     fn apply<R: Rule<K>, const K: usize>(
         &mut self,
@@ -69,15 +69,15 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
     ) where
         Lane<T>: Number,
     {
-        // What a sum keeps every bit with, minus zero too.
-        let nothing = || Lane::<T>::constant(-0.);
+        // The neutral element of a sum, also for minus zero.
+        let neutral = || Lane::<T>::constant(-0.);
         for i in 0..N {
             let p = Lane(p.0[i]);
             let kept = std::array::from_fn(|k| Lane(state[k].0[i]));
             let (next, new) = rule.apply(Lane(self.0[i]) * fused.before, p, kept);
-            let decay = if let Some(factor) = fused.decay { p * factor } else { nothing() };
+            let decay = if let Some(factor) = fused.decay { p * factor } else { neutral() };
             let next = (next + decay) * fused.after;
-            let old = if adds { p } else { nothing() };
+            let old = if adds { p } else { neutral() };
             self.0[i] = (old + next).0;
             for k in 0..K {
                 state[k].0[i] = new[k].0;
@@ -129,8 +129,8 @@ where
     }
 }
 
-/// Sums that are kept side by side, each over every 128th element. With fewer, their loop is taken apart before it
-/// becomes vector instructions.
+/// Independent partial sums, each over every 128th element. With fewer, the loop is unrolled before it is
+/// vectorized.
 const LANES: usize = 128;
 
 /// Adds the terms of the first `len` elements of a block.
@@ -152,7 +152,7 @@ fn add_terms<S: Terms<M>, T: Copy + AddAssign + Default, const M: usize>(
     }
 }
 
-/// Some sums over one chunk. Within it they are kept in the type of the elements, a sum a lane.
+/// Sums over one chunk, accumulated in the element type, one per lane.
 pub(super) struct Sum<'c, S, T, const M: usize> {
     pub(super) terms: &'c S,
     pub(super) u: &'c [T],

@@ -1,7 +1,7 @@
-//! What a pass computes of each element, and which of its rules share a loop.
+//! The rules of a pass, and their division into loops.
 //!
-//! A rule costs a trip through the nearest cache. One that only scales the update, or adds a part of the parameter
-//! to it, saves that trip: it runs in the loop of the rule beside it, with the same roundings.
+//! Each loop reads and writes the chunk in the nearest cache. A rule that only scales the update, or adds a
+//! multiple of the parameter, is fused into the loop of its neighbour, with the same roundings.
 
 use std::iter::{Peekable, from_fn};
 
@@ -11,15 +11,15 @@ use super::number::Number;
 use super::rule::Rule;
 use super::updates::Mask;
 
-/// What a pass computes.
+/// The rules and sums of a pass.
 pub(crate) struct Pass<'r> {
     /// Rules in order.
     pub(crate) rules: Vec<Member>,
-    /// What to sum of the outcome, and where.
+    /// The sums over the resulting updates, and their positions.
     pub(crate) terms: Option<(&'r dyn ErasedTerms, &'r Mask)>,
 }
 
-/// Rules of a pass, and where they apply.
+/// Rules of a pass, and their positions.
 pub(crate) struct Member {
     pub(crate) on: Mask,
     pub(crate) rules: Rules,
@@ -61,7 +61,7 @@ impl Pass<'_> {
     }
 }
 
-/// Goes past a member that is an edge of one kind.
+/// Consumes the next member if it is fusable in this way.
 fn take<'r>(
     members: &mut Peekable<impl Iterator<Item = &'r Member>>,
     kind: fn(Fusable) -> Option<f64>,
@@ -71,7 +71,7 @@ fn take<'r>(
     Some(factor)
 }
 
-/// Fused without a rule between them.
+/// The rule of a loop that has only fused rules.
 struct Identity;
 
 impl Rule<0> for Identity {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_takes_its_neighbours_into_its_loop() {
+    fn neighbouring_rules_fuse_into_one_loop() {
         let adamw = vec![
             member(true, Times(2.)),
             member(true, Last),

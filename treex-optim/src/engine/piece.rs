@@ -1,4 +1,4 @@
-//! A part of a leaf, and how all rules run over it, chunk by chunk through the nearest cache.
+//! A piece of a leaf: all rules run over it chunk by chunk, each chunk in the nearest cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -8,21 +8,19 @@ use super::loops::Chunk;
 use super::pass::{Loop, Pass};
 use super::slices::{Slice, View, Wide};
 
-/// Elements that go through all rules before the next ones. So few that the processor already fetches those while
-/// it works on these.
+/// Elements that go through all rules before the next chunk; few enough to prefetch the next chunk meanwhile.
 const CHUNK: usize = 1024;
 
-/// Elements that are summed in their own type before the sums are summed in f64, where nothing but sums is asked
-/// for.
+/// Elements that are summed in the compute type before their sums are added in f64, in a pass of sums alone.
 const SUM_CHUNK: usize = 4096;
 
-/// Elements that one thread takes at once.
+/// Elements of one task.
 pub(crate) const PIECE: usize = 1 << 15;
 
-/// Tensors of state that one rule can have.
+/// The most state tensors of one rule.
 const MAX_STATE: usize = 8;
 
-/// A leaf, or a part of one, with everything that a pass reads and writes of it.
+/// A leaf, or a part of one, with all slices that a pass reads and writes.
 pub(crate) struct Piece<'p> {
     /// The position of the leaf.
     pub(crate) index: usize,
@@ -33,11 +31,11 @@ pub(crate) struct Piece<'p> {
     pub(crate) p: Param<'p>,
     /// The state of all rules, one after the other.
     pub(crate) state: Vec<Slice<'p>>,
-    /// Where the updates go, if they are not added to the parameter.
+    /// The new updates, if they are not added to the parameter.
     pub(crate) out: Option<Slice<'p>>,
 }
 
-/// The parameter: to be read, or to become `p + u`.
+/// The parameter: read, or overwritten by `p + u`.
 pub(crate) enum Param<'s> {
     Read(View<'s>),
     Write(Slice<'s>),
@@ -51,13 +49,12 @@ impl Param<'_> {
         }
     }
 
-    /// The elements of a range: the parameter's own, or `converted` where those are of another type than is computed
-    /// in.
+    /// The elements of a range: the parameter's own, or `converted` if its type is not the compute type.
     fn read<'s, T: Wide>(&'s self, range: &Range<usize>, converted: &'s [T]) -> &'s [T] {
         T::own(self.view()).map_or(converted, |own| &own[range.clone()])
     }
 
-    /// The same for a parameter that is written.
+    /// The same for writing.
     fn write<'s, T: Wide>(&'s mut self, range: &Range<usize>, converted: &'s mut [T]) -> Option<&'s mut [T]> {
         let Self::Write(slice) = self else { return None };
         Some(match T::own_mut(slice) {
@@ -84,7 +81,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Room for what is computed, and for what must be converted. Each thread keeps its own.
+/// Buffers of a thread for intermediate and converted elements.
 #[derive(Default)]
 struct Scratch {
     f32: Buffers<f32>,
@@ -93,14 +90,15 @@ struct Scratch {
 
 #[derive(Default)]
 struct Buffers<T> {
-    /// What a rule reads, and what it writes, by turns.
+    /// The updates that a rule reads and writes, alternating.
     u: [Vec<T>; 2],
     p: Vec<T>,
     state: [Vec<T>; MAX_STATE],
 }
 
 impl Piece<'_> {
-    /// Takes it apart, for several threads. Where depends on the length alone, so sums do not depend on the machine.
+    /// Splits it into tasks. The split depends on the length alone, so sums do not depend on the number of
+    /// threads.
     pub(crate) fn parts(mut self) -> Vec<Self> {
         let mut parts = Vec::with_capacity(self.len.div_ceil(PIECE));
         while self.len > PIECE {
@@ -115,7 +113,7 @@ impl Piece<'_> {
         parts
     }
 
-    /// Runs a pass, and adds to `sums` what it sums.
+    /// Runs a pass, and adds its sums to `sums`.
     pub(crate) fn run(&mut self, pass: &Pass<'_>, sums: &mut [f64]) {
         SCRATCH.with_borrow_mut(|scratch| {
             if self.wide {
@@ -175,7 +173,7 @@ impl Piece<'_> {
     }
 }
 
-/// One rule over one chunk, whose state may be of another type than is computed in.
+/// One rule over one chunk; converts the state if its type is not the compute type.
 fn apply<T: Wide>(
     rule: &dyn ErasedRule,
     chunk: Chunk<'_, '_, T>,

@@ -1,4 +1,5 @@
-//! The same passes as operations on tensors: the oracle of the loops, and the way on other devices.
+//! The reference implementation of a pass, as tensor operations: the oracle of the loops, and the
+//! implementation on other devices.
 
 use candle_core::{DType, Tensor};
 use treex_core::{Leaves, Result};
@@ -68,7 +69,7 @@ pub(crate) fn pass(
     Ok(PassResult { updates: changed.then_some(updates), sums })
 }
 
-/// How many elements are summed in their own type before the sums are summed in f64.
+/// Elements that are summed in the compute type before their sums are added in f64.
 const CHUNK: usize = 4096;
 
 fn total(terms: &Tensor) -> Result<f64> {

@@ -1,9 +1,9 @@
-//! What is computed of each element.
+//! The mathematics of one element.
 
 use super::number::Number;
 
-/// What one step does to each element: its update `u`, its parameter `p`, and the `K` numbers that the state
-/// holds for it. A value of this type holds what is the same for all elements: decays, corrections, rates.
+/// One step of one element: a function of its update `u`, its parameter `p`, and its `K` state values. The
+/// fields of a rule are the constants of the step: decay rates, bias corrections, learning rates.
 ///
 /// ```
 /// use treex_optim::engine::{Number, Rule};
@@ -23,18 +23,18 @@ use super::number::Number;
 /// }
 /// ```
 pub trait Rule<const K: usize>: Send + Sync + 'static {
-    /// The next update and state of one element. `#[inline(always)]`, so that the loop around it becomes
-    /// vector instructions.
+    /// The next update and state of one element. `#[inline(always)]`, so that the loop around it is
+    /// vectorized.
     fn apply<N: Number>(&self, u: N, p: N, state: [N; K]) -> (N, [N; K]);
 }
 
-/// What is summed over the elements of each leaf, `M` sums at once.
+/// `M` sums over the elements of each leaf.
 pub trait Terms<const M: usize>: Send + Sync + 'static {
     /// The terms of one element. `#[inline(always)]`, as [`Rule::apply`].
     fn terms<N: Number>(&self, u: N, p: N) -> [N; M];
 }
 
-/// The squares of the updates: what norms are made of.
+/// The squares of the updates, for norms.
 #[derive(Clone, Copy, Debug)]
 pub struct Squares;
 

@@ -1,7 +1,7 @@
-//! Runs what a chain asked for: rules that follow each other in one pass over memory, in place.
+//! Runs the recorded work of a chain: consecutive rules in one pass over memory, in place.
 //!
-//! A pass reads each gradient, parameter and state tensor once and writes what changed once. Sums over leaves
-//! and functions of whole tensors end a pass, and nothing else does.
+//! A pass reads each gradient, parameter and state tensor once and writes each changed one once. Only sums
+//! over leaves and functions of whole tensors end a pass.
 
 use std::collections::VecDeque;
 
@@ -15,10 +15,10 @@ use super::rule::Terms;
 use super::updates::{Mask, Op, Sums, TensorFn, Updates, Work};
 use super::{cpu, reference};
 
-/// Does all that was asked for. `release` is called when nothing can fail any more but for want of memory: who
-/// lets go there of another copy of the state has this one written in place.
+/// Runs all recorded work. `release` is called when nothing but an allocation can fail any more: dropping
+/// another copy of the state there makes this one unshared, so that it is written in place.
 ///
-/// Returns the updates, if the target does not take them.
+/// Returns the updates, if the target is not the model.
 pub(crate) fn run(
     updates: Updates<'_>,
     mut target: Target<'_>,
@@ -87,14 +87,14 @@ impl Updates<'_> {
     /// [`Optimizer`](crate::Optimizer).
     ///
     /// # Errors
-    /// If leaves do not fit together, and what a recorded function reports.
+    /// If leaves do not match, and the errors of a recorded function.
     pub fn compute(self) -> Result<Leaves> {
         let params = self.params.clone();
         Ok(run(self, Target::Updates(&params), || {})?.unwrap_or(params))
     }
 }
 
-/// Sums over the positions that two trees share, at once.
+/// Computes sums over the positions that two trees share.
 pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, params: &Leaves) -> Result<Sums> {
     updates.check_aligned(params, "the other flat tree")?;
     let both = |index| updates.get(index).is_some() && params.get(index).is_some();
@@ -104,12 +104,12 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
     Ok(pass(updates, &on, Vec::new(), Output::Sums(&terms, &on), &mut target)?.sums)
 }
 
-/// Whether the loops over memory can run.
+/// Whether the loops over slices can run.
 fn is_fast(updates: &Leaves) -> bool {
     !is_plain() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
 }
 
-/// Applies a function of tensors where it is on.
+/// Applies a function of tensors at its positions.
 fn apply_tensor_fn(
     current: &Leaves,
     present: &[bool],

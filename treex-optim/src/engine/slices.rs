@@ -1,4 +1,4 @@
-//! Memory of any floating type, read and written in the type that is computed in.
+//! Slices of any float type, read and written in the compute type.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use treex_core::compute::simd::{Kernel, dispatch, prefetch};
 use super::erased::{ErasedRule, ErasedTerms};
 use super::loops::Chunk;
 
-/// Memory to read.
+/// A slice to read.
 #[derive(Clone, Copy)]
 pub(crate) enum View<'s> {
     F32(&'s [f32]),
@@ -19,7 +19,7 @@ pub(crate) enum View<'s> {
     F16(&'s [f16]),
 }
 
-/// Memory to write.
+/// A slice to write.
 pub(crate) enum Slice<'s> {
     F32(&'s mut [f32]),
     F64(&'s mut [f64]),
@@ -40,7 +40,7 @@ macro_rules! with_slice {
 }
 
 impl<'s> View<'s> {
-    /// The `len` elements from `start` on; `None` for a type that nobody trains, or for too few elements.
+    /// The `len` elements from `start` on; `None` for a type that is not a float, or for too few elements.
     pub(crate) fn of(storage: &'s CpuStorage, start: usize, len: usize) -> Option<Self> {
         let range = start..start.checked_add(len)?;
         Some(match storage {
@@ -102,9 +102,9 @@ impl<'s> Slice<'s> {
     }
 }
 
-/// A type that is computed in.
+/// A the compute type.
 pub(crate) trait Wide: Copy + Default {
-    /// The elements themselves, where they have this type.
+    /// The elements themselves, if they have this type.
     fn own<'s>(view: View<'s>) -> Option<&'s [Self]>;
     /// The same for writing.
     fn own_mut<'s>(slice: &'s mut Slice<'_>) -> Option<&'s mut [Self]>;
@@ -157,14 +157,14 @@ macro_rules! wide {
 
 wide!(f32 F32 run_f32 sum_f32, f64 F64 run_f64 sum_f64);
 
-/// Asks for what comes after a range, as much as it has.
+/// Prefetches the elements after a range, as many as it has.
 fn ahead<T>(slice: &[T], range: &Range<usize>) {
     for line in (0..range.len()).step_by(64 / size_of::<T>()) {
         prefetch(slice.as_ptr().wrapping_add(range.end + line));
     }
 }
 
-/// Elements in one type, and where they go in another.
+/// A conversion of elements from one type to another.
 struct Convert<'c, A, B>(&'c [A], &'c mut [B]);
 
 macro_rules! convert {

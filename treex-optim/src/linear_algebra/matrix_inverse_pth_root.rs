@@ -72,7 +72,7 @@ pub fn matrix_inverse_pth_root_with(
     let name = "matrix_inverse_pth_root";
     let (wide, n) = square(name, &matrix.detach())?;
     if p == 0 {
-        return Err(Error::argument(format!("`p` of `{name}` is 0")).expected("a number from 1 on"));
+        return Err(Error::argument(format!("`p` of `{name}` is 0")).expected("a number, at least 1"));
     }
     let root = 1. / f64::from(p);
     let ridge = options.ridge_epsilon * power_iteration(&wide)?.0.max(1e-16);

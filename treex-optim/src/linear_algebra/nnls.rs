@@ -1,4 +1,4 @@
-//! Least squares without negative numbers.
+//! Non-negative least squares.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result};

@@ -65,7 +65,7 @@ pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
 /// 0.
 ///
 /// # Errors
-/// What `product` reports, or if a leaf does not hold floats.
+/// The errors of `product`, or if a leaf does not hold floats.
 pub fn power_iteration_with<T: Tree>(
     mut product: impl FnMut(&T) -> Result<T>,
     v0: &T,

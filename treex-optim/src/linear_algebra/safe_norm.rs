@@ -1,4 +1,4 @@
-//! Norms whose gradients are numbers where the norm is 0.
+//! Norms with finite gradients where the norm is 0.
 
 use candle_core::shape::Dims;
 use candle_core::{D, Tensor};
@@ -39,7 +39,7 @@ pub fn safe_norm_with(
     let mut axes = axes.to_indexes(x.shape(), "safe_norm")?;
     axes.sort_unstable();
     let small = norm(&x.detach(), order, &axes)?.le(min_norm)?;
-    // Ones where it does not matter: their norm has a derivative, which the choice below drops.
+    // Ones where the norm is clamped: their norm has a finite derivative, which `where_cond` drops.
     let ones = x.ones_like()?;
     let safe = norm(&small.broadcast_as(x.shape())?.where_cond(&ones, &x)?, order, &axes)?;
     let mut safe = small.where_cond(&constant_like(min_norm, &safe)?, &safe)?;

@@ -6,7 +6,7 @@ use candle_core::{
 };
 use treex_core::Result;
 
-/// `x`, with a gradient that is `scale` times what it was: -1 turns it round, as in adversarial training. Of
+/// `x`, with a gradient that is `scale` times what it was: -1 reverses it, as in adversarial training. Of
 /// a tree: `tree.map(|x| scale_gradient(x, scale))`.
 ///
 /// ```

@@ -1,7 +1,7 @@
-//! The softmax cross entropy as one operation: of what is as large as the logits, nothing is kept but the
-//! logits. A row is read once forward and once backward, which computes its softmax again.
+//! The softmax cross entropy as one operation: the only saved tensor of the logits' size is the logits. A row
+//! is read once forward and once backward, which recomputes its softmax.
 //!
-//! The plain compositions are in `classification`.
+//! The reference compositions are in `classification`.
 
 use std::mem::MaybeUninit;
 
@@ -17,14 +17,14 @@ use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 
 use crate::numerics::wide;
 
-/// Fewer elements than this are not worth waking other threads.
+/// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 14;
 
 /// Elements of a piece.
 const PIECE: usize = 1 << 14;
 
 /// `-log_softmax(logits)[label]` of each row of `[.., classes]`, in `f32` or `f64`, for labels that number
-/// classes, which was checked. `None` where there is no kernel.
+/// classes, which was checked. `None` without a kernel.
 pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
     if !has_kernel(logits) || !labels.device().is_cpu() {
         return Ok(None);
@@ -38,8 +38,8 @@ pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Op
     }))
 }
 
-/// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or `f64`.
-/// `None` where there is no kernel.
+/// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or
+/// `f64`. `None` without a kernel.
 pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
     if !has_kernel(logits) || !labels.device().is_cpu() || labels.dtype() != logits.dtype() {
         return Ok(None);
@@ -72,7 +72,7 @@ fn cotangents<W: Real>(pass: &Pass) -> Result<Vec<W>> {
     Ok(gradient.into_iter().map(W::of).collect())
 }
 
-/// A new buffer of `rows` times `len`, of which `kernel` writes all of a piece; it gets the first row.
+/// A new buffer of `rows` times `len`. `kernel` writes all elements of a piece, and gets its first row.
 fn map<T: Send>(
     (rows, len): (usize, usize),
     classes: usize,
@@ -88,7 +88,7 @@ fn map<T: Send>(
     }
 }
 
-/// For labels that number classes.
+/// For labels that are class indices.
 struct Integer<T: Float> {
     logits: Tensor,
     labels: Vec<u32>,
@@ -210,7 +210,7 @@ impl<T: Float> Soft<T> {
     }
 }
 
-/// A loss, and what normalizes its row.
+/// A loss, and the normalizer of its row.
 type OfRow<T> = (f64, Normalizer<<T as Float>::Wide>);
 
 struct SoftLosses<'a, T: Float> {

@@ -1,4 +1,4 @@
-//! The mean squared error as one operation: one read of both forward, and one backward.
+//! The mean squared error as one operation: one read of both tensors forward, and one backward.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -124,7 +124,7 @@ mod tests {
                 };
                 let (p, t) = (var(0)?, var(1)?);
                 let all = || -> Result<Vec<Vec<f64>>> {
-                    // As a transpose too, which is no slice.
+                    // Also a transpose, which is not contiguous.
                     let turn = |x: &Tensor| if x.rank() == 2 { x.t() } else { Ok(x.clone()) };
                     let loss = mse(&turn(&p)?, &turn(&t)?)?;
                     let gradients = (&loss * 3.)?.backward()?;

@@ -1,12 +1,12 @@
-//! What a loss sums over.
+//! The axes and elements that a loss sums over.
 
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::transfer::constant_like;
 
-/// The axes that a loss sums over, and which elements count: `axis` and `where` in Optax. By default the last
-/// axis, and everything.
+/// The axes that a loss sums over, and the mask of its elements: `axis` and `where` in Optax. Default: the
+/// last axis, without a mask.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -55,8 +55,8 @@ impl<'a> Over<'a> {
         Self { axes: Axes::All, mask: None }
     }
 
-    /// Only the elements where `mask`, of any element type, is not 0. It has the shape of what is summed, or
-    /// 1 instead of some lengths; or the shape of the result, for rows that count as a whole or not at all.
+    /// Only the elements where `mask`, of any element type, is not 0. It has the shape of the summed
+    /// tensor, or length 1 in some axes; or the shape of the result, to mask whole rows.
     #[must_use]
     pub fn mask(self, mask: &'a Tensor) -> Self {
         Self { mask: Some(mask), ..self }
@@ -113,7 +113,7 @@ fn aligned_mask(loss: &str, mask: &Tensor, x: &Tensor, axes: &[usize]) -> Result
     Ok(whole.ne(&whole.zeros_like()?)?.broadcast_as(x.shape())?)
 }
 
-/// [`Over`] for one shape: tensors of that shape become `[.., n]`, with what is summed over at the end.
+/// [`Over`] for one shape: tensors of that shape become `[.., n]`, with the summed axes last.
 pub(super) struct Rows {
     pub(super) axes: Vec<usize>,
     /// As rows, in `u8`.
@@ -135,12 +135,12 @@ impl Rows {
         Ok(x.permute(order)?.reshape(dims)?)
     }
 
-    /// Whether every element counts.
+    /// Whether there is no mask.
     pub(super) fn is_whole(&self) -> bool {
         self.mask.is_none()
     }
 
-    /// The rows with 0 for what does not count.
+    /// The rows with 0 for masked elements.
     pub(super) fn only(&self, rows: &Tensor) -> Result<Tensor> {
         match &self.mask {
             Some(mask) => Ok(mask.where_cond(rows, &rows.zeros_like()?)?),
@@ -153,13 +153,13 @@ impl Rows {
         Ok(self.only(rows)?.sum(D::Minus1)?)
     }
 
-    /// How many elements of each row count, as an axis that is kept, or `None` if all do.
+    /// The number of unmasked elements of each row, keeping the axis; `None` without a mask.
     pub(super) fn counts(&self, dtype: DType) -> Result<Option<Tensor>> {
         let count = |mask: &Tensor| Ok(mask.to_dtype(dtype)?.sum_keepdim(D::Minus1)?);
         self.mask.as_ref().map(count).transpose()
     }
 
-    /// 0 for rows of which nothing counts.
+    /// 0 for rows that are masked entirely.
     pub(super) fn or_zero(&self, sums: &Tensor) -> Result<Tensor> {
         match self.counts(DType::F32)? {
             Some(counts) => {
@@ -170,9 +170,9 @@ impl Rows {
         }
     }
 
-    /// The rows less their largest element, so that no exponential overflows, and `log(sum(exp(..)))` of
-    /// that, as an axis that is kept. What is subtracted cancels in every loss, so it is not differentiated.
-    /// An empty batch has no largest; of a row of which nothing counts both are the row and 0.
+    /// The rows minus their maximum, so that no exponential overflows, and `log(sum(exp(..)))` of the
+    /// result, keeping the axis. The maximum cancels in every loss, so it is not differentiated. An empty
+    /// batch has no maximum; for a row that is masked entirely the results are the row and 0.
     pub(super) fn shifted(&self, rows: &Tensor) -> Result<(Tensor, Tensor)> {
         if rows.elem_count() == 0 {
             return Ok((rows.clone(), rows.sum_keepdim(D::Minus1)?));
@@ -191,7 +191,7 @@ impl Rows {
         Ok((shifted, (sum + none)?.log()?))
     }
 
-    /// `log(softmax(rows))`. What does not count has some finite number.
+    /// `log(softmax(rows))`. Masked elements have some finite value.
     pub(super) fn log_softmax(&self, rows: &Tensor) -> Result<Tensor> {
         let (shifted, normalizer) = self.shifted(rows)?;
         Ok(self.only(&shifted)?.broadcast_sub(&normalizer)?)

@@ -1,4 +1,4 @@
-//! Onto intervals, element by element.
+//! Onto intervals, elementwise.
 
 use treex_core::{Result, Tree};
 
@@ -42,9 +42,9 @@ impl<T: Tree> Bound<T> for &T {
 /// Onto what is not negative: `max(x, 0)`.
 ///
 /// # Errors
-/// If Candle cannot.
+/// If a Candle operation fails.
 pub fn projection_non_negative<T: Tree>(tree: &T) -> Result<T> {
-    // What is 0 already has no gradient, as in Optax, nor has what is below.
+    // The gradient is 0 at and below 0, as in Optax.
     tree.map(|x| Ok(x.le(&x.zeros_like()?)?.where_cond(&x.zeros_like()?, x)?))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | onto | |
 //! |---|---|
-//! | intervals, element by element | [`projection_non_negative`], [`projection_box`], [`projection_hypercube`], [`projection_linf_ball`] |
+//! | intervals, elementwise | [`projection_non_negative`], [`projection_box`], [`projection_hypercube`], [`projection_linf_ball`] |
 //! | sums of all elements | [`projection_simplex`], [`projection_l1_sphere`], [`projection_l1_ball`] |
 //! | Euclidean norms | [`projection_l2_sphere`], [`projection_l2_ball`] |
 //! | vectors and planes | [`projection_vector`], [`projection_hyperplane`], [`projection_halfspace`] |
@@ -37,12 +37,12 @@ pub use planes::{projection_halfspace, projection_hyperplane, projection_vector}
 pub(crate) use simplex::simplex_threshold;
 pub use simplex::{projection_l1_ball, projection_l1_sphere, projection_simplex};
 
-/// An error unless `scale` is the size of something.
+/// An error unless `scale` is finite and above 0.
 fn check_scale(projection: &str, scale: f64) -> Result<()> {
     if scale.is_finite() && scale > 0. {
         return Ok(());
     }
-    Err(Error::argument(format!("`scale` of `{projection}` is outside of what it may be"))
+    Err(Error::argument(format!("`scale` of `{projection}` is out of range"))
         .expected("a finite number above 0")
         .found(scale))
 }

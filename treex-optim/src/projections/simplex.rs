@@ -34,7 +34,7 @@ pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
 /// max(0, x - t), with t such that they sum to scale
 /// ```
 ///
-/// Which elements stay above 0 is found on the host, with one transfer of the whole tree.
+/// Which elements stay above 0 is found on the CPU, with one transfer of the whole tree.
 ///
 /// # Errors
 /// If `scale` is not a positive number, or a leaf does not hold floats.

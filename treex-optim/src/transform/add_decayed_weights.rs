@@ -11,7 +11,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`add_decayed_weights`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct AddDecayedWeightsState {
-    /// Steps so far: an i64 without dimensions; no leaf where the decay is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the decay is constant.
     pub count: Option<Count>,
 }
 
@@ -32,7 +32,7 @@ pub fn add_decayed_weights(weight_decay: impl Into<Schedule>) -> AddDecayedWeigh
 }
 
 impl AddDecayedWeights {
-    /// By how much of itself a parameter decays.
+    /// The weight decay.
     #[must_use]
     pub fn weight_decay(self, weight_decay: impl Into<Schedule>) -> Self {
         Self { weight_decay: weight_decay.into(), ..self }

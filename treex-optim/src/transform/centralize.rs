@@ -1,4 +1,4 @@
-//! Gradients without their mean.
+//! Gradient centralization.
 
 use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result};
@@ -14,10 +14,11 @@ pub struct Centralize {
 }
 
 /// Subtracts from the gradient of each unit its mean: `u = g - mean(g)`, the mean being over all axes but
-/// `output_axis`, the last by default. Leaves with fewer than two dimensions stay as they are.
+/// `output_axis`, the last by default. Leaves with fewer than two dimensions are unchanged.
 ///
-/// A unit is what feeds one output, and Flax's kernels have their outputs last. Optax takes the mean over all
-/// axes but the first, which fits PyTorch's kernels and not Flax's; `output_axis(0)` does the same.
+/// A unit is the weights of one output, and Flax's kernels have their outputs last. Optax takes the mean
+/// over all axes but the first, which suits PyTorch's kernels and not Flax's; `output_axis(0)` does the
+/// same.
 ///
 /// Yong et al., [Gradient centralization: a new optimization technique for deep neural
 /// networks](https://arxiv.org/abs/2004.01461), 2020.
@@ -27,7 +28,7 @@ pub fn centralize() -> Centralize {
 }
 
 builder!(Centralize {
-    /// The axis of the units, from the end where it is negative.
+    /// The axis of the units; a negative one counts from the end.
     output_axis: isize,
 });
 

@@ -12,7 +12,7 @@ pub struct Clip {
     max_delta: f64,
 }
 
-/// `u = min(max(g, -max_delta), max_delta)`, element by element. A NaN stays one. As PyTorch's
+/// `u = min(max(g, -max_delta), max_delta)`, elementwise. A NaN stays one. As PyTorch's
 /// `clip_grad_value_`.
 #[must_use]
 pub fn clip(max_delta: f64) -> Clip {

@@ -21,8 +21,8 @@ pub struct ClipByGlobalNorm {
 ///     g / n * max_norm    otherwise
 /// ```
 ///
-/// As in Optax there is no epsilon, and what is not a number shows: a NaN makes every update NaN, an infinity
-/// makes itself NaN and everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
+/// As in Optax there is no epsilon, and NaN propagates: a NaN makes every update NaN, an infinity becomes
+/// NaN and makes everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
 #[must_use]
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
     ClipByGlobalNorm { max_norm }

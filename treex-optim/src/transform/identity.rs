@@ -1,4 +1,4 @@
-//! What changes nothing.
+//! The identity.
 
 use treex_core::Result;
 

@@ -1,4 +1,4 @@
-//! Parameters from zero on.
+//! Non-negative parameters.
 
 use treex_core::Result;
 
@@ -10,7 +10,7 @@ use crate::transformation::Stateless;
 pub struct KeepParamsNonnegative;
 
 /// Keeps parameters that start at zero or above from falling below it: `u = -p` where `p + g < 0`, elsewhere
-/// `g`. It reads updates, not gradients, so it stands at the end of a chain.
+/// `g`. It needs updates, not gradients, so put it last in a chain.
 #[must_use]
 pub fn keep_params_nonnegative() -> KeepParamsNonnegative {
     KeepParamsNonnegative

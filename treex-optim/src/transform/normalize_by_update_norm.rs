@@ -1,4 +1,4 @@
-//! Updates of one length.
+//! Normalized updates.
 
 use treex_core::{Leaves, Result};
 
@@ -14,15 +14,15 @@ pub struct NormalizeByUpdateNorm {
     eps: f64,
 }
 
-/// `u = g * scale_factor / (global_norm(g) + eps)`, with `scale_factor = 1` and `eps = 1e-6`: all updates
-/// together have the length `scale_factor`.
+/// `u = g * scale_factor / (global_norm(g) + eps)`, with `scale_factor = 1` and `eps = 1e-6`: the
+/// global norm becomes `scale_factor`.
 #[must_use]
 pub fn normalize_by_update_norm() -> NormalizeByUpdateNorm {
     NormalizeByUpdateNorm { scale_factor: 1., eps: 1e-6 }
 }
 
 builder!(NormalizeByUpdateNorm {
-    /// The length of all updates together.
+    /// The global norm of the updates.
     scale_factor: f64,
     /// Added to the norm.
     eps: f64,

@@ -12,7 +12,7 @@ pub struct Scale {
     step_size: f64,
 }
 
-/// `u = step_size * g`. With -1 it turns ascent into descent.
+/// `u = step_size * g`. With -1, ascent becomes descent.
 #[must_use]
 pub fn scale(step_size: f64) -> Scale {
     Scale { step_size }

@@ -31,7 +31,7 @@ pub struct ScaleByAdadelta {
 /// e_x = rho * e_x + (1 - rho) * u^2
 /// ```
 ///
-/// with `rho = 0.9` and `eps = 1e-6`. As PyTorch's `Adadelta`.
+/// with `rho = 0.9` and `eps = 1e-6`. The same as PyTorch's `Adadelta`.
 ///
 /// Zeiler, [Adadelta: an adaptive learning rate method](https://arxiv.org/abs/1212.5701), 2012.
 #[must_use]
@@ -40,7 +40,7 @@ pub fn scale_by_adadelta() -> ScaleByAdadelta {
 }
 
 builder!(ScaleByAdadelta {
-    /// How much of both averages is kept at each step.
+    /// The decay rate of both averages.
     rho: f64,
     /// Added under both roots.
     eps: f64,

@@ -13,7 +13,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_distance_over_gradients`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByDistanceOverGradientsState {
-    /// The largest distance so far: a number for each leaf, f32 (f64 for f64 parameters), on the host.
+    /// The largest distance so far: a number for each leaf, f32 (f64 for f64 parameters), on the CPU.
     pub max_dist: Leaves,
     /// The sum of the squared norms: as `max_dist`.
     pub grad_sum_of_squares: Leaves,
@@ -30,7 +30,7 @@ pub struct ScaleByDistanceOverGradients {
     global_scale: f64,
 }
 
-/// A step for each leaf from how far it has come, without a learning rate:
+/// A step size for each leaf from its distance to the start, without a learning rate:
 ///
 /// ```text
 /// d = max(d, norm(p - p_0))                   reps_rel * (1 + norm(p_0)) before the first step
@@ -52,11 +52,11 @@ pub fn scale_by_distance_over_gradients() -> ScaleByDistanceOverGradients {
 builder!(ScaleByDistanceOverGradients {
     /// The first distance, in proportion to the parameters.
     reps_rel: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
-    /// The type in which the first parameters are kept.
+    /// The element type of the first parameters.
     param_dtype: impl Into<Option<DType>>,
-    /// Multiplies every update; -1 makes this descend without anything else.
+    /// A factor on every update; -1 for descent without another transformation.
     global_scale: f64,
 });
 

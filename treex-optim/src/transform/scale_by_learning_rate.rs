@@ -1,4 +1,4 @@
-//! The learning rate, and the minus of gradient descent.
+//! The learning rate, and the minus sign of gradient descent.
 
 use treex_core::{Leaves, Result};
 
@@ -18,16 +18,16 @@ pub struct ScaleByLearningRate {
 /// `u = -lr(c) * g`, with `c` the number of steps before this one: the first step uses `lr(0)`. Its state is
 /// that of [`scale_by_schedule`](crate::scale_by_schedule).
 ///
-/// This is the one place where the sign turns, so it ends a chain; without `flip_sign`, `u = lr(c) * g`. A
-/// negative rate goes uphill, as in Optax; one that is not finite is an error. Optax's `None` for a rate also
-/// leaves the sign as it is; leave this out instead.
+/// This is the one place where the sign is flipped, so put it last in a chain; without `flip_sign`, `u =
+/// lr(c) * g`. A negative rate ascends, as in Optax; a rate that is not finite is an error. Optax's `None`
+/// for a rate also keeps the sign; omit this transformation instead.
 #[must_use]
 pub fn scale_by_learning_rate(learning_rate: impl Into<Schedule>) -> ScaleByLearningRate {
     ScaleByLearningRate { learning_rate: learning_rate.into(), flip_sign: true }
 }
 
 builder!(ScaleByLearningRate {
-    /// Whether ascent becomes descent; so by default.
+    /// Whether to flip the sign, for descent. Default: true.
     flip_sign: bool,
 });
 

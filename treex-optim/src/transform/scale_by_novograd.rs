@@ -14,12 +14,12 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_novograd`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByNovogradState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The sum of the rescaled gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
     /// `mu_dtype`.
     pub mu: Leaves,
-    /// The average of the squared norms: a number for each leaf, f32 (f64 for f64 parameters), on the host.
+    /// The average of the squared norms: a number for each leaf, f32 (f64 for f64 parameters), on the CPU.
     pub nu: Leaves,
 }
 
@@ -53,17 +53,17 @@ pub fn scale_by_novograd() -> ScaleByNovograd {
 }
 
 builder!(ScaleByNovograd {
-    /// How much of the sum is kept at each step.
+    /// The decay rate of the sum.
     b1: f64,
-    /// How much of the average of the squared norms is kept at each step.
+    /// The decay rate of the average of the squared norms.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
-    /// By how much of itself a parameter decays, before momentum.
+    /// The weight decay, before momentum.
     weight_decay: f64,
-    /// The type in which `mu` is kept.
+    /// The element type of `mu`.
     mu_dtype: impl Into<Option<DType>>,
 });
 

@@ -20,7 +20,7 @@ pub fn scale_by_param_block_norm() -> ScaleByParamBlockNorm {
 }
 
 builder!(ScaleByParamBlockNorm {
-    /// Leaves with a smaller norm are taken to have this one, so that zeros can be trained.
+    /// The smallest norm of a leaf, so that zeros can be trained.
     min_scale: f64,
 });
 

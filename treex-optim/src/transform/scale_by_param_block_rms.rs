@@ -22,7 +22,7 @@ pub fn scale_by_param_block_rms() -> ScaleByParamBlockRms {
 }
 
 builder!(ScaleByParamBlockRms {
-    /// Leaves with a smaller root mean square are taken to have this one, so that zeros can be trained.
+    /// The smallest root mean square of a leaf, so that zeros can be trained.
     min_scale: f64,
 });
 

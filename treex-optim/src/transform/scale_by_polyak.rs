@@ -35,13 +35,13 @@ pub fn scale_by_polyak() -> ScaleByPolyak {
 }
 
 builder!(ScaleByPolyak {
-    /// The least value that the loss can have.
+    /// The lower bound of the loss.
     f_min: f64,
-    /// No step is longer than this times the gradient.
+    /// The largest step size.
     max_learning_rate: f64,
     /// Added to the square of the norm.
     eps: f64,
-    /// What a loss below `f_min` does.
+    /// The behaviour for a loss below `f_min`.
     variant: PolyakVariant,
 });
 
@@ -65,14 +65,14 @@ impl Stateless for ScaleByPolyak {
     }
 }
 
-/// What [`scale_by_polyak`] does where the loss is below `f_min`.
+/// The step of [`scale_by_polyak`] where the loss is below `f_min`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolyakVariant {
-    /// It goes uphill: `sps`.
+    /// A step uphill: `sps`.
     #[default]
     Sps,
-    /// It stays: `sps+`.
+    /// No step: `sps+`.
     #[serde(rename = "sps+")]
     SpsPlus,
 }

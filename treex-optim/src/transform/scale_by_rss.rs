@@ -40,7 +40,7 @@ pub fn scale_by_rss() -> ScaleByRss {
 builder!(ScaleByRss {
     /// The sum before the first step.
     initial_accumulator_value: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
 });
 

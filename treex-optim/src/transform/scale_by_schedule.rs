@@ -11,7 +11,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`scale_by_schedule`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByScheduleState {
-    /// Steps so far: an i64 without dimensions; no leaf where the step size is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the step size is constant.
     pub count: Option<Count>,
 }
 

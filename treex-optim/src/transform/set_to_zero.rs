@@ -1,4 +1,4 @@
-//! Updates that leave every parameter where it is.
+//! Updates of zero.
 
 use treex_core::Result;
 

@@ -30,20 +30,20 @@ pub struct Trace {
 /// u     = trace                   g + decay * trace with nesterov
 /// ```
 ///
-/// It is a sum, not an average: a constant gradient grows to `g / (1 - decay)`. As PyTorch's momentum without
-/// dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters' type;
-/// `accumulator_dtype` says otherwise, and rounds only what is kept.
+/// It is a sum, not an average: a constant gradient grows to `g / (1 - decay)`. The same as PyTorch's
+/// momentum without dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters'
+/// type; `accumulator_dtype` overrides this, and rounds only the state.
 #[must_use]
 pub fn trace(decay: f64) -> Trace {
     Trace { decay, nesterov: false, accumulator_dtype: None }
 }
 
 builder!(Trace {
-    /// How much of the sum is kept at each step.
+    /// The decay rate of the sum.
     decay: f64,
-    /// Whether the update looks one step ahead, after Nesterov; not by default.
+    /// Whether to use Nesterov momentum. Default: false.
     nesterov: bool,
-    /// The type in which the sum is kept.
+    /// The element type of the sum.
     accumulator_dtype: impl Into<Option<DType>>,
 });
 

@@ -10,7 +10,7 @@ use crate::transformation::GradientTransformation;
 /// The state of [`zero_nans`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ZeroNansState {
-    /// Whether each leaf had a NaN at the last step: a u8 without dimensions, 1 or 0.
+    /// Whether each leaf had a NaN at the last step: a scalar u8, 1 or 0.
     pub found_nan: Leaves,
 }
 
@@ -18,8 +18,8 @@ pub struct ZeroNansState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZeroNans;
 
-/// `u = 0` where `g` is NaN, elsewhere `g`. Infinities stay. The state tells in which leaves there were any
-/// at the last step.
+/// `u = 0` where `g` is NaN, elsewhere `g`. Infinities stay. The state records which leaves had a NaN at the
+/// last step.
 #[must_use]
 pub fn zero_nans() -> ZeroNans {
     ZeroNans

@@ -1,4 +1,4 @@
-//! What the tests that read numbers of an outside oracle share.
+//! Shared by the tests against an outside oracle.
 
 #![allow(dead_code)] // each of them needs a part
 
@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 
-/// What Optax itself computed, in f64: `fixtures/optax.json`, written by `fixtures/optax.py`.
+/// Optax's values, in f64: `fixtures/optax.json`, written by `fixtures/optax.py`.
 pub(crate) fn optax() -> Value {
     serde_json::from_str(include_str!("../fixtures/optax.json")).unwrap()
 }
@@ -45,7 +45,7 @@ pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what
     }
 }
 
-/// How far `found` is from `expected`, in units of the largest magnitude there is, or of 1 if that is less.
+/// How far `found` is from `expected`, in units of the largest absolute value, at least 1.
 pub(crate) fn distance(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1f64, |largest, value| largest.max(value.abs()));
@@ -54,7 +54,7 @@ pub(crate) fn distance(found: &[f64], expected: &[f64]) -> f64 {
     found.iter().zip(expected).map(apart).fold(0., f64::max) / largest
 }
 
-/// A pair of leaves, which the fixtures' trees are.
+/// The fixtures' tree: a pair of leaves.
 pub(crate) type Pair = (Leaf<Parameter>, Leaf<Parameter>);
 
 pub(crate) fn pair(leaves: &Value, dtype: DType) -> Pair {

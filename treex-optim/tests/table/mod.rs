@@ -6,10 +6,10 @@ use candle_core::DType;
 use treex_core::path;
 use treex_optim::*;
 
-/// A name, and what it names.
+/// A name and its transformation.
 pub(crate) type Row = (&'static str, Boxed);
 
-/// All there are.
+/// All of them.
 pub(crate) fn all() -> Vec<Row> {
     let descents = descents().into_iter().map(|(name, transformation, _)| (name, transformation));
     golden().into_iter().chain(options()).chain(descents).collect()
@@ -96,7 +96,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("adabelief(.01)", adabelief(0.01).boxed()),
         ("adabelief(.01,wd=1e-2)", adabelief(0.01).weight_decay(1e-2).boxed()),
         ("adadelta(.1)", adadelta(0.1).boxed()),
-        // Optax's rate of `None` turns no sign: uphill.
+        // Optax's rate of `None` does not flip the sign: ascent.
         ("adadelta()", adadelta(-1.).boxed()),
         ("adafactor(.01)", adafactor(0.01).boxed()),
         (
@@ -301,8 +301,8 @@ pub(crate) fn options() -> Vec<Row> {
     ]
 }
 
-/// What goes downhill, and the steps that it takes on Rosenbrock's function; `None` for what circles there,
-/// since all its steps have one size. Most rates are those of Optax's own tests.
+/// Transformations that descend, and their number of steps on Rosenbrock's function; `None` for those that
+/// cycle there, since all their steps have one size. Most rates are those of Optax's own tests.
 pub(crate) fn descents() -> Vec<(&'static str, Boxed, Option<usize>)> {
     let halving = scale_by_schedule(linear(1., 0.5, 1_000));
     vec![
