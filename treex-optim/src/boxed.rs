@@ -192,7 +192,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("the state belongs to another transformation: expected what `init` of")
+                .starts_with("the state belongs to another transformation: expected a state from `init` of")
         );
         assert!(adam(0.1).boxed().learning_rate(&state).is_err());
 

@@ -68,7 +68,7 @@ pub struct Optimizer<T: GradientTransformation> {
     initialized: Option<Initialized<T::State>>,
 }
 
-/// What `init` adds to an optimizer.
+/// The fields of an optimizer after `init`.
 #[derive(Clone, TreeObject)]
 struct Initialized<S> {
     #[tree(kind = OptState)]
@@ -96,7 +96,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         Self { transformation, wrt: Selection::new(TreePart), initialized: None }
     }
 
-    /// Trains only what `filter` selects. Takes effect at [`init`](Self::init).
+    /// Trains only the leaves that `filter` selects. Takes effect at [`init`](Self::init).
     #[must_use]
     pub fn wrt(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { wrt: Selection::new(filter), ..self }
@@ -108,24 +108,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// If there is nothing to train, a leaf to train has no value, or an option of the transformation is
     /// out of range.
     pub fn init<M: TreeObject + Clone>(self, model: &M) -> Result<Self> {
-        let leaves = model.flatten().select(&self.wrt).select(&treex_core::by(is_trainable));
-        if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none())
-        {
-            let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
-            return Err(Error::new(ErrorKind::Uninitialized, message)
-                .at(path.segments())
-                .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
-        }
-        let params = leaves.apply(|param| Ok(param.detach()))?;
-        if params.tensors().next().is_none() {
-            return Err(Error::argument(format!(
-                "nothing to train: `{:?}` selects no differentiable leaf",
-                self.wrt
-            ))
-            .expected("at least one leaf that holds floats, of kind `Parameter`")
-            .found(format!("{} leaves of other kinds or types", leaves.len()))
-            .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
-        }
+        let params = trainable(model.flatten(), &self.wrt)?;
         let state = self.transformation.init(&params)?;
         let plan = Arc::new(params.apply(placeholder)?);
         Ok(Self { initialized: Some(Initialized { step: Count::zero()?, state, plan }), ..self })
@@ -154,14 +137,18 @@ impl<T: GradientTransformation> Optimizer<T> {
         let Initialized { plan, .. } = self.initialized()?;
         let params = planned(plan, model, "model")?;
         let grads = planned(plan, grads, "gradient")?;
+        self.step(grads, params, Target::Model(model.handles_mut()), extra)
+    }
+
+    /// [`update_with`](Self::update_with) for any model.
+    fn step(&mut self, grads: Leaves, params: Leaves, model: Target<'_>, extra: &Extra<'_>) -> Result<()> {
         check_params(&grads, &params)?;
         let mut next = self.initialized()?.clone();
         next.step.advance()?;
         let updates = Updates::new(grads, params).with_extra(*extra);
         let updates = self.transformation.update(updates, &mut next.state)?;
-        let target = Target::Model(model.handles_mut());
         let mut before = self.initialized.take();
-        let result = run(updates, target, || before = None);
+        let result = run(updates, model, Box::new(|| before = None));
         self.initialized = before.filter(|_| result.is_err()).or(Some(next));
         result.map(drop)
     }
@@ -289,6 +276,26 @@ impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     }
 }
 
+/// The leaves of a model to train. Not generic, like the functions below: a program instantiates the
+/// methods of [`Optimizer`] for each of its models and transformations.
+fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
+    let leaves = leaves.select(wrt).select(&treex_core::by(is_trainable));
+    if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none()) {
+        let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
+        return Err(Error::new(ErrorKind::Uninitialized, message)
+            .at(path.segments())
+            .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
+    }
+    let params = leaves.apply(|param| Ok(param.detach()))?;
+    if params.tensors().next().is_none() {
+        return Err(Error::argument(format!("nothing to train: `{wrt:?}` selects no differentiable leaf"))
+            .expected("at least one leaf that holds floats, of kind `Parameter`")
+            .found(format!("{} leaves of other kinds or types", leaves.len()))
+            .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
+    }
+    Ok(params)
+}
+
 /// Whether a leaf can be trained. One of unknown type may be.
 fn is_trainable(leaf: &LeafRef<'_>) -> bool {
     leaf.kind().is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float())
@@ -301,7 +308,12 @@ fn placeholder(tensor: &Tensor) -> Result<Tensor> {
 
 /// The leaves of `tree` at the planned positions.
 fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
-    let leaves = plan.gather(tree, &format!("the {name}")).map_err(|error| {
+    check_planned(plan, plan.gather(tree, &format!("the {name}")), name)
+}
+
+/// Checks the gathered leaves, and drops those without a value.
+fn check_planned(plan: &Leaves, gathered: Result<Leaves>, name: &str) -> Result<Leaves> {
+    let leaves = gathered.map_err(|error| {
         error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, initialize the optimizer again")
     })?;
     leaves.retain(|index, leaf| {

@@ -6,7 +6,7 @@ use treex_core::{Error, Key, Result, Tree};
 use crate::numerics::wide;
 use crate::tree::random_like;
 
-/// What is added to the inputs of a [`Perturbed`] function.
+/// The noise that is added to the inputs of a [`Perturbed`] function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Noise {
     /// The Gumbel distribution, under which a maximum is a softmax.
@@ -83,19 +83,19 @@ pub fn make_perturbed_fun<F>(fun: F) -> Perturbed<F> {
 }
 
 impl<F> Perturbed<F> {
-    /// How many samples the mean is over.
+    /// The number of samples.
     #[must_use]
     pub fn num_samples(self, num_samples: usize) -> Self {
         Self { num_samples, ..self }
     }
 
-    /// What the noise is multiplied by.
+    /// The scale of the noise.
     #[must_use]
     pub fn sigma(self, sigma: f64) -> Self {
         Self { sigma, ..self }
     }
 
-    /// What is added.
+    /// The distribution of the noise.
     #[must_use]
     pub fn noise(self, noise: Noise) -> Self {
         Self { noise, ..self }

@@ -7,7 +7,7 @@ use treex_core::{Path, Result, TreeObject, prelude::*};
 use crate::optimizer::Optimizer;
 use crate::transformation::GradientTransformation;
 
-/// What [`Optimizer::reconcile`] did, as paths in the optimizer.
+/// The report of [`Optimizer::reconcile`], as paths in the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Reconciled {

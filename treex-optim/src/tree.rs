@@ -101,7 +101,7 @@ pub(crate) fn beside(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(scalar.to_dtype(wide(x.dtype()))?.to_device(x.device())?)
 }
 
-/// `x` where `condition`, a scalar or what broadcasts to each leaf, is not 0, and `y` elsewhere.
+/// `x` where `condition`, which must broadcast to each leaf, is not 0, and `y` elsewhere.
 ///
 /// # Errors
 /// If the trees differ in structure, shapes or element types, or the condition does not broadcast.

@@ -13,7 +13,7 @@ use super::rule::{Rule, Terms};
 pub(crate) trait ErasedRule: Send + Sync {
     /// The number of tensors of state.
     fn width(&self) -> usize;
-    /// What this rule does, if it can be fused into another rule's loop.
+    /// The fusable form of this rule, if it has one.
     fn fusable(&self) -> Option<Fusable>;
     fn run_f32(&self, chunk: Chunk<'_, '_, f32>);
     fn run_f64(&self, chunk: Chunk<'_, '_, f64>);

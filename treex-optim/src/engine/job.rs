@@ -39,7 +39,7 @@ pub(crate) struct PendingRules<'a> {
     pub(crate) state: Vec<&'a mut Leaves>,
 }
 
-/// What a pass computes.
+/// The output of a pass.
 #[derive(Clone, Copy)]
 pub(crate) enum Output<'g> {
     /// New parameters.

@@ -22,7 +22,7 @@ use super::{cpu, reference};
 pub(crate) fn run(
     updates: Updates<'_>,
     mut target: Target<'_>,
-    release: impl FnOnce(),
+    release: Box<dyn FnOnce() + '_>,
 ) -> Result<Option<Leaves>> {
     let Updates { incoming, params, present, ops, .. } = updates;
     // From here on the model is the only holder of its cells.
@@ -83,14 +83,13 @@ pub(crate) fn run(
 }
 
 impl Updates<'_> {
-    /// Runs what was recorded, and returns the updates: for use without an
-    /// [`Optimizer`](crate::Optimizer).
+    /// Runs the recorded work and returns the updates, for use without an [`Optimizer`](crate::Optimizer).
     ///
     /// # Errors
     /// If leaves do not match, and the errors of a recorded function.
     pub fn compute(self) -> Result<Leaves> {
         let params = self.params.clone();
-        Ok(run(self, Target::Updates(&params), || {})?.unwrap_or(params))
+        Ok(run(self, Target::Updates(&params), Box::new(|| {}))?.unwrap_or(params))
     }
 }
 
@@ -128,6 +127,6 @@ fn apply_tensor_fn(
     let updates = current.rebuild(|index| cast(index, current.get(index)))?;
     let params = current.rebuild(|index| cast(index, target.param(index)))?;
     let changed = f(updates, &params)?;
-    current.check_aligned(&changed, "what a transformation returned")?;
+    current.check_aligned(&changed, "the result of a transformation")?;
     current.rebuild(|index| Ok(if on[index] { changed.get(index) } else { current.get(index) }.cloned()))
 }

@@ -8,7 +8,7 @@ use crate::numerics::global_norm;
 use crate::transfer::to_f64;
 use crate::tree::{add_scale, scale, vdot};
 
-/// When [`power_iteration_with`] ends.
+/// The options of [`power_iteration_with`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PowerIteration {
     num_iters: usize,
@@ -23,13 +23,13 @@ impl Default for PowerIteration {
 }
 
 impl PowerIteration {
-    /// The most iterations.
+    /// The largest number of iterations.
     #[must_use]
     pub fn num_iters(self, num_iters: usize) -> Self {
         Self { num_iters, ..self }
     }
 
-    /// The relative error that is small enough.
+    /// The relative error tolerance.
     #[must_use]
     pub fn error_tolerance(self, error_tolerance: f64) -> Self {
         Self { error_tolerance, ..self }

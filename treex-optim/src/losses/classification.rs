@@ -20,7 +20,7 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
 /// it is 0.
 ///
 /// # Errors
-/// As `softmax_cross_entropy`, and if what to sum over does not fit.
+/// As `softmax_cross_entropy`, and if the axes or the mask do not fit.
 pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<'_>) -> Result<Tensor> {
     let (rows, logits, labels) = distributions("softmax_cross_entropy", logits, labels, over)?;
     if rows.is_whole()
@@ -56,7 +56,7 @@ pub fn softmax_cross_entropy_with_integer_labels(logits: &Tensor, labels: &Tenso
 /// Without any class it is 0. Over several axes, a label is the row-major index into those axes.
 ///
 /// # Errors
-/// As `softmax_cross_entropy_with_integer_labels`, and if what to sum over does not fit.
+/// As `softmax_cross_entropy_with_integer_labels`, and if the axes or the mask do not fit.
 pub fn softmax_cross_entropy_with_integer_labels_with(
     logits: &Tensor,
     labels: &Tensor,

@@ -18,7 +18,7 @@ pub fn kl_divergence(log_predictions: &Tensor, targets: &Tensor) -> Result<Tenso
 /// [`kl_divergence`] over other axes than the last, or over some of the elements.
 ///
 /// # Errors
-/// As `kl_divergence`, and if what to sum over does not fit.
+/// As `kl_divergence`, and if the axes or the mask do not fit.
 pub fn kl_divergence_with(log_predictions: &Tensor, targets: &Tensor, over: &Over<'_>) -> Result<Tensor> {
     let (logs, targets) =
         aligned("kl_divergence", ("log predictions", log_predictions), ("targets", targets))?;

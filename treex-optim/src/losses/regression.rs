@@ -80,7 +80,7 @@ pub fn cosine_similarity(predictions: &Tensor, targets: &Tensor) -> Result<Tenso
 /// With an `epsilon` of 0 it is NaN for a vector of zeros.
 ///
 /// # Errors
-/// If shapes or element types differ or are not floats, or what to sum over does not fit.
+/// If shapes or element types differ or are not floats, or the axes or the mask do not fit.
 pub fn cosine_similarity_with(
     predictions: &Tensor,
     targets: &Tensor,

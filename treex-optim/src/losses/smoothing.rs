@@ -28,7 +28,7 @@ pub fn smooth_labels(labels: &Tensor, alpha: f64) -> Result<Tensor> {
 /// of unmasked ones. Without any, labels are only scaled. (In Optax they become infinite.)
 ///
 /// # Errors
-/// As `smooth_labels`, and if what to sum over does not fit.
+/// As `smooth_labels`, and if the axes or the mask do not fit.
 pub fn smooth_labels_with(labels: &Tensor, alpha: f64, over: &Over<'_>) -> Result<Tensor> {
     let name = "smooth_labels";
     let wide = widened(name, "labels", labels)?;

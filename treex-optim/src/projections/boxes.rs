@@ -39,7 +39,7 @@ impl<T: Tree> Bound<T> for &T {
     }
 }
 
-/// Onto what is not negative: `max(x, 0)`.
+/// Onto the non-negative orthant: `max(x, 0)`.
 ///
 /// # Errors
 /// If a Candle operation fails.
@@ -64,8 +64,7 @@ pub fn projection_hypercube<T: Tree>(tree: &T, scale: impl Bound<T>) -> Result<T
     projection_box(tree, 0., scale)
 }
 
-/// Onto the ball of radius `scale` in the norm that is the largest absolute value: [`projection_box`] from
-/// `-scale` to `scale`.
+/// Onto the ball of radius `scale` in the maximum norm: [`projection_box`] from `-scale` to `scale`.
 ///
 /// # Errors
 /// If `scale` is not a positive number.

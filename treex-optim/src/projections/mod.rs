@@ -7,8 +7,8 @@
 //! | Euclidean norms | [`projection_l2_sphere`], [`projection_l2_ball`] |
 //! | vectors and planes | [`projection_vector`], [`projection_hyperplane`], [`projection_halfspace`] |
 //!
-//! A tree counts as one vector. Any tree will do, so what is projected is chosen by a filter, and what was
-//! filtered out stays out. After a step of an optimizer this is projected gradient descent:
+//! A tree counts as one vector. Any tree can be projected: choose leaves by a filter; filtered-out leaves
+//! stay out. After a step of an optimizer this is projected gradient descent:
 //!
 //! ```
 //! # use candle_core::{Device, Tensor};
@@ -22,7 +22,7 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 //!
-//! Gradients go through them.
+//! They are differentiable.
 
 use treex_core::{Error, Result};
 

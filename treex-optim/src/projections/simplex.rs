@@ -8,8 +8,8 @@ use crate::numerics::wide;
 use crate::transfer::{to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
 
-/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the
-/// projection onto the simplex is `max(0, values - threshold)`.
+/// The threshold with `sum(max(0, values - threshold)) = scale`: the projection onto the simplex is
+/// `max(0, values - threshold)`.
 ///
 /// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191),
 /// 2008.
@@ -64,9 +64,9 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     })
 }
 
-/// Onto the sphere of radius `scale` in the norm that is the sum of absolute values: [`projection_simplex`]
-/// of the absolute values, with the signs that they had. As in Optax a 0, which has none, stays, so that on a
-/// sphere larger than the tree the norm may stay below `scale`.
+/// Onto the sphere of radius `scale` in the L1 norm: [`projection_simplex`] of the absolute values, with
+/// their signs. As in Optax a 0 stays 0, so on a sphere larger than the tree the norm may stay below
+/// `scale`.
 ///
 /// # Errors
 /// As `projection_simplex`.
@@ -74,8 +74,7 @@ pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     projection_simplex(&tree.map(|x| Ok(x.abs()?))?, scale)?.zip_map(tree, |x, old| Ok((x * old.sign()?)?))
 }
 
-/// Onto the ball of radius `scale` in the norm that is the sum of absolute values: what is inside stays, else
-/// [`projection_l1_sphere`].
+/// Onto the ball of radius `scale` in the L1 norm: the identity inside, else [`projection_l1_sphere`].
 ///
 /// # Errors
 /// As `projection_simplex`.

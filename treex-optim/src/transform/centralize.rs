@@ -55,7 +55,7 @@ impl Stateless for Centralize {
 }
 
 impl Centralize {
-    /// The axes that the mean is over; none for what stays as it is.
+    /// The axes of the mean; none for a leaf that is unchanged.
     fn reduced(&self, rank: usize) -> Result<Vec<usize>> {
         if rank < 2 {
             return Ok(Vec::new());

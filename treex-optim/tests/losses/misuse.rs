@@ -68,7 +68,7 @@ fn misuse_is_an_error() {
                 &zeros(&[8, 3], DType::F32),
             ),
             "the maximum of `fenchel_young_loss` has the wrong shape: expected [8]: one number for each row, found []; \
-             reduce over the last axis, `D::Minus1`, and do not keep it",
+             reduce over the last axis, `D::Minus1`, without keeping it",
         ),
         (
             ntxent(&zeros(&[8, 3], DType::F32), &zeros(&[7], DType::U8)),
