@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use oracle::{assert_close, distance, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::{Row, all, golden, options};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::*;
@@ -266,7 +266,7 @@ fn check_reference(dtype: DType, tolerance: f64) {
                 transformation.update(updates, state).unwrap().compute().unwrap()
             };
             let mut of_reference = state.clone();
-            let reference = with_plain(|| run(&mut of_reference));
+            let reference = with_reference(|| run(&mut of_reference));
             let updates = run(&mut state);
             let all = |updates: &Leaves, state: &BoxedState| -> Vec<f64> {
                 updates.tensors().chain(state.flatten().tensors()).flat_map(values).collect()

@@ -9,10 +9,10 @@ use std::mem;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, TensorId};
-use treex_core::compute::Buffer;
-use treex_core::compute::ids::IdMap;
-use treex_core::compute::rows::pieces;
+use treex_core::autograd::StorageGuard;
+use treex_core::id_map::IdMap;
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
+use treex_kernels::parallel::pieces;
 
 use super::job::{Output, Target, compute_dtype};
 use super::pass::Pass;
@@ -64,8 +64,8 @@ struct OpenLeaf<'o> {
     /// The parameter, if it is only read.
     p: Option<Cow<'o, Tensor>>,
     wide: bool,
-    param: Option<Buffer<'o>>,
-    state: Vec<Buffer<'o>>,
+    param: Option<StorageGuard<'o>>,
+    state: Vec<StorageGuard<'o>>,
     new_update: Option<&'o mut CpuStorage>,
     sums: &'o mut [f64],
 }
@@ -227,7 +227,7 @@ impl Batch<'_, '_> {
                     && update.is_some()
                     && all.pass.rules[*rule].on[index]
                 {
-                    state.extend(Buffer::take(handle)?);
+                    state.extend(StorageGuard::take(handle)?);
                 }
             }
             let Some(u) = update else { continue };
@@ -243,7 +243,7 @@ impl Batch<'_, '_> {
                 })
             });
             let p = p.map(|p| all.contiguous(p)).transpose()?;
-            let param = handle.map(|handle| Buffer::take(handle)).transpose()?.flatten();
+            let param = handle.map(|handle| StorageGuard::take(handle)).transpose()?.flatten();
             leaves.push(OpenLeaf { index, u: all.contiguous(u)?, p, wide, param, state, new_update, sums });
         }
         Ok(leaves)

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Storage, Tensor, TensorId};
-use treex_core::compute::ids::{IdMap, IdSet};
-use treex_core::compute::parallel::map;
+use treex_core::id_map::{IdMap, IdSet};
 use treex_core::{Error, ErrorKind, Leaves, Result};
+use treex_kernels::parallel::map;
 
 use super::batch::SharedPass;
 use super::job::{Output, PassResult, PendingRules, Target};

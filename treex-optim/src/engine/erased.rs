@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use treex_core::Result;
-use treex_core::compute::simd::dispatch;
+use treex_kernels::isa::dispatch;
 
 use super::expression::Expression;
 use super::fusion::Fusable;

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use treex_core::compute::simd::{self, prefetch};
+use treex_kernels::isa::{self, prefetch};
 
 use super::fusion::Fused;
 use super::number::{Lane, Number};
@@ -86,7 +86,7 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
     }
 }
 
-impl<R: Rule<K>, T: Copy + Default, const K: usize> simd::Kernel for Apply<'_, '_, R, T, K>
+impl<R: Rule<K>, T: Copy + Default, const K: usize> isa::Kernel for Apply<'_, '_, R, T, K>
 where
     Lane<T>: Number,
 {
@@ -159,7 +159,7 @@ pub(super) struct Sum<'c, S, T, const M: usize> {
     pub(super) p: &'c [T],
 }
 
-impl<S: Terms<M>, T: Copy + Default + AddAssign + Into<f64>, const M: usize> simd::Kernel for Sum<'_, S, T, M>
+impl<S: Terms<M>, T: Copy + Default + AddAssign + Into<f64>, const M: usize> isa::Kernel for Sum<'_, S, T, M>
 where
     Lane<T>: Number,
 {

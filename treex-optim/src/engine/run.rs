@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Leaves, Result};
 
 use super::erased::TermsImpl;
@@ -105,7 +105,7 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
 
 /// Whether the loops over slices can run.
 fn is_fast(updates: &Leaves) -> bool {
-    !is_plain() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
+    !is_reference() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
 }
 
 /// Applies a function of tensors at its positions.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use candle_core::CpuStorage;
 use half::{bf16, f16};
-use treex_core::compute::float::Float;
-use treex_core::compute::simd::{Kernel, dispatch, prefetch};
+use treex_kernels::float::Float;
+use treex_kernels::isa::{Kernel, dispatch, prefetch};
 
 use super::erased::{ErasedRule, ErasedTerms};
 use super::loops::Chunk;

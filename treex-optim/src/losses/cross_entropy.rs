@@ -7,13 +7,15 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::Result;
-use treex_core::compute::fill::filled;
-use treex_core::compute::float::{Float, bf16, f16};
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{pieces, sums2};
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::softmax::Normalizer;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::Element;
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_kernels::fill::filled;
+use treex_kernels::float::{bf16, f16};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::log_sum_exp::LogSumExp;
+use treex_kernels::math::Real;
+use treex_kernels::parallel::pieces;
+use treex_kernels::reduce::sums2;
 
 use crate::numerics::wide;
 
@@ -52,7 +54,7 @@ pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Optio
 }
 
 fn has_kernel(logits: &Tensor) -> bool {
-    !is_plain() && logits.device().is_cpu() && logits.rank() > 0 && logits.elem_count() > 0
+    !is_reference() && logits.device().is_cpu() && logits.rank() > 0 && logits.elem_count() > 0
 }
 
 /// The number of classes, and the shape of the losses.
@@ -62,13 +64,13 @@ fn rows(logits: &Tensor) -> (usize, Shape) {
 }
 
 /// A loss for each row.
-fn losses(losses: Vec<f64>, shape: Shape, logits: &Tensor) -> Result<Fresh> {
-    Fresh::take(Tensor::from_vec(losses, shape, logits.device())?.to_dtype(wide(logits.dtype()))?)
+fn losses(losses: Vec<f64>, shape: Shape, logits: &Tensor) -> Result<OwnedStorage> {
+    OwnedStorage::take(Tensor::from_vec(losses, shape, logits.device())?.to_dtype(wide(logits.dtype()))?)
 }
 
 /// The gradient of each loss.
-fn cotangents<W: Real>(pass: &Pass) -> Result<Vec<W>> {
-    let gradient = pass.cotangent()?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+fn cotangents<W: Real>(cx: &BackwardContext) -> Result<Vec<W>> {
+    let gradient = cx.cotangent()?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     Ok(gradient.into_iter().map(W::of).collect())
 }
 
@@ -89,13 +91,13 @@ fn map<T: Send>(
 }
 
 /// For labels that are class indices.
-struct Integer<T: Float> {
+struct Integer<T: Element> {
     logits: Tensor,
     labels: Vec<u32>,
-    normalizers: Vec<Normalizer<T::Wide>>,
+    normalizers: Vec<LogSumExp<T::Wide>>,
 }
 
-impl<T: Float> Integer<T> {
+impl<T: Element> Integer<T> {
     fn of(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (classes, shape) = rows(logits);
         let kept = logits.detach().contiguous()?;
@@ -107,7 +109,7 @@ impl<T: Float> Integer<T> {
                 dispatch(Normalizers { logits, classes, normalizers });
             })?;
             let rows = logits.chunks_exact(classes).zip(&labels).zip(&normalizers);
-            let loss = |((row, &label), normalizer): ((&[T], &u32), &Normalizer<T::Wide>)| {
+            let loss = |((row, &label), normalizer): ((&[T], &u32), &LogSumExp<T::Wide>)| {
                 -normalizer.log_softmax(row[label as usize].widen()).to_f64()
             };
             let values = rows.map(loss).collect();
@@ -118,30 +120,30 @@ impl<T: Float> Integer<T> {
     }
 }
 
-struct Normalizers<'a, T: Float> {
+struct Normalizers<'a, T: Element> {
     logits: &'a [T],
     classes: usize,
-    normalizers: &'a mut [MaybeUninit<Normalizer<T::Wide>>],
+    normalizers: &'a mut [MaybeUninit<LogSumExp<T::Wide>>],
 }
 
-impl<T: Float> Kernel for Normalizers<'_, T> {
+impl<T: Element> Kernel for Normalizers<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         for (row, normalizer) in self.logits.chunks_exact(self.classes).zip(self.normalizers) {
-            normalizer.write(Normalizer::of(row));
+            normalizer.write(LogSumExp::of(row));
         }
     }
 }
 
-impl<T: Float> Operation for Integer<T> {
+impl<T: Element> Operation for Integer<T> {
     fn name(&self) -> &'static str {
         "softmax_cross_entropy_with_integer_labels"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let cotangents = cotangents::<T::Wide>(pass)?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let cotangents = cotangents::<T::Wide>(cx)?;
         let (classes, _) = rows(&self.logits);
         let logits = elements::<T>(&self.logits)?;
         let gradient = map((self.labels.len(), classes), classes, |first, gradient| {
@@ -154,21 +156,21 @@ impl<T: Float> Operation for Integer<T> {
                 gradient,
             });
         })?;
-        Ok(vec![Some(Fresh::new(gradient, self.logits.shape())?.into_tensor())])
+        Ok(vec![Some(OwnedStorage::new(gradient, self.logits.shape())?.into_tensor())])
     }
 }
 
 /// `(softmax - one_hot(label)) * cotangent`.
-struct IntegerGradient<'a, T: Float> {
+struct IntegerGradient<'a, T: Element> {
     logits: &'a [T],
     classes: usize,
     labels: &'a [u32],
-    normalizers: &'a [Normalizer<T::Wide>],
+    normalizers: &'a [LogSumExp<T::Wide>],
     cotangents: &'a [T::Wide],
     gradient: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for IntegerGradient<'_, T> {
+impl<T: Element> Kernel for IntegerGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -187,13 +189,13 @@ impl<T: Float> Kernel for IntegerGradient<'_, T> {
 }
 
 /// For labels that are distributions.
-struct Soft<T: Float> {
+struct Soft<T: Element> {
     logits: Tensor,
     labels: Tensor,
-    normalizers: Vec<Normalizer<T::Wide>>,
+    normalizers: Vec<LogSumExp<T::Wide>>,
 }
 
-impl<T: Float> Soft<T> {
+impl<T: Element> Soft<T> {
     fn of(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (classes, shape) = rows(logits);
         let (kept, kept_labels) = (logits.detach().contiguous()?, labels.detach().contiguous()?);
@@ -211,36 +213,36 @@ impl<T: Float> Soft<T> {
 }
 
 /// A loss, and the normalizer of its row.
-type OfRow<T> = (f64, Normalizer<<T as Float>::Wide>);
+type OfRow<T> = (f64, LogSumExp<<T as treex_kernels::float::Float>::Wide>);
 
-struct SoftLosses<'a, T: Float> {
+struct SoftLosses<'a, T: Element> {
     logits: &'a [T],
     labels: &'a [T],
     classes: usize,
     results: &'a mut [MaybeUninit<OfRow<T>>],
 }
 
-impl<T: Float> Kernel for SoftLosses<'_, T> {
+impl<T: Element> Kernel for SoftLosses<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         let rows = self.logits.chunks_exact(self.classes).zip(self.labels.chunks_exact(self.classes));
         for ((logits, labels), result) in rows.zip(self.results) {
-            let normalizer = Normalizer::of(logits);
+            let normalizer = LogSumExp::of(logits);
             let [sum] = sums2(logits, labels, |x, label| [label.widen() * normalizer.log_softmax(x.widen())]);
             result.write((-sum.to_f64(), normalizer));
         }
     }
 }
 
-impl<T: Float> Operation for Soft<T> {
+impl<T: Element> Operation for Soft<T> {
     fn name(&self) -> &'static str {
         "softmax_cross_entropy"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let cotangents = cotangents::<T::Wide>(pass)?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let cotangents = cotangents::<T::Wide>(cx)?;
         let (classes, _) = rows(&self.logits);
         let (logits, labels) = (elements::<T>(&self.logits)?, elements::<T>(&self.labels)?);
         let gradient = |of_labels: bool| -> Result<Option<Tensor>> {
@@ -256,25 +258,25 @@ impl<T: Float> Operation for Soft<T> {
                     gradient,
                 });
             })?;
-            Ok(Some(Fresh::new(gradient, self.logits.shape())?.into_tensor()))
+            Ok(Some(OwnedStorage::new(gradient, self.logits.shape())?.into_tensor()))
         };
-        let part = |index| if pass.wanted(index) { gradient(index == 1) } else { Ok(None) };
+        let part = |index| if cx.wanted(index) { gradient(index == 1) } else { Ok(None) };
         Ok(vec![part(0)?, part(1)?])
     }
 }
 
 /// `(softmax * sum(labels) - labels) * cotangent` for the logits, `-log_softmax * cotangent` for the labels.
-struct SoftGradient<'a, T: Float> {
+struct SoftGradient<'a, T: Element> {
     of_labels: bool,
     logits: &'a [T],
     labels: &'a [T],
     classes: usize,
-    normalizers: &'a [Normalizer<T::Wide>],
+    normalizers: &'a [LogSumExp<T::Wide>],
     cotangents: &'a [T::Wide],
     gradient: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for SoftGradient<'_, T> {
+impl<T: Element> Kernel for SoftGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -1,11 +1,11 @@
 //! Functions that losses share, with correct gradients everywhere.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
-use treex_core::{Result, compute};
+use treex_core::{Result, autograd};
 
 /// `log(1 + exp(x))`, without overflow, and accurate for very negative `x`, in f32 and f64.
 pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() && !compute::is_plain() {
+    if x.device().is_cpu() && !autograd::is_reference() {
         return Ok(x.apply_op1(Softplus)?);
     }
     // At 0 Candle's derivatives are 1 for `relu` and for `abs`; combined they give 1/2, which is correct.

@@ -5,12 +5,12 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{sums2, total2};
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::Element;
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_kernels::fill::{Fill, collect};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::reduce::{sums2, total2};
 
 use super::aligned;
 
@@ -29,7 +29,7 @@ use super::aligned;
 pub fn mse(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (predictions, targets) = aligned("mse", ("predictions", predictions), ("targets", targets))?;
     match predictions.dtype() {
-        _ if is_plain() || !predictions.device().is_cpu() => {
+        _ if is_reference() || !predictions.device().is_cpu() => {
             Ok((predictions - targets)?.sqr()?.mean_all()?)
         }
         DType::F64 => Mse::<f64>::of(&predictions, &targets),
@@ -43,31 +43,31 @@ struct Mse<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Float<Wide = T> + Real> Mse<T> {
+impl<T: Element<Wide = T> + Real> Mse<T> {
     fn of(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let (p, t) = (predictions.detach().contiguous()?, targets.detach().contiguous()?);
         let sum =
             total2(&elements::<T>(&p)?, &elements::<T>(&t)?, |p, t| Real::to_f64(dispatch(Squares { p, t })));
-        let output = Fresh::new(vec![T::of(sum / p.elem_count() as f64)], ())?;
+        let output = OwnedStorage::new(vec![T::of(sum / p.elem_count() as f64)], ())?;
         attach(Self { predictions: p, targets: t, element: PhantomData }, &[predictions, targets], output)
     }
 }
 
-impl<T: Float<Wide = T> + Real> Operation for Mse<T> {
+impl<T: Element<Wide = T> + Real> Operation for Mse<T> {
     fn name(&self) -> &'static str {
         "mse"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let (p, t) = (elements::<T>(&self.predictions)?, elements::<T>(&self.targets)?);
-        let cotangent = elements::<T>(pass.cotangent()?)?.first().map_or(0., |&x| Real::to_f64(x));
+        let cotangent = elements::<T>(cx.cotangent()?)?.first().map_or(0., |&x| Real::to_f64(x));
         let gradient = |index: usize, sign: f64| -> Result<Option<Tensor>> {
-            if !pass.wanted(index) {
+            if !cx.wanted(index) {
                 return Ok(None);
             }
             let factor = T::of(sign * 2. * cotangent / p.len() as f64);
             let gradient = collect(p.len(), &Errors { p: &p, t: &t, factor })?;
-            Ok(Some(Fresh::new(gradient, self.predictions.shape())?.into_tensor()))
+            Ok(Some(OwnedStorage::new(gradient, self.predictions.shape())?.into_tensor()))
         };
         Ok(vec![gradient(0, 1.)?, gradient(1, -1.)?])
     }
@@ -109,7 +109,8 @@ unsafe impl<T: Real> Fill<T> for Errors<'_, T> {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
-    use treex_core::{Key, compute::with_plain};
+    use treex_core::Key;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -135,7 +136,7 @@ mod tests {
                         .map(numbers)
                         .collect::<candle_core::Result<_>>()?)
                 };
-                let (found, expected) = (all()?, with_plain(all)?);
+                let (found, expected) = (all()?, with_reference(all)?);
                 for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                     assert!(
                         (found - expected).abs() <= tolerance * expected.abs().max(1e-3),

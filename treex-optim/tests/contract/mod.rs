@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Tensor};
 use serde_json::Value;
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
@@ -114,7 +114,7 @@ pub(crate) fn assert_as_plain(
         train(&mut optimizer, &mut params, meta, 0..6);
         [tree_values(&params), tree_values(&optimizer)].concat()
     };
-    assert_close(&run(), &with_plain(run), tolerance, &format!("{name}, against plain operations"));
+    assert_close(&run(), &with_reference(run), tolerance, &format!("{name}, against plain operations"));
 }
 
 /// Saved after some steps, loaded and continued, the bits are those of a training that was not interrupted.

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use oracle::{assert_close, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::*;
-use treex_core::{ErrorKind, Result, compute};
+use treex_core::{ErrorKind, Result, autograd};
 use treex_optim::losses::{
     Ctc, Dice, Loss, Over, Ranking, Reduction, TripletMargin, binary_dice_loss, binary_dice_loss_with,
     cosine_distance, cosine_distance_with, cosine_similarity, cosine_similarity_with, ctc_loss,
@@ -110,7 +110,7 @@ fn edges_in_f32() {
 /// The path of devices without a kernel.
 #[test]
 fn edge_cases_of_the_reference() {
-    compute::with_plain(|| check_edges(DType::F64, F64, &[]));
+    autograd::with_reference(|| check_edges(DType::F64, F64, &[]));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn the_engine_matches_tensor_operations_at_all_sizes() {
             }
             model
         };
-        let (fast, plain) = (train(), treex_core::compute::with_plain(train));
+        let (fast, plain) = (train(), treex_core::autograd::with_reference(train));
         for ((fast, plain), start) in fast.iter().zip(&plain).zip(&start) {
             assert_close(&values(fast), &values(plain), tolerance, dtype.as_str());
             assert!(fast != start || values(fast).is_empty());
@@ -153,6 +153,6 @@ proptest! {
             train(&mut optimizer, &mut model, 0..3);
             model
         };
-        prop_assert_eq!(train(), treex_core::compute::with_plain(train));
+        prop_assert_eq!(train(), treex_core::autograd::with_reference(train));
     }
 }
