@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
-use treex_core::compute::vector::{Vector, VectorKernel, Vectors};
-use treex_core::compute::{Fresh, Operation, Pass, attach, keep_memory};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach};
+use treex_core::keep_memory;
 use treex_core::prelude::*;
 use treex_core::{Key, Leaf, Parameter, Result};
+use treex_kernels::vector::{Vector, VectorKernel, Vectors};
 use treex_nn::{
     AttentionOptions, BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, Padding, RMSNorm, add, avg_pool,
     dot_product_attention, gelu, log_softmax, max_pool, relu, softmax, tanh, vdot,
@@ -105,24 +106,27 @@ impl VectorKernel<f32> for MultiplyAdd {
     type Output = f32;
 
     #[inline(always)]
-    fn run<V: Vector<Element = f32>>(self) -> f32 {
-        let (a, b) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
-        // No two alike, or the compiler makes one of them.
-        let mut sums: [V; Self::CHAINS] =
-            std::array::from_fn(|chain| V::splat(std::hint::black_box(chain as f32)));
-        for _ in 0..Self::ROUNDS {
-            for sum in &mut sums {
-                *sum = sum.mul_add(a, b);
+    unsafe fn run<V: Vector<Element = f32>>(self) -> f32 {
+        // SAFETY: the caller promises that the machine has the instructions of `V`.
+        unsafe {
+            let (a, b) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+            // No two alike, or the compiler makes one of them.
+            let mut sums: [V; Self::CHAINS] =
+                std::array::from_fn(|chain| V::splat(std::hint::black_box(chain as f32)));
+            for _ in 0..Self::ROUNDS {
+                for sum in &mut sums {
+                    *sum = sum.mul_add(a, b);
+                }
             }
+            let mut room = [0f32; 64];
+            let mut total = 0.;
+            for sum in sums {
+                // No vector has more elements than there is room for.
+                sum.store(room.as_mut_ptr());
+                total += room[0];
+            }
+            total
         }
-        let mut room = [0f32; 64];
-        let mut total = 0.;
-        for sum in sums {
-            // SAFETY: no vector has more elements than there is room for.
-            unsafe { sum.store(room.as_mut_ptr()) };
-            total += room[0];
-        }
-        total
     }
 }
 
@@ -131,7 +135,7 @@ struct Given(Tensor);
 
 impl Given {
     fn of(gradient: &Tensor, y: &Tensor) -> Result<Tensor> {
-        attach(Self(gradient.clone()), &[y], Fresh::new(vec![0f32], ())?)
+        attach(Self(gradient.clone()), &[y], OwnedStorage::new(vec![0f32], ())?)
     }
 }
 
@@ -140,7 +144,7 @@ impl Operation for Given {
         "given"
     }
 
-    fn backward(&self, _: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, _: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(self.0.clone())])
     }
 }
@@ -312,7 +316,7 @@ fn main() -> Result<()> {
     let is_test = arguments.iter().any(|argument| argument == "--test");
     let asked = arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
     let clock = Clock { patience: Duration::from_millis(if is_test { 0 } else { 600 }) };
-    keep_memory(true);
+    keep_memory();
     let machine = Machine { bytes_a_second: clock.copy()?, flops_a_second: clock.multiply_add()? };
     println!(
         "{} threads: copies at {:.1} GB/s, multiplies and adds at {:.0} Gflop/s\n",

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor, Var};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::random::{Bernoulli, Key};
 use treex_core::{Error, Result};
 use treex_nn::dropout;
@@ -56,9 +56,9 @@ fn dropouts(criterion: &mut Criterion) {
         let forward = || dropout(&x, 0.1, Key::from(42), &[]);
         let both = || Ok::<_, Error>(dropout(&var, 0.1, Key::from(42), &[])?.backward()?);
         group.bench_function("forward", |bencher| bencher.iter(forward));
-        group.bench_function("forward, plain", |bencher| bencher.iter(|| with_plain(forward)));
+        group.bench_function("forward, plain", |bencher| bencher.iter(|| with_reference(forward)));
         group.bench_function("forward and backward", |bencher| bencher.iter(both));
-        group.bench_function("forward and backward, plain", |bencher| bencher.iter(|| with_plain(both)));
+        group.bench_function("forward and backward, plain", |bencher| bencher.iter(|| with_reference(both)));
         group.finish();
         Ok(())
     };

@@ -7,8 +7,8 @@
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
-use treex_core::compute::rows;
 use treex_core::{Leaf, Parameter};
+use treex_kernels::reduce;
 use treex_optim::{
     GradientTransformation, Optimizer, adam, adamw, chain, clip_by_global_norm, warmup_cosine,
 };
@@ -73,7 +73,7 @@ fn read(criterion: &mut Criterion, (leaves, elements): Size) {
     let mut group = criterion.benchmark_group(format!("{leaves} leaves of {elements}"));
     group.throughput(Throughput::Bytes(4 * g.len() as u64));
     group.bench_function("a read", |bencher| {
-        let largest = |g: &[f32]| rows::largest(g, |g| g);
+        let largest = |g: &[f32]| reduce::largest(g, |g| g);
         bencher.iter(|| g.par_chunks(1 << 15).map(largest).reduce(|| 0., f32::max));
     });
     group.finish();

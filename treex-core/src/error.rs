@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::object::{ModuleId, TreeObject};
-use crate::path::Path;
+use crate::tree::path::{ModuleId, Path};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,15 +13,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A leaf was read before it had a value.
     Uninitialized,
-    /// A leaf was read that a filter took out.
+    /// A leaf was read that a filter had removed.
     FilteredOut,
+    /// A frozen leaf was written, or nothing is left to train.
+    Frozen,
     /// Two trees that must have the same leaves do not.
     Structure,
     /// A tensor has the wrong shape.
     Shape,
     /// A tensor has the wrong element type.
     DType,
-    /// A number or an option is outside of what it may be.
+    /// An argument or an option is out of range.
     Argument,
     /// A checkpoint and a tree do not fit together.
     Checkpoint,
@@ -35,13 +36,13 @@ pub enum ErrorKind {
 /// An error with its place and its remedy. `Debug` prints the same sentence as `Display`, since Candle
 /// prints what it carries through `Debug`.
 ///
-/// Converts to and from [`candle_core::Error`] without losing anything, so a treex layer can stand
-/// inside of Candle code and the other way round.
+/// Converts to and from [`candle_core::Error`] without loss, so treex layers can be used in Candle code and Candle
+/// layers in treex.
 pub struct Error(Box<Inner>);
 
-/// A part of a tree that does not know where it stands.
+/// The part of a tree that an error is about, before its path is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Subject {
     /// The leaf with its handle at this address.
     Leaf(usize),
     Module(ModuleId),
@@ -51,8 +52,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     path: Option<Path>,
-    /// Whom it is about, by which a verb over the tree finds the path.
-    whose: Option<Whose>,
+    /// What it is about, by which a verb over the tree finds the path.
+    subject: Option<Subject>,
     expected: Option<String>,
     found: Option<String>,
     remedy: Option<String>,
@@ -60,14 +61,14 @@ struct Inner {
 }
 
 impl Error {
-    /// An error that says what happened. Style: lower case, no full stop, code in backticks.
+    /// An error with a message that says what happened: lower case, no full stop, code in backticks.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
             path: None,
-            whose: None,
+            subject: None,
             expected: None,
             found: None,
             remedy: None,
@@ -75,7 +76,7 @@ impl Error {
         }))
     }
 
-    /// An argument outside of what it may be.
+    /// An argument out of range.
     #[must_use]
     pub fn argument(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Argument, message)
@@ -87,59 +88,59 @@ impl Error {
         Self::new(ErrorKind::Shape, message)
     }
 
-    /// Says where, unless that is known already.
+    /// Sets the path, unless it is set.
     #[must_use]
     pub fn at(mut self, path: impl Into<Path>) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
         self
     }
 
-    /// Says what was expected.
+    /// Sets what was expected.
     #[must_use]
     pub fn expected(mut self, expected: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self
     }
 
-    /// Says what was found.
+    /// Sets what was found.
     #[must_use]
     pub fn found(mut self, found: impl fmt::Display) -> Self {
         self.0.found = Some(found.to_string());
         self
     }
 
-    /// Says what to write instead.
+    /// Sets what to write instead.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
     }
 
-    /// Says what caused it.
+    /// Sets the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
         self
     }
 
-    /// Says which module it is about, unless that is known already. A module does not know its path; the verbs
-    /// over a tree (`value_and_grad`, `tabulate_with`) find it and add it.
+    /// Sets the module that this is about, unless it is set: `error.of(self.identity())`. A module does not know its
+    /// path; the verbs over a tree (`value_and_grad`, `tabulate_with`) find it and add it.
     #[must_use]
-    pub fn of(self, module: &impl TreeObject) -> Self {
-        match module.identity() {
-            Some(module) => self.about(Whose::Module(module)),
+    pub fn of(self, module: Option<ModuleId>) -> Self {
+        match module {
+            Some(module) => self.about(Subject::Module(module)),
             None => self,
         }
     }
 
-    pub(crate) fn about(mut self, whose: Whose) -> Self {
-        self.0.whose.get_or_insert(whose);
+    pub(crate) fn about(mut self, subject: Subject) -> Self {
+        self.0.subject.get_or_insert(subject);
         self
     }
 
-    /// Whom it is about, as long as nobody has said where that stands.
-    pub(crate) fn unplaced(&self) -> Option<Whose> {
-        if self.0.path.is_none() { self.0.whose } else { None }
+    /// What it is about, while its path is unknown.
+    pub(crate) fn subject_without_path(&self) -> Option<Subject> {
+        if self.0.path.is_none() { self.0.subject } else { None }
     }
 
     /// What went wrong.
@@ -154,21 +155,21 @@ impl Error {
         self.0.path.as_ref()
     }
 
-    /// What was expected, where there is something to expect.
+    /// What was expected, if it was set.
     #[must_use]
-    pub fn what_was_expected(&self) -> Option<&str> {
+    pub fn expected_text(&self) -> Option<&str> {
         self.0.expected.as_deref()
     }
 
     /// What was found instead.
     #[must_use]
-    pub fn what_was_found(&self) -> Option<&str> {
+    pub fn found_text(&self) -> Option<&str> {
         self.0.found.as_deref()
     }
 
     /// What to write instead.
     #[must_use]
-    pub fn what_to_do(&self) -> Option<&str> {
+    pub fn remedy_text(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
 }
@@ -208,7 +209,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Candle's error becomes ours; ours comes back as it was if Candle only carried it.
+/// Wraps Candle's error; an error of treex that Candle carried is unwrapped.
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         use candle_core::Error as Candle;
@@ -242,13 +243,13 @@ fn carries_ours(error: &candle_core::Error) -> bool {
     }
 }
 
-/// Ours travels through Candle inside `WrappedContext`, from which it comes back whole.
+/// Wraps the error in `WrappedContext`, from which it is recovered without loss.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         let context = match error.0.kind {
-            // What came from Candle, and to which nothing was added, goes back as it was.
+            // An error of Candle to which nothing was added returns unchanged.
             ErrorKind::Candle
-                if error.0.path.is_none() && error.0.whose.is_none() && error.0.remedy.is_none() =>
+                if error.0.path.is_none() && error.0.subject.is_none() && error.0.remedy.is_none() =>
             {
                 match error.0.source.map(|source| source.downcast::<candle_core::Error>()) {
                     Some(Ok(candle)) => return *candle,
@@ -261,6 +262,20 @@ impl From<Error> for candle_core::Error {
     }
 }
 
+impl From<treex_kernels::Error> for Error {
+    fn from(error: treex_kernels::Error) -> Self {
+        match error {
+            treex_kernels::Error::OutOfMemory { elements } => {
+                Self::argument("memory cannot be allocated").found(format!("{elements} elements"))
+            }
+            treex_kernels::Error::Shape { message, expected, found } => {
+                Self::shape(message).expected(expected).found(found)
+            }
+            error => Self::argument(error.to_string()),
+        }
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, "reading or writing a file failed").caused_by(error)
@@ -270,7 +285,7 @@ impl From<std::io::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::Segment;
+    use crate::tree::path::Segment;
 
     fn sample() -> Error {
         Error::shape("`Linear` got the wrong width")
@@ -301,11 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn whom_it_is_about_is_not_lost_on_the_way() {
+    fn the_subject_survives_the_way_through_candle() {
         for error in [sample_without_path(), Error::from_candle(candle_core::Error::Msg("inner".into()))] {
-            let error = error.about(Whose::Leaf(7));
+            let error = error.about(Subject::Leaf(7));
             let back = Error::from(candle_core::Error::from(error));
-            assert_eq!(back.unplaced(), Some(Whose::Leaf(7)), "{back}");
+            assert_eq!(back.subject_without_path(), Some(Subject::Leaf(7)), "{back}");
         }
     }
 

@@ -33,66 +33,53 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 //!
-//! The modules, in reading order: [`kind`](mod@kind) (what a leaf is for), [`leaf`] (what holds a tensor, and
-//! who may write it), [`object`] (what a tree is), [`tree`] (the verbs), [`filter`], [`init`],
-//! [`linen`] and [`random`], [`grad`](mod@grad), [`checkpoint`], [`summary`].
+//! The modules, in reading order: [`tree`] (kinds, leaves, filters and the verbs), [`init`] and [`random`] (from a seed
+//! to values), [`transform`] (gradients and what else is done with functions of trees), [`autograd`] (operations with a
+//! gradient of their own), [`io`] (checkpoints and summaries).
 
 #[cfg(test)]
 extern crate self as treex_core; // the name by which the derive finds this crate
 
-pub mod checkpoint;
-pub mod compute;
-mod containers;
+mod allocator;
+pub mod autograd;
 pub mod error;
-pub mod filter;
-pub mod flat;
-pub mod grad;
-mod infer;
+pub mod id_map;
 pub mod init;
-pub mod initializer;
-pub mod kind;
-pub mod leaf;
-pub mod linen;
-pub mod mode;
-pub mod module;
-pub mod object;
-pub mod path;
+pub mod io;
+mod nearest;
 pub mod random;
-pub mod remat;
-mod replay;
-pub mod scan;
-mod scope;
-pub mod stack;
-pub mod summary;
 mod tensors;
+pub mod transform;
 pub mod tree;
-mod walk;
 
-pub use checkpoint::{Load, Report};
+pub use allocator::keep_memory;
+pub use candle_core as candle;
 pub use error::{Error, ErrorKind, Result};
-pub use filter::{And, Exactly, Filter, LeafMut, LeafRef, Negated, Or, PathGlob, by, exactly, path};
-pub use flat::Leaves;
-pub use grad::{grad, value_and_grad, value_and_grad_aux};
-pub use init::ModuleKey;
-pub use initializer::Initializer;
-pub use kind::{
+pub use init::initializer::Initializer;
+pub use init::module_key::ModuleKey;
+pub use io::checkpoint::{Load, Report};
+pub use io::summary::record;
+pub use random::Key;
+pub use random::stream::Rngs;
+pub use transform::grad::{grad, value_and_grad, value_and_grad_aux};
+pub use transform::remat::remat;
+pub use transform::scan::{scan, scan_blocks};
+pub use transform::stack::{Stack, vmap};
+pub use tree::filter::{And, Exactly, Filter, LeafMut, LeafRef, Negated, Or, PathGlob, by, exactly, path};
+pub use tree::flat::Leaves;
+pub use tree::handle::Handle;
+pub use tree::kind::{
     BatchStat, Cache, Intermediate, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart,
 };
-pub use leaf::{Handle, Leaf};
-pub use linen::Rngs;
-pub use mode::Mode;
-pub use module::Module;
-pub use object::{Edge, ModuleId, TreeObject, Visitor, VisitorMut};
-pub use path::{Path, Segment};
-pub use random::Key;
-pub use remat::remat;
-pub use scan::{scan, scan_blocks};
-pub use stack::{Stack, vmap};
-pub use summary::record;
-pub use tree::Tree;
+pub use tree::leaf::Leaf;
+pub use tree::mode::Mode;
+pub use tree::module::Module;
+pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
+pub use tree::path::{ModuleId, Path, Segment};
+pub use tree::verbs::Tree;
 pub use treex_core_derive::TreeObject;
 
-/// The traits whose methods one calls: `use treex_core::prelude::*`.
+/// The traits whose methods programs call: `use treex_core::prelude::*`.
 pub mod prelude {
     pub use crate::{Filter as _, Module, Tree, TreeObject};
 }

@@ -1,7 +1,7 @@
 //! A module under more batch dimensions than it takes.
 
 use candle_core::Tensor;
-use treex_core::init::ModuleKey;
+use treex_core::ModuleKey;
 use treex_core::{Error, Module, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
 /// Calls a module with the first dimensions of its input merged into one, and splits them again in its output:
@@ -55,7 +55,7 @@ impl<F: TreeObject> BatchApply<F> {
             return Err(Error::shape("`BatchApply` got no input with the dimensions to merge")
                 .expected(format!("at least {num_dims} dimensions"))
                 .found(format!("{found:?}"))
-                .of(self));
+                .of(self.identity()));
         };
         let merged = inputs.iter().map(|x| match x.dims().split_at_checked(num_dims) {
             Some((batch, item)) => x.reshape([&[batch.iter().product()], item].concat()),
@@ -69,7 +69,7 @@ impl<F: TreeObject> BatchApply<F> {
             _ => Err(Error::shape("`BatchApply` got an output that it cannot split")
                 .expected(format!("[{}, ..]", batch.iter().product::<usize>()))
                 .found(format!("{:?}", y.dims()))
-                .of(self)),
+                .of(self.identity())),
         }
     }
 }

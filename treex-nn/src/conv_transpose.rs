@@ -191,7 +191,7 @@ parameter_options!(ConvTranspose { kernel: kernel_init, bias: bias_init });
 
 impl candle_core::Module for ConvTranspose {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.convolved(x).map_err(|error| error.of(self))?;
+        let y = self.convolved(x).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

@@ -142,7 +142,7 @@ impl DenseGeneral {
 
     /// The call, to `features` that the layer around this one has found out.
     pub(crate) fn apply_to(&self, x: &Tensor, features: &[usize]) -> Result<Tensor> {
-        let y = self.product(x, features).map_err(|error| error.of(self))?;
+        let y = self.product(x, features).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

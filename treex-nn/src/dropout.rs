@@ -56,13 +56,13 @@ impl Dropout {
 
 impl Module for Dropout {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        check_rate("Dropout", self.rate).map_err(|error| error.of(self))?;
+        check_rate("Dropout", self.rate).map_err(|error| error.of(self.identity()))?;
         // Where nothing is drawn, no key is used: neither is the sequence of masks shifted.
         let y = if self.mode.is_training() && self.rate > 0. && self.rate < 1. {
             // The key is used up only if all goes well.
             let mut rng = self.rng.clone();
             let y = dropout(x, self.rate, rng.next_key()?, &self.broadcast_dims);
-            let y = y.map_err(|error| error.of(self))?;
+            let y = y.map_err(|error| error.of(self.identity()))?;
             self.rng = rng;
             y
         } else if self.mode.is_training() && self.rate == 1. {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn frozen_is_not_training() -> Result<()> {
         let mut layer = Dropout::new(0.5).init(3, &Device::Cpu)?;
-        layer.freeze(Rng);
+        layer.freeze(Rng)?;
         assert_eq!(values(&layer.call(&ones())?), [1.; 24]);
         Ok(())
     }

@@ -78,7 +78,7 @@ impl Einsum {
                 .found(format!("`{einsum_str}`"))
                 .remedy("make it with `Einsum::shaped(shape)`, or leave the equation to it: `call(&x)`")),
         };
-        let y = y.map_err(|error| error.of(self))?;
+        let y = y.map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }
@@ -109,7 +109,7 @@ impl candle_core::Module for Einsum {
                 .expected("one in the layer or one with the call")
                 .remedy("write `Einsum::new(shape, equation)`, or call it with `call_with(&x, equation)`")),
         };
-        let y = y.map_err(|error| error.of(self))?;
+        let y = y.map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }

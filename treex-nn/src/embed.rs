@@ -54,7 +54,7 @@ impl Embed {
             return Err(Error::shape("`Embed` got a query of the wrong width")
                 .expected(format!("[.., {features}]"))
                 .found(format!("{:?}", query.dims()))
-                .of(self));
+                .of(self.identity()));
         };
         let dtype = common_dtype(self.dtype, [query, &embedding]);
         let rows = query.to_dtype(dtype)?.reshape((batch.iter().product::<usize>(), features))?;
@@ -95,7 +95,7 @@ impl candle_core::Module for Embed {
     fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         let embedding = self.embedding.get()?;
         let (num_embeddings, _) = embedding.dims2()?;
-        let rows = self.rows(ids, num_embeddings).map_err(|error| error.of(self))?;
+        let rows = self.rows(ids, num_embeddings).map_err(|error| error.of(self.identity()))?;
         let y = rows_of(&embedding, rows, ids.dims())?.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;
         record(self, ids, &y);
         Ok(y)

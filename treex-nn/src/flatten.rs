@@ -1,7 +1,7 @@
 //! Items as vectors.
 
 use candle_core::Tensor;
-use treex_core::compute::reshape;
+use treex_core::autograd::reshape;
 use treex_core::{Error, TreeObject, record};
 
 /// `[batch, ..]` as `[batch, features]`: from images or feature maps to a [`Linear`](crate::Linear).
@@ -23,7 +23,7 @@ impl candle_core::Module for Flatten {
             return Err(Error::shape("`Flatten` got an input without a batch dimension")
                 .expected("[batch, ..]")
                 .found("[]")
-                .of(self)
+                .of(self.identity())
                 .into());
         };
         let y = reshape(x, (batch, item.iter().product::<usize>()))?;

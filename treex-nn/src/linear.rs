@@ -68,7 +68,7 @@ impl Linear {
                 "put the {din} features last, or make the layer with `Linear::new({width}, {})`",
                 self.dout
             ))
-            .of(self))
+            .of(self.identity()))
     }
 
     fn declared(self) -> Self {

@@ -94,7 +94,7 @@ impl candle_core::Module for Mlp {
             return Err(Error::argument("`Mlp` has no layers")
                 .expected("at least two numbers of features")
                 .remedy("write `Mlp::new([inputs, .., outputs])`")
-                .of(self)
+                .of(self.identity())
                 .into());
         };
         let hidden =

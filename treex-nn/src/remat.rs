@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use candle_core::Tensor;
-use treex_core::init::ModuleKey;
+use treex_core::ModuleKey;
 use treex_core::{Module, ModuleId, Result, TreeObject, Visitor, VisitorMut, remat};
 
 /// A module that keeps nothing of its call for the backward pass but its input, and computes the rest again

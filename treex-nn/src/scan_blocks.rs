@@ -3,8 +3,8 @@
 use std::slice::from_ref;
 
 use candle_core::Tensor;
-use treex_core::init::ModuleKey;
-use treex_core::stack::declare_blocks;
+use treex_core::ModuleKey;
+use treex_core::init::blocks::{declare_blocks, fill_blocks};
 use treex_core::{
     Module, ModuleId, Result, Tree as _, TreeObject, TreePart, Visitor, VisitorMut, record, scan_blocks,
 };
@@ -82,6 +82,6 @@ impl<M: TreeObject + Clone> TreeObject for ScanBlocks<M> {
     }
 
     fn initialize_module(&mut self, key: &mut ModuleKey) -> Result<()> {
-        key.fill_blocks(&mut self.blocks, &self.block, self.length)
+        fill_blocks(key, &mut self.blocks, &self.block, self.length)
     }
 }

@@ -73,7 +73,7 @@ impl Module for Sequential {
             return Err(Error::argument("`Sequential` has no layers")
                 .expected("at least one")
                 .remedy("add one: `Sequential::new().add(Linear::new(din, dout))`")
-                .of(self));
+                .of(self.identity()));
         };
         let y = others.iter_mut().try_fold(first.call(x)?, |x, layer| layer.call(&x))?;
         record(self, x, &y);

@@ -387,25 +387,25 @@ fn masters_are_an_f32_training() {
     for half in [DType::BF16, DType::F16] {
         let mut rounded = Params::read(&meta["params"], half);
         let mut exact = Params::read(&meta["params"], half);
-        exact.to_dtype(DType::F32).unwrap();
+        exact = exact.into_dtype(DType::F32).unwrap();
         let mut optimizer = Optimizer::new(master_weights(adamw(1e-4))).init(&rounded).unwrap();
         let mut oracle = Optimizer::new(adamw(1e-4)).init(&exact).unwrap();
         for step in (0..60).map(|step| step % 6) {
             let grads = Params::read(&meta["grads"][step], half);
             optimizer.update(&grads, &mut rounded).unwrap();
             let mut wide = grads.clone();
-            wide.to_dtype(DType::F32).unwrap();
+            wide = wide.into_dtype(DType::F32).unwrap();
             oracle.update(&wide, &mut exact).unwrap();
         }
         assert_eq!(tree_values(&optimizer.state().unwrap().master), tree_values(&exact), "{half:?}");
         let mut expected = exact.clone();
-        expected.to_dtype(half).unwrap();
+        expected = expected.into_dtype(half).unwrap();
         assert_eq!(tree_values(&rounded), tree_values(&expected), "{half:?}");
         assert_eq!(rounded.a.dtype(), Some(half));
     }
     // A leaf in f32 has no master, and is trained directly.
     let mut mixed = Params::read(&meta["params"], DType::F32);
-    mixed.to_dtype_where(path("a"), DType::BF16).unwrap();
+    mixed = mixed.into_dtype_where(path("a"), DType::BF16).unwrap();
     let mut alone = mixed.clone();
     let mut optimizer = Optimizer::new(master_weights(adam(0.1))).init(&mixed).unwrap();
     let mut oracle = Optimizer::new(adam(0.1)).init(&alone).unwrap();

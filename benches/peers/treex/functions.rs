@@ -45,7 +45,7 @@ pub(crate) fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Wor
         "g_dropout_grad" => {
             let x = Leaf::<Parameter>::new(input()?)?;
             Function::work(digest, move || {
-                let f = |x: &Leaf<Parameter>| {
+                let f = |x: &mut Leaf<Parameter>| {
                     let y = dropout(&x.get()?, RATE, key, &[])?;
                     Ok((y.sum_all()?, y.detach()))
                 };

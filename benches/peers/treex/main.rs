@@ -6,7 +6,7 @@ mod models;
 mod serve;
 mod training;
 
-use treex_core::compute::keep_memory;
+use treex_core::keep_memory;
 use treex_nn::Mlp;
 use treex_optim::{adam, adamw, mse, sgd};
 
@@ -31,9 +31,9 @@ fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Work>>> {
 }
 
 fn main() -> Result<()> {
-    // What a step does to memory if glibc is left as it is.
-    if std::env::args().any(|argument| argument == "--leave-memory") {
-        keep_memory(false);
+    // `--leave-memory` shows what a step does to memory with glibc's default settings.
+    if !std::env::args().any(|argument| argument == "--leave-memory") {
+        keep_memory();
     }
     let candle = serve::locked(include_str!("../../../Cargo.lock"), "candle-core");
     serve::serve(&format!("{} on Candle {candle}", env!("CARGO_PKG_VERSION")), workload)

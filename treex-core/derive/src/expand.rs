@@ -102,7 +102,7 @@ fn child(
         Access::Shared => quote!(as_tree),
         Access::Mutable => quote!(as_tree_mut),
     };
-    quote!(__visitor.child(#krate::Edge::new(&[#segments]) #kind, <#ty as #krate::TreeObject>::#as_tree(#place));)
+    quote!(__visitor.child(#krate::ChildInfo::new(&[#segments]) #kind, <#ty as #krate::TreeObject>::#as_tree(#place));)
 }
 
 fn segments(field: &Field<'_>, krate: &TokenStream) -> TokenStream {

@@ -16,7 +16,6 @@ mod choice;
 mod continuous;
 mod discrete;
 mod distribution;
-pub(crate) mod math;
 mod math64;
 mod mode;
 mod orthogonal;
@@ -25,17 +24,19 @@ mod real;
 mod sample;
 mod seed;
 mod slice;
+pub mod stream;
 mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
-use crate::compute::fill;
+use treex_kernels::fill;
+
+use self::sample::{Samples, words};
+use self::threefry::threefry2x32;
 use crate::error::{Error, Result};
-pub use mode::SampleMode;
-use sample::{Samples, words};
-use threefry::threefry2x32;
 
 pub use distribution::Bernoulli;
+pub use mode::SampleMode;
 pub use sample::Sampler;
 pub use slice::KeySlice;
 
@@ -56,7 +57,7 @@ pub struct Key([u32; 2]);
 impl Key {
     /// The key with these two words.
     #[must_use]
-    pub fn from_words(words: [u32; 2]) -> Self {
+    pub const fn from_words(words: [u32; 2]) -> Self {
         Self(words)
     }
 
@@ -120,13 +121,13 @@ impl Key {
         x: &[X],
         sampler: S,
     ) -> Result<Vec<S::Output>> {
-        fill::collect(x.len(), &Samples { key: self, start, x, sampler })
+        Ok(fill::collect(x.len(), &Samples { words: self.0, start, x, sampler })?)
     }
 
     /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.
     pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
         let x = vec![(); buffer.len()];
-        fill::overwrite(buffer, &Samples { key: self, start, x: &x, sampler });
+        fill::overwrite(buffer, &Samples { words: self.0, start, x: &x, sampler });
     }
 
     /// The two words as a `U32` tensor, which is how a tree holds a key.

@@ -5,12 +5,16 @@ use std::ops::Neg;
 
 use half::{bf16, f16};
 
-use super::{math, math64};
-use crate::compute::float::Float;
+use treex_kernels::xla_math;
+
+use super::math64;
+use treex_kernels::float::Float;
+
+use crate::autograd::Element;
 
 /// A type that the continuous samplers draw. The 16-bit types round after every operation, and compute a
 /// function like `log` in `f32`.
-pub(super) trait Real: Float + Neg<Output = Self> {
+pub(super) trait Real: Element + Neg<Output = Self> {
     /// The smallest normal number.
     const TINY: Self;
     /// The distance from 1 to the next larger number.
@@ -82,22 +86,22 @@ impl Real for f32 {
 
     #[inline(always)]
     fn erf(self) -> Self {
-        math::erf(self)
+        xla_math::erf(self)
     }
 
     #[inline(always)]
     fn erf_inv(self) -> Self {
-        math::erf_inv(self)
+        xla_math::erf_inv(self)
     }
 
     #[inline(always)]
     fn log(self) -> Self {
-        math::log(self)
+        xla_math::log(self)
     }
 
     #[inline(always)]
     fn log1p(self) -> Self {
-        math::log1p(self)
+        xla_math::log1p(self)
     }
 
     #[inline(always)]
@@ -204,22 +208,22 @@ macro_rules! sixteen_bits {
 
             #[inline(always)]
             fn erf(self) -> Self {
-                Self::narrow(math::erf(self.widen()))
+                Self::narrow(xla_math::erf(self.widen()))
             }
 
             #[inline(always)]
             fn erf_inv(self) -> Self {
-                Self::narrow(math::erf_inv(self.widen()))
+                Self::narrow(xla_math::erf_inv(self.widen()))
             }
 
             #[inline(always)]
             fn log(self) -> Self {
-                Self::narrow(math::log(self.widen()))
+                Self::narrow(xla_math::log(self.widen()))
             }
 
             #[inline(always)]
             fn log1p(self) -> Self {
-                Self::narrow(math::log1p(self.widen()))
+                Self::narrow(xla_math::log1p(self.widen()))
             }
 
             #[inline(always)]

@@ -2,9 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::Key;
 use super::threefry::threefry2x32;
-use crate::compute::fill::Fill;
+use treex_kernels::fill::Fill;
 
 /// What becomes of the two random words at an index: a sample; or for dropout, noise and the like, what becomes
 /// of them and of the element `x` of another tensor at that index.
@@ -13,7 +12,7 @@ pub trait Sampler<X = ()>: Copy + Send + Sync {
     type Output: Send;
 
     /// The result at one index; `#[inline(always)]`, since it stands in a
-    /// [kernel](crate::compute::simd::Kernel).
+    /// [kernel](treex_kernels::isa::Kernel).
     fn sample(&self, block: [u32; 2], x: X) -> Self::Output;
 }
 
@@ -29,7 +28,8 @@ impl<T: Send, F: Fn([u32; 2]) -> T + Copy + Send + Sync> Sampler for F {
 
 /// The samples from the flat index `start` on, one for each element of `x`.
 pub(super) struct Samples<'a, X, S> {
-    pub(super) key: Key,
+    /// Those of the key.
+    pub(super) words: [u32; 2],
     pub(super) start: u64,
     pub(super) x: &'a [X],
     pub(super) sampler: S,
@@ -44,7 +44,7 @@ unsafe impl<X: Copy + Sync, S: Sampler<X>> Fill<S::Output> for Samples<'_, X, S>
     #[inline(always)]
     fn write(&self, first: usize, piece: &mut [MaybeUninit<S::Output>]) {
         // Copies, which what is written cannot alias.
-        let (key, sampler) = (self.key.0, self.sampler);
+        let (key, sampler) = (self.words, self.sampler);
         let mut x = &self.x[first..first + piece.len()];
         let mut index = self.start.wrapping_add(first as u64);
         let mut rest = piece;
@@ -74,15 +74,16 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::compute::fill::Piece;
-    use crate::compute::simd::{Kernel, Level};
+    use crate::random::Key;
     use crate::random::distribution::{
         Bernoulli, Cauchy, Distribution, Draw, Exponential, Gumbel, Laplace, Logistic, Normal,
         TruncatedNormal, Uniform,
     };
     use crate::random::real::Real;
+    use treex_kernels::fill::Piece;
+    use treex_kernels::isa::{Isa, Kernel};
 
-    const KEY: Key = Key([17, 0xDEAD_BEEF]);
+    const KEY: Key = Key::from_words([17, 0xDEAD_BEEF]);
 
     /// The bits of a sample, so that NaN and the sign of zero count.
     trait Bits: Copy + Default + Send {
@@ -113,8 +114,8 @@ mod tests {
     ) {
         let expected: Vec<u64> =
             (0..len as u64).map(|n| one(KEY.block(start.wrapping_add(n))).bits()).collect();
-        for level in Level::available() {
-            let samples = Samples { key: KEY, start, x: &vec![(); len], sampler };
+        for level in Isa::available() {
+            let samples = Samples { words: KEY.words(), start, x: &vec![(); len], sampler };
             // Not from the beginning of the memory, so that no vector is aligned.
             let mut memory = vec![MaybeUninit::new(T::default()); len + 1];
             level.run(Piece { first: 0, piece: &mut memory[1..], kernel: &samples });
@@ -195,7 +196,7 @@ mod tests {
     fn every_f32_of_a_normal() {
         let one = Normal.sampler::<f32>();
         let expected: Vec<f32> = (0..1 << 23).map(|n: u32| one([n << 9, 0])).collect();
-        for level in Level::available() {
+        for level in Isa::available() {
             let mut got = vec![0f32; 1 << 23];
             level.run(Sweep { samples: &mut got });
             assert!(
@@ -210,7 +211,7 @@ mod tests {
     fn far_indices_as_in_jax() {
         let fixture = include_str!("../../tests/fixtures/far_indices.json");
         let cases: Vec<serde_json::Value> = serde_json::from_str(fixture).unwrap();
-        let key = Key([17, 0xDEAD_BEEF]);
+        let key = Key::from_words([17, 0xDEAD_BEEF]);
         assert_eq!(cases.len(), 5);
         for case in cases {
             let start = case["start"].as_str().unwrap().parse().unwrap();

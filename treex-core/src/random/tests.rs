@@ -2,6 +2,7 @@
 //! there, made by `samplers.py`, and `sample_digests.json`, made by `sample_digests.py`.
 
 use std::sync::LazyLock;
+use treex_kernels::xla_math;
 
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ fn inverse_error_function_of_every_f32() {
         let mut hash = sha1::Sha1::new();
         for word in part << 17..(part + 1) << 17 {
             let unit = <f32 as real::Real>::unit([(word as u32) << 9, 0]);
-            hash.update(math::erf_inv(unit.mul_add(2., low)).to_le_bytes());
+            hash.update(xla_math::erf_inv(unit.mul_add(2., low)).to_le_bytes());
         }
         let got: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(got, digest.as_str().unwrap(), "part {part}");
@@ -452,4 +453,16 @@ fn bad_arguments() {
         "`choice` without replacement runs out of numbers: expected at most 3 draws, found 4; draw fewer, or \
          with replacement"
     );
+}
+
+#[test]
+fn functions_equal_xla_bit_for_bit() {
+    for (name, function) in
+        [("erf_inv", xla_math::erf_inv as fn(f32) -> f32), ("log1p", xla_math::log1p), ("log", xla_math::log)]
+    {
+        let (x, y) = (hex(&golden()[name]["x"]), hex(&golden()[name]["y"]));
+        for (x, y) in x.into_iter().zip(y) {
+            assert_eq!(function(x).to_bits(), y.to_bits(), "{name}({x}) = {}, not {y}", function(x));
+        }
+    }
 }

@@ -149,10 +149,10 @@ fn train_and_eval() -> Result<()> {
         |net: &Net| Ok::<_, anyhow::Error>(net.filter(path("norm.mean")).norm.mean.get()?.to_vec1::<f32>()?);
     net.call(&x)?;
     println!("running mean after a training step  {:?}", mean(&net)?);
-    net.freeze(path("norm.**"));
+    net.freeze(path("norm.**"))?;
     net.call(&x)?;
     println!("after a step with `norm` frozen     {:?}", mean(&net)?);
-    net.unfreeze(TreePart);
+    net.unfreeze(TreePart)?;
     net.eval();
     net.call(&x)?;
     println!("after a call in evaluation          {:?}", mean(&net)?);

@@ -28,7 +28,11 @@ use treex_core::{Error, Result};
 
 use crate::axes::position;
 use crate::ops::derivative::with_derivative;
-use crate::ops::elementwise::{Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh, map};
+use treex_kernels::elementwise::Elementwise::{
+    Elu, Gelu, LeakyRelu, Relu, Relu6, Sigmoid, Silu, Softplus, Tanh,
+};
+
+use crate::ops::elementwise::map;
 use crate::ops::normal;
 
 pub use logsumexp::{logmeanexp, logmeanexp_where, logsumexp, logsumexp_with};

@@ -1,7 +1,7 @@
 //! What decoding remembers: the keys and values of the positions so far.
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Cache, Edge, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
+use treex_core::{Cache, ChildInfo, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
 
 /// Keys and values of past positions, in as many slots as there may be positions, as Flax keeps them in its
 /// collection `cache`. All leaves are nothing until decoding starts.
@@ -87,14 +87,14 @@ impl KvCache {
 /// A container, not a module: it takes no key of `init`.
 impl TreeObject for KvCache {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
-        visitor.child(Edge::new(&[Segment::Field("cached_key")]), &self.cached_key);
-        visitor.child(Edge::new(&[Segment::Field("cached_value")]), &self.cached_value);
-        visitor.child(Edge::new(&[Segment::Field("cache_index")]), &self.cache_index);
+        visitor.child(ChildInfo::new(&[Segment::Field("cached_key")]), &self.cached_key);
+        visitor.child(ChildInfo::new(&[Segment::Field("cached_value")]), &self.cached_value);
+        visitor.child(ChildInfo::new(&[Segment::Field("cache_index")]), &self.cache_index);
     }
 
     fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
-        visitor.child(Edge::new(&[Segment::Field("cached_key")]), &mut self.cached_key);
-        visitor.child(Edge::new(&[Segment::Field("cached_value")]), &mut self.cached_value);
-        visitor.child(Edge::new(&[Segment::Field("cache_index")]), &mut self.cache_index);
+        visitor.child(ChildInfo::new(&[Segment::Field("cached_key")]), &mut self.cached_key);
+        visitor.child(ChildInfo::new(&[Segment::Field("cached_value")]), &mut self.cached_value);
+        visitor.child(ChildInfo::new(&[Segment::Field("cache_index")]), &mut self.cache_index);
     }
 }

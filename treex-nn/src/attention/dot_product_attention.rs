@@ -1,7 +1,7 @@
 //! The attention function: weights from queries and keys, and sums of values under them.
 
 use candle_core::{D, DType, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Error, Key, Result};
 
 use super::masks::{as_mask, causal_mask};
@@ -143,7 +143,7 @@ fn fused(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOption
     };
     let rounds = options.force_fp32_for_softmax && dtype != DType::F32;
     let drops_all = options.dropout.is_some_and(|(rate, _)| rate == 1.);
-    if is_plain() || rounds || drops_all || !options.bias.as_ref().is_none_or(is_constant) {
+    if is_reference() || rounds || drops_all || !options.bias.as_ref().is_none_or(is_constant) {
         return Ok(None);
     }
     check_values(key, value)?;

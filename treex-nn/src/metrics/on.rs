@@ -34,7 +34,7 @@ impl<M: Metric> On<M> {
 
 impl<M: Metric + Clone> Metric for On<M> {
     fn observe(&mut self, inputs: &Inputs) -> Result<()> {
-        self.metric.observe(inputs.get_part(&self.part).map_err(|error| error.of(self))?)
+        self.metric.observe(inputs.get_part(&self.part).map_err(|error| error.of(self.identity()))?)
     }
 
     fn compute(&self) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{
-    Edge, Error, ErrorKind, Handle, KindTag, Leaf, MetricState, Result, TreeObject, VisitorMut,
+    ChildInfo, Error, ErrorKind, Handle, KindTag, Leaf, MetricState, Result, TreeObject, VisitorMut,
 };
 
 use crate::initializers::zeros;
@@ -66,7 +66,7 @@ impl<'a> VisitorMut<'a> for States<'a> {
         }
     }
 
-    fn child(&mut self, _: Edge<'_>, child: &'a mut dyn TreeObject) {
+    fn child(&mut self, _: ChildInfo<'_>, child: &'a mut dyn TreeObject) {
         child.visit_mut(self);
     }
 }

@@ -107,7 +107,7 @@ impl BatchNorm {
     /// If the input does not have the features that the layer was made for, or is empty in training; if the
     /// mask does not fit.
     pub fn call_masked<'m>(&mut self, x: &Tensor, mask: impl Into<Option<&'m Tensor>>) -> Result<Tensor> {
-        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
+        let y = self.normalized(x, mask.into()).map_err(|error| error.of(self.identity()))?;
         record(self, x, &y);
         Ok(y)
     }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn frozen_reads_and_does_not_write() -> Result<()> {
         let mut norm = BatchNorm::new(3).init(0, &Device::Cpu)?;
-        norm.freeze(BatchStat);
+        norm.freeze(BatchStat)?;
         let y = norm.call(&input(&[8, 3]))?;
         assert_eq!(norm.mean.get()?.to_vec1::<f32>()?, [0.; 3]);
         let expected = (input(&[8, 3]) / (1f64 + 1e-5).sqrt())?;
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(of_batch.mean, training.mean);
         assert_ne!(running.call(&x)?.to_vec2::<f32>()?, y);
         assert_eq!(running.mean.get()?.to_vec1::<f32>()?, [0.; 3]);
-        of_batch.freeze(BatchStat);
+        of_batch.freeze(BatchStat)?;
         assert_eq!(of_batch.call(&x)?.to_vec2::<f32>()?, y);
         assert_eq!(of_batch.mean, training.mean);
         Ok(())
@@ -217,7 +217,7 @@ mod tests {
             let x = (input(&[64, 3]) + 10.)?.to_dtype(dtype)?;
             let mut norm = BatchNorm::new(3).init(0, &Device::Cpu)?;
             let mut cast = norm.clone();
-            cast.to_dtype(dtype)?;
+            cast = cast.into_dtype(dtype)?;
             let in_f32 = norm.call(&x.to_dtype(DType::F32)?)?;
             let (mixed, half) = (norm.call(&x)?, cast.call(&x)?);
             assert_eq!((mixed.dtype(), half.dtype(), cast.mean.dtype()), (DType::F32, dtype, Some(dtype)));

@@ -1,7 +1,7 @@
 //! Normalizations. What they share is here: statistics over axes, and what is done with them.
 
 use candle_core::{DType, Shape, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Error, Kind, Leaf, Parameter, Result};
 
 use crate::axes::Axes;
@@ -78,7 +78,8 @@ impl Normalization {
         mask: Option<&Tensor>,
         dtype: Option<DType>,
     ) -> Result<Option<Normalized>> {
-        let Some(extent) = extent.filter(|_| mask.is_none() && self.pmean.is_none() && !is_plain()) else {
+        let Some(extent) = extent.filter(|_| mask.is_none() && self.pmean.is_none() && !is_reference())
+        else {
             return Ok(None);
         };
         let all = || features.iter().flatten().chain([x]);

@@ -93,7 +93,7 @@ macro_rules! masked_call {
                 x: &candle_core::Tensor,
                 mask: impl Into<Option<&'m candle_core::Tensor>>,
             ) -> treex_core::Result<candle_core::Tensor> {
-                let y = self.normalized(x, mask.into()).map_err(|error| error.of(self))?;
+                let y = self.normalized(x, mask.into()).map_err(|error| error.of(self.identity()))?;
                 treex_core::record(self, x, &y);
                 Ok(y)
             }

@@ -61,18 +61,18 @@ macro_rules! reparametrization {
     ($layer:ident { $leaves:ident $(, $constant:ident)* }) => {
         impl<M: treex_core::TreeObject + Clone> treex_core::TreeObject for $layer<M> {
             fn visit<'a>(&'a self, visitor: &mut dyn treex_core::Visitor<'a>) {
-                use treex_core::{Edge, Segment};
-                visitor.child(Edge::new(&[Segment::Field(super::reparametrized::INSIDE)]), &self.layer_instance);
+                use treex_core::{ChildInfo, Segment};
+                visitor.child(ChildInfo::new(&[Segment::Field(super::reparametrized::INSIDE)]), &self.layer_instance);
                 self.$leaves.visit(visitor);
-                $(visitor.child(Edge::new(&[Segment::Field(stringify!($constant))]), &self.$constant);)*
+                $(visitor.child(ChildInfo::new(&[Segment::Field(stringify!($constant))]), &self.$constant);)*
             }
 
             fn visit_mut<'a>(&'a mut self, visitor: &mut dyn treex_core::VisitorMut<'a>) {
-                use treex_core::{Edge, Segment};
+                use treex_core::{ChildInfo, Segment};
                 let inside = [Segment::Field(super::reparametrized::INSIDE)];
-                visitor.child(Edge::new(&inside), &mut self.layer_instance);
+                visitor.child(ChildInfo::new(&inside), &mut self.layer_instance);
                 self.$leaves.visit_mut(visitor);
-                $(visitor.child(Edge::new(&[Segment::Field(stringify!($constant))]), &mut self.$constant);)*
+                $(visitor.child(ChildInfo::new(&[Segment::Field(stringify!($constant))]), &mut self.$constant);)*
             }
 
             fn identity(&self) -> Option<treex_core::ModuleId> {

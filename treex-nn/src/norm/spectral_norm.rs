@@ -183,7 +183,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
     /// # Errors
     /// What `call` reports, and a kernel that is no matrix where that is to be an error.
     pub fn call_by<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
-        let (normalized, stats) = self.normalized().map_err(|error| error.of(self))?;
+        let (normalized, stats) = self.normalized().map_err(|error| error.of(self.identity()))?;
         let result = with_parameters(&mut self.layer_instance, &normalized, call)?;
         self.keep(stats);
         Ok(result)
@@ -230,10 +230,10 @@ mod tests {
     fn state_is_written_in_training_alone() -> Result<()> {
         let mut layer = SpectralNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?;
         let before = layer.stats.clone();
-        layer.freeze(BatchStat);
+        layer.freeze(BatchStat)?;
         layer.call(&input(&[2, 3]))?;
         assert_eq!(layer.stats, before);
-        layer.unfreeze(BatchStat);
+        layer.unfreeze(BatchStat)?;
         layer.call(&input(&[2, 3]))?;
         assert_ne!(layer.stats, before);
         Ok(())

@@ -163,7 +163,7 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
     /// # Errors
     /// What `call` reports, and a parameter without one of the feature axes.
     pub fn call_by<R>(&mut self, call: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
-        let normalized = self.normalized().map_err(|error| error.of(self))?;
+        let normalized = self.normalized().map_err(|error| error.of(self.identity()))?;
         with_parameters(&mut self.layer_instance, &normalized, call)
     }
 }

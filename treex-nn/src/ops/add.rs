@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
-use treex_core::compute::float::Float;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain, sum};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::add::Add as AddKernel;
 
-use super::columns::sum_rows;
+use treex_kernels::sum_axis0::SumAxis0;
 
 /// `x + y`, where `y` broadcasts to `x`: what Candle's `broadcast_add` computes, on all cores, and with a backward
 /// pass that costs nothing for `x`. For the sum around a block, and for positions added to a batch.
@@ -27,7 +29,7 @@ use super::columns::sum_rows;
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let is_covered = x.dims().ends_with(y.dims()) && x.dtype() == y.dtype() && x.device().is_cpu();
     match x.dtype() {
-        _ if is_plain() || !is_covered => Ok(x.broadcast_add(y)?),
+        _ if is_reference() || !is_covered => Ok(x.broadcast_add(y)?),
         DType::F32 => forward::<f32>(x, y),
         DType::F64 => forward::<f64>(x, y),
         DType::BF16 => forward::<bf16>(x, y),
@@ -36,14 +38,14 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn forward<T: Float>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+fn forward<T: Element<Wide: SumAxis0> + AddKernel>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let sum = {
         let (x, y) = (x.detach().contiguous()?, y.detach().contiguous()?);
         let (x, y) = (elements::<T>(&x)?, elements::<T>(&y)?);
-        sum::<T>(&x, &y)?
+        T::broadcast_add(&x, &y)?
     };
     let operation = Add { of_y: y.shape().clone(), element: PhantomData::<fn() -> T> };
-    attach(operation, &[x, y], Fresh::new(sum, x.shape())?)
+    attach(operation, &[x, y], OwnedStorage::new(sum, x.shape())?)
 }
 
 struct Add<T> {
@@ -51,22 +53,23 @@ struct Add<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Float> Operation for Add<T> {
+impl<T: Element<Wide: SumAxis0>> Operation for Add<T> {
     fn name(&self) -> &'static str {
         "add"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let gradient = pass.cotangent()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let gradient = cx.cotangent()?;
         let of_y = || -> Result<Tensor> {
             if gradient.shape() == &self.of_y {
                 return Ok(gradient.clone());
             }
             let gradient = gradient.contiguous()?;
             let wide: Vec<_> = elements::<T>(&gradient)?.iter().map(|x| x.widen()).collect();
-            let sums = sum_rows(&wide, self.of_y.elem_count()).into_iter().map(T::narrow).collect();
-            Ok(Fresh::new::<T>(sums, &self.of_y)?.into_tensor())
+            let sums =
+                SumAxis0::sum_axis0(&wide, self.of_y.elem_count()).into_iter().map(T::narrow).collect();
+            Ok(OwnedStorage::new::<T>(sums, &self.of_y)?.into_tensor())
         };
-        Ok(vec![Some(gradient.clone()), pass.wanted(1).then(of_y).transpose()?])
+        Ok(vec![Some(gradient.clone()), cx.wanted(1).then(of_y).transpose()?])
     }
 }

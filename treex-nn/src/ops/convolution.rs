@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor, WithDType};
 use treex_core::Result;
-use treex_core::compute::fill::filled;
-use treex_core::compute::vector::Vectors;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_kernels::fill::filled;
+use treex_kernels::vector::Vectors;
 
 use crate::ops::add::add;
 use crate::ops::correlate::{Channels, Correlation};
@@ -35,7 +35,7 @@ pub(crate) fn convolution(
     let has_kernel =
         x.device().is_cpu() && matches!(dtype, DType::BF16 | DType::F16 | DType::F32 | DType::F64);
     let is_empty = x.elem_count() == 0 || kernel.elem_count() == 0 || dims.contains(&0);
-    let fits = !is_plain() && has_kernel && !is_empty && rank > 0;
+    let fits = !is_reference() && has_kernel && !is_empty && rank > 0;
     let movements: Vec<_> = window.iter().zip(item).map(|(axis, &n)| Movement::new(axis, n)).collect();
     let back: Vec<_> = movements.iter().map(Movement::transposed).collect();
     let (Some(forward), Some(backward)) = (
@@ -141,7 +141,7 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn call<T: Vectors + WithDType>(&self, bias: Option<&Tensor>, dims: Vec<usize>) -> Result<Fresh> {
+    fn call<T: Vectors + WithDType>(&self, bias: Option<&Tensor>, dims: Vec<usize>) -> Result<OwnedStorage> {
         let (x, kernel) = (&*elements::<T>(&self.x)?, &*elements::<T>(&self.kernel)?);
         let bias = bias.map(elements::<T>).transpose()?;
         let (geometry, channels, batch) = (&self.forward, self.channels, self.batch);
@@ -155,7 +155,11 @@ impl Convolution {
         self.narrowed(y, dims)
     }
 
-    fn gradients<T: Vectors + WithDType>(&self, dy: &Tensor, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn gradients<T: Vectors + WithDType>(
+        &self,
+        dy: &Tensor,
+        cx: &BackwardContext,
+    ) -> Result<Vec<Option<Tensor>>> {
         let (x, kernel) = (&*elements::<T>(&self.x)?, &*elements::<T>(&self.kernel)?);
         let dy = &*elements::<T>(dy)?;
         let batch = self.batch;
@@ -170,24 +174,24 @@ impl Convolution {
             };
             self.narrowed(dx, self.x.dims().to_vec())
         };
-        let dx = pass.wanted(0).then(dx).transpose()?.map(Fresh::into_tensor);
-        if !pass.wanted(1) && !pass.wanted(2) {
+        let dx = cx.wanted(0).then(dx).transpose()?.map(OwnedStorage::into_tensor);
+        if !cx.wanted(1) && !cx.wanted(2) {
             return Ok(vec![dx, None, None]);
         }
         let correlation = Correlation { geometry: &self.forward, channels: self.channels, batch };
         let (dkernel, dbias) = correlation.kernel_gradient(x, dy);
         let dkernel = self.narrowed(dkernel, self.kernel.dims().to_vec())?.into_tensor();
         let dbias = self.narrowed(dbias, vec![self.channels.cout])?.into_tensor();
-        Ok(vec![dx, pass.wanted(1).then_some(dkernel), pass.wanted(2).then_some(dbias)])
+        Ok(vec![dx, cx.wanted(1).then_some(dkernel), cx.wanted(2).then_some(dbias)])
     }
 
     /// In the element type of the layer.
-    fn narrowed<T: WithDType>(&self, elements: Vec<T>, dims: Vec<usize>) -> Result<Fresh> {
-        let fresh = Fresh::new(elements, dims)?;
+    fn narrowed<T: WithDType>(&self, elements: Vec<T>, dims: Vec<usize>) -> Result<OwnedStorage> {
+        let fresh = OwnedStorage::new(elements, dims)?;
         if T::DTYPE == self.dtype {
             return Ok(fresh);
         }
-        Fresh::take(fresh.into_tensor().to_dtype(self.dtype)?)
+        OwnedStorage::take(fresh.into_tensor().to_dtype(self.dtype)?)
     }
 }
 
@@ -196,12 +200,12 @@ impl Operation for Convolution {
         "convolution"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let inputs = if self.has_bias { 3 } else { 2 };
-        let dy = wide(pass.cotangent()?)?;
+        let dy = wide(cx.cotangent()?)?;
         let mut gradients = match dy.dtype() {
-            DType::F64 => self.gradients::<f64>(&dy, pass)?,
-            _ => self.gradients::<f32>(&dy, pass)?,
+            DType::F64 => self.gradients::<f64>(&dy, cx)?,
+            _ => self.gradients::<f32>(&dy, cx)?,
         };
         gradients.truncate(inputs);
         Ok(gradients)
@@ -219,7 +223,7 @@ fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
 mod tests {
     use candle_core::Var;
     use treex_core::Key;
-    use treex_core::compute::with_plain;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -279,7 +283,7 @@ mod tests {
             let x = vec![batch, 21, 20, cin];
             let kernel = vec![3, 3, cin / groups, cout];
             let case = Case { x, kernel, window: vec![axis, axis], groups };
-            let exact = with_plain(|| value_and_gradients(&case, DType::F64))?;
+            let exact = with_reference(|| value_and_gradients(&case, DType::F64))?;
             let found = value_and_gradients(&case, DType::F64)?;
             assert_close(&found, &exact, 1e-13, &format!("{batch} {axis:?}"));
             assert_close(

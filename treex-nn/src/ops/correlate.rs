@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use treex_core::compute::parallel::{Shared, for_each, map};
-use treex_core::compute::rows::pieces;
-use treex_core::compute::seen::{Product, widest};
-use treex_core::compute::vector::Vectors;
+use treex_kernels::gather_gemm::{Product, widest};
+use treex_kernels::parallel::pieces;
+use treex_kernels::parallel::{Shared, for_each, map};
+use treex_kernels::vector::Vectors;
 
 use crate::ops::geometry::{Geometry, Phase};
 use crate::ops::padded::Padded;

@@ -1,7 +1,7 @@
 //! Elementwise functions with a derivative of their own.
 
 use candle_core::{Result, Tensor};
-use treex_core::compute::{Fresh, Operation, Pass, attach};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach};
 
 /// A function of a tensor, element by element.
 type Elementwise = fn(&Tensor) -> Result<Tensor>;
@@ -12,7 +12,7 @@ type Elementwise = fn(&Tensor) -> Result<Tensor>;
 /// than JAX at a corner. Works on every device, since it stands on Candle's operations.
 pub(crate) fn with_derivative(x: &Tensor, value: Elementwise, derivative: Elementwise) -> Result<Tensor> {
     let x_now = x.detach();
-    let y = Fresh::take(value(&x_now)?)?;
+    let y = OwnedStorage::take(value(&x_now)?)?;
     Ok(attach(WithDerivative { x: x_now, derivative }, &[x], y)?)
 }
 
@@ -26,7 +26,7 @@ impl Operation for WithDerivative {
         "with-derivative"
     }
 
-    fn backward(&self, pass: &Pass) -> treex_core::Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some((pass.cotangent()? * (self.derivative)(&self.x)?)?)])
+    fn backward(&self, cx: &BackwardContext) -> treex_core::Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some((cx.cotangent()? * (self.derivative)(&self.x)?)?)])
     }
 }

@@ -4,17 +4,19 @@
 use std::marker::PhantomData;
 
 use candle_core::{DType, Tensor};
-use treex_core::compute::float::{Float, bf16, f16};
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
 use treex_core::random::{Bernoulli, Sampler};
 use treex_core::{Key, Result};
+use treex_kernels::float::{bf16, f16};
 
 /// `x * scale` with probability `kept`, and else 0, also where `x` is not finite; by the mask
 /// `jax.random.bernoulli(key, kept, mask)`, whose shape broadcasts to that of `x`.
 pub(crate) fn dropout(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
     let how = Dropout { key, kept: Bernoulli::new(kept as f32), scale };
     match x.dtype() {
-        _ if is_plain() || !x.device().is_cpu() || mask != x.dims() => plain(x, key, mask, kept, scale),
+        _ if is_reference() || !x.device().is_cpu() || mask != x.dims() => plain(x, key, mask, kept, scale),
         DType::BF16 => forward::<bf16>(x, how),
         DType::F16 => forward::<f16>(x, how),
         DType::F32 => forward::<f32>(x, how),
@@ -29,7 +31,7 @@ fn plain(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<
     Ok(mask.where_cond(&scaled, &scaled.zeros_like()?)?)
 }
 
-fn forward<T: Float>(x: &Tensor, how: Dropout) -> Result<Tensor> {
+fn forward<T: Element>(x: &Tensor, how: Dropout) -> Result<Tensor> {
     attach(Backward::<T> { how, element: PhantomData }, &[x], how.apply::<T>(x)?)
 }
 
@@ -41,11 +43,11 @@ struct Dropout {
 }
 
 impl Dropout {
-    fn apply<T: Float>(self, x: &Tensor) -> Result<Fresh> {
+    fn apply<T: Element>(self, x: &Tensor) -> Result<OwnedStorage> {
         let x = x.detach().contiguous()?;
         let scale = T::from_f64(self.scale.into()).widen();
         let y = self.key.map(0, &elements::<T>(&x)?, KeepAndScale { kept: self.kept, scale })?;
-        Fresh::new(y, x.shape())
+        OwnedStorage::new(y, x.shape())
     }
 }
 
@@ -54,14 +56,14 @@ struct Backward<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Float> Operation for Backward<T> {
+impl<T: Element> Operation for Backward<T> {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
     /// A diagonal matrix is its own transpose.
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.how.apply::<T>(pass.cotangent()?)?.into_tensor())])
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(self.how.apply::<T>(cx.cotangent()?)?.into_tensor())])
     }
 }
 
@@ -72,7 +74,7 @@ struct KeepAndScale<W> {
     scale: W,
 }
 
-impl<T: Float> Sampler<T> for KeepAndScale<T::Wide> {
+impl<T: Element> Sampler<T> for KeepAndScale<T::Wide> {
     type Output = T;
 
     #[inline(always)]
@@ -85,7 +87,7 @@ impl<T: Float> Sampler<T> for KeepAndScale<T::Wide> {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
-    use treex_core::compute::with_plain;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -119,7 +121,7 @@ mod tests {
                 let shape = [dims.1, dims.0];
                 for mask in [shape, [1, dims.0], [dims.1, 1]] {
                     let got = value_and_gradient(&x, &mask)?;
-                    let plain = with_plain(|| value_and_gradient(&x, &mask))?;
+                    let plain = with_reference(|| value_and_gradient(&x, &mask))?;
                     assert!(got == plain, "{dtype:?} {dims:?} {mask:?}");
                 }
             }
@@ -146,7 +148,7 @@ mod tests {
     fn views() -> Result<()> {
         let x = Key::from(0).normal((9, 8), DType::F32)?;
         let of = |x: &Tensor| dropout(&x.narrow(0, 2, 5)?, Key::from(3), &[5, 8], KEPT, scale());
-        let (y, plain) = (of(&x)?, with_plain(|| of(&x))?);
+        let (y, plain) = (of(&x)?, with_reference(|| of(&x))?);
         assert_eq!(y.to_vec2::<f32>()?, plain.to_vec2::<f32>()?);
         Ok(())
     }

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::pieces;
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::fill::{Fill, collect};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::pieces;
 
 /// `table[rows]`, `[shape.., features]`, of a table `[n, features]`; the rows are all in it, and as many as `shape` says.
 pub(crate) fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let (_, features) = table.dims2()?;
     let shape = [shape, &[features]].concat();
-    if is_plain() || !table.device().is_cpu() || features == 0 {
+    if is_reference() || !table.device().is_cpu() || features == 0 {
         return plain(table, rows, &shape);
     }
     match table.dtype() {
@@ -34,7 +35,7 @@ fn plain(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     Ok(table.contiguous()?.index_select(&rows, 0)?.reshape(shape)?)
 }
 
-fn gather<T: Float>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
+fn gather<T: Element>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
     let (n, features) = table.dims2()?;
     let rows: Arc<[u32]> = rows.into();
     let y = {
@@ -42,7 +43,7 @@ fn gather<T: Float>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<T
         let table = &*elements::<T>(&table)?;
         collect(rows.len() * features, &Gather { table, rows: &rows, features })?
     };
-    attach(Rows { rows, n, features }, &[table], Fresh::new(y, shape)?)
+    attach(Rows { rows, n, features }, &[table], OwnedStorage::new(y, shape)?)
 }
 
 struct Gather<'a, T> {
@@ -52,7 +53,7 @@ struct Gather<'a, T> {
 }
 
 // SAFETY: from where a piece begins on, element after element is written.
-unsafe impl<T: Float> Fill<T> for Gather<'_, T> {
+unsafe impl<T: Element> Fill<T> for Gather<'_, T> {
     #[inline(always)]
     fn write(&self, first: usize, mut piece: &mut [MaybeUninit<T>]) {
         let (mut at, mut skipped) = (first / self.features, first % self.features);
@@ -79,8 +80,8 @@ impl Operation for Rows {
         "embed"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let dy = pass.cotangent()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?;
         let gradient = match dy.dtype() {
             DType::BF16 => self.scatter::<bf16>(dy)?,
             DType::F16 => self.scatter::<f16>(dy)?,
@@ -97,7 +98,7 @@ const PARALLEL: usize = 1 << 16;
 impl Rows {
     /// The sum for each row of the table, in the order in which the rows were read. Each thread has a part of the
     /// table, and looks through all of them for its own.
-    fn scatter<T: Float>(&self, dy: &Tensor) -> Result<Fresh> {
+    fn scatter<T: Element>(&self, dy: &Tensor) -> Result<OwnedStorage> {
         let Self { n, features, .. } = *self;
         let mut sums = vec![T::Wide::of(0.); n * features];
         {
@@ -111,12 +112,12 @@ impl Rows {
             });
         }
         let gradient = collect(sums.len(), &Narrow(&sums))?;
-        Fresh::new::<T>(gradient, (n, features))
+        OwnedStorage::new::<T>(gradient, (n, features))
     }
 }
 
 /// Adds to the rows of a table from `first` on what is theirs.
-struct Add<'a, T: Float> {
+struct Add<'a, T: Element> {
     dy: &'a [T],
     rows: &'a [u32],
     features: usize,
@@ -124,7 +125,7 @@ struct Add<'a, T: Float> {
     sums: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Add<'_, T> {
+impl<T: Element> Kernel for Add<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -145,7 +146,7 @@ impl<T: Float> Kernel for Add<'_, T> {
 struct Narrow<'a, W>(&'a [W]);
 
 // SAFETY: as many elements are written as there are, those of the sums from `first` on.
-unsafe impl<T: Float> Fill<T> for Narrow<'_, T::Wide> {
+unsafe impl<T: Element> Fill<T> for Narrow<'_, T::Wide> {
     #[inline(always)]
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
         let sums = &self.0[first..][..piece.len()];
@@ -158,7 +159,8 @@ unsafe impl<T: Float> Fill<T> for Narrow<'_, T::Wide> {
 #[cfg(test)]
 mod tests {
     use candle_core::Var;
-    use treex_core::{Key, compute::with_plain};
+    use treex_core::Key;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -192,7 +194,7 @@ mod tests {
                 let table = Key::from(0).normal((features, n), DType::F32)?.to_dtype(dtype)?;
                 let [y, dy] = value_and_gradient(&table, &rows, &shape, dtype)?;
                 let wide = table.to_dtype(DType::F64)?;
-                let [plain_y, plain_dy] = with_plain(|| value_and_gradient(&wide, &rows, &shape, dtype))?;
+                let [plain_y, plain_dy] = with_reference(|| value_and_gradient(&wide, &rows, &shape, dtype))?;
                 assert_eq!(y, plain_y);
                 let error = |(a, b): (&f64, &f64)| (a - b).abs() / b.abs().max(1.);
                 let error = dy.iter().zip(&plain_dy).map(error).fold(0., f64::max);

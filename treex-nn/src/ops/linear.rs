@@ -8,19 +8,19 @@ use std::marker::PhantomData;
 
 use candle_core::{DType, Tensor, WithDType};
 use treex_core::Result;
-use treex_core::compute::matmul::{Matrix, product};
-use treex_core::compute::vector::Vectors;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_kernels::matmul::{Matrix, product};
+use treex_kernels::vector::Vectors;
 
 use super::add::add;
-use super::columns::sum_rows;
+use treex_kernels::sum_axis0::SumAxis0;
 
 /// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
 /// `bias`, which has those. All have one type, and the sizes fit.
 pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     match x.dtype() {
-        DType::F32 if !is_plain() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
-        DType::F64 if !is_plain() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),
+        DType::F32 if !is_reference() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
+        DType::F64 if !is_reference() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),
         _ => plain(x, kernel, bias, axes),
     }
 }
@@ -61,11 +61,11 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
         element: PhantomData::<fn() -> T>,
     };
     let operands: Vec<_> = [x, kernel].into_iter().chain(bias).collect();
-    attach(operation, &operands, Fresh::new(y, shape)?)
+    attach(operation, &operands, OwnedStorage::new(y, shape)?)
 }
 
 /// The element types that matrices are multiplied in.
-trait Element: WithDType + Vectors {}
+trait Element: WithDType + Vectors + SumAxis0 {}
 
 impl Element for f32 {}
 impl Element for f64 {}
@@ -83,18 +83,20 @@ impl<T: Element> Operation for Linear<T> {
         "linear"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let [rows, inputs, outputs] = self.sizes;
-        let gradient = pass.cotangent()?.contiguous()?;
+        let gradient = cx.cotangent()?.contiguous()?;
         let gradient = elements::<T>(&gradient)?;
         let dy = Matrix::new(&gradient, rows, outputs)?;
         let gradient_of = |index: usize, like: &Tensor, compute: &dyn Fn() -> Result<Vec<T>>| {
-            let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
-            pass.wanted(index).then(gradient).transpose()
+            let gradient = || -> Result<_> { Ok(OwnedStorage::new(compute()?, like.shape())?.into_tensor()) };
+            cx.wanted(index).then(gradient).transpose()
         };
-        let dx = || product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true);
-        let dkernel = || product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true);
-        let dbias = || Ok(sum_rows(&gradient, outputs));
+        let dx =
+            || Ok(product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true)?);
+        let dkernel =
+            || Ok(product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true)?);
+        let dbias = || Ok(T::sum_axis0(&gradient, outputs));
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {
             gradients.push(gradient_of(2, bias, &dbias)?);
@@ -106,7 +108,7 @@ impl<T: Element> Operation for Linear<T> {
 #[cfg(test)]
 mod tests {
     use candle_core::Shape;
-    use treex_core::compute::with_plain;
+    use treex_core::autograd::with_reference;
     use treex_core::{Key, Leaf, Parameter, value_and_grad};
 
     use super::*;
@@ -150,7 +152,7 @@ mod tests {
                     let bias = has_bias.then(|| normal(2, &kernel[axes..], dtype)).transpose()?;
                     let leaves = (normal(0, x, dtype)?, normal(1, kernel, dtype)?, bias);
                     let ours = value_and_gradients(&leaves, axes)?;
-                    let plain = with_plain(|| value_and_gradients(&leaves, axes))?;
+                    let plain = with_reference(|| value_and_gradients(&leaves, axes))?;
                     // In half precision Candle adds up the rows with a rounding after each.
                     let tolerance = match dtype {
                         DType::F64 => 1e-12,

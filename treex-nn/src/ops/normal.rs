@@ -6,8 +6,8 @@
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
-use treex_core::compute::is_plain;
-use treex_core::compute::rows::pieces;
+use treex_core::autograd::is_reference;
+use treex_kernels::parallel::pieces;
 
 use crate::dtype::common_dtype;
 
@@ -107,7 +107,7 @@ fn elementwise(
 ) -> Result<Tensor> {
     let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let all = x.detach().to_dtype(wide)?;
-    let y = if is_plain() || !all.device().is_cpu() {
+    let y = if is_reference() || !all.device().is_cpu() {
         let (cdf, pdf) = cdf_and_pdf_of(&all)?;
         tensor(&all, &cdf, &pdf)?
     } else {
@@ -155,7 +155,7 @@ impl CustomOp1 for Map {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use treex_core::compute::with_plain;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -165,7 +165,7 @@ mod tests {
         let both = || -> Result<(Vec<f32>, Vec<f32>)> {
             Ok((gelu(&x)?.to_vec1()?, gelu_derivative(&x)?.to_vec1()?))
         };
-        for (y, dy) in [both()?, with_plain(both)?] {
+        for (y, dy) in [both()?, with_reference(both)?] {
             assert_eq!(y[..5], [0., 0., 0., 1e30, f32::INFINITY]);
             assert_eq!(dy[..5], [0., 0., 0.5, 1., 1.]);
             assert!(y[5].is_nan() && dy[5].is_nan());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use treex_core::compute::vector::{Vector, VectorKernel, Vectors};
+use treex_kernels::vector::{Vector, VectorKernel, Vectors};
 
 use crate::ops::geometry::{Geometry, Phase};
 
@@ -94,7 +94,7 @@ impl<T: Vectors> VectorKernel<T> for Copy<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector<Element = T>>(self) {
+    unsafe fn run<V: Vector<Element = T>>(self) {
         let len = self.from.len().min(self.to.len());
         let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
         let mut at = 0;

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
-use treex_core::compute::is_plain;
-use treex_core::compute::rows::pieces;
+use treex_core::autograd::is_reference;
+use treex_kernels::parallel::pieces;
 
 /// How a window moves along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Axis {
 /// window in row-major order.
 pub(crate) fn patches(x: &Tensor, window: &[Axis]) -> Result<Tensor> {
     let has_kernel = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
-    if is_plain() || !has_kernel {
+    if is_reference() || !has_kernel {
         return plain(x, window);
     }
     let plan = Arc::new(Plan::new(x.dims(), window));
@@ -279,7 +279,8 @@ fn dtype_of(storage: &CpuStorage) -> DType {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
-    use treex_core::{Key, compute::with_plain};
+    use treex_core::Key;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -331,7 +332,7 @@ mod tests {
             for dtype in [DType::F32, DType::F64] {
                 let x = Key::from(0).normal(dims.clone(), DType::F32).unwrap().to_dtype(dtype).unwrap();
                 let (y, dx) = patches_and_gradient(&x, &window);
-                let (plain_y, plain_dx) = with_plain(|| patches_and_gradient(&x, &window));
+                let (plain_y, plain_dx) = with_reference(|| patches_and_gradient(&x, &window));
                 assert_eq!(largest_difference(&y, &plain_y), 0., "{dims:?} {window:?}");
                 // The sums of the gradient may be added in another order.
                 let tolerance = if dtype == DType::F32 { 1e-5 } else { 1e-13 };
@@ -378,13 +379,13 @@ mod tests {
         ];
         for x in inputs {
             let (y, dx) = patches_and_gradient(&x, &[axis, axis]);
-            let (plain_y, plain_dx) = with_plain(|| patches_and_gradient(&x, &[axis, axis]));
+            let (plain_y, plain_dx) = with_reference(|| patches_and_gradient(&x, &[axis, axis]));
             assert_eq!(largest_difference(&y, &plain_y), 0.);
             assert!(largest_difference(&dx, &plain_dx) <= 1e-5);
         }
         let none = Axis { zeros: (0, 0), ..axis };
         let x = Tensor::zeros((2, 2, 3, 1), DType::F32, &Device::Cpu).unwrap();
         assert_eq!(patches(&x, &[none, none]).unwrap().dims(), [2, 0, 1, 9, 1]);
-        assert_eq!(with_plain(|| patches(&x, &[none, none])).unwrap().dims(), [2, 0, 1, 9, 1]);
+        assert_eq!(with_reference(|| patches(&x, &[none, none])).unwrap().dims(), [2, 0, 1, 9, 1]);
     }
 }

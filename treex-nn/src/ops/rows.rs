@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 
 /// The sum over `axes` of `x`, which stay with size 1; they are in order.
 pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
-    if is_plain() || !x.device().is_cpu() || x.elem_count() == 0 {
+    if is_reference() || !x.device().is_cpu() || x.elem_count() == 0 {
         return x.sum_keepdim(axes);
     }
     let mut sum = x.clone();
@@ -31,7 +31,7 @@ pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
 
 /// `x` repeated to `dims`, of which it has the size or 1.
 pub(crate) fn repeat_to(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    if is_plain() || !x.device().is_cpu() || dims.contains(&0) {
+    if is_reference() || !x.device().is_cpu() || dims.contains(&0) {
         return x.broadcast_as(dims);
     }
     let axes: Vec<usize> = (0..dims.len()).filter(|&axis| x.dims()[axis] != dims[axis]).collect();
@@ -68,7 +68,8 @@ fn around(dims: &[usize], run: &Range<usize>) -> (usize, usize, usize) {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Var};
-    use treex_core::{Key, compute::with_plain};
+    use treex_core::Key;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -93,7 +94,7 @@ mod tests {
             let repeat = |x: &Tensor| repeat_to(x, &dims);
             let found = [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat();
             let wanted =
-                with_plain(|| [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat());
+                with_reference(|| [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat());
             for (found, wanted) in found.iter().flatten().zip(wanted.iter().flatten()) {
                 assert!((found - wanted).abs() < 1e-13, "{axes:?}: {found} {wanted}");
             }

@@ -6,12 +6,13 @@ use std::mem::MaybeUninit;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
-use treex_core::compute::fill::{Fill, collect};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{sums2, total2};
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::fill::{Fill, collect};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::reduce::{sums2, total2};
 
 /// `Σ x y` over all elements, a scalar: `jnp.vdot(x, y)` of tensors of one shape, in one read of each; half
 /// precisions add up in `F32`. With `y` constant, it is a weighted sum of `x`.
@@ -31,7 +32,7 @@ use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
 pub fn vdot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let has_kernel = x.shape() == y.shape() && x.dtype() == y.dtype() && x.device().is_cpu();
     match x.dtype() {
-        _ if is_plain() || !has_kernel => plain(x, y),
+        _ if is_reference() || !has_kernel => plain(x, y),
         DType::F32 => forward::<f32>(x, y),
         DType::F64 => forward::<f64>(x, y),
         DType::BF16 => forward::<bf16>(x, y),
@@ -45,11 +46,11 @@ fn plain(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok((wide(x)? * wide(y)?)?.sum_all()?.to_dtype(x.dtype())?)
 }
 
-fn forward<T: Float>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+fn forward<T: Element>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (x_now, y_now) = (x.detach().contiguous()?, y.detach().contiguous()?);
     let sum =
         total2(&elements::<T>(&x_now)?, &elements::<T>(&y_now)?, |x, y| dispatch(Dot { x, y }).to_f64());
-    let output = Fresh::new(vec![T::narrow(T::Wide::of(sum))], ())?;
+    let output = OwnedStorage::new(vec![T::narrow(T::Wide::of(sum))], ())?;
     attach(Vdot { x: x_now, y: y_now, element: PhantomData::<fn() -> T> }, &[x, y], output)
 }
 
@@ -59,21 +60,21 @@ struct Vdot<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Float> Operation for Vdot<T> {
+impl<T: Element> Operation for Vdot<T> {
     fn name(&self) -> &'static str {
         "vdot"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let factor =
-            elements::<T>(pass.cotangent()?)?.iter().map(|x| x.widen()).next().unwrap_or(T::Wide::of(0.));
+            elements::<T>(cx.cotangent()?)?.iter().map(|x| x.widen()).next().unwrap_or(T::Wide::of(0.));
         let gradient = |index: usize, other: &Tensor| -> Result<Option<Tensor>> {
-            if !pass.wanted(index) {
+            if !cx.wanted(index) {
                 return Ok(None);
             }
             let other_now = elements::<T>(other)?;
             let scaled = collect(other_now.len(), &Scaled { x: &other_now, factor })?;
-            Ok(Some(Fresh::new(scaled, other.shape())?.into_tensor()))
+            Ok(Some(OwnedStorage::new(scaled, other.shape())?.into_tensor()))
         };
         Ok(vec![gradient(0, &self.y)?, gradient(1, &self.x)?])
     }
@@ -84,7 +85,7 @@ struct Dot<'a, T> {
     y: &'a [T],
 }
 
-impl<T: Float> Kernel for Dot<'_, T> {
+impl<T: Element> Kernel for Dot<'_, T> {
     type Output = T::Wide;
 
     #[inline(always)]
@@ -94,13 +95,13 @@ impl<T: Float> Kernel for Dot<'_, T> {
     }
 }
 
-struct Scaled<'a, T: Float> {
+struct Scaled<'a, T: Element> {
     x: &'a [T],
     factor: T::Wide,
 }
 
 // SAFETY: `x` has an element for every one of the piece.
-unsafe impl<T: Float> Fill<T> for Scaled<'_, T> {
+unsafe impl<T: Element> Fill<T> for Scaled<'_, T> {
     #[inline(always)]
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
         let x = &self.x[first..first + piece.len()];

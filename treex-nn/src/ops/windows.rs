@@ -12,11 +12,12 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::Result;
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{pieces, pieces2};
-use treex_core::compute::simd::{Kernel, dispatch};
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements, is_plain};
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::{pieces, pieces2};
 
 use crate::ops::patches::Axis;
 
@@ -64,7 +65,7 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
     let has_kernel = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
     let windows = Windows::new(x, axes, reduction);
     let is_empty = x.elem_count() == 0 || windows.dims.contains(&0);
-    if is_plain() || !has_kernel || is_empty || axes.is_empty() {
+    if is_reference() || !has_kernel || is_empty || axes.is_empty() {
         return Ok(plain(x, axes, reduction)?);
     }
     let values = x.detach().contiguous()?;
@@ -215,7 +216,7 @@ impl Windows {
         }
     }
 
-    fn call<T: Float<Wide = T> + Real, I: Place>(self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
+    fn call<T: Element<Wide = T> + Real, I: Place>(self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
         let elements = elements::<T>(values)?;
         let len = self.dims.iter().product::<usize>();
         let notes_places = x.track_op() && !matches!(self.reduction, Reduction::Average { .. });
@@ -242,7 +243,7 @@ impl Windows {
             y.set_len(len);
             places.set_len(if notes_places { len } else { 0 });
         }
-        let output = Fresh::new(y, self.dims.clone())?;
+        let output = OwnedStorage::new(y, self.dims.clone())?;
         let shape = x.dims().to_vec();
         attach(Pooled::<I> { windows: self, places, shape }, &[x], output)
     }
@@ -366,7 +367,7 @@ struct Pooled<I> {
 }
 
 impl<I: Place> Pooled<I> {
-    fn gradient<T: Float<Wide = T> + Real>(&self, dy: &Tensor) -> Result<Tensor> {
+    fn gradient<T: Element<Wide = T> + Real>(&self, dy: &Tensor) -> Result<Tensor> {
         let dy = elements::<T>(dy)?;
         let len = self.shape.iter().product();
         let mut dx = Vec::with_capacity(len);
@@ -379,7 +380,7 @@ impl<I: Place> Pooled<I> {
         pieces(&mut dx.spare_capacity_mut()[..len], self.windows.item, len >= PARALLEL, one);
         // SAFETY: there is room for so many, and each item has been filled.
         unsafe { dx.set_len(len) };
-        Ok(Fresh::new(dx, self.shape.clone())?.into_tensor())
+        Ok(OwnedStorage::new(dx, self.shape.clone())?.into_tensor())
     }
 }
 
@@ -388,8 +389,8 @@ impl<I: Place> Operation for Pooled<I> {
         "pooling"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let dy = pass.cotangent()?.contiguous()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
         let dx = match dy.dtype() {
             DType::F64 => self.gradient::<f64>(&dy)?,
             _ => self.gradient::<f32>(&dy)?,
@@ -450,7 +451,8 @@ impl<T: Real, I: Place> Kernel for GiveBack<'_, T, I> {
 #[cfg(test)]
 mod tests {
     use candle_core::Var;
-    use treex_core::{Key, compute::with_plain};
+    use treex_core::Key;
+    use treex_core::autograd::with_reference;
 
     use super::*;
 
@@ -472,7 +474,7 @@ mod tests {
 
     fn assert_equal(x: &Var, axes: &[Axis], reduction: Reduction, tolerance: f64) -> Result<()> {
         let found = value_and_gradient(x, axes, reduction)?;
-        let wanted = with_plain(|| value_and_gradient(x, axes, reduction))?;
+        let wanted = with_reference(|| value_and_gradient(x, axes, reduction))?;
         let untracked = reduce_windows(&x.as_detached_tensor(), axes, reduction)?;
         let untracked: Vec<f64> = untracked.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -547,7 +549,7 @@ mod tests {
                 Ok(())
             };
             check()?;
-            with_plain(check)?;
+            with_reference(check)?;
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ pub(super) fn check_carry<C: RnnCell>(cell: &C, carry: &C::Carry, x: &Tensor, fe
                 .expected(format!("{expected:?} for an input {:?}", x.dims()))
                 .found(format!("{:?}", tensor.dims()))
                 .remedy("begin with `cell.initialize_carry(key, &x)?`")
-                .of(cell))
+                .of(cell.identity()))
         }
     }
 }

@@ -127,7 +127,7 @@ impl RnnCell for ConvLSTMCell {
                 .expected(format!("{:?} before the channels", &c.dims()[..c.rank() - 1]))
                 .found(format!("{:?}", &gates.dims()[..gates.rank() - 1]))
                 .remedy("leave `strides` at 1 and `padding` at `Padding::Same`")
-                .of(self));
+                .of(self.identity()));
         }
         let gate = |index| gates.narrow(D::Minus1, index * self.features, self.features);
         let (i, g, f, o) =

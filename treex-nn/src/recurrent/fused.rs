@@ -3,7 +3,7 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Result, record};
 
 use super::cell::{Carry, RnnCell, check_carry};
@@ -53,7 +53,9 @@ pub(super) fn run<C: RnnCell>(
     x: &Tensor,
     sample: &Tensor,
 ) -> Result<Option<(C::Carry, Tensor)>> {
-    let Some(fused) = cell.fused().filter(|_| !is_plain() && x.device().is_cpu()) else { return Ok(None) };
+    let Some(fused) = cell.fused().filter(|_| !is_reference() && x.device().is_cpu()) else {
+        return Ok(None);
+    };
     let Fused { features, of_input, of_carry, run, .. } = &fused;
     check_carry(cell, carry, sample, *features)?;
     let tensors: Vec<_> = carry.tensors().into_iter().cloned().collect();

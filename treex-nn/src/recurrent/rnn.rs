@@ -105,7 +105,7 @@ impl<C: RnnCell> RNN<C> {
         seq_lengths: Option<&Tensor>,
     ) -> Result<(C::Carry, Tensor)> {
         let steps = Steps::of(x, self.cell.num_feature_axes(), way, seq_lengths);
-        let steps = steps.map_err(|error| error.of(self))?;
+        let steps = steps.map_err(|error| error.of(self.identity()))?;
         let carry = match initial_carry {
             Some(carry) => carry.clone(),
             None => {

@@ -2,7 +2,8 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use serde_json::Value;
-use treex_core::{Key, Parameter, Result, Rngs, compute::storage_id, prelude::*};
+use treex_core::autograd::storage_id;
+use treex_core::{Key, Parameter, Result, Rngs, prelude::*};
 use treex_nn::{
     AttentionOptions, MultiHeadAttention, MultiHeadDotProductAttention, Rotary, combine_masks,
     dot_product_attention, dot_product_attention_weights, initializers, make_attention_mask,

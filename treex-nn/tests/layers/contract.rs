@@ -5,9 +5,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use treex_core::{
-    ErrorKind, Filter, KindTag, Leaf, Parameter, Result, Rng, TreePart, by, compute::with_plain, prelude::*,
-};
+use treex_core::autograd::with_reference;
+use treex_core::{ErrorKind, Filter, KindTag, Leaf, Parameter, Result, Rng, TreePart, by, prelude::*};
 use treex_nn::load_var_builder;
 
 use crate::case::{Case, Subject, assert_close};
@@ -34,7 +33,7 @@ pub(crate) fn check(
 ) -> Result<()> {
     check_numbers(case, build(case), DType::F32, tolerances.f32)?;
     check_numbers(case, build(case), DType::F64, 1e-12)?;
-    with_plain(|| check_numbers(case, build(case), DType::F32, tolerances.f32))?;
+    with_reference(|| check_numbers(case, build(case), DType::F32, tolerances.f32))?;
     for (dtype, tolerance) in [(DType::F16, tolerances.f16), (DType::BF16, tolerances.bf16)] {
         if let Some(tolerance) = tolerance {
             check_numbers(case, build(case), dtype, tolerance)?;
@@ -52,7 +51,7 @@ fn state() -> impl Filter {
 fn filled(case: &Case, mut layer: Box<dyn Subject>, dtype: DType) -> Result<Box<dyn Subject>> {
     let tensors: HashMap<_, _> = case.map("params").into_iter().chain(case.map("state")).collect();
     load_var_builder(&mut layer, &VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
-    layer.to_dtype(dtype)?;
+    layer = layer.into_dtype(dtype)?;
     layer.init(0, &Device::Cpu)
 }
 

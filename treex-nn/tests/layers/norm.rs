@@ -194,7 +194,7 @@ fn statistics_over_ranks() -> Result<()> {
         let cotangent = treex_core::Key::from(4).normal((6, 5), DType::F64)?;
         let model = |layer: M| -> Result<_> {
             let mut layer = layer.init(0, &Device::Cpu)?;
-            layer.to_dtype(DType::F64)?;
+            layer = layer.into_dtype(DType::F64)?;
             Ok((layer, Leaf::<Parameter>::new(&x)?))
         };
 

@@ -243,7 +243,7 @@ impl RnnCell for Noisy {
 fn state_in_a_cell_goes_on_from_step_to_step() -> Result<()> {
     let noisy = Noisy { gru: GRUCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
     let mut rnn = RNN::new(noisy).init(0, &Device::Cpu)?;
-    rnn.to_dtype(DType::F64)?;
+    rnn = rnn.into_dtype(DType::F64)?;
     let x = Key::from(1).normal((5, 3, 3), DType::F64)?;
     let carry = Key::from(2).normal((5, 4), DType::F64)?;
     let leaves = (Leaf::<Parameter>::new(&x)?, Leaf::<Parameter>::new(&carry)?);

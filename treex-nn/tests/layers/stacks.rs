@@ -81,8 +81,8 @@ fn remat_is_its_module() -> Result<()> {
     let mut plain = block().init_linen(7, &Device::Cpu)?;
     let mut remat = Remat::new(block()).init_linen(7, &Device::Cpu)?;
     assert_eq!(remat.tabulate(), plain.tabulate());
-    plain.to_dtype(DType::F64)?;
-    remat.to_dtype(DType::F64)?;
+    plain = plain.into_dtype(DType::F64)?;
+    remat = remat.into_dtype(DType::F64)?;
     for _ in 0..2 {
         let ((a, grads), (b, wanted)) = (train(&mut remat)?, train(&mut plain)?);
         assert_close(&a, &b, 1e-12, "loss");
@@ -96,7 +96,7 @@ fn remat_is_its_module() -> Result<()> {
 #[test]
 fn scan_blocks_is_a_loop_over_blocks() -> Result<()> {
     let mut scanned = ScanBlocks::new(block(), 3).init(7, &Device::Cpu)?;
-    scanned.to_dtype(DType::F64)?;
+    scanned = scanned.into_dtype(DType::F64)?;
     let blocks = scanned.blocks.unstack()?;
     assert_ne!(values(&blocks[0])[0].to_vec2::<f64>()?, values(&blocks[1])[0].to_vec2::<f64>()?);
     let mut looped = blocks.iter().fold(Sequential::new(), |model, block| model.add(block.clone()));

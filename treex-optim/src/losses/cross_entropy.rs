@@ -1,7 +1,7 @@
-//! The softmax cross entropy as one operation: the only saved tensor of the logits' size is the logits. A row
-//! is read once forward and once backward, which recomputes its softmax.
+//! The softmax cross entropy as one operation: of what is as large as the logits, nothing is kept but the
+//! logits. A row is read once forward and once backward, which computes its softmax again.
 //!
-//! The reference compositions are in `classification`.
+//! The plain compositions are in `classification`.
 
 use std::mem::MaybeUninit;
 
@@ -19,14 +19,14 @@ use treex_kernels::reduce::sums2;
 
 use crate::numerics::wide;
 
-/// Fewer elements than this run on the calling thread.
+/// Fewer elements than this are not worth waking other threads.
 const PARALLEL: usize = 1 << 14;
 
 /// Elements of a piece.
 const PIECE: usize = 1 << 14;
 
 /// `-log_softmax(logits)[label]` of each row of `[.., classes]`, in `f32` or `f64`, for labels that number
-/// classes, which was checked. `None` without a kernel.
+/// classes, which was checked. `None` where there is no kernel.
 pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
     if !has_kernel(logits) || !labels.device().is_cpu() {
         return Ok(None);
@@ -40,8 +40,8 @@ pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Op
     }))
 }
 
-/// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or
-/// `f64`. `None` without a kernel.
+/// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or `f64`.
+/// `None` where there is no kernel.
 pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
     if !has_kernel(logits) || !labels.device().is_cpu() || labels.dtype() != logits.dtype() {
         return Ok(None);
@@ -74,12 +74,12 @@ fn cotangents<W: Real>(cx: &BackwardContext) -> Result<Vec<W>> {
     Ok(gradient.into_iter().map(W::of).collect())
 }
 
-/// A new buffer of `rows` times `len`. `kernel` writes all elements of a piece, and gets its first row.
+/// A new buffer of `rows` times `len`, of which `kernel` writes all of a piece; it gets the first row.
 fn map<T: Send>(
     (rows, len): (usize, usize),
     classes: usize,
     kernel: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
-) -> Result<Vec<T>> {
+) -> treex_kernels::Result<Vec<T>> {
     let together = (PIECE / classes).max(1);
     let parallel = rows * classes >= PARALLEL;
     // SAFETY: the kernels write each element of each piece, and pieces are whole rows.
@@ -90,7 +90,7 @@ fn map<T: Send>(
     }
 }
 
-/// For labels that are class indices.
+/// For labels that number classes.
 struct Integer<T: Element> {
     logits: Tensor,
     labels: Vec<u32>,
@@ -212,7 +212,7 @@ impl<T: Element> Soft<T> {
     }
 }
 
-/// A loss, and the normalizer of its row.
+/// A loss, and what normalizes its row.
 type OfRow<T> = (f64, LogSumExp<<T as treex_kernels::float::Float>::Wide>);
 
 struct SoftLosses<'a, T: Element> {

@@ -55,13 +55,13 @@ fn the_learning_rate_is_that_of_the_next_step() {
 fn half_precision_parameters_have_moments_in_f32() {
     for (name, transformation) in all() {
         let (mut half, mut single) = (model(DType::BF16), model(DType::BF16));
-        single.to_dtype(DType::F32).unwrap();
+        single = single.into_dtype(DType::F32).unwrap();
         let mut of_half = Optimizer::new(transformation.clone()).init(&half).unwrap();
         let mut of_single = Optimizer::new(transformation).init(&single).unwrap();
         for step in 0..3 {
             let grads = gradient(&half, step);
             let mut same = grads.clone();
-            same.to_dtype(DType::F32).unwrap();
+            same = same.into_dtype(DType::F32).unwrap();
             step_with(&mut of_half, &mut half, &grads);
             step_with(&mut of_single, &mut single, &same);
         }

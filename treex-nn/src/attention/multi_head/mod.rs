@@ -196,9 +196,9 @@ impl MultiHeadDotProductAttention {
             )
             .expected("a number of features")
             .remedy("make the layer with `MultiHeadDotProductAttention::new(num_heads, features)`")
-            .of(self));
+            .of(self.identity()));
         };
-        let (kv_heads, head_dim) = self.head_sizes(features).map_err(|error| error.of(self))?;
+        let (kv_heads, head_dim) = self.head_sizes(features).map_err(|error| error.of(self.identity()))?;
         let dtype = self.dtype.or(self.key.kernel.dtype()).unwrap_or(DType::F32);
         let device = self.key.kernel.get().map_or(Device::Cpu, |kernel| kernel.device().clone());
         let shape = [batch_dims, &[max_length, kv_heads, head_dim]].concat();
@@ -227,7 +227,8 @@ impl MultiHeadDotProductAttention {
         inputs_v: &Tensor,
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let y = self.attended(inputs_q, inputs_k, inputs_v, mask).map_err(|error| error.of(self))?;
+        let y =
+            self.attended(inputs_q, inputs_k, inputs_v, mask).map_err(|error| error.of(self.identity()))?;
         record(self, inputs_q, &y);
         Ok(y)
     }

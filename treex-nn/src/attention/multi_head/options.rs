@@ -71,7 +71,7 @@ impl MultiHeadDotProductAttention {
         Self { query_ln: norm.clone(), key_ln: norm, ..self }.declared()
     }
 
-    /// Turns queries and keys by their positions, after the normalization; not unless said. Positions start at
+    /// WorkRange queries and keys by their positions, after the normalization; not unless said. Positions start at
     /// 0, in decoding where the last call ended.
     #[must_use]
     pub fn rotary(self, rotary: Rotary) -> Self {

@@ -153,7 +153,7 @@ impl Accuracy {
 impl Metric for Accuracy {
     fn observe(&mut self, inputs: &Inputs) -> Result<()> {
         let (preds, target) = inputs.get_pair("Accuracy")?;
-        let pairs = self.pairs(&preds, &target).map_err(|error| error.of(self))?;
+        let pairs = self.pairs(&preds, &target).map_err(|error| error.of(self.identity()))?;
         let samples = target.dims().first().copied().unwrap_or(1);
         let [tp, fp, tn, fn_] = self.counts(&pairs, samples);
         let tensor = |counts: Vec<i64>| Tensor::new(counts, &Device::Cpu);
@@ -171,7 +171,7 @@ impl Metric for Accuracy {
             counts => Err(Error::shape("`Accuracy` has counts for another number of classes")
                 .expected(self.classes)
                 .found(counts.len())
-                .of(self)),
+                .of(self.identity())),
         };
         let (tp, fp, tn, fn_) = (counts(&self.tp)?, counts(&self.fp)?, counts(&self.tn)?, counts(&self.fn_)?);
         let of_classes = self.task == Task::Multiclass || self.counts_samples();

@@ -4,20 +4,20 @@
 //! `p (dp - δ)`.
 
 use treex_core::Result;
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::parallel::share;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::Element;
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::share;
 
 use super::forward::{Inputs, Normalizers};
 use super::memory::{View, narrow};
 use super::scores::{Place, Scores, weight};
 use super::{KEYS, QUERIES, SCORES_ROW, Sizes};
-use crate::ops::output::Output;
-use crate::ops::tile::{PANEL, Product, ROWS, multiply};
+use treex_kernels::microkernel::{PANEL, Product, ROWS, multiply};
+use treex_kernels::output::Output;
 
 /// What backward reads.
-pub(super) struct Backward<'a, T: Float> {
+pub(super) struct Backward<'a, T: Element> {
     pub(super) inputs: Inputs<'a, T>,
     pub(super) normalizers: &'a Normalizers<T::Wide>,
     pub(super) y: View<'a, T>,
@@ -42,7 +42,7 @@ struct Scratch<R> {
     deltas: [R; QUERIES],
 }
 
-impl<T: Float> Backward<'_, T> {
+impl<T: Element> Backward<'_, T> {
     /// The gradients of query, key and value. What is not wanted is empty.
     pub(super) fn run(&self) -> Result<[Vec<T>; 3]> {
         let s = self.inputs.sizes;
@@ -208,7 +208,7 @@ impl<R: Real> Kernel for Deltas<'_, R> {
 }
 
 /// Scores of a tile become weights, and gradients of weights those of scores.
-struct Slopes<'a, 'b, T: Float> {
+struct Slopes<'a, 'b, T: Element> {
     scores: &'a Scores<'b, T>,
     scratch: &'a mut Scratch<T::Wide>,
     normalizers: &'a [[T::Wide; 2]],
@@ -217,7 +217,7 @@ struct Slopes<'a, 'b, T: Float> {
     sizes: [usize; 2],
 }
 
-impl<T: Float> Kernel for Slopes<'_, '_, T> {
+impl<T: Element> Kernel for Slopes<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -2,19 +2,19 @@
 //! softmax goes along (Milakov and Gimelshein, 2018): with a larger maximum, what has been summed so far shrinks.
 
 use treex_core::Result;
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::parallel::share;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::Element;
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::share;
 
 use super::memory::{Head, View, narrow};
 use super::scores::{LANES, Place, Scores, weight};
 use super::{KEYS, QUERIES, SCORES_ROW, Sizes};
-use crate::ops::output::Output;
-use crate::ops::tile::{PANEL, Product, ROWS, multiply};
+use treex_kernels::microkernel::{PANEL, Product, ROWS, multiply};
+use treex_kernels::output::Output;
 
 /// The inputs of attention.
-pub(super) struct Inputs<'a, T: Float> {
+pub(super) struct Inputs<'a, T: Element> {
     pub(super) sizes: Sizes,
     pub(super) query: View<'a, T>,
     pub(super) key: View<'a, T>,
@@ -36,7 +36,7 @@ struct Scratch<R> {
     normalizers: [[R; 2]; QUERIES],
 }
 
-impl<T: Float> Inputs<'_, T> {
+impl<T: Element> Inputs<'_, T> {
     /// The head that reads queries, keys or values.
     pub(super) fn head<'a>(
         &self,
@@ -171,7 +171,7 @@ impl<R: Real> Scratch<R> {
 }
 
 /// Scores of a tile become exponentials, and the sums so far shrink to the new maxima.
-struct Softmax<'a, 'b, T: Float> {
+struct Softmax<'a, 'b, T: Element> {
     scores: &'a Scores<'b, T>,
     scratch: &'a mut Scratch<T::Wide>,
     place: Place,
@@ -179,7 +179,7 @@ struct Softmax<'a, 'b, T: Float> {
     sizes: [usize; 3],
 }
 
-impl<T: Float> Kernel for Softmax<'_, '_, T> {
+impl<T: Element> Kernel for Softmax<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -213,7 +213,7 @@ fn largest<R: Real>(row: &[R], least: R) -> R {
     lanes.into_iter().fold(least, |most, x| x.max(most))
 }
 
-/// Turns scores into exponentials, and gives their sum.
+/// WorkRange scores into exponentials, and gives their sum.
 #[inline(always)]
 fn exponentials<R: Real>(row: &mut [R], most: R) -> R {
     let mut lanes = [R::of(0.); LANES];

@@ -3,12 +3,12 @@
 use std::mem::MaybeUninit;
 
 use candle_core::{Layout, Storage, Tensor, WithDType};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::Element;
 use treex_core::{Error, Result};
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
 
-use crate::ops::tile::PANEL;
+use treex_kernels::microkernel::PANEL;
 
 /// A tensor `[batch.., i, j, k]` of any strides, of which that of `k` is 0 or 1.
 pub(super) struct View<'a, T> {
@@ -68,7 +68,7 @@ impl<'a, T> Head<'a, T> {
     }
 }
 
-impl<T: Float> Head<'_, T> {
+impl<T: Element> Head<'_, T> {
     /// `count` rows from the row `first` on, times `scale`, as many as `to` has room for, with zeros behind them and
     /// below.
     pub(super) fn rows(&self, first: usize, count: usize, scale: T::Wide, to: &mut [T::Wide]) {
@@ -81,7 +81,7 @@ impl<T: Float> Head<'_, T> {
     }
 }
 
-struct Rows<'a, T: Float> {
+struct Rows<'a, T: Element> {
     head: &'a Head<'a, T>,
     first: usize,
     count: usize,
@@ -89,7 +89,7 @@ struct Rows<'a, T: Float> {
     to: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Rows<'_, T> {
+impl<T: Element> Kernel for Rows<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -107,13 +107,13 @@ impl<T: Float> Kernel for Rows<'_, T> {
     }
 }
 
-struct Panels<'a, T: Float> {
+struct Panels<'a, T: Element> {
     head: &'a Head<'a, T>,
     count: usize,
     to: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Panels<'_, T> {
+impl<T: Element> Kernel for Panels<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -133,9 +133,9 @@ impl<T: Float> Kernel for Panels<'_, T> {
 }
 
 /// Writes `from · scale`.
-pub(super) fn narrow<T: Float>(to: &mut [MaybeUninit<T>], from: &[T::Wide], scale: T::Wide) {
-    struct Narrow<'a, T: Float>(&'a mut [MaybeUninit<T>], &'a [T::Wide], T::Wide);
-    impl<T: Float> Kernel for Narrow<'_, T> {
+pub(super) fn narrow<T: Element>(to: &mut [MaybeUninit<T>], from: &[T::Wide], scale: T::Wide) {
+    struct Narrow<'a, T: Element>(&'a mut [MaybeUninit<T>], &'a [T::Wide], T::Wide);
+    impl<T: Element> Kernel for Narrow<'_, T> {
         type Output = ();
 
         #[inline(always)]

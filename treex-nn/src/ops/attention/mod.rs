@@ -12,16 +12,15 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::{Fresh, Operation, Pass, attach};
+use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach};
 use treex_core::{Error, Result};
+use treex_kernels::math::Real;
 
-use super::tile::PANEL;
 use backward::Backward;
 use forward::{Inputs, Normalizers};
 use memory::{View, readable};
 use scores::Scores;
+use treex_kernels::microkernel::PANEL;
 
 /// Queries of a tile: they, and what belongs to them, stay in a core's first cache.
 const QUERIES: usize = 32;
@@ -123,7 +122,7 @@ impl Sizes {
     }
 }
 
-fn forward<T: Float>(
+fn forward<T: Element>(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
@@ -145,7 +144,7 @@ fn forward<T: Float>(
     let mut dims = query.dims().to_vec();
     dims.truncate(query.rank() - 1);
     dims.push(sizes.value_depth);
-    attach(attention, &[query, key, value], Fresh::new(y, dims)?)
+    attach(attention, &[query, key, value], OwnedStorage::new(y, dims)?)
 }
 
 impl Adjustments {
@@ -166,7 +165,7 @@ impl Adjustments {
 }
 
 /// What backward needs: all that forward had.
-struct Attention<T: Float> {
+struct Attention<T: Element> {
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -175,7 +174,7 @@ struct Attention<T: Float> {
     normalizers: Normalizers<T::Wide>,
 }
 
-impl<T: Float> Attention<T> {
+impl<T: Element> Attention<T> {
     /// Runs `f` on the memory of the inputs.
     fn with_inputs<R>(&self, f: impl FnOnce(Inputs<'_, T>) -> Result<R>) -> Result<R> {
         let Self { adjustments: Adjustments { bias, mask, causal, kept }, .. } = self;
@@ -205,18 +204,18 @@ impl<T: Float> Attention<T> {
     }
 }
 
-impl<T: Float> Operation for Attention<T> {
+impl<T: Element> Operation for Attention<T> {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn keeps_outputs(&self) -> bool {
+    fn saves_outputs(&self) -> bool {
         true
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let (y, dy) = (readable(pass.output()?)?, readable(pass.cotangent()?)?);
-        let wanted = [0, 1, 2].map(|input| pass.wanted(input));
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let (y, dy) = (readable(cx.output()?)?, readable(cx.cotangent()?)?);
+        let wanted = [0, 1, 2].map(|input| cx.wanted(input));
         let gradients = self.with_inputs(|inputs| {
             let ((y, y_layout), (dy, dy_layout)) = (y.storage_and_layout(), dy.storage_and_layout());
             let (y, dy) = (View::new(&y, y_layout)?, View::new(&dy, dy_layout)?);
@@ -228,8 +227,8 @@ impl<T: Float> Operation for Attention<T> {
             .zip(inputs)
             .zip(wanted)
             .map(|((gradient, input), wanted)| {
-                let gradient = wanted.then(|| Fresh::new(gradient, input.shape())).transpose()?;
-                Ok(gradient.map(Fresh::into_tensor))
+                let gradient = wanted.then(|| OwnedStorage::new(gradient, input.shape())).transpose()?;
+                Ok(gradient.map(OwnedStorage::into_tensor))
             })
             .collect()
     }

@@ -1,7 +1,7 @@
 //! What is done to scores before their softmax and to weights after it, one row of a tile at a time.
 
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
+use treex_core::autograd::Element;
+use treex_kernels::math::Real;
 
 use super::memory::View;
 
@@ -12,7 +12,7 @@ pub(super) const LANES: usize = 16;
 pub(super) type Place = [usize; 4];
 
 /// How scores become weights.
-pub(super) struct Scores<'a, T: Float> {
+pub(super) struct Scores<'a, T: Element> {
     pub(super) bias: Option<View<'a, T>>,
     pub(super) mask: Option<View<'a, u8>>,
     pub(super) causal: bool,
@@ -22,7 +22,7 @@ pub(super) struct Scores<'a, T: Float> {
     pub(super) hidden: T::Wide,
 }
 
-impl<T: Float> Scores<'_, T> {
+impl<T: Element> Scores<'_, T> {
     /// How many of the keys the queries up to `last` see, by their positions.
     pub(super) fn seen(&self, last: usize, keys: usize) -> usize {
         if self.causal { keys.min(last + 1) } else { keys }

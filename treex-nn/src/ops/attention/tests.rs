@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor, Var};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Key, Result};
 
 use super::{KEYS, QUERIES};
@@ -95,7 +95,7 @@ fn kernel_equals_plain_composition() -> Result<()> {
             for (name, options) in options(sizes, dtype) {
                 let inputs = inputs(sizes, dtype);
                 let found = value_and_gradients(&inputs, &options)?;
-                let wanted = with_plain(|| value_and_gradients(&inputs, &options))?;
+                let wanted = with_reference(|| value_and_gradients(&inputs, &options))?;
                 for (found, wanted) in found.iter().zip(&wanted) {
                     let error = difference(found, wanted)?;
                     assert!(error < tolerance, "{name} {sizes:?} {dtype:?}: {error:e}");
@@ -126,7 +126,7 @@ fn what_is_not_finite() -> Result<()> {
         Tensor::new(&[[f32::NAN, 0., 0., 0.], [f32::NEG_INFINITY, 0., 0., 0.], [0.; 4]], &Device::Cpu)?;
     let options = AttentionOptions::default().bias(&bias);
     let y = dot_product_attention(&query, &key, &value, &options)?.flatten_all()?.to_vec1::<f32>()?;
-    let plain = with_plain(|| dot_product_attention(&query, &key, &value, &options))?;
+    let plain = with_reference(|| dot_product_attention(&query, &key, &value, &options))?;
     let plain = plain.flatten_all()?.to_vec1::<f32>()?;
     assert!(y[..2].iter().chain(&plain[..2]).all(|y| y.is_nan()));
     assert!(y[2..].iter().zip(&plain[2..]).all(|(y, plain)| (y - plain).abs() < 1e-6), "{y:?} {plain:?}");

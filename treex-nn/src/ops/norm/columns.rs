@@ -5,12 +5,12 @@
 
 use std::mem::MaybeUninit;
 
-use treex_core::Result;
-use treex_core::compute::fill::filled;
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::pieces;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::Element;
+use treex_kernels::Result;
+use treex_kernels::fill::filled;
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::pieces;
 
 use super::{Extent, Gradients, Statistics};
 
@@ -109,7 +109,7 @@ impl Plan {
 }
 
 /// Mean and variance of each group.
-pub(super) fn moments<T: Float>(x: &[T], extent: Extent, use_fast_variance: bool) -> Vec<(f64, f64)> {
+pub(super) fn moments<T: Element>(x: &[T], extent: Extent, use_fast_variance: bool) -> Vec<(f64, f64)> {
     let plan = Plan::of(extent);
     let sums = plan.sums(|outer, piece, [first, second], sums| {
         let x = plan.piece(plan.outer(x, outer), piece);
@@ -148,7 +148,7 @@ fn joined<W: Real>(sums: &[W], plan: Plan, group: usize, use_fast_variance: bool
 }
 
 /// The sum of each column, and the sum of its squares or of those around its mean.
-struct Moments<'a, T: Float> {
+struct Moments<'a, T: Element> {
     x: &'a [T],
     use_fast_variance: bool,
     first: &'a mut [T::Wide],
@@ -156,7 +156,7 @@ struct Moments<'a, T: Float> {
     sums: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Moments<'_, T> {
+impl<T: Element> Kernel for Moments<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -207,7 +207,7 @@ fn collapse<W: Real>(long: &[W], sums: &mut [W]) {
 }
 
 /// `y`.
-pub(super) fn apply<T: Float>(
+pub(super) fn apply<T: Element>(
     x: &[T],
     extent: Extent,
     scale: &[T::Wide],
@@ -227,7 +227,7 @@ pub(super) fn apply<T: Float>(
 }
 
 /// `(x - mean) * factor + bias`.
-struct Apply<'a, T: Float> {
+struct Apply<'a, T: Element> {
     x: &'a [T],
     mean: &'a [T::Wide],
     factor: &'a [T::Wide],
@@ -235,7 +235,7 @@ struct Apply<'a, T: Float> {
     y: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for Apply<'_, T> {
+impl<T: Element> Kernel for Apply<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -260,7 +260,7 @@ pub(super) struct Parts {
 }
 
 /// All gradients.
-pub(super) fn backward<T: Float>(
+pub(super) fn backward<T: Element>(
     x: &[T],
     dy: &[T],
     extent: Extent,
@@ -326,7 +326,7 @@ pub(super) fn backward<T: Float>(
 }
 
 /// The sum of the gradient for each column, and of its product with `x - mean`.
-struct Sums<'a, T: Float> {
+struct Sums<'a, T: Element> {
     x: &'a [T],
     dy: &'a [T],
     mean: &'a [T::Wide],
@@ -335,7 +335,7 @@ struct Sums<'a, T: Float> {
     sums: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Sums<'_, T> {
+impl<T: Element> Kernel for Sums<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -356,7 +356,7 @@ impl<T: Float> Kernel for Sums<'_, T> {
 }
 
 /// `(dy * scale - centre) * factor - (x - mean) * slope`. The difference comes first: of a single row it is exact.
-struct Gradient<'a, T: Float> {
+struct Gradient<'a, T: Element> {
     x: &'a [T],
     dy: &'a [T],
     mean: &'a [T::Wide],
@@ -367,7 +367,7 @@ struct Gradient<'a, T: Float> {
     dx: &'a mut [MaybeUninit<T>],
 }
 
-impl<T: Float> Kernel for Gradient<'_, T> {
+impl<T: Element> Kernel for Gradient<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -13,9 +13,9 @@ mod rows;
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::Result;
-use treex_core::compute::float::{Float, bf16, f16};
-use treex_core::compute::math::Real;
-use treex_core::compute::{Fresh, Operation, Pass, attach, elements};
+use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
+use treex_kernels::float::{bf16, f16};
+use treex_kernels::math::Real;
 
 /// How an input lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ struct Call<'t> {
 }
 
 impl Call<'_> {
-    fn run<T: Float>(self) -> Result<Normalized> {
+    fn run<T: Element>(self) -> Result<Normalized> {
         let Self { x, extent, source, epsilon, parameters: [scale, bias] } = self;
         let kept = x.detach().contiguous()?;
         let factors = spread::<T::Wide>(scale, 1., extent)?;
@@ -147,7 +147,7 @@ impl Call<'_> {
             parameters: [scale, bias].map(|part| part.map(|part| (part.shape().clone(), part.dtype()))),
         };
         let inputs: Vec<&Tensor> = [Some(x), scale, bias].into_iter().flatten().collect();
-        let y = attach(operation, &inputs, Fresh::new(y, x.shape())?)?;
+        let y = attach(operation, &inputs, OwnedStorage::new(y, x.shape())?)?;
         let moments = moments.map(|moments| -> Result<_> {
             let (mean, var): (Vec<_>, Vec<_>) = moments.into_iter().unzip();
             Ok([Tensor::new(mean, x.device())?, Tensor::new(var, x.device())?])
@@ -170,7 +170,7 @@ fn spread<W: Real>(parameter: Option<&Tensor>, otherwise: f64, extent: Extent) -
 }
 
 /// The backward half.
-struct Normalize<T: Float> {
+struct Normalize<T: Element> {
     x: Tensor,
     extent: Extent,
     scale: Vec<T::Wide>,
@@ -189,23 +189,24 @@ struct Gradients<T> {
     bias: Vec<f64>,
 }
 
-impl<T: Float> Operation for Normalize<T> {
+impl<T: Element> Operation for Normalize<T> {
     fn name(&self) -> &'static str {
         "normalize"
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
-        let dy = pass.cotangent()?.contiguous()?;
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
         let (x, dy) = (&*elements::<T>(&self.x)?, &*elements::<T>(&dy)?);
         let gradients = if self.extent.is_rows() && !self.is_given {
             rows::backward(x, dy, &self.scale, &self.statistics, self.is_centred)?
         } else {
-            let parts = columns::Parts { x: pass.wanted(0), passes_statistics: !self.is_given };
+            let parts = columns::Parts { x: cx.wanted(0), passes_statistics: !self.is_given };
             columns::backward(x, dy, self.extent, &self.scale, &self.statistics, parts)?
         };
         let device = self.x.device();
-        let dx =
-            gradients.x.map(|dx| Ok::<_, treex_core::Error>(Fresh::new(dx, self.x.shape())?.into_tensor()));
+        let dx = gradients
+            .x
+            .map(|dx| Ok::<_, treex_core::Error>(OwnedStorage::new(dx, self.x.shape())?.into_tensor()));
         let mut all = vec![dx.transpose()?];
         for (parameter, sums) in self.parameters.iter().zip([gradients.scale, gradients.bias]) {
             if let Some((shape, dtype)) = parameter {

@@ -3,11 +3,12 @@
 use std::mem::MaybeUninit;
 
 use treex_core::Result;
-use treex_core::compute::fill::filled;
-use treex_core::compute::float::Float;
-use treex_core::compute::math::Real;
-use treex_core::compute::rows::{pieces2, sums, sums3};
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::Element;
+use treex_kernels::fill::filled;
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::parallel::pieces2;
+use treex_kernels::reduce::{sums, sums3};
 
 use super::{Gradients, Source, Statistics};
 
@@ -21,10 +22,10 @@ const PIECE: usize = 1 << 14;
 const SUMS: usize = 64;
 
 /// The statistics of each row.
-type OfRows<T> = Vec<Statistics<<T as Float>::Wide>>;
+type OfRows<T> = Vec<Statistics<<T as treex_kernels::float::Float>::Wide>>;
 
 /// `y`, and the statistics of each row.
-pub(super) fn forward<T: Float>(
+pub(super) fn forward<T: Element>(
     x: &[T],
     scale: &[T::Wide],
     bias: &[T::Wide],
@@ -47,7 +48,7 @@ pub(super) fn forward<T: Float>(
     Ok((y, statistics))
 }
 
-struct Forward<'a, T: Float> {
+struct Forward<'a, T: Element> {
     x: &'a [T],
     scale: &'a [T::Wide],
     bias: &'a [T::Wide],
@@ -57,7 +58,7 @@ struct Forward<'a, T: Float> {
     statistics: &'a mut [Statistics<T::Wide>],
 }
 
-impl<T: Float> Kernel for Forward<'_, T> {
+impl<T: Element> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -77,7 +78,7 @@ impl<T: Float> Kernel for Forward<'_, T> {
 
 /// Mean and variance of a row.
 #[inline(always)]
-fn moments<T: Float>(x: &[T], source: Source<'_>) -> [f64; 2] {
+fn moments<T: Element>(x: &[T], source: Source<'_>) -> [f64; 2] {
     let count = x.len() as f64;
     let use_fast_variance = match source {
         Source::Input { use_fast_variance } => use_fast_variance,
@@ -100,7 +101,7 @@ fn moments<T: Float>(x: &[T], source: Source<'_>) -> [f64; 2] {
 }
 
 /// All gradients.
-pub(super) fn backward<T: Float>(
+pub(super) fn backward<T: Element>(
     x: &[T],
     dy: &[T],
     scale: &[T::Wide],
@@ -133,7 +134,7 @@ pub(super) fn backward<T: Float>(
     Ok(Gradients { x: Some(dx), scale: totals, bias })
 }
 
-struct Backward<'a, T: Float> {
+struct Backward<'a, T: Element> {
     x: &'a [T],
     dy: &'a [T],
     scale: &'a [T::Wide],
@@ -144,7 +145,7 @@ struct Backward<'a, T: Float> {
     dbias: &'a mut [T::Wide],
 }
 
-impl<T: Float> Kernel for Backward<'_, T> {
+impl<T: Element> Kernel for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor, Var};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Key, Leaf, Parameter, Tree, value_and_grad};
 
 use super::*;
@@ -40,13 +40,13 @@ fn compare<L: Tree + Clone>(
             // Otherwise its gradients are in `F32`, whatever the input is.
             let tolerance = if of_one_type { tolerance } else { tolerance.max(1e-6) };
             if of_one_type {
-                layer.to_dtype(dtype)?;
+                layer = layer.into_dtype(dtype)?;
             }
             let mut wide = layer.clone();
-            wide.to_dtype(DType::F64)?;
+            wide = wide.into_dtype(DType::F64)?;
             let found = pass(&(Leaf::<Parameter>::new(&x)?, layer), call)?;
             let wide = (Leaf::<Parameter>::new(x.to_dtype(DType::F64)?)?, wide);
-            let wanted = with_plain(|| pass(&wide, call))?;
+            let wanted = with_reference(|| pass(&wide, call))?;
             assert_eq!(found.len(), wanted.len());
             for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
                 let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
@@ -112,7 +112,7 @@ fn running_statistics() -> Result<()> {
         let mut fused = BatchNorm::new(5).use_fast_variance(use_fast_variance).init(0, &Device::Cpu)?;
         let mut plain = fused.clone();
         fused.call_masked(&x, None)?;
-        with_plain(|| plain.call_masked(&x, None))?;
+        with_reference(|| plain.call_masked(&x, None))?;
         for (a, b) in [(&fused.mean, &plain.mean), (&fused.var, &plain.var)] {
             let difference = (a.get()? - b.get()?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(difference < 1e-6, "{difference}");
@@ -176,7 +176,7 @@ fn a_variance_of_zero() -> Result<()> {
     let norm = LayerNorm::new(6).scale_init(normal(1.)).init(0, &Device::Cpu)?;
     let pair = (Leaf::<Parameter>::new(&x.t()?)?, norm);
     let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_masked(x, None);
-    let (found, wanted) = (pass(&pair, call)?, with_plain(|| pass(&pair, call))?);
+    let (found, wanted) = (pass(&pair, call)?, with_reference(|| pass(&pair, call))?);
     for (a, b) in found.iter().flatten().zip(wanted.iter().flatten()) {
         assert!((a - b).abs() < 1e-9 * (1. + b.abs()), "{a} {b}");
     }

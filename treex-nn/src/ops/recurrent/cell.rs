@@ -1,6 +1,6 @@
 //! What a cell computes.
 
-use treex_core::compute::math::Real;
+use treex_kernels::math::Real;
 
 /// A cell with `G` sums and `S` tensors in its carry, feature by feature; everything in it `#[inline(always)]`.
 ///

@@ -3,17 +3,17 @@
 use std::array::from_fn;
 
 use treex_core::Result;
-use treex_core::compute::elements;
-use treex_core::compute::math::Real;
-use treex_core::compute::matmul::{Matrix, multiply};
-use treex_core::compute::rows::pieces;
-use treex_core::compute::simd::{Kernel, dispatch};
+use treex_core::autograd::elements;
+use treex_kernels::isa::{Kernel, dispatch};
+use treex_kernels::math::Real;
+use treex_kernels::matmul::{Matrix, multiply};
+use treex_kernels::parallel::pieces;
 
 use super::cell::Cell;
 use super::panels::Panels;
 use super::{Element, LANES, Operands, Sizes, add_to, padded};
-use crate::ops::output::Output;
-use crate::ops::tile::{PANEL, Product, ROWS, multiply as multiply_tile};
+use treex_kernels::microkernel::{PANEL, Product, ROWS, multiply as multiply_tile};
+use treex_kernels::output::Output;
 
 /// What the steps leave.
 pub(super) struct Forward<R> {

@@ -1,6 +1,6 @@
 //! The gated recurrent unit.
 
-use treex_core::compute::math::Real;
+use treex_kernels::math::Real;
 
 use super::cell::Cell;
 

@@ -1,6 +1,6 @@
 //! Long short-term memory.
 
-use treex_core::compute::math::Real;
+use treex_kernels::math::Real;
 
 use super::cell::Cell;
 

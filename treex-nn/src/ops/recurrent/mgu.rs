@@ -1,6 +1,6 @@
 //! The minimal gated unit, with its gate also before the carry and without.
 
-use treex_core::compute::math::Real;
+use treex_kernels::math::Real;
 
 use super::cell::Cell;
 

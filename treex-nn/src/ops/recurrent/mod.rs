@@ -26,10 +26,10 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor, WithDType};
 use treex_core::Result;
-use treex_core::compute::math::Real;
-use treex_core::compute::matmul::{Matrix, multiply_add, product};
-use treex_core::compute::vector::Vectors;
-use treex_core::compute::{Fresh, Operation, Pass, attach_all, elements};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach_all, elements};
+use treex_kernels::math::Real;
+use treex_kernels::matmul::{Matrix, multiply_add, product};
+use treex_kernels::vector::Vectors;
 
 use self::backward::Cotangents;
 use self::cell::Cell;
@@ -39,8 +39,8 @@ pub(crate) use self::lstm::Lstm;
 pub(crate) use self::mgu::{Mgu, MguWithoutReset};
 use self::order::Order;
 pub(crate) use self::simple::Simple;
-use super::columns::sum_rows;
 use crate::dtype::{common_dtype, wide_dtype};
+use treex_kernels::sum_axis0::SumAxis0;
 
 /// What the operation reads; all sizes fit, and there are steps and features.
 #[derive(Clone)]
@@ -116,8 +116,8 @@ fn at_once<T: Element, C: Cell<G, S>, const G: usize, const S: usize>(
     shape.pop();
     shape.push(sizes.features);
     let carry = now.carry.iter().enumerate();
-    let carry = carry.map(|(state, like)| Fresh::new(sizes.state::<T, S>(&last, state), like.shape()));
-    let outputs = [Fresh::new(y, shape)].into_iter().chain(carry).collect::<Result<Vec<_>>>()?;
+    let carry = carry.map(|(state, like)| OwnedStorage::new(sizes.state::<T, S>(&last, state), like.shape()));
+    let outputs = [OwnedStorage::new(y, shape)].into_iter().chain(carry).collect::<Result<Vec<_>>>()?;
     let recurrent = Recurrent::<_, _, G, S> { cell, sizes, operands: now, kept, before };
     let mut outputs = attach_all(recurrent, &operands.tensors(), outputs)?;
     let carry = outputs.split_off(1);
@@ -125,7 +125,7 @@ fn at_once<T: Element, C: Cell<G, S>, const G: usize, const S: usize>(
 }
 
 /// The element types that this is computed in.
-trait Element: WithDType + Real + Vectors {}
+trait Element: WithDType + Real + Vectors + SumAxis0 {}
 
 impl Element for f32 {}
 impl Element for f64 {}
@@ -158,7 +158,7 @@ impl Sizes {
     /// One of the `N` parts of each row.
     fn columns<'a, T, const N: usize>(&self, all: &'a [T], part: usize) -> Result<Matrix<'a, T>> {
         let from = all.get(part * self.features..).unwrap_or_default();
-        Matrix::strided(from, [self.rows(), self.features], [N * self.features, 1])
+        Ok(Matrix::strided(from, [self.rows(), self.features], [N * self.features, 1])?)
     }
 
     /// One of the `S` tensors of a carry.
@@ -172,7 +172,7 @@ impl Sizes {
         // A step is a product and the cell.
         let work = self.order.items * self.order.time * sums * self.features * self.features;
         let threads = if work < PARALLEL { 1 } else { rayon::current_num_threads() };
-        self.order.items.div_ceil(threads).max(1).next_multiple_of(super::tile::ROWS)
+        self.order.items.div_ceil(threads).max(1).next_multiple_of(treex_kernels::microkernel::ROWS)
     }
 }
 
@@ -224,10 +224,10 @@ impl<T: Element, C: Cell<G, S>, const G: usize, const S: usize> Operation for Re
         C::NAME
     }
 
-    fn backward(&self, pass: &Pass) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let Self { cell, sizes, operands, kept, before } = self;
         let (rows, features) = (sizes.rows(), sizes.features);
-        let cotangents = pass.cotangents().iter().map(|x| x.as_ref().map(Tensor::contiguous).transpose());
+        let cotangents = cx.cotangents().iter().map(|x| x.as_ref().map(Tensor::contiguous).transpose());
         let cotangents = cotangents.collect::<candle_core::Result<Vec<_>>>()?;
         let (sums, of_first) = {
             let y = cotangents[0].as_ref().map(elements::<T>).transpose()?;
@@ -236,11 +236,11 @@ impl<T: Element, C: Cell<G, S>, const G: usize, const S: usize> Operation for Re
             backward::backward::<T, C, G, S>(*cell, sizes, operands, [kept, before], &cotangents)?
         };
         let of_sum = |sum: usize| sizes.columns::<T, G>(&sums, sum);
-        let of_biases = LazyCell::new(|| sum_rows(&sums, G * features));
+        let of_biases = LazyCell::new(|| T::sum_axis0(&sums, G * features));
         let mut gradients = Vec::new();
         let mut give = |like: &Tensor, compute: &dyn Fn() -> Result<Vec<T>>| -> Result<()> {
-            let gradient = || -> Result<_> { Ok(Fresh::new(compute()?, like.shape())?.into_tensor()) };
-            gradients.push(pass.wanted(gradients.len()).then(gradient).transpose()?);
+            let gradient = || -> Result<_> { Ok(OwnedStorage::new(compute()?, like.shape())?.into_tensor()) };
+            gradients.push(cx.wanted(gradients.len()).then(gradient).transpose()?);
             Ok(())
         };
         give(&operands.x, &|| {
@@ -261,7 +261,7 @@ impl<T: Element, C: Cell<G, S>, const G: usize, const S: usize> Operation for Re
         for (read, first, affine) in [(x, C::FROM_INPUT, &operands.of_input), (carry, 0, &operands.of_carry)]
         {
             for (sum, affine) in (first..).zip(affine) {
-                give(&affine.kernel, &|| product(read.t(), of_sum(sum)?, None, true))?;
+                give(&affine.kernel, &|| Ok(product(read.t(), of_sum(sum)?, None, true)?))?;
                 if let Some(bias) = &affine.bias {
                     give(bias, &|| Ok(of_biases[sizes.of_part(sum)].to_vec()))?;
                 }

@@ -1,10 +1,10 @@
 //! The kernels that read the carry, as the product of each step wants them.
 
 use treex_core::Result;
-use treex_core::compute::elements;
+use treex_core::autograd::elements;
 
 use super::{Affine, Element};
-use crate::ops::tile::PANEL;
+use treex_kernels::microkernel::PANEL;
 
 /// `[inner, columns]` in panels of [`PANEL`] columns, the last one filled up with zeros.
 pub(super) struct Panels<R> {

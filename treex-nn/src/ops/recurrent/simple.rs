@@ -1,6 +1,6 @@
 //! The plain recurrent cell.
 
-use treex_core::compute::math::Real;
+use treex_kernels::math::Real;
 
 use super::cell::Cell;
 

@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor};
-use treex_core::compute::with_plain;
+use treex_core::autograd::with_reference;
 use treex_core::{Key, Leaf, Module, Parameter, Tree};
 
 use super::*;
@@ -85,10 +85,10 @@ fn compare<C: RnnCell>(inputs: &Inputs<C>, lengths: Option<&Tensor>, what: &str)
         [(DType::F64, 1e-12), (DType::F32, 2e-6), (DType::F16, 4e-3), (DType::BF16, 3e-2)]
     {
         let mut inputs = inputs.clone();
-        inputs.to_dtype(dtype)?;
+        inputs = inputs.into_dtype(dtype)?;
         let mut wide = inputs.clone();
-        wide.to_dtype(DType::F64)?;
-        let (found, wanted) = (all(&inputs, lengths)?, with_plain(|| all(&wide, lengths))?);
+        wide = wide.into_dtype(DType::F64)?;
+        let (found, wanted) = (all(&inputs, lengths)?, with_reference(|| all(&wide, lengths))?);
         assert_eq!(found.len(), wanted.len(), "{what}");
         for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
             let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
@@ -121,7 +121,7 @@ fn check<C: RnnCell>(cell: impl Fn(usize, usize) -> C) -> Result<()> {
 
 /// The derivative of the sum of all in one direction, of each leaf in turn.
 fn differences<C: RnnCell>(inputs: &mut Inputs<C>) -> Result<()> {
-    inputs.to_dtype(DType::F64)?;
+    *inputs = inputs.clone().into_dtype(DType::F64)?;
     let lengths = Tensor::new(&[4u32, 1, 5], &Device::Cpu)?;
     let (_, grads) = inputs.clone().value_and_grad_aux(Parameter, |inputs| run(inputs, Some(&lengths)))?;
     for moved in 0..inputs.leaves().len() {
@@ -181,7 +181,7 @@ fn simple_with_residual() -> Result<()> {
 fn parts() -> Result<()> {
     let sizes = (&[3][..], 5, 3, 4);
     let mut inputs = inputs(LSTMCell::new(3, 4), sizes, WAYS[0])?;
-    inputs.to_dtype(DType::F64)?;
+    inputs = inputs.into_dtype(DType::F64)?;
     let (_, tracked) =
         inputs.clone().value_and_grad_aux(Parameter, |inputs| run(inputs, None)).map(|x| x.0)?;
     for (tracked, untracked) in tracked.iter().zip(run(&mut inputs, None)?.1) {
@@ -195,7 +195,7 @@ fn parts() -> Result<()> {
             grads.leaves().into_iter().filter_map(|(.., leaf)| leaf.value()).map(numbers).collect()
         };
         for (found, wanted) in
-            one(&inputs)?.iter().flatten().zip(with_plain(|| one(&inputs))?.iter().flatten())
+            one(&inputs)?.iter().flatten().zip(with_reference(|| one(&inputs))?.iter().flatten())
         {
             assert!((found - wanted).abs() < 1e-12, "{output}: {found} {wanted}");
         }
@@ -224,7 +224,7 @@ fn what_is_not_covered() -> Result<()> {
     assert!(LSTMCell::new(3, 4).gate_fn(crate::sigmoid).fused().is_some());
     let x = Tensor::ones((2, 3, 3), DType::F32, &Device::Cpu)?;
     let mut rnn = RNN::new(GRUCell::new(3, 4).dtype(DType::BF16)).init(0, &Device::Cpu)?;
-    let (found, wanted) = (rnn.call(&x)?, with_plain(|| rnn.call(&x))?);
+    let (found, wanted) = (rnn.call(&x)?, with_reference(|| rnn.call(&x))?);
     assert_eq!(found.dtype(), wanted.dtype());
     for (a, b) in numbers(&found)?.iter().zip(numbers(&wanted)?) {
         assert!((a - b).abs() < 3e-2, "{a} {b}");

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor, Var};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
-use treex_core::compute::{name_of, with_plain};
+use treex_core::autograd::{name_of, with_reference};
 use treex_core::{Key, Leaf, Parameter, Result, value_and_grad};
 
 pub(crate) const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
@@ -274,9 +274,9 @@ fn keeps(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
         let rounded = exact.iter().map(|x| x.to_dtype(dtype)).collect::<candle_core::Result<Vec<_>>>()?;
         let found = trial.outcome(&rounded, |_| true)?;
         let again = trial.outcome(&rounded, |_| true)?;
-        let plain = with_plain(|| trial.outcome(&rounded, |_| true))?;
+        let plain = with_reference(|| trial.outcome(&rounded, |_| true))?;
         let wide = rounded.iter().map(|x| x.to_dtype(DType::F64)).collect::<candle_core::Result<Vec<_>>>()?;
-        let wanted = with_plain(|| trial.outcome(&wide, |_| true))?;
+        let wanted = with_reference(|| trial.outcome(&wide, |_| true))?;
 
         let is_empty =
             trial.case.inputs.iter().any(|dims| dims.contains(&0)) || found.tensors[0].elem_count() == 0;

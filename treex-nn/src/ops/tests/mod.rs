@@ -3,7 +3,7 @@
 mod contract;
 
 use candle_core::{DType, Tensor};
-use treex_core::compute::is_plain;
+use treex_core::autograd::is_reference;
 use treex_core::{Key, Result};
 
 use self::contract::{ALL, Case, Draw, WIDE, check};
@@ -195,7 +195,7 @@ fn normalize_or_compose(
         Statistics::Squares => Source::Squares,
         Statistics::Given => Source::Given { mean: &mean, var: &var },
     };
-    if !is_plain()
+    if !is_reference()
         && let Some(normalized) = normalize(x, extent, source, EPSILON, parameters)?
     {
         return Ok(normalized.y);

@@ -1,0 +1,381 @@
+//! Functions of one number, element by element: one pass over memory forward, and one backward that computes the
+//! derivative again from the input.
+
+use std::mem::MaybeUninit;
+
+use half::{bf16, f16};
+
+use crate::error::Result;
+use crate::fill::{Fill, collect};
+use crate::float::Float;
+use crate::math::Real;
+
+/// A function of one number. At corners its derivative is JAX's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Elementwise {
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x` where not negative, else `slope * x`.
+    LeakyRelu(f64),
+    /// `x` where positive, else `alpha * (exp(x) - 1)`.
+    Elu(f64),
+    /// `x (1 + tanh(sqrt(2 / π) (x + 0.044715 x³))) / 2`.
+    Gelu,
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `log(1 + exp(x))`.
+    Softplus,
+}
+
+impl Elementwise {
+    /// Its name in errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Relu6 => "relu6",
+            Self::LeakyRelu(_) => "leaky_relu",
+            Self::Elu(_) => "elu",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Softplus => "softplus",
+        }
+    }
+}
+
+entry_points! {
+    /// Elementwise functions of arrays.
+    pub trait ElementwiseKernels: Float for [f32, f64, bf16, f16] {
+        /// `function(x)`.
+        ///
+        /// # Errors
+        /// If memory cannot be allocated.
+        fn map(function: Elementwise, x: &[Self]) -> Result<Vec<Self>> = map;
+
+        /// `function'(x) * dy`.
+        ///
+        /// # Errors
+        /// If memory cannot be allocated.
+        fn map_backward(function: Elementwise, x: &[Self], dy: &[Self]) -> Result<Vec<Self>> = map_backward;
+    }
+}
+
+/// Evaluates `$run` with the function of its own type, for which loops are compiled.
+macro_rules! with_type {
+    ($function:expr, $name:ident => $run:expr) => {
+        match $function {
+            Elementwise::Relu => with_type!(@ Relu, $name, $run),
+            Elementwise::Relu6 => with_type!(@ Relu6, $name, $run),
+            Elementwise::LeakyRelu(slope) => with_type!(@ LeakyRelu(slope), $name, $run),
+            Elementwise::Elu(alpha) => with_type!(@ Elu(alpha), $name, $run),
+            Elementwise::Gelu => with_type!(@ Gelu, $name, $run),
+            Elementwise::Silu => with_type!(@ Silu, $name, $run),
+            Elementwise::Sigmoid => with_type!(@ Sigmoid, $name, $run),
+            Elementwise::Tanh => with_type!(@ Tanh, $name, $run),
+            Elementwise::Softplus => with_type!(@ Softplus, $name, $run),
+        }
+    };
+    (@ $value:expr, $name:ident, $run:expr) => {{
+        let $name = $value;
+        $run
+    }};
+}
+
+fn map<T: Float>(function: Elementwise, x: &[T]) -> Result<Vec<T>> {
+    with_type!(function, function => collect(x.len(), &Value { function, x }))
+}
+
+fn map_backward<T: Float>(function: Elementwise, x: &[T], dy: &[T]) -> Result<Vec<T>> {
+    with_type!(function, function => collect(x.len(), &Derivative { function, x, dy }))
+}
+
+/// A function and its derivative; both `#[inline(always)]`.
+trait Derivable: Copy + Sync {
+    /// The value at `x`.
+    fn value<R: Real>(self, x: R) -> R;
+    /// The derivative at `x`: at corners, JAX's.
+    fn derivative<R: Real>(self, x: R) -> R;
+}
+
+struct Value<'a, F, T> {
+    function: F,
+    x: &'a [T],
+}
+
+// SAFETY: `x` has an element for each one of the piece.
+unsafe impl<F: Derivable, T: Float> Fill<T> for Value<'_, F, T> {
+    const PARALLEL: usize = 1 << 15;
+
+    #[inline(always)]
+    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
+        let x = &self.x[first..first + piece.len()];
+        for (y, x) in piece.iter_mut().zip(x) {
+            y.write(T::narrow(self.function.value(x.widen())));
+        }
+    }
+}
+
+struct Derivative<'a, F, T> {
+    function: F,
+    x: &'a [T],
+    dy: &'a [T],
+}
+
+// SAFETY: `x` and `dy` have an element for each one of the piece.
+unsafe impl<F: Derivable, T: Float> Fill<T> for Derivative<'_, F, T> {
+    const PARALLEL: usize = 1 << 15;
+
+    #[inline(always)]
+    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
+        let range = first..first + piece.len();
+        for ((dx, x), dy) in piece.iter_mut().zip(&self.x[range.clone()]).zip(&self.dy[range]) {
+            dx.write(T::narrow(self.function.derivative(x.widen()) * dy.widen()));
+        }
+    }
+}
+
+/// `max(x, 0)`.
+#[derive(Clone, Copy)]
+struct Relu;
+
+impl Derivable for Relu {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        // NaN stays NaN.
+        if x <= R::of(0.) { R::of(0.) } else { x }
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        R::of(if x > R::of(0.) { 1. } else { 0. })
+    }
+}
+
+/// `min(max(x, 0), 6)`.
+#[derive(Clone, Copy)]
+struct Relu6;
+
+impl Derivable for Relu6 {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        let y = Relu.value(x);
+        if y >= R::of(6.) { R::of(6.) } else { y }
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        R::of(if x > R::of(0.) && x < R::of(6.) { 1. } else { 0. })
+    }
+}
+
+/// `x` where not negative, else `slope x`.
+#[derive(Clone, Copy)]
+struct LeakyRelu(f64);
+
+impl Derivable for LeakyRelu {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        if x >= R::of(0.) { x } else { x * R::of(self.0) }
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        R::of(if x >= R::of(0.) { 1. } else { self.0 })
+    }
+}
+
+/// `x` where positive, else `alpha (exp(x) - 1)`.
+#[derive(Clone, Copy)]
+struct Elu(f64);
+
+impl Derivable for Elu {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        let below = x.exp_m1() * R::of(self.0);
+        if x > R::of(0.) { x } else { below }
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        let below = x.exp() * R::of(self.0);
+        if x > R::of(0.) { R::of(1.) } else { below }
+    }
+}
+
+/// `x (1 + tanh(c (x + 0.044715 x³))) / 2` with `c = sqrt(2 / π)`, which is `x sigmoid(2 c (x + 0.044715 x³))`.
+#[derive(Clone, Copy)]
+struct Gelu;
+
+impl Gelu {
+    const SCALE: f64 = 1.595_769_121_605_730_8;
+    const CUBE: f64 = 0.044_715;
+}
+
+impl Derivable for Gelu {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        let inner = x * R::of(Self::SCALE) * (x * x).mul_add(R::of(Self::CUBE), R::of(1.));
+        x * inner.sigmoid()
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        let square = x * x;
+        let inner = x * R::of(Self::SCALE) * square.mul_add(R::of(Self::CUBE), R::of(1.));
+        let slope = R::of(Self::SCALE) * square.mul_add(R::of(3. * Self::CUBE), R::of(1.));
+        let s = inner.sigmoid();
+        // Far out, 0 times what is infinite would be NaN.
+        let bend = s * (R::of(1.) - s);
+        let bend = if bend > R::of(0.) { x * slope * bend } else { bend };
+        s + bend
+    }
+}
+
+/// `x sigmoid(x)`.
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Derivable for Silu {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        x * x.sigmoid()
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        let s = x.sigmoid();
+        let bend = s * (R::of(1.) - s);
+        let bend = if bend > R::of(0.) { x * bend } else { bend };
+        s + bend
+    }
+}
+
+/// `1 / (1 + exp(-x))`.
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Derivable for Sigmoid {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        x.sigmoid()
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        x.sigmoid() * (-x).sigmoid()
+    }
+}
+
+/// The hyperbolic tangent.
+#[derive(Clone, Copy)]
+struct Tanh;
+
+impl Derivable for Tanh {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        x.tanh()
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        // 1 - tanh² loses its digits where tanh is near 1.
+        let twice = x + x;
+        R::of(4.) * twice.sigmoid() * (-twice).sigmoid()
+    }
+}
+
+/// `log(1 + exp(x))`.
+#[derive(Clone, Copy)]
+struct Softplus;
+
+impl Derivable for Softplus {
+    #[inline(always)]
+    fn value<R: Real>(self, x: R) -> R {
+        let positive = if x < R::of(0.) { R::of(0.) } else { x };
+        positive + (-x.abs()).exp().ln_1p()
+    }
+
+    #[inline(always)]
+    fn derivative<R: Real>(self, x: R) -> R {
+        x.sigmoid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Elementwise; 9] = [
+        Elementwise::Relu,
+        Elementwise::Relu6,
+        Elementwise::LeakyRelu(0.1),
+        Elementwise::Elu(1.3),
+        Elementwise::Gelu,
+        Elementwise::Silu,
+        Elementwise::Sigmoid,
+        Elementwise::Tanh,
+        Elementwise::Softplus,
+    ];
+
+    fn points() -> Vec<f64> {
+        (-400..400).map(|i| f64::from(i) * 0.0413 + 0.007).collect()
+    }
+
+    #[test]
+    fn derivatives_are_central_differences() -> Result<()> {
+        for function in ALL {
+            let at =
+                |offset: f64| f64::map(function, &points().iter().map(|x| x + offset).collect::<Vec<_>>());
+            let dx = f64::map_backward(function, &points(), &vec![1.; points().len()])?;
+            for (((above, below), dx), x) in at(1e-6)?.iter().zip(at(-1e-6)?).zip(dx).zip(points()) {
+                let slope = (above - below) / 2e-6;
+                assert!((slope - dx).abs() < 1e-8, "{}'({x}) is {slope}, not {dx}", function.name());
+            }
+        }
+        Ok(())
+    }
+
+    /// Against `f64`, at points that the type can represent.
+    #[test]
+    fn element_types_agree() -> Result<()> {
+        fn check<T: ElementwiseKernels>(tolerance: f64) -> Result<()> {
+            let x: Vec<T> = points().iter().map(|&x| T::narrow(T::Wide::of(x))).collect();
+            let exact: Vec<f64> = x.iter().map(|x| x.widen().to_f64()).collect();
+            let ones = (vec![T::narrow(T::Wide::of(1.)); x.len()], vec![1.; x.len()]);
+            for function in ALL {
+                let found = [T::map(function, &x)?, T::map_backward(function, &x, &ones.0)?].concat();
+                let expected =
+                    [f64::map(function, &exact)?, f64::map_backward(function, &exact, &ones.1)?].concat();
+                for (found, expected) in found.iter().zip(expected) {
+                    let found = found.widen().to_f64();
+                    let bound = tolerance * expected.abs().max(1.);
+                    assert!((found - expected).abs() < bound, "{}: {found} {expected}", function.name());
+                }
+            }
+            Ok(())
+        }
+        check::<f32>(2e-6)?;
+        check::<f16>(2e-3)?;
+        check::<bf16>(1e-2)
+    }
+
+    /// At infinite inputs there are limits, not NaN.
+    #[test]
+    fn limits() {
+        let ends = [f64::NEG_INFINITY, f64::INFINITY];
+        assert_eq!(ends.map(|x| Gelu.derivative(x)), [0., 1.]);
+        assert_eq!(ends.map(|x| Silu.derivative(x)), [0., 1.]);
+        assert_eq!(ends.map(|x| Tanh.derivative(x as f32)), [0., 0.]);
+        assert_eq!(ends.map(|x| Softplus.value(x as f32)), [0., f32::INFINITY]);
+        assert_eq!(ends.map(|x| Elu(2.).value(x as f32)), [-2., f32::INFINITY]);
+        assert!(Relu.value(f32::NAN).is_nan() && Elu(1.).value(f32::NAN).is_nan());
+    }
+}

@@ -1,0 +1,31 @@
+//! The logarithm of a sum of exponentials, stable: what a softmax along rows is made of.
+
+use super::float::Float;
+use super::math::Real;
+use super::reduce::{largest, sums};
+
+/// The largest element of a row, and the logarithm of the sum of `exp(x - largest)`. They are kept apart, since their
+/// sum would lose the digits of the smaller one.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSumExp<W> {
+    /// `max(x)`.
+    pub largest: W,
+    /// `log(sum(exp(x - max(x))))`.
+    pub log_sum: W,
+}
+
+impl<W: Real> LogSumExp<W> {
+    /// That of a row.
+    #[inline(always)]
+    pub fn of<T: Float<Wide = W>>(row: &[T]) -> Self {
+        let largest = largest(row, T::widen);
+        let [sum] = sums(row, |x| [(x.widen() - largest).exp()]);
+        Self { largest, log_sum: sum.ln() }
+    }
+
+    /// `log(softmax(x))` of one element.
+    #[inline(always)]
+    pub fn log_softmax(self, x: W) -> W {
+        (x - self.largest) - self.log_sum
+    }
+}

@@ -1,0 +1,197 @@
+//! Products of matrices, into existing or new memory.
+
+mod block;
+mod packing;
+mod scratch;
+
+use std::mem::MaybeUninit;
+
+use self::block::{Block, Start};
+use crate::error::{Error, Result};
+use crate::gather_gemm::widest;
+use crate::parallel::{Shared, for_each};
+use crate::vector::Vectors;
+
+/// A matrix in memory: element `(i, j)` is at `i * row + j * column`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, T> {
+    elements: &'a [T],
+    rows: usize,
+    columns: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// `[rows, columns]`, row-major without gaps.
+    ///
+    /// # Errors
+    /// If `elements` has another number of elements.
+    pub fn new(elements: &'a [T], rows: usize, columns: usize) -> Result<Self> {
+        Self::strided(elements, [rows, columns], [columns, 1])
+    }
+
+    /// With its own distances between rows and between columns.
+    ///
+    /// # Errors
+    /// If an element would lie outside of `elements`.
+    pub fn strided(
+        elements: &'a [T],
+        [rows, columns]: [usize; 2],
+        [row, column]: [usize; 2],
+    ) -> Result<Self> {
+        check(elements.len(), [rows, columns], [row, column])?;
+        Ok(Self { elements, rows, columns, row, column })
+    }
+
+    /// The transpose.
+    #[must_use]
+    pub fn t(self) -> Self {
+        let Self { elements, rows, columns, row, column } = self;
+        Self { elements, rows: columns, columns: rows, row: column, column: row }
+    }
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// The rows from `first` to before `last`, which are rows of it.
+    fn rows(self, first: usize, last: usize) -> Self {
+        let elements = self.elements.get(first * self.row..).unwrap_or_default();
+        Self { elements, rows: last - first, ..self }
+    }
+
+    /// The columns from `first` to before `last`, which are columns of it.
+    fn columns(self, first: usize, last: usize) -> Self {
+        self.t().rows(first, last).t()
+    }
+}
+
+/// Whether every element is inside.
+fn check(len: usize, [rows, columns]: [usize; 2], [row, column]: [usize; 2]) -> Result<()> {
+    let last = || {
+        let last = (rows - 1).checked_mul(row)?.checked_add((columns - 1).checked_mul(column)?)?;
+        isize::try_from(last).is_ok().then_some(last)
+    };
+    if rows == 0 || columns == 0 || last().is_some_and(|last| last < len) {
+        return Ok(());
+    }
+    Err(Error::shape(
+        "a matrix is larger than its memory",
+        format!("[{rows}, {columns}] with strides [{row}, {column}]"),
+        format!("{len} elements"),
+    ))
+}
+
+/// Fewer multiplications than this are not worth waking other threads.
+const PARALLEL: usize = 1 << 18;
+
+/// As many rows or fewer read `b` once, where it lies.
+const FEW: usize = 8;
+
+/// `c = a · b`, where `c` is `[rows of a, columns of b]` with the distance `row` between its rows, plus `bias` in each
+/// row. On all cores if it is large and `parallel`; the result is the same on one.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn multiply<T: Vectors>(
+    c: &mut [MaybeUninit<T>],
+    row: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    bias: Option<&[T]>,
+    parallel: bool,
+) -> Result<()> {
+    if let Some(bias) = bias.filter(|bias| bias.len() != b.columns) {
+        let expected = format!("{} elements", b.columns);
+        return Err(Error::shape("a bias does not fit a product of matrices", expected, bias.len()));
+    }
+    let start = bias.map_or(Start::Zero, Start::Row);
+    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and nothing is read of what is there.
+    unsafe { write(c.as_mut_ptr().cast(), c.len(), row, a, b, start, parallel) }
+}
+
+/// `a · b + bias` in new memory, row-major; see [`multiply`].
+///
+/// # Errors
+/// If the sizes do not fit, or there is no memory for it.
+pub fn product<T: Vectors>(
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    bias: Option<&[T]>,
+    parallel: bool,
+) -> Result<Vec<T>> {
+    let mut c = Box::new_uninit_slice(a.rows * b.columns);
+    multiply(&mut c, b.columns, a, b, bias, parallel)?;
+    // SAFETY: without gaps between rows, every element was written.
+    Ok(unsafe { c.assume_init() }.into_vec())
+}
+
+/// `c += scale · a · b`; see [`multiply`].
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn multiply_add<T: Vectors>(
+    c: &mut [T],
+    row: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    scale: T,
+    parallel: bool,
+) -> Result<()> {
+    // SAFETY: the elements of `c` are there.
+    unsafe { write(c.as_mut_ptr(), c.len(), row, a, b, Start::There(scale), parallel) }
+}
+
+/// # Safety
+/// `c` points to `len` elements that nobody else uses, which are values if the product is added to them.
+unsafe fn write<T: Vectors>(
+    c: *mut T,
+    len: usize,
+    row: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    start: Start<'_, T>,
+    parallel: bool,
+) -> Result<()> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    if k != b.rows {
+        return Err(Error::shape(
+            "the sizes of two matrices do not fit",
+            format!("[{m}, {k}] by [{k}, ..]"),
+            format!("[{m}, {k}] by [{}, {n}]", b.rows),
+        ));
+    }
+    check(len, [m, n], [row, 1])?;
+    if n == 1 && row == 1 && m > 1 && a.column != 1 && !matches!(start, Start::Row(_)) {
+        // A column without gaps is a row, whose neighbours one vector holds.
+        // SAFETY: it is the same memory.
+        return unsafe { write(c, len, m, b.t(), a.t(), start, parallel) };
+    }
+    let (threads, widest) = (rayon::current_num_threads(), widest::<T>(false));
+    let is_large = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
+    let pieces = if parallel && is_large { threads } else { 1 };
+    // Threads that share columns copy the same of `b`: they share rows, unless they would get few columns.
+    let across = (1..=n / (2 * widest)).rev().find(|across| pieces.is_multiple_of(*across)).unwrap_or(1);
+    let size = |len: usize, pieces: usize| len.div_ceil(pieces).next_multiple_of(T::registers().0).max(1);
+    let (height, width) = (size(m, pieces / across), size(n, across));
+    let c = Shared::new(c);
+    let piece = |index: usize| {
+        let (top, left) = (index / across * height, index % across * width);
+        if top >= m || left >= n {
+            return;
+        }
+        let (a, b) = (a.rows(top, (top + height).min(m)), b.columns(left, (left + width).min(n)));
+        let start = match start {
+            Start::Row(row) => Start::Row(&row[left..]),
+            other => other,
+        };
+        let (c, few) = (c.at(top * row + left), m <= FEW || n == 1);
+        // SAFETY: every element that sizes and strides reach is inside of its memory, as was checked here and when the
+        // matrices were made; `c` is exclusive, so it does not overlap them, and neither do the pieces.
+        T::dispatch(unsafe { Block::new(c, row, a, b, start, few) });
+    };
+    for_each(pieces, true, &piece);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

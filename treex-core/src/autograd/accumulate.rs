@@ -1,0 +1,83 @@
+//! Accumulators for the gradients of variables, apart from Candle's `GradStore`.
+//!
+//! Candle's store starts each gradient with zeros and adds to a copy. In a backward pass that treex starts,
+//! operations of treex add the gradient of a variable to an accumulator here instead, which takes the first one as it
+//! is. In any other backward pass no accumulator is armed, and gradients go to Candle's store.
+
+use std::cell::RefCell;
+
+use candle_core::{Tensor, TensorId};
+
+use super::sum::sum_of_gradients;
+use crate::error::Result;
+use crate::id_map::IdMap;
+
+struct Accumulators {
+    by_variable: IdMap<TensorId, Option<Tensor>>,
+    is_last: bool,
+}
+
+thread_local! {
+    /// Those of the innermost backward pass of this thread.
+    static ACCUMULATORS: RefCell<Option<Accumulators>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with other accumulators armed, or none; returns them with what was added.
+fn armed<R>(sums: Option<Accumulators>, f: impl FnOnce() -> R) -> (R, Option<Accumulators>) {
+    /// Puts the outer sums back, after a panic too.
+    struct Restore(Option<Accumulators>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ACCUMULATORS.replace(self.0.take());
+        }
+    }
+    let restore = Restore(ACCUMULATORS.replace(sums));
+    let result = f();
+    let sums = ACCUMULATORS.take();
+    drop(restore);
+    (result, sums)
+}
+
+/// The gradient of `loss` with respect to each variable, detached; `None` where `loss` does not depend on it. A
+/// pass that `is_last` frees the tensors that operations saved.
+pub(crate) fn gradients<'v>(
+    loss: &Tensor,
+    variables: impl Iterator<Item = &'v Tensor> + Clone,
+    is_last: bool,
+) -> Result<Vec<Option<Tensor>>> {
+    let by_variable = variables.clone().map(|variable| (variable.id(), None)).collect();
+    let (store, sums) = armed(Some(Accumulators { by_variable, is_last }), || loss.backward());
+    let (mut store, mut sums) = (store?, sums.map(|sums| sums.by_variable).unwrap_or_default());
+    let gradient = |variable: &Tensor| {
+        let own = sums.get_mut(&variable.id()).and_then(Option::take);
+        Ok(match (own, store.remove(variable)) {
+            (Some(own), Some(candle)) => Some(sum_of_gradients(&own, &candle.detach())?),
+            (own, candle) => own.or(candle.map(|candle| candle.detach())),
+        })
+    };
+    variables.map(gradient).collect()
+}
+
+/// Runs `f`, which may start a backward pass of its own, with no accumulator armed.
+pub(super) fn disarmed<R>(f: impl FnOnce() -> R) -> R {
+    armed(None, f).0
+}
+
+/// Adds to the accumulator of a variable. Without one, returns the gradient for Candle's store.
+pub(super) fn accumulate(variable: &Tensor, gradient: Tensor) -> candle_core::Result<Option<Tensor>> {
+    ACCUMULATORS.with_borrow_mut(|armed| {
+        let Some(sum) = armed.as_mut().and_then(|sums| sums.by_variable.get_mut(&variable.id())) else {
+            return Ok(Some(gradient));
+        };
+        *sum = Some(match sum.take() {
+            Some(sum) => sum_of_gradients(&sum, &gradient)?,
+            None => gradient,
+        });
+        Ok(None)
+    })
+}
+
+/// Whether no other backward pass through this graph will follow.
+pub(super) fn is_last_pass() -> bool {
+    ACCUMULATORS.with_borrow(|armed| armed.as_ref().is_some_and(|sums| sums.is_last))
+}

@@ -1,0 +1,32 @@
+//! Operations with a gradient of their own, on Candle's graph.
+//!
+//! In reading order: [`Operation`] (what an operation implements), `node` (how it becomes a part of Candle's
+//! graph), `op_instance` (what happens in a backward pass), `producers` (which operation a tensor came from),
+//! `accumulate` (where the gradients of variables end), [`custom_vjp`]; then how kernels reach the memory of
+//! tensors: [`elements`], [`OwnedStorage`], [`StorageGuard`].
+//!
+//! Each operation with a kernel also has a reference composition of Candle operations: the oracle of its tests,
+//! and the path for devices and element types without a kernel. [`with_reference`] chooses it.
+
+pub(crate) mod accumulate;
+mod custom_vjp;
+mod elements;
+mod match_float;
+mod node;
+mod op_instance;
+mod operation;
+pub(crate) mod producers;
+mod reference;
+mod storage;
+mod storage_guard;
+mod sum;
+
+pub use custom_vjp::custom_vjp;
+pub use elements::{Element, elements};
+pub use half::{bf16, f16};
+pub use operation::{BackwardContext, Operation, attach, attach_all, name_of, reshape};
+pub use reference::{is_reference, with_reference};
+pub use storage::OwnedStorage;
+pub use storage_guard::StorageGuard;
+
+pub use crate::tensors::storage_id;

@@ -1,0 +1,124 @@
+//! Memory that becomes a tensor without a copy.
+
+use std::mem;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{
+    CpuStorage, CudaStorage, InplaceOp1, Layout, MetalStorage, Shape, Storage, Tensor, WithDType,
+};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Memory that an operation has filled and alone holds: an output to be.
+#[derive(Debug)]
+pub struct OwnedStorage {
+    pub(super) storage: Storage,
+    pub(super) shape: Shape,
+}
+
+impl OwnedStorage {
+    /// Elements on the CPU, row-major.
+    ///
+    /// # Errors
+    /// If the number of elements is not that of `shape`.
+    pub fn new<T: WithDType>(elements: Vec<T>, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if elements.len() != shape.elem_count() {
+            return Err(Error::shape("the number of elements differs from that of the shape")
+                .expected(format!("{:?}", shape.dims()))
+                .found(elements.len()));
+        }
+        Ok(Self { storage: Storage::Cpu(T::to_cpu_storage_owned(elements)), shape })
+    }
+
+    /// The memory of a tensor that is not used elsewhere: without a copy, unless the tensor is a strided view. Other
+    /// holders of that memory find it empty.
+    ///
+    /// # Errors
+    /// What Candle reports.
+    pub fn take(tensor: Tensor) -> Result<Self> {
+        let taken = StorageSlot::default();
+        let tensor = tensor.detach();
+        let whole = tensor.is_contiguous() && {
+            let (storage, layout) = tensor.storage_and_layout();
+            let len = match &*storage {
+                Storage::Cpu(storage) => len(storage),
+                // Candle tells the length of CPU memory only; on other devices a copy is safe.
+                Storage::Cuda(_) | Storage::Metal(_) => usize::MAX,
+            };
+            layout.start_offset() == 0 && len == layout.shape().elem_count()
+        };
+        let shape = tensor.shape().clone();
+        let tensor = if whole { tensor } else { tensor.force_contiguous()? };
+        // In one dimension, since Candle takes the strides of an empty tensor for those of a broadcast.
+        tensor.reshape(shape.elem_count())?.inplace_op1(&taken)?;
+        match taken.take() {
+            Some(storage) => Ok(Self { storage, shape }),
+            None => Err(Error::new(ErrorKind::Structure, "a tensor has no memory to take")),
+        }
+    }
+
+    /// As a tensor outside of any graph.
+    #[must_use]
+    pub fn into_tensor(self) -> Tensor {
+        Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
+    }
+}
+
+/// The number of elements in CPU memory.
+fn len(storage: &CpuStorage) -> usize {
+    match storage {
+        CpuStorage::U8(x) => x.len(),
+        CpuStorage::U32(x) => x.len(),
+        CpuStorage::I64(x) => x.len(),
+        CpuStorage::BF16(x) => x.len(),
+        CpuStorage::F16(x) => x.len(),
+        CpuStorage::F32(x) => x.len(),
+        CpuStorage::F64(x) => x.len(),
+        _ => usize::MAX,
+    }
+}
+
+/// A slot through which memory passes from one tensor into another.
+#[derive(Default)]
+pub(super) struct StorageSlot(Mutex<Option<Storage>>);
+
+impl StorageSlot {
+    pub(super) fn holding(storage: Storage) -> Self {
+        Self(Mutex::new(Some(storage)))
+    }
+
+    pub(super) fn take(&self) -> Option<Storage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep<S>(&self, storage: &mut S, wrap: impl FnOnce(S) -> Storage) -> candle_core::Result<()>
+    where
+        S: BackendStorage<Device: BackendDevice<Storage = S>>,
+    {
+        let empty = storage.device().zeros_impl(&Shape::from(0), storage.dtype())?;
+        let storage = wrap(mem::replace(storage, empty));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
+        Ok(())
+    }
+}
+
+impl InplaceOp1 for StorageSlot {
+    fn name(&self) -> &'static str {
+        "take storage"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        self.keep(storage, Storage::Cpu)
+    }
+
+    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> candle_core::Result<()> {
+        self.keep(storage, Storage::Cuda)
+    }
+
+    fn metal_fwd(&self, storage: &mut MetalStorage, _: &Layout) -> candle_core::Result<()> {
+        self.keep(storage, Storage::Metal)
+    }
+}

@@ -1,0 +1,47 @@
+//! The shapes that a model's layers ask for while it is called for shape inference.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Shape, Tensor};
+
+use crate::error::Result;
+
+/// The shapes recorded so far, by the cell of the leaf.
+struct ShapeProbe {
+    device: Device,
+    shapes: HashMap<usize, Shape>,
+}
+
+thread_local! {
+    /// Set while shape inference calls a model on this thread.
+    static PROBE: RefCell<Option<ShapeProbe>> = const { RefCell::new(None) };
+}
+
+/// Restores the probe of an outer inference, after a panic too.
+struct Outer(Option<ShapeProbe>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        PROBE.set(self.0.take());
+    }
+}
+
+/// Runs `f` with a new probe; returns its result and the recorded shapes by cell.
+pub(super) fn with_probe<R>(device: &Device, f: impl FnOnce() -> R) -> (R, HashMap<usize, Shape>) {
+    let probe = ShapeProbe { device: device.clone(), shapes: HashMap::new() };
+    let outer = Outer(PROBE.replace(Some(probe)));
+    let result = f();
+    let shapes = PROBE.take().map(|probe| probe.shapes).unwrap_or_default();
+    drop(outer);
+    (result, shapes)
+}
+
+/// Zeros for a leaf of unknown shape, if a probe is set, which records the shape for the leaf's cell.
+pub(crate) fn record(cell: usize, shape: Shape, dtype: DType) -> Result<Option<Tensor>> {
+    PROBE.with_borrow_mut(|probe| {
+        let Some(probe) = probe else { return Ok(None) };
+        let shape = probe.shapes.entry(cell).or_insert(shape);
+        Ok(Some(Tensor::zeros(&*shape, dtype, &probe.device)?))
+    })
+}

@@ -1,0 +1,4 @@
+//! Trees on disk and on screen.
+
+pub mod checkpoint;
+pub mod summary;

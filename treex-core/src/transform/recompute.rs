@@ -1,0 +1,117 @@
+//! What runs a part of a model again in the backward pass: [`remat`](crate::remat) and [`scan`](crate::scan).
+
+use candle_core::{Tensor, Var};
+
+use crate::autograd::{
+    BackwardContext, Operation, OwnedStorage, accumulate, attach, is_reference, with_reference,
+};
+use crate::error::Result;
+use crate::transform::scope::Scope;
+use crate::tree::flat::Layout;
+use crate::tree::handle::Handle;
+use crate::tree::object::TreeObject;
+use crate::tree::walk::{attach_path, walk, walk_mut};
+
+/// A model apart from the tensors by which it is differentiated, and the way its operations were computed.
+#[derive(Clone)]
+pub(crate) struct Recompute<M> {
+    pub(crate) model: M,
+    tracked: Vec<bool>,
+    plain: bool,
+}
+
+impl<M: TreeObject + Clone> Recompute<M> {
+    /// The model as it is, untracked, and the tensors of the leaves that were tracked.
+    pub(crate) fn of(model: &M) -> (Self, Vec<Tensor>) {
+        let (mut model, mut tracked, mut tensors) = (model.clone(), Vec::new(), Vec::new());
+        walk_mut(&mut model, |_, _, leaf| {
+            let tensor = leaf.tracked_value().filter(|tensor| leaf.is_tracked() && tensor.track_op());
+            tracked.push(tensor.is_some());
+            tensors.extend(tensor.cloned());
+            leaf.scope = None;
+        });
+        (Self { model, tracked, plain: is_reference() }, tensors)
+    }
+
+    /// The same apart from another model, of the same leaves.
+    pub(crate) fn with_model(&self, model: M) -> Self {
+        Self { model, tracked: self.tracked.clone(), plain: self.plain }
+    }
+
+    /// Runs `f` on the model with other tensors in the places of those that were tracked, tracked again.
+    pub(crate) fn run<R>(&self, tensors: &[Tensor], f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+        let mut model = self.model.clone();
+        let scope = Scope::open(tensors.iter().map(Tensor::id).collect());
+        let (mut tracked, mut tensors) = (self.tracked.iter(), tensors.iter());
+        walk_mut(&mut model, |_, _, leaf| {
+            if tracked.next() == Some(&true)
+                && let Some(tensor) = tensors.next()
+            {
+                leaf.replace(Handle::from_shared(tensor.clone()));
+                leaf.scope = Some(scope.clone());
+            }
+        });
+        let result = if self.plain { with_reference(|| f(&mut model)) } else { f(&mut model) };
+        result.map_err(|error| attach_path(&model, error))
+    }
+
+    /// Runs `f` on `model`, from which this was made, untracked: in place, so that its modules stand where they
+    /// are looked for, in a summary say. What was tracked is again afterwards, with its value. `model` is
+    /// unchanged if `f` fails.
+    pub(crate) fn untracked<R>(&self, model: &mut M, f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+        let before = model.clone();
+        walk_mut(model, |_, _, leaf| leaf.scope = None);
+        let result = f(model).and_then(|result| {
+            Layout::of(&before).check(model, "the model after the function")?;
+            Ok(result)
+        });
+        if result.is_err() {
+            *model = before;
+            return result;
+        }
+        let mut handles = Vec::new();
+        walk(&before, |_, _, leaf| handles.push(leaf));
+        let mut leaves = handles.into_iter().zip(&self.tracked);
+        walk_mut(model, |_, _, leaf| {
+            if let Some((before, true)) = leaves.next() {
+                *leaf = before.clone();
+            }
+        });
+        result
+    }
+}
+
+/// A tensor to differentiate by, with the values of `tensor`: itself, where it is a variable.
+pub(crate) fn variable(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.is_variable() || !tensor.dtype().is_float() {
+        return Ok(tensor.clone());
+    }
+    Ok(Var::from_tensor(&tensor.detach())?.into_inner())
+}
+
+/// The gradients of the sum of `outputs · cotangents` with respect to `variables`.
+pub(crate) fn pull_back(
+    outputs: &[Tensor],
+    cotangents: &[Option<Tensor>],
+    variables: &[Tensor],
+) -> Result<Vec<Option<Tensor>>> {
+    let outputs: Vec<_> = outputs.iter().collect();
+    let seed = attach(Seed(cotangents.to_vec()), &outputs, OwnedStorage::new(vec![0f32], ())?)?;
+    if !seed.track_op() {
+        return Ok(vec![None; variables.len()]);
+    }
+    accumulate::gradients(&seed, variables.iter(), true)
+}
+
+/// Where a backward pass through given cotangents begins.
+struct Seed(Vec<Option<Tensor>>);
+
+impl Operation for Seed {
+    fn name(&self) -> &'static str {
+        "replay"
+    }
+
+    fn backward(&self, _: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        Ok(self.0.clone())
+    }
+}

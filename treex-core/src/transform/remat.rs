@@ -1,0 +1,55 @@
+//! Rematerialization: memory for time.
+
+use candle_core::Tensor;
+
+use crate::autograd::custom_vjp;
+use crate::error::Result;
+use crate::transform::recompute::{Recompute, pull_back, variable};
+use crate::tree::object::TreeObject;
+
+/// Runs `f` on `model` and `inputs` without keeping what it computes on the way: the backward pass runs it
+/// again, on the model as it was. Values and gradients are those of `f(model, inputs)` itself; random keys
+/// draw the same, and state is written once. `jax.checkpoint`, and Flax's `nn.remat` for a module.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_core::{Leaf, Parameter, prelude::*, remat};
+///
+/// let mut w = Leaf::<Parameter>::new(Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)?;
+/// let x = Tensor::ones(3, DType::F32, &Device::Cpu)?;
+/// let (loss, grad) = w.value_and_grad(Parameter, |w| {
+///     let y = remat(w, &[x.clone()], |w, x| Ok(vec![(w.get()? * &x[0])?.exp()?.exp()?]))?;
+///     Ok(y[0].log()?.sum_all()?)
+/// })?;
+/// assert!((loss.to_scalar::<f32>()? - 30.19288).abs() < 1e-4);
+/// assert!((grad.get()?.to_vec1::<f32>()?[0] - 1f32.exp()).abs() < 1e-5);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// Only what `f` gets as an argument is differentiated by: tracked tensors that it captures are constants.
+///
+/// # Errors
+/// What `f` reports, in the forward or in the backward pass.
+#[doc(alias = "checkpoint")]
+pub fn remat<M, F>(model: &mut M, inputs: &[Tensor], f: F) -> Result<Vec<Tensor>>
+where
+    M: TreeObject + Clone + 'static,
+    F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
+    let (before, parameters) = Recompute::of(model);
+    let count = parameters.len();
+    let sources = [&parameters, inputs].concat();
+    let template = before.clone();
+    before.untracked(model, |model| {
+        custom_vjp(&sources.clone(), |detached| {
+            let outputs = f(model, &detached[count..])?;
+            let backward = move |cotangents: &[Option<Tensor>]| {
+                let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
+                let (parameters, inputs) = variables.split_at(count);
+                let outputs = template.run(parameters, |model| f(model, inputs))?;
+                pull_back(&outputs, cotangents, &variables)
+            };
+            Ok((outputs, backward))
+        })
+    })
+}

@@ -1,0 +1,247 @@
+//! Scans: a loop that is one node of the gradient's graph, however long it is.
+//!
+//! The forward pass keeps the carries alone. The backward pass goes through the steps from the last to the
+//! first and runs each again, so neither its memory nor its recursion grows with what a step computes.
+
+use candle_core::Tensor;
+
+use crate::autograd::custom_vjp;
+use crate::error::{Error, Result};
+use crate::transform::recompute::{Recompute, pull_back, variable};
+use crate::transform::stack::{unstack, write_back};
+use crate::tree::object::TreeObject;
+
+/// Runs `f(model, carry, x)` for each slice `x` of `xs` along the leading axis, and hands the carry that it
+/// returns to the next step: `jax.lax.scan`. Returns the last carry and the stacked second results.
+///
+/// The model is the same at each step, and what `f` writes into it (running statistics, keys) goes on to the
+/// next. The carry keeps its shapes; a first one of a narrower element type may widen.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_core::{Leaf, Parameter, prelude::*, scan};
+///
+/// // A decaying sum over time.
+/// let mut decay = Leaf::<Parameter>::new(Tensor::new(0.5f32, &Device::Cpu)?)?;
+/// let xs = Tensor::ones((2000, 3), DType::F32, &Device::Cpu)?;
+/// let start = xs.get(0)?.zeros_like()?;
+/// let (loss, grad) = decay.value_and_grad(Parameter, |decay| {
+///     let (carry, sums) = scan(decay, &[start], &[xs.clone()], |decay, carry, x| {
+///         let sum = (carry[0].broadcast_mul(&decay.get()?)? + &x[0])?;
+///         Ok((vec![sum.clone()], vec![sum]))
+///     })?;
+///     assert_eq!(sums[0].dims(), [2000, 3]);
+///     Ok(carry[0].mean_all()?)
+/// })?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 2.); // 1 / (1 - decay)
+/// assert_eq!(grad.get()?.to_scalar::<f32>()?, 4.); // 1 / (1 - decay)^2
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// Only what `f` gets as an argument is differentiated by: tracked tensors that it captures are constants.
+///
+/// # Errors
+/// If there is no step, `xs` differ in length, or the carry changes its shape, or its type after the first
+/// step; what `f` reports.
+pub fn scan<M, F>(model: &mut M, carry: &[Tensor], xs: &[Tensor], f: F) -> Result<(Vec<Tensor>, Vec<Tensor>)>
+where
+    M: TreeObject + Clone + 'static,
+    F: Fn(&mut M, &[Tensor], &[Tensor]) -> Result<(Vec<Tensor>, Vec<Tensor>)> + Send + Sync + 'static,
+{
+    let (before, parameters) = Recompute::of(model);
+    let length = length_of(xs)?;
+    let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
+    let replay = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
+        snapshot.run(constants, |model| f(model, carry, x))
+    };
+    before.untracked(model, |model| {
+        let forward = |f: &F, carry: &[Tensor], x: &[Tensor]| {
+            let snapshot = before.with_model(model.clone());
+            Ok((f(model, carry, x)?, snapshot))
+        };
+        run(sources, length, f, forward, replay)
+    })
+}
+
+/// Runs `f(block, carry)` for each block of a [`stack`](crate::Tree::stack)ed tree, from the first to the
+/// last: a deep model of identical blocks, as Flax's `nn.scan` over layers. Returns the last carry.
+///
+/// Each block sees its own parameters and state; what `f` writes is stacked back into `blocks`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_core::{Leaf, Parameter, prelude::*, scan_blocks};
+///
+/// let block = |value: f32| Leaf::<Parameter>::new(Tensor::new(&[value; 4], &Device::Cpu)?);
+/// let mut blocks = Leaf::stack(&[block(1.)?, block(2.)?, block(3.)?])?;
+/// let x = Tensor::ones((5, 4), DType::F32, &Device::Cpu)?;
+/// let (loss, grad) = blocks.value_and_grad(Parameter, |blocks| {
+///     let y = scan_blocks(blocks, &[x], |block, x| Ok(vec![x[0].broadcast_mul(&block.get()?)?]))?;
+///     assert_eq!(y[0].dims(), [5, 4]);
+///     Ok(y[0].mean_all()?)
+/// })?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 6.);
+/// assert_eq!(grad.get()?.to_vec2::<f32>()?, [[1.5; 4], [0.75; 4], [0.5; 4]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the leaves of `blocks` have no common leading axis, or the carry changes its shape, or its type after
+/// the first block; what `f` reports.
+pub fn scan_blocks<M, F>(blocks: &mut M, carry: &[Tensor], f: F) -> Result<Vec<Tensor>>
+where
+    M: TreeObject + Clone + 'static,
+    F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
+    let (detached, parameters) = Recompute::of(blocks);
+    let before = unstack(&detached.model)?;
+    let (mut after, mut step) = (before.clone(), 0);
+    let sources = Sources { constants: Vec::new(), carry: carry.to_vec(), xs: parameters };
+    let template = detached.clone();
+    let forward = |f: &F, carry: &[Tensor], _: &[Tensor]| {
+        let snapshot = template.with_model(after[step].clone());
+        let carry = f(&mut after[step], carry)?;
+        step += 1;
+        Ok(((carry, Vec::new()), snapshot))
+    };
+    let replay = |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
+        Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
+    };
+    let (carry, _) = run(sources, before.len(), f, forward, replay)?;
+    detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;
+    Ok(carry)
+}
+
+/// What a scan is differentiated by.
+struct Sources {
+    constants: Vec<Tensor>,
+    carry: Vec<Tensor>,
+    xs: Vec<Tensor>,
+}
+
+/// The number of steps: that of the slices along the leading axis of each of `xs`.
+fn length_of(xs: &[Tensor]) -> Result<usize> {
+    let lengths: Vec<_> = xs.iter().map(|x| x.dims().first().copied().unwrap_or(0)).collect();
+    match lengths.first() {
+        Some(&length) if lengths.iter().all(|other| *other == length) => Ok(length),
+        _ => Err(no_steps(format!("{lengths:?}"))),
+    }
+}
+
+fn no_steps(found: String) -> Error {
+    Error::shape("a scan needs tensors with one leading axis, of at least one step")
+        .expected("the same length of all, from 1 on")
+        .found(found)
+}
+
+type Step = (Vec<Tensor>, Vec<Tensor>);
+
+/// The loop. `forward` makes a step and returns what `replay` needs to make it again.
+fn run<F, S: Send + Sync + 'static>(
+    sources: Sources,
+    length: usize,
+    f: F,
+    mut forward: impl FnMut(&F, &[Tensor], &[Tensor]) -> Result<(Step, S)>,
+    replay: impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step> + Send + Sync + 'static,
+) -> Result<Step>
+where
+    F: Send + Sync + 'static,
+{
+    if length == 0 {
+        return Err(no_steps(length.to_string()));
+    }
+    let inputs = [&sources.constants[..], &sources.carry, &sources.xs].concat();
+    let (constants, carries) = (sources.constants.len(), sources.carry.len());
+    let tracked = inputs.iter().any(Tensor::track_op);
+    let mut outputs = custom_vjp(&inputs, |detached| {
+        let (_, rest) = detached.split_at(constants);
+        let (start, xs) = rest.split_at(carries);
+        let (mut carry, mut ys, mut steps) = (start.to_vec(), Vec::new(), Vec::new());
+        for t in 0..length {
+            let ((next, y), kept) = forward(&f, &carry, &slice(xs, t)?)?;
+            check_carry(&carry, &next, t)?;
+            let next: Vec<_> = next.iter().map(Tensor::detach).collect();
+            let before = std::mem::replace(&mut carry, next);
+            if tracked {
+                steps.push((before, kept));
+            }
+            ys.push(y);
+        }
+        let width = ys.first().map_or(0, Vec::len);
+        let column = |k: usize| -> Result<Tensor> {
+            let column: Vec<_> = ys.iter().filter_map(|y| y.get(k)).collect();
+            Ok(Tensor::stack(&column, 0)?)
+        };
+        let stacked = (0..width).map(column).collect::<Result<Vec<_>>>()?;
+        let backward = move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &replay, cotangents);
+        Ok(([carry, stacked].concat(), backward))
+    })?;
+    let ys = outputs.split_off(carries);
+    Ok((outputs, ys))
+}
+
+/// The backward pass: the steps again, from the last to the first.
+fn back<F, S>(
+    sources: &Sources,
+    f: &F,
+    steps: &[(Vec<Tensor>, S)],
+    replay: &impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step>,
+    cotangents: &[Option<Tensor>],
+) -> Result<Vec<Option<Tensor>>> {
+    let constants = sources.constants.iter().map(variable).collect::<Result<Vec<_>>>()?;
+    let mut of_constants = vec![None; constants.len()];
+    let (carries, of_ys) = cotangents.split_at(sources.carry.len());
+    let mut of_carry = carries.to_vec();
+    let mut of_xs = vec![Vec::new(); sources.xs.len()];
+    for (t, (carry, kept)) in steps.iter().enumerate().rev() {
+        let carry = carry.iter().map(variable).collect::<Result<Vec<_>>>()?;
+        let slices =
+            sources.xs.iter().map(|x| if x.track_op() { variable(&x.get(t)?) } else { Ok(x.get(t)?) });
+        let xs = slices.collect::<Result<Vec<_>>>()?;
+        let (next, ys) = replay(f, kept, &constants, &carry, &xs)?;
+        let of_y = of_ys.iter().map(|of_y| of_y.as_ref().map(|of_y| of_y.get(t)).transpose());
+        let of_y = of_y.collect::<candle_core::Result<Vec<_>>>()?;
+        let variables = [&constants[..], &carry, &xs].concat();
+        let mut gradients =
+            pull_back(&[next, ys].concat(), &[of_carry, of_y].concat(), &variables)?.into_iter();
+        for sum in &mut of_constants {
+            add(sum, gradients.next().flatten())?;
+        }
+        of_carry = gradients.by_ref().take(carry.len()).collect();
+        for (column, (gradient, x)) in of_xs.iter_mut().zip(gradients.zip(&xs)) {
+            column.push(gradient.map_or_else(|| x.zeros_like(), Ok)?);
+        }
+    }
+    let stacked = of_xs.into_iter().map(|mut column| -> Result<Option<Tensor>> {
+        column.reverse();
+        Ok(Some(Tensor::stack(&column, 0)?))
+    });
+    let of_xs = stacked.collect::<Result<Vec<_>>>()?;
+    Ok([of_constants, of_carry, of_xs].concat())
+}
+
+fn slice(xs: &[Tensor], t: usize) -> Result<Vec<Tensor>> {
+    Ok(xs.iter().map(|x| x.get(t)).collect::<candle_core::Result<_>>()?)
+}
+
+fn add(sum: &mut Option<Tensor>, term: Option<Tensor>) -> Result<()> {
+    *sum = match (sum.take(), term) {
+        (Some(sum), Some(term)) => Some((sum + term)?),
+        (sum, term) => sum.or(term),
+    };
+    Ok(())
+}
+
+fn check_carry(before: &[Tensor], after: &[Tensor], t: usize) -> Result<()> {
+    let describe = |carry: &[Tensor]| {
+        let each = carry.iter().map(|x| format!("{:?} of `{}`", x.dims(), x.dtype().as_str()));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let alike = |(a, b): (&Tensor, &Tensor)| a.shape() == b.shape() && (t == 0 || a.dtype() == b.dtype());
+    if before.len() == after.len() && before.iter().zip(after).all(alike) {
+        return Ok(());
+    }
+    Err(Error::shape(format!("the carry of a scan changed at step {t}"))
+        .expected(describe(before))
+        .found(describe(after)))
+}

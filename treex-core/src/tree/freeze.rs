@@ -1,0 +1,109 @@
+//! Freezing: a flag of the leaf that gradients, optimizers, statistics and noise respect.
+
+use super::filter::{Described, Filter, LeafRef};
+use super::handle::Handle;
+use super::kind::{KindTag, State};
+use super::mode::Mode;
+use super::object::{ChildInfo, TreeObject, VisitorMut};
+use super::path::Dotted;
+use super::walk::walk_mut;
+use crate::error::{Error, Result};
+use crate::nearest::nearest;
+
+/// See [`Tree::freeze`](crate::Tree::freeze).
+pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, frozen: bool) -> Result<()> {
+    let (mut selects, mut paths) = (false, Vec::new());
+    walk_mut(tree, |path, kind, leaf| {
+        if filter.selects(&LeafRef::new(path, kind, leaf)) {
+            selects = true;
+            leaf.frozen = frozen;
+        } else if !selects {
+            paths.push(Dotted(path).to_string());
+        }
+    });
+    if !selects {
+        let filter = Described(filter).to_string();
+        let known = nearest(&filter, paths.iter().map(String::as_str));
+        return Err(Error::argument(format!("`{filter}` selects no leaf"))
+            .found(format!("{} other leaves{known}", paths.len())));
+    }
+    let mut modes = Modes { modules: vec![Module::default()] };
+    modes.child(ChildInfo::new(&[]), tree);
+    Ok(())
+}
+
+/// Leaves, and how many of them are frozen.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    leaves: usize,
+    frozen: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.leaves += other.leaves;
+        self.frozen += other.frozen;
+    }
+
+    fn all_frozen(self) -> bool {
+        self.leaves > 0 && self.frozen == self.leaves
+    }
+}
+
+/// A module whose visit has begun.
+#[derive(Default)]
+struct Module<'a> {
+    /// Its own leaves of kind `State`: noise and statistics are about these.
+    state: Count,
+    /// Its other own leaves.
+    others: Count,
+    /// The leaves of the modules below it.
+    below: Count,
+    modes: Vec<&'a mut Mode>,
+}
+
+impl Module<'_> {
+    /// Of a module with state, the state decides; of one without, its other leaves, or those below it.
+    fn is_frozen(&self) -> bool {
+        let decisive = [self.state, self.others, self.below].into_iter().find(|count| count.leaves > 0);
+        decisive.is_some_and(Count::all_frozen)
+    }
+}
+
+/// Writes into the mode of each module whether the module is frozen.
+struct Modes<'a> {
+    modules: Vec<Module<'a>>,
+}
+
+impl<'a> VisitorMut<'a> for Modes<'a> {
+    fn leaf(&mut self, kind: KindTag, leaf: &'a mut Handle) {
+        if let (Some(module), false) = (self.modules.last_mut(), leaf.is_nothing()) {
+            let count = if kind.is(KindTag::of::<State>()) { &mut module.state } else { &mut module.others };
+            count.add(Count { leaves: 1, frozen: usize::from(leaf.frozen) });
+        }
+    }
+
+    fn mode(&mut self, mode: &'a mut Mode) {
+        if let Some(module) = self.modules.last_mut() {
+            module.modes.push(mode);
+        }
+    }
+
+    fn child(&mut self, _: ChildInfo<'_>, child: &'a mut dyn TreeObject) {
+        if child.module_name().is_none() {
+            return child.visit_mut(self);
+        }
+        self.modules.push(Module::default());
+        child.visit_mut(self);
+        let Some(module) = self.modules.pop() else { return };
+        let is_frozen = module.is_frozen();
+        if let Some(parent) = self.modules.last_mut() {
+            for count in [module.state, module.others, module.below] {
+                parent.below.add(count);
+            }
+        }
+        for mode in module.modes {
+            mode.frozen = is_frozen;
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Handles: leaves without their kind, and the cells that trees share.
+//!
+//! **Law: value semantics.** A clone shares its cells and behaves as a snapshot: writing one tree never changes
+//! another, nor another place of the same tree. What makes it true:
+//!
+//! - a value that enters a cell is copied into storage of its own (a Candle variable), so no two cells share storage,
+//!   whether the value came as a view, a reshape, or straight out of another leaf;
+//! - storage is written in place by [`Handle::write`] and through `Handle::make_mut` only, which first make sure that
+//!   this handle is the only holder of the cell and that no gradient scope reads it.
+//!
+//! **Law: tracking.** Whether `get` returns a tracked tensor is decided by the handle's scope, never by the cell: a tree
+//! that shares cells with one that is being differentiated is not tracked.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
+
+use super::kind::KindTag;
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::id_map::IdSet;
+use crate::init::initializer::Initializer;
+use crate::tensors;
+use crate::transform::scope::Scope;
+
+/// A leaf without its kind: a shared cell, the scope in which this holder of the cell is tracked, and whether it is
+/// frozen.
+#[derive(Clone)]
+pub struct Handle {
+    slot: Arc<Slot>,
+    pub(crate) scope: Option<Arc<Scope>>,
+    /// See [`Tree::freeze`](crate::Tree::freeze).
+    pub(crate) frozen: bool,
+}
+
+enum Slot {
+    Nothing,
+    Initializer(Initializer),
+    /// `tensor` is a variable (its storage belongs to this cell alone), or a traced tensor inside of a
+    /// scope, or a tensor that is only lent (a gradient) and never written in place.
+    /// `storage` is its [`storage_id`](tensors::storage_id), which stays what it is as long as the cell.
+    Value {
+        tensor: Tensor,
+        detached: Tensor,
+        storage: usize,
+    },
+}
+
+static NOTHING: LazyLock<Arc<Slot>> = LazyLock::new(|| Arc::new(Slot::Nothing));
+
+impl Handle {
+    fn new(slot: Slot) -> Self {
+        Self { slot: Arc::new(slot), scope: None, frozen: false }
+    }
+
+    /// A cell that waits for `init`.
+    pub(crate) fn waiting(initializer: Initializer) -> Self {
+        Self::new(Slot::Initializer(initializer))
+    }
+
+    pub(crate) fn nothing() -> Self {
+        Self { slot: Arc::clone(&NOTHING), scope: None, frozen: false }
+    }
+
+    /// Takes the cell and the scope of `other`; whether this leaf is frozen stays.
+    pub(crate) fn replace(&mut self, other: Self) {
+        *self = Self { frozen: self.frozen, ..other };
+    }
+
+    /// Whether [`freeze`](crate::Tree::freeze) excluded this leaf from training.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The same cell, untracked.
+    pub(crate) fn untracked(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot), scope: None, frozen: self.frozen }
+    }
+
+    /// Copies `tensor` into a cell; tracked if an open scope tracks `tensor`.
+    pub(crate) fn from_copy(tensor: &Tensor) -> Result<Self> {
+        match Scope::owner_of(tensor) {
+            Some(scope) => Ok(Self { scope: Some(scope), ..Self::from_shared(tensor.force_contiguous()?) }),
+            None => Self::variable(tensor),
+        }
+    }
+
+    /// Copies `tensor` into a variable, detached.
+    fn variable(tensor: &Tensor) -> Result<Self> {
+        let var = Var::from_tensor(&tensor.detach())?;
+        Ok(Self::from_shared(var.as_tensor().clone()))
+    }
+
+    /// A cell around a tensor that others may hold as well.
+    pub(crate) fn from_shared(tensor: Tensor) -> Self {
+        let (detached, storage) = (tensor.detach(), tensors::storage_id(&tensor));
+        Self::new(Slot::Value { tensor, detached, storage })
+    }
+
+    /// This cell, or a copy of it if its tensor is only lent and may be somebody else's.
+    pub(crate) fn to_owned_storage(&self) -> Result<Self> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } if !tensor.track_op() => Self::variable(tensor),
+            _ => Ok(self.clone()),
+        }
+    }
+
+    pub(crate) fn get(&self, kind: KindTag) -> Result<Tensor> {
+        match &*self.slot {
+            Slot::Value { detached, .. } if !self.is_tracked() => Ok(detached.clone()),
+            _ => self.variable_or_traced(kind).cloned(),
+        }
+    }
+
+    /// What is in this cell, tracked or not.
+    fn variable_or_traced(&self, kind: KindTag) -> Result<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } => Ok(tensor),
+            Slot::Initializer(initializer) => Err(self.uninitialized(kind, initializer)),
+            Slot::Nothing => Err(Error::new(
+                ErrorKind::FilteredOut,
+                format!("a leaf of kind `{kind}` was filtered out"),
+            )
+            .about(Subject::Leaf(self.address()))
+            .remedy("call the whole model: `model.updated(&filtered)?` puts the filtered tree back into it")),
+        }
+    }
+
+    fn uninitialized(&self, kind: KindTag, initializer: &Initializer) -> Error {
+        let shape =
+            initializer.shape().map_or_else(String::new, |shape| format!(" and shape {:?}", shape.dims()));
+        Error::new(ErrorKind::Uninitialized, format!("a leaf of kind `{kind}`{shape} has no value yet"))
+            .about(Subject::Leaf(self.address()))
+            .remedy("call `let model = model.init(seed, &device)?` or load a checkpoint first")
+    }
+
+    /// The detached value, if there is one. It is a view, valid until the next write in place.
+    #[must_use]
+    pub fn value(&self) -> Option<&Tensor> {
+        match &*self.slot {
+            Slot::Value { detached, .. } => Some(detached),
+            _ => None,
+        }
+    }
+
+    /// The value as this holder sees it: tracked in its scope.
+    pub(crate) fn tracked_value(&self) -> Option<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, detached, .. } => Some(if self.is_tracked() { tensor } else { detached }),
+            _ => None,
+        }
+    }
+
+    /// By which values are told apart that share memory, if there is a value:
+    /// [`storage_id`](crate::autograd::storage_id) without a lock.
+    #[must_use]
+    pub fn storage(&self) -> Option<usize> {
+        match &*self.slot {
+            Slot::Value { storage, .. } => Some(*storage),
+            _ => None,
+        }
+    }
+
+    /// Changes the initializer, if there is one, in a cell of its own.
+    pub(crate) fn map_initializer(&mut self, change: impl FnOnce(Initializer) -> Initializer) {
+        if let Some(initializer) = self.initializer() {
+            self.replace(Self::new(Slot::Initializer(change(initializer.clone()))));
+        }
+    }
+
+    pub(crate) fn initializer(&self) -> Option<&Initializer> {
+        match &*self.slot {
+            Slot::Initializer(initializer) => Some(initializer),
+            _ => None,
+        }
+    }
+
+    /// Whether a filter took this leaf out.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        matches!(&*self.slot, Slot::Nothing)
+    }
+
+    /// The shape, of the value or as the initializer announces it.
+    #[must_use]
+    pub fn shape(&self) -> Option<&Shape> {
+        match &*self.slot {
+            Slot::Value { detached, .. } => Some(detached.shape()),
+            Slot::Initializer(initializer) => initializer.shape(),
+            Slot::Nothing => None,
+        }
+    }
+
+    /// The element type, of the value or as the initializer announces it.
+    #[must_use]
+    pub fn dtype(&self) -> Option<DType> {
+        match &*self.slot {
+            Slot::Value { detached, .. } => Some(detached.dtype()),
+            Slot::Initializer(initializer) => initializer.dtype(),
+            Slot::Nothing => None,
+        }
+    }
+
+    /// Whether `get` hands out a tracked tensor.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.is_open())
+    }
+
+    /// Whether the cell holds a variable, not a traced or lent tensor.
+    pub(crate) fn is_variable(&self) -> bool {
+        matches!(&*self.slot, Slot::Value { tensor, .. } if tensor.is_variable())
+    }
+
+    /// By which an error finds its path.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// By which two holders of one cell are told from two cells.
+    pub(crate) fn cell(&self) -> usize {
+        Arc::as_ptr(&self.slot).addr()
+    }
+
+    /// Whether both hold the same bits.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.slot, &other.slot) {
+            return true;
+        }
+        match (&*self.slot, &*other.slot) {
+            (Slot::Nothing, Slot::Nothing) => true,
+            (Slot::Initializer(a), Slot::Initializer(b)) => a.same(b),
+            (Slot::Value { detached: a, .. }, Slot::Value { detached: b, .. }) => tensors::same_bits(a, b),
+            _ => false,
+        }
+    }
+
+    /// The variable in this cell, if this is the only holder and no open scope reads it: what may be
+    /// written in place.
+    fn sole_variable(&self) -> Option<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, .. }
+                if tensor.is_variable() && Arc::strong_count(&self.slot) == 1 && !self.is_tracked() =>
+            {
+                Some(tensor)
+            }
+            _ => None,
+        }
+    }
+
+    /// The one decision between in place and copy: after it, this is the only holder of its cell, which holds the
+    /// returned variable, and no open scope reads it.
+    pub(crate) fn make_mut_var(&mut self, kind: KindTag) -> Result<Var> {
+        Ok(Var::from_tensor(self.make_mut(kind)?)?)
+    }
+
+    /// The decision itself; the variable is borrowed.
+    pub(crate) fn make_mut(&mut self, kind: KindTag) -> Result<&Tensor> {
+        if self.sole_variable().is_none() {
+            self.replace(Self::variable(&self.get(kind)?)?);
+        }
+        self.variable_or_traced(kind)
+    }
+
+    /// The variable that differentiates this leaf where it is tracked already, otherwise one of its own.
+    pub(crate) fn var(&mut self, kind: KindTag) -> Result<Var> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } if tensor.is_variable() && self.is_tracked() => {
+                Ok(Var::from_tensor(tensor)?)
+            }
+            _ => self.make_mut_var(kind),
+        }
+    }
+
+    /// Writes `tensor`, in place if nobody else holds the cell and it fits, otherwise into a new cell: what an
+    /// optimizer does with a parameter. No other tree changes.
+    ///
+    /// # Errors
+    /// If Candle cannot copy.
+    pub fn write(&mut self, tensor: &Tensor) -> Result<()> {
+        match self.sole_variable() {
+            Some(var) if tensors::alike(var, tensor) && !tensors::same_storage(var, tensor) => {
+                Var::from_tensor(var)?.set(tensor)?
+            }
+            _ => self.replace(Self::variable(tensor)?),
+        }
+        Ok(())
+    }
+
+    /// The variable to differentiate this leaf by: the cell's own, unless somebody is differentiated by that
+    /// already (an outer scope, another leaf of the same tree, told by `taken`); then a copy.
+    pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut IdSet<TensorId>) -> Result<Var> {
+        if let Slot::Value { tensor, .. } = &*self.slot
+            && tensor.is_variable()
+            && !Scope::tracks(tensor.id())
+            && taken.insert(tensor.id())
+        {
+            return Ok(Var::from_tensor(tensor)?);
+        }
+        let var = Var::from_tensor(&self.get(kind)?.detach())?;
+        taken.insert(var.id());
+        self.replace(Self::from_shared(var.as_tensor().clone()));
+        Ok(var)
+    }
+
+    /// Lets go of the graph that a traced value holds.
+    pub(crate) fn release_graph(&mut self) {
+        self.scope = None;
+        if let Slot::Value { tensor, detached, .. } = &*self.slot
+            && tensor.track_op()
+            && !tensor.is_variable()
+        {
+            let released = Self::from_shared(detached.clone());
+            self.replace(released);
+        }
+    }
+
+    /// Moves the value to `device`.
+    pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
+        match self.value() {
+            Some(value) if !value.device().same_device(device) => {
+                let moved = Self::variable(&value.to_device(device)?)?;
+                self.replace(moved);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.slot {
+            Slot::Nothing => f.write_str("Nothing"),
+            Slot::Initializer(initializer) => fmt::Debug::fmt(initializer, f),
+            Slot::Value { detached, .. } => tensors::fmt_array(detached, f),
+        }
+    }
+}

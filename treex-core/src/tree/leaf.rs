@@ -1,0 +1,254 @@
+//! Leaves: the fields of a model that hold tensors.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use candle_core::{DType, Shape, Tensor};
+
+use super::handle::Handle;
+use super::kind::{Kind, KindTag, Rng, State};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::init::initializer::Initializer;
+use crate::init::shape_probe;
+use crate::random::Key;
+use crate::random::stream::{PARAMS, RngStream};
+
+/// A field that holds a tensor of kind `K`: an [`Initializer`] at first, then a value, or nothing where
+/// a filter took it out.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use treex_core::{Leaf, Parameter};
+///
+/// let mut bias = Leaf::<Parameter>::new(Tensor::zeros(4, DType::F32, &Device::Cpu)?)?;
+/// let before = bias.clone();
+/// bias.set(bias.get()?.affine(1., 1.)?)?;
+/// assert_eq!(bias.get()?.to_vec1::<f32>()?, [1.0; 4]);
+/// assert_eq!(before.get()?.to_vec1::<f32>()?, [0.0; 4]); // a clone is a snapshot
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+pub struct Leaf<K> {
+    pub(crate) handle: Handle,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Leaf<K> {
+    /// A leaf with a value, which is copied: the leaf owns its storage.
+    ///
+    /// Inside of a gradient scope, a tensor that was computed from tracked leaves stays tracked, so a
+    /// parameter may be made from others (a low-rank merge, a normalized weight).
+    ///
+    /// # Errors
+    /// If the copy cannot be allocated.
+    pub fn new(tensor: impl AsRef<Tensor>) -> Result<Self> {
+        Ok(Self::from_handle(Handle::from_copy(tensor.as_ref())?))
+    }
+
+    /// A leaf that its module fills as Flax's `self.param(name, init, shape, dtype)` does: the key is
+    /// derived from the module's key and a counter over the module's leaves, 1 for the first.
+    pub fn param<F>(init: F, shape: impl Into<Shape>, dtype: DType) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        Initializer::param(init).with_shape(shape).with_dtype(dtype).into()
+    }
+
+    /// [`param`](Self::param) whose shape the module [`infer`](Self::infer)s from its first input.
+    pub fn unshaped<F>(init: F, dtype: DType) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        Initializer::param(init).with_dtype(dtype).into()
+    }
+
+    /// This leaf, if it waits for `init`, to be filled by another function.
+    #[must_use]
+    pub fn with_init<F>(self, init: F) -> Self
+    where
+        F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        self.map_initializer(|initializer| initializer.remade(Initializer::param(init)))
+    }
+
+    /// This leaf, if it waits for `init`, with another shape.
+    #[must_use]
+    pub fn with_shape(self, shape: impl Into<Shape>) -> Self {
+        self.map_initializer(|initializer| initializer.with_shape(shape))
+    }
+
+    /// This leaf, if it waits for `init`, with another element type.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        self.map_initializer(|initializer| initializer.with_dtype(dtype))
+    }
+
+    fn map_initializer(mut self, change: impl FnOnce(Initializer) -> Initializer) -> Self {
+        self.handle.map_initializer(change);
+        self
+    }
+
+    /// A leaf that its module's `module_init` fills, from other fields say.
+    #[must_use]
+    pub fn uninitialized() -> Self {
+        Initializer::never().into()
+    }
+
+    /// A leaf that was filtered out.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::from_handle(Handle::nothing())
+    }
+
+    pub(crate) fn from_handle(handle: Handle) -> Self {
+        Self { handle, kind: PhantomData }
+    }
+
+    /// The value. Tracked inside of a gradient scope that selected this leaf, detached everywhere else.
+    ///
+    /// It is a view, valid until the leaf's next write in place (an optimizer's step): copy it to keep it.
+    ///
+    /// # Errors
+    /// If the leaf has no value yet ([`ErrorKind::Uninitialized`]) or was filtered out
+    /// ([`ErrorKind::FilteredOut`]).
+    pub fn get(&self) -> Result<Tensor> {
+        self.handle.get(KindTag::of::<K>())
+    }
+
+    /// Returns the value; during shape inference ([`init_with`](crate::Tree::init_with)), records `shape` for a leaf
+    /// whose shape is unknown and returns zeros of it.
+    ///
+    /// A leaf that has a value is not checked against `shape`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn infer(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        if let Some(initializer) = self.handle.initializer()
+            && let (None, Some(dtype)) = (initializer.shape(), initializer.dtype())
+            && let Some(zeros) = shape_probe::record(self.handle.cell(), shape.into(), dtype)?
+        {
+            return Ok(zeros);
+        }
+        self.get()
+    }
+
+    /// Writes a value: a detached copy, in a cell of its own. Trees that shared the old cell keep it.
+    ///
+    /// # Errors
+    /// If the copy cannot be allocated, or the leaf is frozen ([`ErrorKind::Frozen`]) and of a kind under `State`.
+    pub fn set(&mut self, tensor: impl AsRef<Tensor>) -> Result<()> {
+        self.check_writable()?;
+        self.handle.replace(Handle::from_copy(&tensor.as_ref().detach())?);
+        Ok(())
+    }
+
+    /// State that is frozen does not change; a parameter may still be set by hand.
+    fn check_writable(&self) -> Result<()> {
+        let kind = KindTag::of::<K>();
+        if !self.is_frozen() || !kind.is(KindTag::of::<State>()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Frozen, format!("a frozen leaf of kind `{kind}` cannot be written"))
+            .about(Subject::Leaf(self.handle.address()))
+            .remedy("write it only where `self.mode.is_training()`, or call `model.unfreeze(filter)?`"))
+    }
+
+    /// Writes `part` over the slices of dimension `dim` from `start` on: in place if nobody else holds the cell,
+    /// otherwise into a copy. No other tree changes. What a cache does with the next position.
+    ///
+    /// # Errors
+    /// If there is no value, or `part` does not fit into it.
+    pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
+        self.check_writable()?;
+        let var = self.handle.make_mut_var(KindTag::of::<K>())?;
+        Ok(var.slice_set(&part.detach().contiguous()?, dim, start)?)
+    }
+
+    /// Whether a filter took this leaf out.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.handle.is_nothing()
+    }
+
+    /// Whether [`freeze`](crate::Tree::freeze) excluded this leaf from training.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.handle.is_frozen()
+    }
+
+    /// Whether this leaf waits for `init`.
+    #[must_use]
+    pub fn is_uninitialized(&self) -> bool {
+        self.handle.initializer().is_some()
+    }
+
+    /// The shape, of the value or as the initializer announces it.
+    #[must_use]
+    pub fn shape(&self) -> Option<&Shape> {
+        self.handle.shape()
+    }
+
+    /// The element type, of the value or as the initializer announces it.
+    #[must_use]
+    pub fn dtype(&self) -> Option<DType> {
+        self.handle.dtype()
+    }
+}
+
+impl Leaf<Rng> {
+    /// A random key that `init` fills with the key it hands out: [`stream`](Self::stream) of `"params"`.
+    #[must_use]
+    pub fn key() -> Self {
+        Self::stream(PARAMS)
+    }
+
+    /// A random key that `init` fills with the key it hands out, and
+    /// [`init_linen`](crate::Tree::init_linen) with its place in the named stream: Flax's
+    /// `make_rng("dropout")`.
+    #[must_use]
+    pub fn stream(name: &str) -> Self {
+        Initializer::stream(name).into()
+    }
+
+    /// A key to draw with; the leaf moves on to the next. After `init` the first half of a `split` is handed
+    /// out and the second is kept; after `init_linen` the counter of the stream goes up.
+    ///
+    /// # Errors
+    /// If the leaf has no value, or its value is not a key.
+    pub fn next_key(&mut self) -> Result<Key> {
+        let value = self.get()?;
+        if let Some(mut position) = RngStream::from_tensor(&value) {
+            let key = position.advance();
+            self.set(position.to_tensor()?)?;
+            return Ok(key);
+        }
+        let [used, kept] = Key::from_tensor(&value)?.split2();
+        self.set(kept.to_tensor()?)?;
+        Ok(used)
+    }
+}
+
+impl<K: Kind> From<Initializer> for Leaf<K> {
+    fn from(initializer: Initializer) -> Self {
+        Self::from_handle(Handle::waiting(initializer))
+    }
+}
+
+impl<K> Clone for Leaf<K> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), kind: PhantomData }
+    }
+}
+
+/// Equal bit for bit: same shape, element type and values, or both nothing, or the same initializer.
+impl<K> PartialEq for Leaf<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.handle.same(&other.handle)
+    }
+}
+
+/// Prints `Initializer`, `Nothing`, the values of a small array, or shape and type of a larger one.
+impl<K> fmt::Debug for Leaf<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.handle, f)
+    }
+}

@@ -1,0 +1,36 @@
+//! Modules: trees that are called.
+
+use candle_core::Tensor;
+use dyn_clone::DynClone;
+
+use crate::error::Result;
+use crate::tree::object::TreeObject;
+
+/// A tree that maps a tensor to a tensor.
+///
+/// State is written through `&mut self` and nowhere else. A module without state implements
+/// [`candle_core::Module`] instead and is a `Module` through that, so Candle's ecosystem and this one
+/// compose. To serve one model from many threads, clone it: that is cheap.
+///
+/// `Box<dyn Module>` is a module too, and can be cloned.
+pub trait Module: TreeObject + DynClone {
+    /// The output for `x`.
+    ///
+    /// # Errors
+    /// What the module reports: a leaf without a value, an input of the wrong shape.
+    fn call(&mut self, x: &Tensor) -> Result<Tensor>;
+}
+
+dyn_clone::clone_trait_object!(Module);
+
+impl<M: candle_core::Module + TreeObject + Clone> Module for M {
+    fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.forward(x)?)
+    }
+}
+
+impl Module for Box<dyn Module> {
+    fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+        (**self).call(x)
+    }
+}
