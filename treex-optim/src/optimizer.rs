@@ -53,7 +53,7 @@ use crate::transformation::GradientTransformation;
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
-/// # use treex_core::{Leaf, Parameter, Tree, prelude::*};
+/// # use treex_core::{Leaf, Parameter, Tree, path, prelude::*};
 /// # use treex_optim::{Optimizer, adam};
 /// # let model = Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu)?)?;
 /// let mut optimizer = Optimizer::new(adam(0.1)).init(&model)?;

@@ -46,7 +46,7 @@ pub struct Momo {
 ///
 /// over all leaves, with `beta = 0.9` (0 at the first step), and 1, 0 and 0 for `lr`, `lower_bound` and `wd`.
 /// With `adapt_lower_bound` the bound is estimated from the model. Needs the loss of each step:
-/// [`Extra::value`] or [`Optimizer::minimize`](crate::Optimizer::minimize).
+/// [`Extra::value`](crate::Extra::value) or [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///
 /// Schaipp et al., [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
 /// 2023.

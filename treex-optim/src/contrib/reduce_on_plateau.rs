@@ -43,7 +43,7 @@ pub struct ReduceOnPlateau {
 /// and `atol = 0`. After that `cooldown` (0) losses are ignored. A loss is the mean over `accumulation_size`
 /// (1) steps.
 ///
-/// Put it last in a chain; it needs the loss of each step: [`Extra::value`] or
+/// Put it last in a chain; it needs the loss of each step: [`Extra::value`](crate::Extra::value) or
 /// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one
 /// more loss.
 ///

@@ -24,8 +24,8 @@ pub struct ScaleByPolyak {
 /// u = g * min((value - f_min) / n, max_learning_rate)         0 where n is 0 (up to 2e-16)
 /// ```
 ///
-/// with `f_min = 0`, `max_learning_rate = 1` and `eps = 0`. It needs [`Extra::value`], the loss at these
-/// parameters.
+/// with `f_min = 0`, `max_learning_rate = 1` and `eps = 0`. It needs [`Extra::value`](crate::Extra::value),
+/// the loss at these parameters.
 ///
 /// Polyak, *Introduction to optimization*, 1987; Loizou et al., [Stochastic Polyak step-size for SGD: an
 /// adaptive learning rate for fast convergence](https://arxiv.org/abs/2002.10542), 2020.

@@ -215,8 +215,8 @@ fn a_loss_is_a_function_with_a_reduction_and_a_weight() {
     let error = on_head.call(&heads(&preds), &BTreeMap::from([("tail", target.clone())])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the targets of `Loss::new(squared_error).weight(0.5).on(\"heads.1\")` have no tensor at `heads.1`; `on` says \
-         where it stands: keys and indices with points between them"
+        "the targets of `Loss::new(squared_error).weight(0.5).on(\"heads.1\")` have no tensor at `heads.1`; `on` takes \
+         a path: keys and indices separated by points"
     );
     let short = Tensor::new(&[1f32], &Device::Cpu).unwrap();
     assert!(loss.call_weighted(&preds, &target, &short).is_err());

@@ -52,7 +52,7 @@ fn another_structure_is_refused() {
         let wider_grads = gradient(&wider, 2);
         let error =
             refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&wider_grads, model));
-        assert!(error.to_string().starts_with("a leaf of the gradient has another shape"), "{error}");
+        assert!(error.to_string().starts_with("a leaf of the gradient differs in shape"), "{error}");
 
         let mut without = model.filter(!path("x"));
         let error =
