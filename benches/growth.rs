@@ -171,6 +171,7 @@ fn print(growth: &Growth, times: &[f64]) -> usize {
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    treex_core::keep_memory();
     // Cargo says `--bench`, and CI `--test`: each of the smallest sizes once.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_test = arguments.iter().any(|argument| argument == "--test");

@@ -115,6 +115,7 @@ fn all(criterion: &mut Criterion) -> Result<()> {
 }
 
 fn layers(criterion: &mut Criterion) {
+    treex_core::keep_memory();
     all(criterion).expect("every layer runs");
 }
 

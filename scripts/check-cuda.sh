@@ -13,7 +13,7 @@ export CUDA_COMPUTE_CAP=90       # instead of asking nvidia-smi
 export CUDARC_CUDA_VERSION=13000 # instead of asking nvcc on the PATH
 
 # Features are named by crate, so that a crate that loses one is an error here and not silence.
-crates=(treex-core treex-nn treex-optim treex-examples)
+crates=(candle-treex treex-core treex-nn treex-optim treex-examples)
 features=
 for crate in "${crates[@]}"; do
     features+="$crate/cuda,$crate/cudnn,"

@@ -27,4 +27,9 @@ rule 'no `todo!`, `unimplemented!` or `dbg!` is left behind' \
 rule 'no absolute path of a machine' \
     '(^|[^A-Za-z0-9_.$}~/-])/(Users|farm|home|mnt|opt|root|srv|work)/' ':!*.lock' '.'
 
+if reserved=$(git ls-files --cached --others --exclude-standard | grep -iE '(^|/)(aux|con|nul|prn|com[0-9]|lpt[0-9])(\.|/|$)'); then
+    printf '%s\nhouse rule: no file name that Windows reserves\n\n' "$reserved" >&2
+    broken=1
+fi
+
 exit "$broken"

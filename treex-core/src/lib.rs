@@ -53,7 +53,7 @@ pub mod transform;
 pub mod tree;
 
 pub use allocator::keep_memory;
-pub use candle_core as candle;
+pub use candle_core as candle; // its types are part of this API
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;

@@ -18,8 +18,16 @@ pub fn steps(default: usize) -> usize {
     Args::parse().steps.unwrap_or(default)
 }
 
-/// The README's tour, compiled and run with the tests.
+/// The READMEs of the packages, compiled and run with the tests: here, where every library can be named. The root's
+/// README is the front page of the facade, whose tests run it.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-#[derive(Debug)]
-pub struct Readme;
+mod readmes {
+    #[doc = include_str!("../../treex-core/README.md")]
+    struct Core;
+    #[doc = include_str!("../../treex-core/derive/README.md")]
+    struct Derive;
+    #[doc = include_str!("../../treex-nn/README.md")]
+    struct Nn;
+    #[doc = include_str!("../../treex-optim/README.md")]
+    struct Optim;
+}

@@ -14,6 +14,7 @@ use treex_nn::{
     make_causal_mask, prelude::*, relu, tanh,
 };
 use treex_optim::{Optimizer, adamw, softmax_cross_entropy_with_integer_labels};
+use treex_testing::fixture;
 
 const BATCH: usize = 16;
 
@@ -212,7 +213,7 @@ fn train<M: Module + Clone>(model: &mut M, shape: &[usize], steps: usize, batch:
 }
 
 fn follow<M: Module + Clone>(model: M, name: &str, shape: &[usize], batch: Batch) -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/flax_models.json")).unwrap();
+    let fixture = fixture!("flax_models.json");
     let flax = &fixture[name];
     let sample = batch(Key::from(0), shape)?.0.narrow(0, 0, 1)?.zeros_like()?;
     let rngs = Rngs::new(42).stream("dropout", 7);

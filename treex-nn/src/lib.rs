@@ -74,7 +74,8 @@ mod linear;
 pub mod metrics;
 mod mlp;
 mod norm;
-mod ops;
+#[doc(hidden)]
+pub mod ops;
 mod options;
 mod padding;
 pub mod pooling;
@@ -102,6 +103,7 @@ pub use attention::{
 };
 pub use axes::Axes;
 pub use batch_apply::BatchApply;
+pub use candle_core as candle; // its types are part of this API
 pub use conv::Conv;
 pub use conv_local::ConvLocal;
 pub use conv_transpose::ConvTranspose;
@@ -134,9 +136,7 @@ pub use sequential::{IntoLayers, IntoModule, Sequential, sequential};
 pub use sizes::Sizes;
 pub use var_builder::load_var_builder;
 
-/// The tree below: `#[derive(TreeObject)] #[tree(crate = "treex_nn::treex_core")]` in a crate that depends on
-/// this one alone.
-pub use treex_core;
+pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// What a program with layers uses all the time: `use treex_nn::prelude::*`.
 pub mod prelude {

@@ -23,8 +23,8 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::dtype::{common_dtype, wide_dtype};
-use crate::ops::patches::Axis;
-use crate::ops::windows::{Reduction, fold_windows, reduce_windows};
+use crate::ops::im2col::Axis;
+use crate::ops::pooling::{Reduction, fold_windows, reduce_windows};
 use crate::padding::{Around, Padding};
 use crate::sizes::Sizes;
 
@@ -156,7 +156,7 @@ impl Pooling {
             padding.around(name, &x.dims()[spatial], &vec![1; rank], &window, &strides)?;
         let x = padding.extended(&wide, &margins)?;
         let axis =
-            |((size, stride), zeros)| Axis { size, stride, zeros, window_dilation: 1, input_dilation: 1 };
+            |((size, stride), padding)| Axis { size, stride, padding, window_dilation: 1, input_dilation: 1 };
         let axes = window.into_iter().zip(strides).zip(zeros).map(axis).collect();
         Ok(Self { x, axes, dtype })
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::ops::add::add;
-use crate::ops::patches::Axis;
+use crate::ops::im2col::Axis;
 use crate::padding::{Around, Margins, Padding};
 use crate::sizes::Sizes;
 
@@ -69,7 +69,7 @@ impl Window {
         let axis = |d: usize| Axis {
             size: size[d],
             stride: strides[d],
-            zeros: zeros[d],
+            padding: zeros[d],
             window_dilation: kernel_dilation[d],
             input_dilation: input_dilation[d],
         };

@@ -14,6 +14,8 @@ use treex_nn::initializers::{
     ones, ones_init, orthogonal, truncated_normal, uniform, zeros, zeros_init,
 };
 use treex_nn::*;
+use treex_testing::fixture;
+use treex_testing::oracle::usize_of;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../../treex-core/tests/fixtures/flax.json")).unwrap()
@@ -119,7 +121,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 
 #[test]
 fn initializers_as_in_jax() -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/initializers.json")).unwrap();
+    let fixture = fixture!("initializers.json");
     let mut wrong = Vec::new();
     let mut names = BTreeSet::new();
     for case in fixture["cases"].as_array().unwrap() {
@@ -276,9 +278,8 @@ fn layers_as_in_treex() -> Result<()> {
 /// checks the initializers under Flax's keys, and this way of deriving them is checked against `init`.
 #[test]
 fn layers_as_in_flax() -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/init.json")).unwrap();
+    let fixture = fixture!("init.json");
     for case in fixture["cases"].as_array().unwrap() {
-        let usize_of = |value: &Value| value.as_u64().unwrap() as usize;
         let config = |key: &str| usize_of(&case["config"][key]);
         let words: [u32; 2] = serde_json::from_value(case["key"].clone()).unwrap();
         let (init, names, layer): (Init<'_>, _, Box<dyn Module>) = match case["layer"].as_str().unwrap() {

@@ -12,13 +12,14 @@ use treex_nn::{
     BatchNorm, Conv, Dropout, GRUCell, Linear, MultiHeadDotProductAttention, RNN, Sequential, initializers,
     prelude::*, relu,
 };
+use treex_testing::fixture;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../../treex-core/tests/fixtures/flax.json")).unwrap()
 }
 
 fn linen() -> Value {
-    serde_json::from_str(include_str!("fixtures/linen.json")).unwrap()
+    fixture!("linen.json")
 }
 
 fn hex(x: &Tensor) -> Vec<String> {

@@ -13,6 +13,8 @@ use treex_nn::metrics::{
     On, Sum,
 };
 use treex_nn::{Linear, Remat};
+use treex_testing::fixture;
+use treex_testing::oracle::typed_tensor;
 
 #[derive(Clone, Debug, TreeObject)]
 struct Layer {
@@ -115,7 +117,7 @@ impl Any {
 }
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/losses_and_logs.json")).unwrap()
+    fixture!("losses_and_logs.json")
 }
 
 fn text(value: &Value) -> &str {
@@ -144,10 +146,7 @@ fn expected(value: &Value) -> Said {
 }
 
 fn tensor(value: &Value) -> Tensor {
-    let numbers =
-        |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
-    let shape: Vec<_> = numbers(&value["shape"]).into_iter().map(|size| size as usize).collect();
-    Tensor::from_vec(numbers(&value["data"]), shape, &Device::Cpu).unwrap()
+    typed_tensor(value, DType::F64)
 }
 
 /// Values by name; those of parts in parts.

@@ -9,18 +9,17 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{ErrorKind, KindTag, MetricState, Result, prelude::*};
 use treex_nn::metrics::{Accuracy, Average, Inputs, Mae, Mean, Metric, Metrics, Mse, Sum};
+use treex_testing::compare::{assert_each_close, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{self, typed_tensor};
 
 fn cases() -> Vec<Value> {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap();
+    let fixture = fixture!("metrics.json");
     fixture["cases"].as_array().unwrap().clone()
 }
 
 fn tensor(value: &Value) -> Tensor {
-    let data: Vec<f64> = value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    let shape: Vec<usize> =
-        value["shape"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect();
-    let dtype = value.get("dtype").map_or(DType::F64, |dtype| dtype.as_str().unwrap().parse().unwrap());
-    Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    typed_tensor(value, DType::F64)
 }
 
 fn batches(case: &Value) -> Vec<Inputs> {
@@ -80,12 +79,7 @@ fn accuracy(config: &Value) -> Accuracy {
 fn assert_close(got: &Tensor, want: &Value, what: &str) {
     assert_eq!(got.dtype(), DType::F64, "{what}");
     let tolerance = if what.starts_with("M") || what.starts_with("S") { 1e-12 } else { 1e-6 };
-    let got = got.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let want: Vec<f64> = want.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    assert_eq!(got.len(), want.len(), "{what}");
-    for (got, want) in got.iter().zip(&want) {
-        assert!((got - want).abs() <= tolerance * want.abs().max(1.), "{what}: {got} {want}");
-    }
+    assert_each_close(&values(got), &oracle::numbers(want), tolerance, what);
 }
 
 #[test]

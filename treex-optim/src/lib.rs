@@ -38,6 +38,8 @@
 //! Some names are those of Optax and also of a layer in treex-nn (`Flatten`, `identity`, `normalize`). No
 //! prelude exports them: write `treex_optim::normalize()` where both crates are used.
 
+#![forbid(unsafe_code)]
+
 #[macro_use]
 mod alias;
 mod boxed;
@@ -98,6 +100,7 @@ pub use alias::signum::{Signum, signum};
 pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
 pub use boxed::{Boxed, BoxedState, Member};
+pub use candle_core as candle; // its types are part of this API
 pub use chain::{Chain, chain};
 pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
 pub use combinators::conditionally::{
@@ -220,6 +223,7 @@ pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
 pub use transformation::{GradientTransformation, Stateless};
+pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// The items of treex-core that a training program needs: `use treex_optim::prelude::*`.
 pub mod prelude {

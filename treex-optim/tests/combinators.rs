@@ -3,11 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
-mod oracle;
 
 use candle_core::{DType, Device, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra, nan_like};
-use oracle::{assert_close, numbers, optax, tree_values};
 use treex_core::{ErrorKind, Leaf, Parameter, TreePart, path, prelude::*};
 use treex_optim::{
     Boxed, DynamicLossScale, GradientTransformation, Optimizer, Schedule, Skip, adam, adamw, apply_if_finite,
@@ -16,6 +14,9 @@ use treex_optim::{
     multi_transform, named_chain, only, params_ema, partition, piecewise_constant, scale, scale_by_adam, sgd,
     trace, warmup_cosine_decay,
 };
+use treex_testing::compare::{assert_close, tree_values};
+use treex_testing::fixture;
+use treex_testing::oracle::numbers;
 
 /// Optax's MultiSteps accumulates in f32 in an f64 run too.
 const GATHERED: f64 = 2e-8;
@@ -110,8 +111,8 @@ fn more() -> Vec<(&'static str, Boxed)> {
 }
 
 #[test]
-fn matches_optax() {
-    let fixture = optax();
+fn matches_fixture!("optax.json") {
+    let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
     }
@@ -123,7 +124,7 @@ fn matches_optax() {
 
 #[test]
 fn contracts() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let table = table().into_iter().map(|(name, transformation, _)| (name, transformation));
     for (name, transformation) in table.chain(more()) {
         if !name.starts_with("flatten") {
@@ -133,16 +134,16 @@ fn contracts() {
 }
 
 fn start() -> Params {
-    Params::read(&optax()["meta"]["params"], DType::F64)
+    Params::read(&fixture!("optax.json")["meta"]["params"], DType::F64)
 }
 
 fn grads(step: usize) -> Params {
-    Params::read(&optax()["meta"]["grads"][step], DType::F64)
+    Params::read(&fixture!("optax.json")["meta"]["grads"][step], DType::F64)
 }
 
 #[test]
 fn lookahead_has_slow_parameters() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let mut fast = start();
     let mut optimizer = Optimizer::new(lookahead(sgd(0.1), 3, 0.5)).init(&fast).unwrap();
     for (step, expected) in fixture["lookahead(sgd .1, 3, .5)"].as_array().unwrap().iter().enumerate() {
@@ -383,7 +384,7 @@ fn misuse_is_an_error() {
 /// The masters equal f32 training with the same gradients, and the model has them rounded.
 #[test]
 fn masters_are_an_f32_training() {
-    let meta = &optax()["meta"];
+    let meta = &fixture!("optax.json")["meta"];
     for half in [DType::BF16, DType::F16] {
         let mut rounded = Params::read(&meta["params"], half);
         let mut exact = Params::read(&meta["params"], half);
@@ -420,7 +421,7 @@ fn masters_are_an_f32_training() {
 
 #[test]
 fn a_loss_scale_adapts() {
-    let params = Params::read(&optax()["meta"]["params"], DType::F16);
+    let params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F16);
     let mut scale = DynamicLossScale::new().unwrap().init_scale(1e6).unwrap().growth_interval(3);
     let mut history = Vec::new();
     for _ in 0..8 {

@@ -3,11 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
-mod oracle;
 
 use candle_core::{DType, Device, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra};
-use oracle::{assert_close, numbers, optax, tensor, tree_values, values};
 use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
@@ -15,6 +13,9 @@ use treex_optim::{
     momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
     schedule_free_sgd, sgd, simplified_ademamix, warmup_constant,
 };
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax's singular vectors are those of a decomposition in f32.
 const PROJECTED: f64 = 2e-7;
@@ -123,8 +124,8 @@ fn beyond() -> Vec<(&'static str, Boxed, f64)> {
 }
 
 #[test]
-fn matches_optax() {
-    let fixture = optax();
+fn matches_fixture!("optax.json") {
+    let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
     }
@@ -136,7 +137,7 @@ fn matches_optax() {
 
 #[test]
 fn contracts() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     for (name, transformation, _) in table() {
         assert_contracts(&fixture["meta"], name, &transformation);
     }
@@ -144,7 +145,7 @@ fn contracts() {
 
 #[test]
 fn orthogonalized_as_in_optax() {
-    let fixture = &optax()["newton_schulz"];
+    let fixture = &fixture!("optax.json")["newton_schulz"];
     let w = tensor(&fixture["w"]);
     let standard = vec![NewtonSchulz::STANDARD; 5];
     for (name, preconditioning) in [
@@ -172,7 +173,7 @@ fn orthogonalized_as_in_optax() {
 /// The parameters to evaluate with are the average of `z`, weighted by the squares of the rates.
 #[test]
 fn schedule_free_evaluates_the_average() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let meta = &fixture["meta"];
     let mut params = Params::read(&meta["params"], DType::F64);
     let mut optimizer = Optimizer::new(schedule_free_sgd(0.1)).init(&params).unwrap();
@@ -235,7 +236,7 @@ fn sam_in_one_step() {
 /// A leaf without a gradient in the ascent continues from its value.
 #[test]
 fn sam_returns_to_its_start() {
-    let meta = &optax()["meta"];
+    let meta = &fixture!("optax.json")["meta"];
     let mut params = Params::read(&meta["params"], DType::F64);
     let mut optimizer = Optimizer::new(sam(sgd(0.1), sgd(0.05))).init(&params).unwrap();
     for step in 0..2 {
@@ -269,7 +270,7 @@ fn a_plateau_is_left_after_cooling() {
 #[test]
 fn a_missing_loss_value_is_an_error() {
     for transformation in [momo().boxed(), momo_adam().boxed(), reduce_on_plateau().boxed()] {
-        let mut params = Params::read(&optax()["meta"]["params"], DType::F64);
+        let mut params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F64);
         let grads = params.clone();
         let mut optimizer = Optimizer::new(transformation).init(&params).unwrap();
         let error = optimizer.update(&grads, &mut params).unwrap_err().to_string();
@@ -278,7 +279,7 @@ fn a_missing_loss_value_is_an_error() {
     }
     let refused = |transformation: Boxed| {
         Optimizer::new(transformation)
-            .init(&Params::read(&optax()["meta"]["params"], DType::F64))
+            .init(&Params::read(&fixture!("optax.json")["meta"]["params"], DType::F64))
             .unwrap_err()
     };
     refused(reduce_on_plateau().factor(1.).boxed());
@@ -291,7 +292,7 @@ fn a_missing_loss_value_is_an_error() {
 #[test]
 fn zero_gradients_keep_the_estimate() {
     for transformation in [prodigy().boxed(), dadapt_adamw().boxed(), dog().boxed(), dowg().boxed()] {
-        let mut params = Params::read(&optax()["meta"]["params"], DType::F32);
+        let mut params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F32);
         let zeros = params.map(|leaf| Ok(leaf.zeros_like()?)).unwrap();
         let mut optimizer = Optimizer::new(transformation.clone()).init(&params).unwrap();
         optimizer.update(&zeros, &mut params).unwrap();

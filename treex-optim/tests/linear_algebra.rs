@@ -2,10 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
-
 use candle_core::{DType, Device, Tensor, Var};
-use oracle::{Pair, assert_close, assert_graded, numbers, pair, tensor, values};
 use serde_json::Value;
 use treex_core::{Error, Key, Leaf, Parameter, Result, prelude::*};
 use treex_optim::linear_algebra::{
@@ -15,12 +12,15 @@ use treex_optim::linear_algebra::{
 };
 use treex_optim::perturbations::{Noise, Perturbed, make_perturbed_fun};
 use treex_optim::tree::Order;
+use treex_testing::compare::{assert_close, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{Pair, assert_graded, numbers, pair, tensor};
 
 /// Both sides compute in f64, in another order.
 const F64: f64 = 1e-10;
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/trees.json")).unwrap()
+    fixture!("trees.json")
 }
 
 #[test]

@@ -4,17 +4,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
-mod oracle;
 
 use candle_core::{DType, Device, Tensor};
 use contract::{F64, assert_as_plain, assert_golden, assert_resumes, contrib};
-use oracle::{assert_close, numbers, optax, tree_values, values};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::{
     GradientTransformation, InitialGuess, Optimizer, chain, lbfgs, scale, scale_by_backtracking_linesearch,
     scale_by_lbfgs, scale_by_learning_rate, scale_by_zoom_linesearch, sgd,
 };
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::numbers;
 
 fn rosenbrock(x: &mut Leaf<Parameter>) -> Result<Tensor> {
     let x = x.get()?;
@@ -35,7 +36,7 @@ fn assert_goes<T: GradientTransformation>(
     tolerance: f64,
     search: impl Fn(&T::State) -> Option<(f64, u64)>,
 ) {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let mut x = start();
     let mut optimizer = Optimizer::new(transformation).init(&x).unwrap();
     for (step, expected) in fixture["lbfgs"][name].as_array().unwrap().iter().enumerate() {
@@ -124,8 +125,8 @@ fn line_search_options_match_optax() {
 }
 
 #[test]
-fn preconditioned_updates_match_optax() {
-    let fixture = optax();
+fn preconditioned_updates_match_fixture!("optax.json") {
+    let fixture = fixture!("optax.json");
     let (name, transformation) = ("scale_by_lbfgs(memory_size=3)", scale_by_lbfgs().memory_size(3).boxed());
     assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, F64);
     let downhill = chain((scale_by_lbfgs().memory_size(3), scale(-0.1))).boxed();

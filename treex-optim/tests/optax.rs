@@ -4,19 +4,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
 mod table;
 
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor};
-use oracle::{assert_close, distance, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::{Row, all, golden, options};
 use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::*;
+use treex_testing::compare::{assert_close, distance, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 const F64: f64 = 1e-10;
@@ -97,17 +98,17 @@ fn check<T: Tree>(rows: Vec<Row>, fixture: &Value, read: fn(&Value, DType) -> T,
 }
 
 fn transforms() -> Value {
-    serde_json::from_str(include_str!("fixtures/transforms.json")).unwrap()
+    fixture!("transforms.json")
 }
 
 #[test]
 fn transformations_in_f64() {
-    check(golden(), &optax(), Params::read, DType::F64);
+    check(golden(), &fixture!("optax.json"), Params::read, DType::F64);
 }
 
 #[test]
 fn transformations_in_f32() {
-    check(golden(), &optax(), Params::read, DType::F32);
+    check(golden(), &fixture!("optax.json"), Params::read, DType::F32);
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn options_and_ranks_in_f32() {
 /// A factored matrix, and its state. Optax's decay in f32 again.
 #[test]
 fn adafactor_keeps_rows_and_columns() {
-    let fixture = &optax()["adafactor_4x5(lr=.1,min_dim=4), g_t=cos(W*(t+1))"];
+    let fixture = &fixture!("optax.json")["adafactor_4x5(lr=.1,min_dim=4), g_t=cos(W*(t+1))"];
     let mut w = leaf(&fixture["W"], DType::F64);
     let start = w.get().unwrap().copy().unwrap();
     let mut optimizer = Optimizer::new(adafactor(0.1).min_dim_size_to_factor(4)).init(&w).unwrap();
@@ -150,7 +151,7 @@ fn adafactor_keeps_rows_and_columns() {
 /// `partition`.
 #[test]
 fn parts_of_a_model() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let cases: [(&str, Vec<(&str, Boxed)>); 3] = [
         ("freeze(a)", vec![("b", chain(()).boxed())]),
         ("selective_transform(sgd .1, freeze a)", vec![("b", sgd(0.1).boxed())]),
@@ -232,7 +233,7 @@ fn every_fixture_case_is_tested() {
     ];
     let mut of_optax = tested(golden());
     of_optax.extend(elsewhere.map(str::to_owned));
-    assert_eq!(of_optax, names(&optax()));
+    assert_eq!(of_optax, names(&fixture!("optax.json")));
     assert_eq!(tested(options()), names(&transforms()));
 }
 

@@ -2,12 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
-
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor};
-use oracle::{Pair, assert_close, assert_graded, numbers, optax, pair, tensor, tree_values, values};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::projections::{
@@ -16,6 +13,9 @@ use treex_optim::projections::{
     projection_non_negative, projection_simplex, projection_vector,
 };
 use treex_optim::tree;
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{Pair, assert_graded, numbers, pair, tensor};
 
 /// Both sides compute in f64.
 const F64: f64 = 1e-10;
@@ -71,12 +71,12 @@ fn vectors() -> Vec<Projection<Leaf<Parameter>>> {
 }
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/trees.json")).unwrap()
+    fixture!("trees.json")
 }
 
 #[test]
 fn of_vectors() {
-    let fixture = &optax()["projections"];
+    let fixture = &fixture!("optax.json")["projections"];
     let leaf = |name: &str| Leaf::<Parameter>::new(tensor(&fixture[name])).unwrap();
     let (v, a) = (leaf("v"), leaf("a"));
     for (name, projection) in vectors() {
@@ -120,7 +120,7 @@ fn every_fixture_case_is_tested() {
     let ours: BTreeSet<_> = trees().iter().map(|case| case.0.to_owned()).collect();
     assert_eq!(ours, names(&fixture()["projections"]));
     let ours: BTreeSet<_> = vectors().iter().map(|case| case.0.to_owned()).collect();
-    assert_eq!(ours, names(&optax()["projections"]["values"]));
+    assert_eq!(ours, names(&fixture!("optax.json")["projections"]["values"]));
 }
 
 /// A projection of a projection changes nothing; nor do projections of flat trees differ. As in Optax, a 0

@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
-
 use std::collections::BTreeSet;
 
-use oracle::{assert_close, numbers, optax};
 use treex_core::prelude::*;
 use treex_optim::{
     GradientTransformation, Interpolation, Schedule, ScheduleConfig, constant, cosine_decay, cosine_onecycle,
     exponential_decay, join_schedules, linear, linear_onecycle, piecewise_constant, piecewise_interpolate,
     polynomial, sgd, sgdr, warmup_constant, warmup_cosine_decay, warmup_exponential_decay,
 };
+use treex_testing::compare::assert_close;
+use treex_testing::fixture;
+use treex_testing::oracle::numbers;
 
 /// Both sides compute in f64.
 const F64: f64 = 1e-10;
@@ -134,7 +134,7 @@ fn cases() -> Vec<(&'static str, Schedule, &'static str)> {
 
 #[test]
 fn values_at_each_step() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     for (name, schedule, _) in cases() {
         let expected = numbers(&fixture["schedules"][name]);
         let found: Vec<f64> = (0..expected.len() as u64).map(|count| schedule.value(count)).collect();
@@ -144,7 +144,7 @@ fn values_at_each_step() {
 
 #[test]
 fn every_fixture_case_is_tested() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     let expected: BTreeSet<_> =
         fixture["schedules"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(cases().iter().map(|&(name, ..)| name).collect::<BTreeSet<_>>(), expected);

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod oracle;
-
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor};
-use oracle::{Pair, assert_close, assert_graded, numbers, pair, tree_values, values};
 use serde_json::Value;
 use treex_core::{Key, Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::tree::{self, Order};
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{Pair, assert_graded, numbers, pair};
 
 /// Both sides compute in f64; of f64 samples JAX's own law is 25 units in the last place.
 const F64: f64 = 1e-13;
@@ -56,7 +56,7 @@ fn to_numbers() -> Vec<ToNumber> {
 }
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("fixtures/trees.json")).unwrap()
+    fixture!("trees.json")
 }
 
 #[test]

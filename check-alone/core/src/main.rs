@@ -1,6 +1,6 @@
 //! treex-core alone: a model of one's own, its gradient, and descent by one `zip_map`, which fit a line.
 
-use candle_core::{Device, Tensor};
+use treex_core::candle::{self, Device, Tensor};
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 
 #[derive(Clone, Debug, TreeObject)]
@@ -9,8 +9,8 @@ struct Line {
     offset: Leaf<Parameter>,
 }
 
-impl candle_core::Module for Line {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+impl candle::Module for Line {
+    fn forward(&self, x: &Tensor) -> candle::Result<Tensor> {
         x.broadcast_mul(&self.slope.get()?)?.broadcast_add(&self.offset.get()?)
     }
 }

@@ -8,6 +8,7 @@ use syn::ext::IdentExt as _;
 use crate::ast::{Container, Field, Shape, Variant};
 use crate::bound;
 use crate::check;
+use crate::crate_path;
 use crate::ctxt::Ctxt;
 
 pub(crate) fn tree_object(input: &DeriveInput) -> syn::Result<TokenStream> {
@@ -23,7 +24,7 @@ pub(crate) fn tree_object(input: &DeriveInput) -> syn::Result<TokenStream> {
 fn implementation(container: &Container<'_>) -> TokenStream {
     let krate = match &container.attrs.krate {
         Some(path) => path.to_token_stream(),
-        None => quote!(::treex_core),
+        None => crate_path::treex_core(),
     };
     let ident = &container.input.ident;
     let (impl_generics, ty_generics, _) = container.input.generics.split_for_impl();

@@ -6,6 +6,7 @@ mod ast;
 mod attr;
 mod bound;
 mod check;
+mod crate_path;
 mod ctxt;
 mod expand;
 
@@ -20,7 +21,7 @@ mod expand;
 /// | a field | `#[tree(kind = OptState)]` | every leaf below takes this kind |
 /// | a struct | `#[tree(module_init)]` | `init` calls the struct's own `fn module_init(&mut self, key: &mut ModuleKey) -> Result<()>` |
 /// | a type | `#[tree(bound = "T: Module")]` | the `where` clause, instead of the one that is inferred |
-/// | a type | `#[tree(crate = "path")]` | where `treex_core` is found |
+/// | a type | `#[tree(crate = "path")]` | where treex-core is found; default: through whichever of `treex-core`, `candle-treex`, `treex-nn`, `treex-optim` the manifest names |
 ///
 /// The inferred clause asks that the fields' types be trees. Two generic types that contain each other would ask
 /// in a circle: say `bound` on one of them.

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use crate::error::{Error, Result};
 use crate::fill::{Fill, collect};
 use crate::float::Float;
+use crate::sum_axis0::SumAxis0;
 
 entry_points! {
     /// Sums of two arrays of floats.
@@ -16,6 +17,13 @@ entry_points! {
         /// # Errors
         /// If `y` alone is empty, or memory cannot be allocated.
         fn broadcast_add(x: &[Self], y: &[Self]) -> Result<Vec<Self>> = broadcast_add;
+
+        /// The gradient of the second operand of [`broadcast_add`](Self::broadcast_add), of `len` elements, from that
+        /// of the sum: the sum of its runs of `len`. Half types are summed in `f32`.
+        ///
+        /// # Errors
+        /// If `dy` is not a multiple of `len` long.
+        fn broadcast_add_backward(dy: &[Self], len: usize) -> Result<Vec<Self>> = broadcast_add_backward;
     }
 }
 
@@ -29,6 +37,15 @@ fn broadcast_add<T: Float>(x: &[T], y: &[T]) -> Result<Vec<T>> {
         ));
     }
     collect(x.len(), &Sum { x, y })
+}
+
+fn broadcast_add_backward<T: Float<Wide: SumAxis0>>(dy: &[T], len: usize) -> Result<Vec<T>> {
+    if !dy.is_empty() && (len == 0 || dy.len() % len != 0) {
+        let expected = format!("a multiple of {len} elements");
+        return Err(Error::shape("the gradient of a sum has the wrong size", expected, dy.len()));
+    }
+    let wide: Vec<_> = dy.iter().map(|x| x.widen()).collect();
+    Ok(SumAxis0::sum_axis0(&wide, len).into_iter().map(T::narrow).collect())
 }
 
 struct Sum<'a, T> {
@@ -64,6 +81,19 @@ mod tests {
         assert!(f32::broadcast_add(&[], &[])?.is_empty());
         let message = f32::broadcast_add(&[1., 2.], &[]).expect_err("an empty operand").to_string();
         assert!(message.contains("at least one element") && message.contains("empty"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_gradient_of_the_shorter_operand_is_summed() -> Result<()> {
+        assert_eq!(f32::broadcast_add_backward(&[1., 2., 3., 4., 5., 6.], 2)?, [9., 12.]);
+        assert_eq!(f32::broadcast_add_backward(&[], 2)?, [0., 0.]);
+        // Each of the small ones would be rounded away in `bf16`.
+        let mut dy = vec![bf16::from_f32(2f32.powi(-9)); 513];
+        dy[0] = bf16::ONE;
+        assert_eq!(bf16::broadcast_add_backward(&dy, 1)?, [bf16::from_f32(2.)]);
+        assert!(f32::broadcast_add_backward(&[1., 2., 3.], 2).is_err());
+        assert!(f32::broadcast_add_backward(&[1.], 0).is_err());
         Ok(())
     }
 }

@@ -1,9 +1,8 @@
-//! Products with a matrix that is not there: its elements lie in other memory, each row and each column somewhere.
-//! An ordinary product of matrices ([`matmul`](super::matmul)) is made of those whose places are at equal steps.
+//! Products with a matrix that is gathered: element `(i, j)` is read at `rows[i] + columns[j]` of other memory. The
+//! blocks of an ordinary product ([`matmul`](super::matmul)) are those whose offsets have a stride.
 //!
-//! A convolution is such a product, without ever making the patches that its kernel sees: the element that place
-//! `j` of the kernel sees from position `i` is at `rows[i] + columns[j]`. So is the gradient of its kernel, with rows
-//! and columns exchanged.
+//! A convolution is such a product (implicit im2col): at output position `i`, tap `j` of the kernel reads
+//! `x[rows[i] + columns[j]]`. The gradient of the kernel is another one, with rows and columns exchanged.
 
 use super::isa::prefetch;
 use super::vector::{Vector, VectorKernel, Vectors};
@@ -11,50 +10,50 @@ use super::vector::{Vector, VectorKernel, Vectors};
 /// `c[i] = start + Σ_j x[rows[i] + columns[j]] · b[j]`, where `c[i]` and `b[j]` are rows of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Product<'a, T, P> {
-    /// Where the matrix is.
+    /// The memory that the matrix is gathered from.
     pub x: &'a [T],
-    /// For each row of it, where it begins.
+    /// The offset of each row.
     pub rows: P,
-    /// For each column, how far it is from the beginning of a row.
+    /// The offset of each column, added to that of the row.
     pub columns: P,
-    /// As many rows as there are columns, one after another.
+    /// A row for each of the columns.
     pub b: &'a [T],
-    /// From a row of `b` to the next. Each has `width` elements, rounded up to whole [vectors](Vectors::registers).
+    /// Elements from one row of `b` to the next; a row has `width`, rounded up to whole [vectors](Vectors::registers).
     pub b_row: usize,
-    /// Where the rows of the result begin, beyond the pointer that [`write`](Self::write) takes.
+    /// The offset of each row of the result from the pointer that [`write`](Self::write) takes.
     pub targets: P,
-    /// The elements of a row of the result, at most those of [`widest`].
+    /// Elements of a row of the result, at most [`max_width`].
     pub width: usize,
-    /// What each row starts from; if nothing is said, from what is there.
+    /// The initial value of each row; `None` adds to the existing result.
     pub start: Option<&'a [T]>,
-    /// Whether an element of `b` and of `c` meets its own element of `x`, from that place on, and not all the same
-    /// one: the product of a convolution of each channel by itself.
-    pub each: bool,
+    /// Whether element `o` of a row reads `x[rows[i] + columns[j] + o]`, as in a depthwise convolution, instead of the
+    /// same element for all `o`.
+    pub depthwise: bool,
 }
 
-/// The longest rows of a [`Product`].
+/// The largest `width` of a [`Product`].
 #[must_use]
-pub fn widest<T: Vectors>(each: bool) -> usize {
+pub fn max_width<T: Vectors>(depthwise: bool) -> usize {
     let (lanes, registers) = T::registers();
-    lanes * widest_vectors(registers, each)
+    lanes * max_vectors(registers, depthwise)
 }
 
-pub(crate) const fn widest_vectors(registers: usize, each: bool) -> usize {
-    if each || registers < 32 { 2 } else { 4 }
+pub(crate) const fn max_vectors(registers: usize, depthwise: bool) -> usize {
+    if depthwise || registers < 32 { 2 } else { 4 }
 }
 
-/// Places in memory, one after another.
-pub trait Places: Copy {
+/// A sequence of offsets.
+pub trait Offsets: Copy {
     /// How many.
     fn count(&self) -> usize;
-    /// One of them.
+    /// The offset at `index`.
     ///
     /// # Safety
-    /// There are more than `index`.
+    /// `index` is below [`count`](Self::count).
     unsafe fn at(&self, index: usize) -> usize;
 }
 
-impl Places for &[usize] {
+impl Offsets for &[usize] {
     #[inline(always)]
     fn count(&self) -> usize {
         self.len()
@@ -67,16 +66,16 @@ impl Places for &[usize] {
     }
 }
 
-/// Places that are `step` from each other, from 0 on.
+/// Multiples of `step`, from 0 on.
 #[derive(Clone, Copy, Debug)]
-pub struct Steps {
+pub struct Strided {
     /// How many.
     pub count: usize,
-    /// From one to the next.
+    /// The difference of neighbours.
     pub step: usize,
 }
 
-impl Places for Steps {
+impl Offsets for Strided {
     #[inline(always)]
     fn count(&self) -> usize {
         self.count
@@ -88,16 +87,16 @@ impl Places for Steps {
     }
 }
 
-impl<T: Vectors, P: Places> Product<'_, T, P> {
+impl<T: Vectors, P: Offsets> Product<'_, T, P> {
     /// Computes it on this thread, into the memory at `c`.
     ///
     /// # Safety
-    /// Every `rows[i] + columns[j]` is inside of `x`; with `each`, so are as many elements from there on as a row of
-    /// `b` has. `b` has its rows, and `start` its `width`. The `width` elements at each target are there and nobody
-    /// else's; they have values unless there is a `start`.
+    /// Every `rows[i] + columns[j]` is in bounds of `x`; if `depthwise`, so are the `b_row` elements from there on. `b`
+    /// has a row for each column, and `start` has `width` elements. The `width` elements at each target are valid,
+    /// nothing else uses them, and they are initialized unless there is a `start`.
     pub unsafe fn write(self, c: *mut T) {
         self.check();
-        debug_assert!(self.width <= widest::<T>(self.each));
+        debug_assert!(self.width <= max_width::<T>(self.depthwise));
         // SAFETY: the caller's promise.
         T::dispatch(unsafe { Write::new(self, c) });
     }
@@ -116,11 +115,11 @@ impl<T: Vectors, P: Places> Product<'_, T, P> {
     #[inline(always)]
     fn check(&self) {
         if cfg!(debug_assertions) {
-            // SAFETY: there are so many.
+            // SAFETY: `index` is below the count.
             let largest = |of: P| (0..of.count()).map(|index| unsafe { of.at(index) }).max();
             if let (Some(row), Some(column)) = (largest(self.rows), largest(self.columns)) {
-                let seen = if self.each { self.b_row } else { 1 };
-                assert!(row + column + seen <= self.x.len(), "a product reads beyond its memory");
+                let len = if self.depthwise { self.b_row } else { 1 };
+                assert!(row + column + len <= self.x.len(), "a product reads beyond its memory");
                 assert!(self.b.len() >= (self.columns.count() - 1) * self.b_row + self.width);
             }
             assert!(self.rows.count() == self.targets.count());
@@ -143,7 +142,7 @@ impl<'a, T, P> Write<'a, T, P> {
     }
 }
 
-impl<T: Vectors, P: Places> VectorKernel<T> for Write<'_, T, P> {
+impl<T: Vectors, P: Offsets> VectorKernel<T> for Write<'_, T, P> {
     type Output = ();
 
     /// Tiles as large as the registers hold, with room for a row of `b` and an element of `x`.
@@ -152,7 +151,7 @@ impl<T: Vectors, P: Places> VectorKernel<T> for Write<'_, T, P> {
         let vectors = self.product.width.div_ceil(V::LANES);
         // SAFETY: the promise of `Product::write`, and the caller's for `V`.
         unsafe {
-            match (self.product.each, vectors, V::REGISTERS >= 32) {
+            match (self.product.depthwise, vectors, V::REGISTERS >= 32) {
                 (_, 0, _) => {}
                 (false, 1, _) => self.tiles::<V, false, 8, 4, 1>(),
                 (false, 2, true) => self.tiles::<V, false, 8, 4, 2>(),
@@ -167,33 +166,33 @@ impl<T: Vectors, P: Places> VectorKernel<T> for Write<'_, T, P> {
     }
 }
 
-impl<T: Vectors, P: Places> Write<'_, T, P> {
+impl<T: Vectors, P: Offsets> Write<'_, T, P> {
     /// All rows, `R` at a time, then `S`, two, one.
     ///
     /// # Safety
     /// As [`Product::write`]; a row of the result has at most `N` vectors.
     #[inline(always)]
-    unsafe fn tiles<V, const EACH: bool, const R: usize, const S: usize, const N: usize>(&self)
+    unsafe fn tiles<V, const DEPTHWISE: bool, const R: usize, const S: usize, const N: usize>(&self)
     where
         V: Vector<Element = T>,
     {
         let (mut at, len) = (0, self.product.rows.count());
-        // SAFETY: as promised; the rows of a tile are there.
+        // SAFETY: as promised; the rows of a tile exist.
         unsafe {
             while at + R <= len {
-                self.tile::<V, EACH, R, N>(at);
+                self.tile::<V, DEPTHWISE, R, N>(at);
                 at += R;
             }
             while at + S <= len {
-                self.tile::<V, EACH, S, N>(at);
+                self.tile::<V, DEPTHWISE, S, N>(at);
                 at += S;
             }
             while at + 2 <= len {
-                self.tile::<V, EACH, 2, N>(at);
+                self.tile::<V, DEPTHWISE, 2, N>(at);
                 at += 2;
             }
             while at < len {
-                self.tile::<V, EACH, 1, N>(at);
+                self.tile::<V, DEPTHWISE, 1, N>(at);
                 at += 1;
             }
         }
@@ -202,23 +201,23 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
     /// `R` rows of `N` vectors from `at` on.
     ///
     /// # Safety
-    /// As [`Self::tiles`]; there are `R` rows.
+    /// As [`Self::tiles`], and `R` rows exist from `at` on.
     #[expect(
         clippy::needless_range_loop,
         reason = "the compiler makes registers of what is indexed by constants"
     )]
     #[inline(always)]
-    unsafe fn tile<V: Vector<Element = T>, const EACH: bool, const R: usize, const N: usize>(
+    unsafe fn tile<V: Vector<Element = T>, const DEPTHWISE: bool, const R: usize, const N: usize>(
         &self,
         at: usize,
     ) {
         let Product { x, rows, columns, b, b_row, targets, width, start, .. } = self.product;
-        // The elements of each last vector.
+        // Elements of the last vector of a row.
         let rest = width - (N - 1) * V::LANES;
-        // SAFETY: as promised; of last vectors only the `rest` is read and written.
+        // SAFETY: as promised; of the last vectors only `rest` elements are read and written.
         unsafe {
             let (zero, one) = (V::splat(T::of(0.)), V::splat(T::of(1.)));
-            // What the sums go to comes into the cache meanwhile.
+            // Prefetches the result during the sums.
             let is_long = columns.count() > 4;
             let mut sums = [[zero; N]; R];
             let (mut x_rows, mut to) = ([x.as_ptr(); R], [self.c; R]);
@@ -239,7 +238,7 @@ impl<T: Vectors, P: Places> Write<'_, T, P> {
                 b = b.wrapping_add(b_row);
                 for r in 0..R {
                     let x = x_rows[r].add(column);
-                    if EACH {
+                    if DEPTHWISE {
                         for v in 0..N {
                             sums[r][v] = V::load(x.add(v * V::LANES)).mul_add(b_vectors[v], sums[r][v]);
                         }
@@ -271,8 +270,8 @@ mod tests {
     use super::*;
     use crate::isa::Isa;
 
-    /// With the vectors of every instruction set of this machine, all widths and all numbers of rows that end
-    /// somewhere in a tile; in whole numbers, so that every order of the sums gives the same.
+    /// With each instruction set of this machine, all widths, and numbers of rows that end anywhere in a tile; in small
+    /// integers, which are exact in every order.
     fn check<T: Vectors + std::fmt::Debug>() {
         struct Vectors;
         impl<T> VectorKernel<T> for Vectors {
@@ -288,8 +287,8 @@ mod tests {
         let columns = [3, 0, 40, 17, 111];
         for level in Isa::available() {
             let (lanes, registers) = T::dispatch_on(level, Vectors);
-            for each in [false, true] {
-                for width in 1..=lanes * widest_vectors(registers, each) {
+            for depthwise in [false, true] {
+                for width in 1..=lanes * max_vectors(registers, depthwise) {
                     let b_row = width.next_multiple_of(lanes);
                     let b: Vec<T> = (0..columns.len() * b_row).map(number).collect();
                     for len in [0, 1, 2, 3, 5, 7, 9, 11, 12, 13, 23, 31] {
@@ -303,21 +302,22 @@ mod tests {
                                 for o in 0..width {
                                     let at = targets[i] + o;
                                     let begin = start.map_or(wanted[at], |start| start[o]);
-                                    let seen = |column| x[row + column + if each { o } else { 0 }];
+                                    let x_at = |column| x[row + column + if depthwise { o } else { 0 }];
                                     let terms = columns
                                         .iter()
                                         .enumerate()
-                                        .map(|(j, &column)| seen(column) * b[j * b_row + o]);
+                                        .map(|(j, &column)| x_at(column) * b[j * b_row + o]);
                                     wanted[at] = terms.fold(begin, |sum, term| sum + term);
                                 }
                             }
                             let (rows, targets) = (&rows[..], &targets[..]);
                             let (columns, x, b) = (&columns[..], &x, &b);
-                            let product = Product { x, rows, columns, b, b_row, targets, width, start, each };
+                            let product =
+                                Product { x, rows, columns, b, b_row, targets, width, start, depthwise };
                             product.check();
                             // SAFETY: all rows are inside of the arrays, as `check` asserts.
                             T::dispatch_on(level, unsafe { Write::new(product, c.as_mut_ptr()) });
-                            assert_eq!(c, wanted, "{level:?} {each} {width} {len}");
+                            assert_eq!(c, wanted, "{level:?} {depthwise} {width} {len}");
                         }
                     }
                 }

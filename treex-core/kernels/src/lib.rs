@@ -6,6 +6,7 @@
 //!   and maxima of rows and columns).
 //! - Products of matrices: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
 //!   convolution), [`microkernel`] (small ones, in the cache).
+//! - Random numbers: [`random`].
 //!
 //! The kernels of an operation are methods of a trait that each element type implements, so that this crate
 //! compiles them once and a caller does not compile them again.
@@ -16,22 +17,36 @@
 mod entry_points;
 
 pub mod add;
+pub mod attention;
+pub mod convolution;
+pub mod cross_entropy;
+pub mod dot;
+pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
 pub mod error;
+pub mod exact_gelu;
 pub mod fill;
 pub mod float;
 pub mod gather_gemm;
+pub mod im2col;
 pub mod isa;
 pub mod log_sum_exp;
 pub mod math;
 pub mod matmul;
 pub mod microkernel;
+pub mod norm;
 pub mod output;
 pub mod parallel;
+pub mod pooling;
+pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
+pub mod squared_error;
 pub mod sum_axis0;
 pub mod vector;
+pub mod window;
 pub mod xla_math;
 
 pub use error::{Error, Result};

@@ -1,13 +1,13 @@
-//! Products of matrices so small that they stay in the cache of a core, where a general product spends much of
-//! its time on copies and choices: only whole blocks, whose sums stay in registers.
+//! Products of matrices that fit into a core's cache, where a general product would spend much of its time on packing
+//! and dispatch: whole blocks only, accumulated in registers.
 
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::math::Real;
 
-/// Rows of a block: numbers of rows are multiples of it.
+/// Rows of a block; the rows of a product must be a multiple of it.
 pub const ROWS: usize = 8;
 
-/// Columns of a panel: numbers of columns are multiples of it.
+/// Columns of a panel; the columns of a product must be a multiple of it.
 pub const PANEL: usize = 32;
 
 /// `c = a · b`, or `c += a · b`.
@@ -15,28 +15,28 @@ pub const PANEL: usize = 32;
 pub struct Product<'a, R> {
     /// `[rows, columns]`.
     pub c: &'a mut [R],
-    /// Between rows of `c`.
+    /// Elements from one row of `c` to the next.
     pub c_row: usize,
     /// `[rows, inner]`.
     pub a: &'a [R],
-    /// Between rows, and between columns of `a`.
+    /// The strides of `a` along rows and columns.
     pub a_strides: [usize; 2],
-    /// `[inner, columns]`, where the columns of a panel are neighbours.
+    /// `[inner, columns]`, where the columns of a panel are contiguous.
     pub b: &'a [R],
-    /// Between rows, and between panels of `b`.
+    /// Elements from one row, and from one panel, of `b` to the next.
     pub b_strides: [usize; 2],
     /// `[rows, inner, columns]`.
     pub sizes: [usize; 3],
-    /// Whether to add to what is in `c`.
+    /// Whether to add to `c` instead of overwriting it.
     pub accumulate: bool,
 }
 
-/// Computes a product. Each element is one sum from the first term to the last, on every machine.
+/// Computes a product. Each element is summed from the first term to the last, on every machine.
 ///
 /// # Panics
-/// If the numbers of rows or columns are no multiples, or an element would lie outside of its memory.
+/// If rows or columns are not such multiples, or an element is out of bounds.
 pub fn multiply<R: Real>(product: Product<'_, R>) {
-    // A block's rows are two vectors where there are 32 registers of 64 bytes, and otherwise 32 bytes.
+    // A row of a block is two vectors with 32 registers of 64 bytes, otherwise one vector of 32 bytes.
     match (Isa::best().has_wide_registers(), size_of::<R>()) {
         (true, 8) => dispatch(Blocks::<R, 16>(product)),
         (true, _) => dispatch(Blocks::<R, 32>(product)),
@@ -60,14 +60,17 @@ impl<R: Real, const N: usize> Kernel for Blocks<'_, R, N> {
         }
         let last = inner.saturating_sub(1);
         assert!(rows.is_multiple_of(ROWS) && columns.is_multiple_of(PANEL) && PANEL.is_multiple_of(N));
-        assert!((rows - 1) * c_row + columns <= c.len());
-        assert!((rows - 1) * a_strides[0] + last * a_strides[1] < a.len());
-        assert!((columns / PANEL - 1) * b_strides[1] + last * b_strides[0] + PANEL <= b.len());
+        // Saturating: an index that overflows is out of bounds too.
+        let at = |i: usize, i_stride: usize, j: usize, j_stride: usize| {
+            i.saturating_mul(i_stride).saturating_add(j.saturating_mul(j_stride))
+        };
+        assert!(at(rows - 1, c_row, columns - 1, 1) < c.len());
+        assert!(at(rows - 1, a_strides[0], last, a_strides[1]) < a.len());
+        assert!(at(columns / PANEL - 1, b_strides[1], last, b_strides[0]).saturating_add(PANEL) <= b.len());
         for column in (0..columns).step_by(N) {
             let b_at = column / PANEL * b_strides[1] + column % PANEL;
             for row in (0..rows).step_by(ROWS) {
-                // SAFETY: every element of the block is inside of its memory, as was just asserted, and `c` is
-                // exclusive.
+                // SAFETY: every element of the block is in bounds, as was just asserted, and `c` is exclusive.
                 unsafe {
                     let c = c.as_mut_ptr().add(row * c_row + column);
                     let a = a.as_ptr().add(row * a_strides[0]);
@@ -79,10 +82,10 @@ impl<R: Real, const N: usize> Kernel for Blocks<'_, R, N> {
     }
 }
 
-/// One block. Sums are values that move from step to step: as memory that is written they would leave the registers.
+/// One block. The sums are moved from step to step as values: updated in place they would be spilled to memory.
 ///
 /// # Safety
-/// The pointers reach as far as the strides say, and nobody else uses `c`.
+/// All elements that sizes and strides reach are valid, and nothing else uses those of `c`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // iterators over `sums` would borrow them
 unsafe fn block<R: Real, const N: usize>(
@@ -94,11 +97,11 @@ unsafe fn block<R: Real, const N: usize>(
 ) {
     let mut sums = [[R::of(0.); N]; ROWS];
     for p in 0..inner {
-        // SAFETY: the caller's.
+        // SAFETY: as the caller promises.
         let (a, b) = unsafe { (a.add(p * a_column), *b.add(p * b_row).cast::<[R; N]>()) };
         let mut next = sums;
         for i in 0..ROWS {
-            // SAFETY: the caller's.
+            // SAFETY: as the caller promises.
             let a = unsafe { *a.add(i * a_row) };
             for j in 0..N {
                 next[i][j] = a.mul_add(b[j], sums[i][j]);
@@ -107,7 +110,7 @@ unsafe fn block<R: Real, const N: usize>(
         sums = next;
     }
     for i in 0..ROWS {
-        // SAFETY: the caller's.
+        // SAFETY: as the caller promises.
         let c = unsafe { &mut *c.add(i * c_row).cast::<[R; N]>() };
         let mut row = sums[i];
         if accumulate {
@@ -152,7 +155,24 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_every_machine() {
+    #[should_panic(expected = "assertion failed")]
+    fn strides_that_overflow_are_out_of_bounds() {
+        let (a, b, mut c) = ([0f32; 8], [0f32; PANEL], [0f32; ROWS * PANEL]);
+        let product = Product {
+            c: &mut c,
+            c_row: usize::MAX / 4,
+            a: &a,
+            a_strides: [1, 1],
+            b: &b,
+            b_strides: [PANEL, PANEL],
+            sizes: [ROWS, 1, PANEL],
+            accumulate: false,
+        };
+        multiply(product);
+    }
+
+    #[test]
+    fn blocks_of_every_isa() {
         check::<f32, 32>();
         check::<f32, 8>();
         check::<f64, 16>();

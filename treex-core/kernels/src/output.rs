@@ -1,11 +1,11 @@
-//! New memory that several threads write, each its own rows.
+//! A new array that several threads write, each its own rows.
 
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 use crate::parallel::Shared;
 
-/// New memory, written row by row from several threads.
+/// A new array, written row by row by several threads.
 #[derive(Debug)]
 pub struct Output<T> {
     memory: Vec<T>,
@@ -14,7 +14,7 @@ pub struct Output<T> {
 }
 
 impl<T: Copy> Output<T> {
-    /// Memory for `len` elements, not initialized.
+    /// An uninitialized array of `len` elements.
     ///
     /// # Errors
     /// If it cannot be allocated.
@@ -24,23 +24,26 @@ impl<T: Copy> Output<T> {
         Ok(Self { start: Shared::new(memory.as_mut_ptr()), memory, len })
     }
 
-    /// The elements from `at` on.
+    /// `len` elements from `at` on.
+    ///
+    /// # Panics
+    /// If they are out of bounds.
     ///
     /// # Safety
-    /// Nobody else uses them as long.
+    /// Nothing else uses them during the borrow.
     #[expect(clippy::mut_from_ref, reason = "the caller promises that the rows are disjoint")]
     pub unsafe fn row(&self, at: usize, len: usize) -> &mut [MaybeUninit<T>] {
-        assert!(at + len <= self.len);
-        // SAFETY: there is room for `self.len` elements, and these are the caller's.
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: they are in bounds, and the caller promises exclusive use.
         unsafe { std::slice::from_raw_parts_mut(self.start.at(at).cast(), len) }
     }
 
-    /// The elements.
+    /// The array.
     ///
     /// # Safety
-    /// All have been written.
+    /// All elements have been written.
     pub unsafe fn finish(mut self) -> Vec<T> {
-        // SAFETY: there is room for them, and the caller says that they are there.
+        // SAFETY: the capacity suffices, and the caller promises that all are initialized.
         unsafe { self.memory.set_len(self.len) };
         self.memory
     }

@@ -3,8 +3,8 @@
 use candle_core::{DType, Shape, Tensor, WithDType};
 use half::{bf16, f16};
 
+use super::Bernoulli;
 use super::continuous::wrong_type;
-use super::distribution::Bernoulli;
 use super::real::Real;
 use super::{Key, tensor};
 use crate::error::{Error, Result};

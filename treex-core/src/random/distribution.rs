@@ -2,8 +2,8 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
+use super::Sampler;
 use super::real::Real;
-use super::sample::Sampler;
 
 /// A distribution that can be drawn in every [`Real`] type.
 pub(super) trait Distribution {
@@ -210,30 +210,5 @@ impl Distribution for Cauchy {
     fn sample<T: Real>(interval: Interval<T>, block: [u32; 2]) -> T {
         let u = uniform(block, interval);
         (T::of(PI) * (u - T::of(0.5))).tan()
-    }
-}
-
-/// True with a probability, for a [`Sampler`] to use: the truth of `jax.random.uniform(key) < p`.
-///
-/// The uniform number is one of 2^23, counted by the high bits of a word, so the count is compared.
-#[derive(Clone, Copy, Debug)]
-pub struct Bernoulli {
-    /// How many of the 2^23 are below `p`.
-    below: u32,
-}
-
-impl Bernoulli {
-    /// True with probability `p`: never below 0 or for NaN, always from 1 on.
-    #[must_use]
-    pub fn new(p: f32) -> Self {
-        // The product is exact, and the conversion of what is too small, too large or NaN is what it should be.
-        Self { below: (p * (1 << 23) as f32).ceil() as u32 }
-    }
-
-    /// The truth for some random words.
-    #[inline(always)]
-    #[must_use]
-    pub fn sample(self, [a, b]: [u32; 2]) -> bool {
-        (a ^ b) >> 9 < self.below
     }
 }

@@ -21,24 +21,23 @@ mod mode;
 mod orthogonal;
 mod permutation;
 mod real;
+#[cfg(test)]
 mod sample;
 mod seed;
 mod slice;
 pub mod stream;
-mod threefry;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
-use treex_kernels::fill;
-
-use self::sample::{Samples, words};
-use self::threefry::threefry2x32;
 use crate::error::{Error, Result};
-
-pub use distribution::Bernoulli;
 pub use mode::SampleMode;
-pub use sample::Sampler;
+use treex_kernels::fill;
+use treex_kernels::random::sampler::Samples;
+use treex_kernels::random::threefry;
+
 pub use slice::KeySlice;
+pub use treex_kernels::random::bernoulli::Bernoulli;
+pub use treex_kernels::random::sampler::Sampler;
 
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
 /// more.
@@ -86,7 +85,7 @@ impl Key {
     }
 
     fn block(self, index: u64) -> [u32; 2] {
-        threefry2x32(self.0, words(index))
+        threefry::block(self.0, index)
     }
 
     /// One sample for each flat index from `start` on, from the two words that it hashes to.
@@ -121,13 +120,13 @@ impl Key {
         x: &[X],
         sampler: S,
     ) -> Result<Vec<S::Output>> {
-        Ok(fill::collect(x.len(), &Samples { words: self.0, start, x, sampler })?)
+        Ok(fill::collect(x.len(), &Samples { key: self.0, start, x, sampler })?)
     }
 
     /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.
     pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
         let x = vec![(); buffer.len()];
-        fill::overwrite(buffer, &Samples { words: self.0, start, x: &x, sampler });
+        fill::overwrite(buffer, &Samples { key: self.0, start, x: &x, sampler });
     }
 
     /// The two words as a `U32` tensor, which is how a tree holds a key.

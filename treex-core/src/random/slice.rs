@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Shape, Tensor};
 
+use super::Bernoulli;
 use super::Key;
-use super::distribution::{Bernoulli, Normal, TruncatedNormal, Uniform};
+use super::distribution::{Normal, TruncatedNormal, Uniform};
 use crate::error::Result;
 
 /// A key with the flat index to start from; see [`Key::slice`].

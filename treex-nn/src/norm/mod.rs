@@ -34,20 +34,21 @@ pub use weight_norm::WeightNorm;
 
 /// How to normalize, as far as it is the same for all.
 #[derive(Clone, Debug)]
-pub(crate) struct Normalization {
+pub struct Normalization {
     /// Who normalizes, for errors.
     layer: &'static str,
     /// What is added to the variance.
     pub(crate) epsilon: f64,
     /// Whether the variance is `mean(x²) - mean(x)²`, not `mean((x - mean(x))²)`.
-    pub(crate) use_fast_variance: bool,
+    pub use_fast_variance: bool,
     /// Whether statistics of half precision are made and kept in `F32`.
     pub(crate) force_float32_reductions: bool,
     pmean: Option<Pmean>,
 }
 
 impl Normalization {
-    pub(crate) fn new(layer: &'static str, epsilon: f64) -> Self {
+    /// Flax's defaults, for a layer of this name.
+    pub fn new(layer: &'static str, epsilon: f64) -> Self {
         Self { layer, epsilon, use_fast_variance: true, force_float32_reductions: true, pmean: None }
     }
 
@@ -106,7 +107,7 @@ impl Normalization {
     }
 
     /// Mean and variance over `axes`, which stay with size 1; only of elements where `mask` is not 0.
-    pub(crate) fn mean_and_variance(
+    pub fn mean_and_variance(
         &self,
         x: &Tensor,
         axes: &[usize],
@@ -128,7 +129,7 @@ impl Normalization {
     }
 
     /// The mean of squares over `axes`, which is the variance if the mean is taken for 0.
-    pub(crate) fn mean_square(
+    pub fn mean_square(
         &self,
         x: &Tensor,
         axes: &[usize],
@@ -141,7 +142,7 @@ impl Normalization {
 
     /// `(x - mean) / sqrt(var + epsilon) · scale + bias`. Statistics and parameters have the rank of `x`, and
     /// size 1 on axes on which they are all the same.
-    pub(crate) fn normalize(
+    pub fn normalize(
         &self,
         x: &Tensor,
         (mean, var): (Option<&Tensor>, &Tensor),

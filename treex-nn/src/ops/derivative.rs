@@ -1,15 +1,15 @@
-//! Elementwise functions with a derivative of their own.
+//! Elementwise functions with a given derivative.
 
 use candle_core::{Result, Tensor};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach};
 
-/// A function of a tensor, element by element.
+/// An elementwise function of a tensor.
 type Elementwise = fn(&Tensor) -> Result<Tensor>;
 
-/// `value(x)`, and backward `derivative(x)` times the gradient.
+/// `value(x)`, with the gradient `derivative(x) * dy`.
 ///
-/// For where the chain rule through the steps of `value` would lose digits, overflow, or answer otherwise
-/// than JAX at a corner. Works on every device, since it stands on Candle's operations.
+/// For functions where the chain rule through the steps of `value` would lose digits, overflow, or differ from JAX at
+/// a corner. It works on every device on which both functions do.
 pub(crate) fn with_derivative(x: &Tensor, value: Elementwise, derivative: Elementwise) -> Result<Tensor> {
     let x_now = x.detach();
     let y = OwnedStorage::take(value(&x_now)?)?;

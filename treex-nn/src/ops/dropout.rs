@@ -1,92 +1,73 @@
-//! Dropout in one pass over memory: each element meets its random words where it is read, and the mask is
-//! never stored. Backward draws it again.
+//! Dropout as one operation that does not store its mask: backward draws it again.
 
 use std::marker::PhantomData;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
-use treex_core::random::{Bernoulli, Sampler};
-use treex_core::{Key, Result};
-use treex_kernels::float::{bf16, f16};
+use treex_core::random::Bernoulli;
+use treex_core::{Key, Result, match_float};
+use treex_kernels::dropout::Dropout;
 
-/// `x * scale` with probability `kept`, and else 0, also where `x` is not finite; by the mask
+/// `x * scale` with probability `kept`, otherwise 0, also where `x` is not finite. The mask is
 /// `jax.random.bernoulli(key, kept, mask)`, whose shape broadcasts to that of `x`.
 pub(crate) fn dropout(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
-    let how = Dropout { key, kept: Bernoulli::new(kept as f32), scale };
-    match x.dtype() {
-        _ if is_reference() || !x.device().is_cpu() || mask != x.dims() => plain(x, key, mask, kept, scale),
-        DType::BF16 => forward::<bf16>(x, how),
-        DType::F16 => forward::<f16>(x, how),
-        DType::F32 => forward::<f32>(x, how),
-        DType::F64 => forward::<f64>(x, how),
-        _ => plain(x, key, mask, kept, scale),
+    if is_reference() || !x.device().is_cpu() || mask != x.dims() {
+        return reference(x, key, mask, kept, scale);
     }
+    let options = Options { key, kept: Bernoulli::new(kept as f32), scale };
+    match_float!(
+        x.dtype(),
+        T in [f32, f64, bf16, f16] => forward::<T>(x, options),
+        else reference(x, key, mask, kept, scale)
+    )
 }
 
-fn plain(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
+fn reference(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
     let mask = key.bernoulli(kept, mask)?.to_device(x.device())?.broadcast_as(x.shape())?;
     let scaled = (x * f64::from(scale))?;
     Ok(mask.where_cond(&scaled, &scaled.zeros_like()?)?)
 }
 
-fn forward<T: Element>(x: &Tensor, how: Dropout) -> Result<Tensor> {
-    attach(Backward::<T> { how, element: PhantomData }, &[x], how.apply::<T>(x)?)
+fn forward<T: Element + Dropout>(x: &Tensor, options: Options) -> Result<Tensor> {
+    attach(Masked::<T> { options, element: PhantomData }, &[x], options.apply::<T>(x)?)
 }
 
 #[derive(Clone, Copy)]
-struct Dropout {
+struct Options {
     key: Key,
     kept: Bernoulli,
     scale: f32,
 }
 
-impl Dropout {
-    fn apply<T: Element>(self, x: &Tensor) -> Result<OwnedStorage> {
+impl Options {
+    fn apply<T: Element + Dropout>(self, x: &Tensor) -> Result<OwnedStorage> {
         let x = x.detach().contiguous()?;
-        let scale = T::from_f64(self.scale.into()).widen();
-        let y = self.key.map(0, &elements::<T>(&x)?, KeepAndScale { kept: self.kept, scale })?;
+        let y = T::dropout(&elements(&x)?, self.key.words(), self.kept, T::from_f64(self.scale.into()))?;
         OwnedStorage::new(y, x.shape())
     }
 }
 
-struct Backward<T> {
-    how: Dropout,
+struct Masked<T> {
+    options: Options,
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Element> Operation for Backward<T> {
+impl<T: Element + Dropout> Operation for Masked<T> {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
-    /// A diagonal matrix is its own transpose.
+    /// The Jacobian is diagonal, so its product with the gradient is the forward pass again.
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.how.apply::<T>(cx.cotangent()?)?.into_tensor())])
-    }
-}
-
-/// What becomes of one element.
-#[derive(Clone, Copy)]
-struct KeepAndScale<W> {
-    kept: Bernoulli,
-    scale: W,
-}
-
-impl<T: Element> Sampler<T> for KeepAndScale<T::Wide> {
-    type Output = T;
-
-    #[inline(always)]
-    fn sample(&self, block: [u32; 2], x: T) -> T {
-        let scaled = T::narrow(x.widen() * self.scale);
-        if self.kept.sample(block) { scaled } else { T::zero() }
+        Ok(vec![Some(self.options.apply::<T>(cx.cotangent()?)?.into_tensor())])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
     use treex_core::autograd::with_reference;
 
     use super::*;
@@ -97,11 +78,11 @@ mod tests {
         1. / KEPT as f32
     }
 
-    /// `y` and the gradient of the sum of its products with fixed numbers, as bits. Candle's plain product
-    /// adds 0, which only tells in the sign of a zero.
+    /// `y` and the gradient of the sum of its products with fixed numbers, as bits without the sign of
+    /// zeros, which Candle's product loses.
     fn value_and_gradient(x: &Tensor, shape: &[usize]) -> Result<[Vec<u64>; 2]> {
         let x = Var::from_tensor(x)?;
-        // As a view that it may be, and not as the copy that a variable is.
+        // Of a view, not of contiguous memory.
         let y = dropout(&x.as_tensor().t()?, Key::from(3), shape, KEPT, scale())?;
         let weights = Key::from(1).normal(y.shape(), DType::F32)?.to_dtype(y.dtype())?;
         let grads = (&y * weights)?.sum_all()?.backward()?;
@@ -114,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn kernel_equals_plain_composition() -> Result<()> {
+    fn kernel_equals_reference_composition() -> Result<()> {
         for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
             for dims in [(0, 3), (1, 1), (5, 7), (40, 33), (301, 250)] {
                 let x = (Key::from(0).normal(dims, DType::F32)? * 3.)?.to_dtype(dtype)?;
                 let shape = [dims.1, dims.0];
                 for mask in [shape, [1, dims.0], [dims.1, 1]] {
-                    let got = value_and_gradient(&x, &mask)?;
-                    let plain = with_reference(|| value_and_gradient(&x, &mask))?;
-                    assert!(got == plain, "{dtype:?} {dims:?} {mask:?}");
+                    let found = value_and_gradient(&x, &mask)?;
+                    let expected = with_reference(|| value_and_gradient(&x, &mask))?;
+                    assert!(found == expected, "{dtype:?} {dims:?} {mask:?}");
                 }
             }
         }
@@ -130,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_zero_whatever_it_was() -> Result<()> {
+    fn dropped_elements_are_zero_also_of_infinity_and_nan() -> Result<()> {
         let odd = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY, f32::MAX].repeat(100);
         for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
             let x = Tensor::new(odd.as_slice(), &Device::Cpu)?.to_dtype(dtype)?;
@@ -143,13 +124,13 @@ mod tests {
         Ok(())
     }
 
-    /// A view that begins inside of its memory is not its memory.
+    /// A view with an offset into its storage.
     #[test]
     fn views() -> Result<()> {
         let x = Key::from(0).normal((9, 8), DType::F32)?;
         let of = |x: &Tensor| dropout(&x.narrow(0, 2, 5)?, Key::from(3), &[5, 8], KEPT, scale());
-        let (y, plain) = (of(&x)?, with_reference(|| of(&x))?);
-        assert_eq!(y.to_vec2::<f32>()?, plain.to_vec2::<f32>()?);
+        let (y, expected) = (of(&x)?, with_reference(|| of(&x))?);
+        assert_eq!(y.to_vec2::<f32>()?, expected.to_vec2::<f32>()?);
         Ok(())
     }
 }

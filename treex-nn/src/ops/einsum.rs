@@ -1,4 +1,4 @@
-//! Products of two tensors over axes that are named: `lax.dot_general` and `einsum`.
+//! Products of two tensors over named axes: `lax.dot_general` and `einsum`.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor};
 use treex_core::{Error, Result};
 
 /// Sums of products over the axes `contract` of `a` and of `b`, for each index of the axes `batch` of both:
-/// JAX's `lax.dot_general`. The axes of the result are those of `batch`, then what is left of `a`, then what is
-/// left of `b`. All axes must be there, and those that belong together be of one size.
+/// JAX's `lax.dot_general`. The axes of the result are those of `batch`, then the other axes of `a`, then those of
+/// `b`. All axes must exist, and the sizes of matching axes must be equal.
 pub(crate) fn dot_general(
     a: &Tensor,
     b: &Tensor,
@@ -37,12 +37,12 @@ pub(crate) fn dot_general(
     y.reshape([batches, rows, columns].concat())
 }
 
-/// `jnp.einsum` of two tensors: `"bqd,bkd->bqk"` says that `b` stays, and that products are summed over `d`.
+/// `jnp.einsum` of two tensors: `"bqd,bkd->bqk"` keeps the batch axis `b` and sums products over `d`.
 ///
-/// Each letter names an axis, and `...` stands for any number of them, aligned at the last. An axis of size 1
-/// is repeated where the other operand has more, and an axis of `...` where the other has none. A letter twice
-/// in one operand takes the diagonal. The result must be written down: there is no equation without `->`. The
-/// work is one product of matrices, and a copy of what does not lie as that needs it.
+/// Each letter names an axis, and `...` any number of axes, aligned from the last. Axes of size 1, and axes of `...`
+/// that only one operand has, are broadcast. A letter twice in one operand takes the diagonal. The output must be
+/// given: an equation without `->` is an error. The work is one matrix product, and a copy of each operand whose
+/// strides do not fit it.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -56,7 +56,7 @@ pub(crate) fn dot_general(
 /// ```
 ///
 /// # Errors
-/// If the equation cannot be read, or does not fit the shapes.
+/// If the equation cannot be parsed, or does not match the shapes.
 pub fn einsum(equation: &str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let labels = Equation::read(equation)?.labels(a.dims(), b.dims())?;
     let a = Operand { x: a.clone(), labels: labels.a }.diagonal()?.without_singletons(&labels.sizes)?;
@@ -79,18 +79,18 @@ pub fn einsum(equation: &str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             .collect()
     };
     let found = Operand { x: y, labels: [batch.clone(), free(&a), free(&b)].concat() };
-    // What is 1 in both operands was kept, so every label of the output is there.
+    // Axes of size 1 in both operands were kept, so every label of the output exists.
     Ok(found.x.permute(found.axes(&labels.output))?)
 }
 
-/// An axis: one with a letter, or one of those that `...` stands for, counted from the last.
+/// An axis: one with a letter, or one of `...`, counted from the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Label {
     Letter(char),
     Dots(usize),
 }
 
-/// One operand or the result: the letters before and after `...`, if it has that.
+/// One operand or the output: the letters before and, where it has `...`, after it.
 #[derive(Clone, Debug)]
 struct Term {
     before: Vec<char>,
@@ -112,7 +112,7 @@ impl Term {
         self.before.len() + self.after.as_ref().map_or(0, Vec::len)
     }
 
-    /// The number of axes that `...` stands for, or none if the letters do not fit `rank`.
+    /// The number of axes of `...`, or `None` if the letters do not match `rank`.
     fn dots(&self, rank: usize) -> Option<usize> {
         rank.checked_sub(self.letters()).filter(|&dots| dots == 0 || self.after.is_some())
     }
@@ -125,7 +125,7 @@ impl Term {
     }
 }
 
-/// An equation of two operands, read but not yet held against shapes.
+/// An equation of two operands, parsed but not yet checked against shapes.
 #[derive(Clone, Debug)]
 pub(crate) struct Equation {
     text: String,
@@ -134,7 +134,7 @@ pub(crate) struct Equation {
     output: Term,
 }
 
-/// The axes of an equation's operands and of its result.
+/// The axes of an equation's operands and of its output.
 pub(crate) struct Labels {
     a: Vec<Label>,
     pub(crate) b: Vec<Label>,
@@ -146,7 +146,7 @@ impl Equation {
     pub(crate) fn read(text: &str) -> Result<Self> {
         let wrong = || {
             Error::argument("`einsum` got an equation that it cannot read")
-                .expected("two operands of letters and `...`, and what becomes of them")
+                .expected("two operands and an output, of letters and `...`")
                 .found(format!("`{text}`"))
                 .remedy("write it like `\"...ab,bc->...ac\"`")
         };
@@ -199,7 +199,7 @@ impl Equation {
         Ok(Labels { a, b, output: self.output.labels(longest), sizes })
     }
 
-    /// The sizes of the axes of the second operand, of this shape, that are left in the result, in its order.
+    /// The sizes of the axes of the second operand, of this shape, that the output has, in its order.
     pub(crate) fn left_of_second(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let wrong = |what| {
             Error::argument(format!("`einsum` got a second operand {what}"))
@@ -227,7 +227,7 @@ impl Label {
     }
 }
 
-/// A tensor whose axes have names.
+/// A tensor with named axes.
 struct Operand {
     x: Tensor,
     labels: Vec<Label>,
@@ -239,7 +239,7 @@ impl Operand {
         labels.iter().filter_map(|label| self.labels.iter().position(|own| own == label)).collect()
     }
 
-    /// Of axes with one name, the diagonal.
+    /// The diagonal of axes with the same name.
     fn diagonal(mut self) -> Result<Self> {
         while let Some((first, second)) = self.twice() {
             let n = self.x.dim(first)?;
@@ -262,7 +262,7 @@ impl Operand {
         (0..labels.len()).find_map(|second| first_of(second).map(|first| (first, second)))
     }
 
-    /// Without axes of size 1 that are larger in the other operand: that is broadcasting.
+    /// Without axes of size 1 that are larger in the other operand, which broadcasts them.
     fn without_singletons(mut self, sizes: &BTreeMap<Label, usize>) -> Result<Self> {
         for axis in (0..self.labels.len()).rev() {
             if self.x.dim(axis)? == 1 && sizes.get(&self.labels[axis]).is_some_and(|&size| size != 1) {
@@ -273,7 +273,7 @@ impl Operand {
         Ok(self)
     }
 
-    /// Summed over the axes that nobody needs, in `F32` at least.
+    /// Summed over the axes that are not `needed`, in `F32` at least.
     fn summed(&self, needed: impl Fn(&Label) -> bool) -> Result<Self> {
         let (kept, over): (Vec<usize>, Vec<usize>) =
             (0..self.labels.len()).partition(|&axis| needed(&self.labels[axis]));
@@ -293,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    /// The sum over every value of every letter, one product after another.
+    /// The sum over all values of all letters, one product after another.
     fn by_hand(text: &str, a: &Tensor, b: &Tensor) -> Vec<f64> {
         let (operands, output) = text.split_once("->").unwrap();
         let (first, second) = operands.split_once(',').unwrap();
@@ -312,7 +312,7 @@ mod tests {
         let (values_a, values_b) = (values(a), values(b));
         let mut sums = vec![0.; kept];
         for index in 0..all {
-            let place = |term: &str, dims: &[usize]| {
+            let offset = |term: &str, dims: &[usize]| {
                 term.chars().zip(dims).fold(0, |at, (letter, size)| {
                     let inner = sizes.iter().rev().take_while(|(own, _)| *own != letter);
                     let step: usize = inner.map(|(_, size)| size).product();
@@ -320,12 +320,12 @@ mod tests {
                 })
             };
             sums[index / (all / kept)] +=
-                values_a[place(first, a.dims())] * values_b[place(second, b.dims())];
+                values_a[offset(first, a.dims())] * values_b[offset(second, b.dims())];
         }
         sums
     }
 
-    /// Equations of every kind, drawn with a fixed key: any letter any number of times, in any order.
+    /// Random equations with a fixed key: any letter any number of times, in any order.
     #[test]
     fn is_the_sum_of_products() -> Result<()> {
         let draw =
@@ -347,11 +347,11 @@ mod tests {
             let text = format!("{first},{second}->{output}");
             let numbers = |key: u32, dims: Vec<usize>| Key::from(key as u64).normal(dims, DType::F64);
             let (a, b) = (numbers(2 * case, dims_a)?, numbers(2 * case + 1, dims_b)?);
-            let got = einsum(&text, &a, &b)?.flatten_all()?.to_vec1::<f64>()?;
-            let want = by_hand(&text, &a, &b);
-            assert_eq!(got.len(), want.len(), "{text}");
-            for (got, want) in got.iter().zip(want) {
-                assert!((got - want).abs() < 1e-12, "{text}: {got} {want}");
+            let found = einsum(&text, &a, &b)?.flatten_all()?.to_vec1::<f64>()?;
+            let expected = by_hand(&text, &a, &b);
+            assert_eq!(found.len(), expected.len(), "{text}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-12, "{text}: {found} {expected}");
             }
         }
         assert!(

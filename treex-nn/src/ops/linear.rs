@@ -1,31 +1,33 @@
-//! A linear map with its bias, as one operation: what `Linear` and `DenseGeneral` do.
+//! A linear map with its bias, as one operation: that of `Linear` and `DenseGeneral`.
 //!
-//! `y[b, j] = Σ_i x[b, i] kernel[i, j] + bias[j]`, where `i` and `j` may stand for several axes. Backward, the
-//! gradients are two products of matrices and a sum over rows; that of the input is computed only if somebody
-//! asks for it.
+//! `y[b, j] = Σ_i x[b, i] kernel[i, j] + bias[j]`, where `i` and `j` may each be several axes. The gradients are two
+//! products of matrices and a sum over rows, each computed only if it is needed.
 
 use std::marker::PhantomData;
 
-use candle_core::{DType, Tensor, WithDType};
-use treex_core::Result;
+use candle_core::{Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::{Result, match_float};
 use treex_kernels::matmul::{Matrix, product};
+use treex_kernels::sum_axis0::SumAxis0;
 use treex_kernels::vector::Vectors;
 
 use super::add::add;
-use treex_kernels::sum_axis0::SumAxis0;
 
-/// The last `axes` axes of `x` times the first `axes` axes of `kernel`, whose others stand in their place, plus
-/// `bias`, which has those. All have one type, and the sizes fit.
-pub(crate) fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
-    match x.dtype() {
-        DType::F32 if !is_reference() && x.device().is_cpu() => forward::<f32>(x, kernel, bias, axes),
-        DType::F64 if !is_reference() && x.device().is_cpu() => forward::<f64>(x, kernel, bias, axes),
-        _ => plain(x, kernel, bias, axes),
+/// The product of `x` and `kernel` over the last `axes` axes of `x` and the first `axes` axes of `kernel`, plus `bias`,
+/// which has the other axes of `kernel`. All have one type, and the sizes match.
+pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    if is_reference() || !x.device().is_cpu() {
+        return reference(x, kernel, bias, axes);
     }
+    match_float!(
+        x.dtype(),
+        T in [f32, f64] => forward::<T>(x, kernel, bias, axes),
+        else reference(x, kernel, bias, axes)
+    )
 }
 
-/// The elements of `[batch, inputs, outputs]`, and the shape of the result.
+/// The sizes of batch, inputs and outputs, and the shape of the result.
 fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
     let (batch, inputs) = x.dims().split_at(x.rank() - axes);
     let outputs = &kernel.dims()[axes..];
@@ -33,7 +35,7 @@ fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
     ([count(batch), count(inputs), count(outputs)], [batch, outputs].concat())
 }
 
-fn plain(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+fn reference(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
     let mut y = x.reshape((rows, inputs))?.matmul(&kernel.reshape((inputs, outputs))?)?;
     if let Some(bias) = bias {
@@ -107,7 +109,7 @@ impl<T: Element> Operation for Linear<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Shape;
+    use candle_core::{DType, Shape};
     use treex_core::autograd::with_reference;
     use treex_core::{Key, Leaf, Parameter, value_and_grad};
 
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_composition() -> Result<()> {
+    fn agrees_with_the_reference_composition() -> Result<()> {
         let shapes: [(&[usize], &[usize], usize); 8] = [
             (&[7, 5], &[5, 3], 1),
             (&[5], &[5, 3], 1),
@@ -152,20 +154,21 @@ mod tests {
                     let bias = has_bias.then(|| normal(2, &kernel[axes..], dtype)).transpose()?;
                     let leaves = (normal(0, x, dtype)?, normal(1, kernel, dtype)?, bias);
                     let ours = value_and_gradients(&leaves, axes)?;
-                    let plain = with_reference(|| value_and_gradients(&leaves, axes))?;
-                    // In half precision Candle adds up the rows with a rounding after each.
+                    let reference = with_reference(|| value_and_gradients(&leaves, axes))?;
+                    // In half types Candle rounds after each row that it adds.
                     let tolerance = match dtype {
                         DType::F64 => 1e-12,
                         DType::F32 => 1e-5,
                         _ => 5e-2,
                     };
-                    for (ours, plain) in ours.iter().zip(&plain) {
-                        assert_eq!((ours.shape(), ours.dtype()), (plain.shape(), plain.dtype()));
+                    for (ours, reference) in ours.iter().zip(&reference) {
+                        assert_eq!((ours.shape(), ours.dtype()), (reference.shape(), reference.dtype()));
                         let numbers = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
-                        let (ours, plain) = (numbers(ours)?, numbers(plain)?);
-                        let largest = plain.iter().fold(1., |largest: f64, x| largest.max(x.abs()));
-                        let far = ours.iter().zip(&plain).any(|(a, b)| (a - b).abs() > tolerance * largest);
-                        assert!(!far, "{x:?} {kernel:?} {dtype:?}: {ours:?} {plain:?}");
+                        let (ours, reference) = (numbers(ours)?, numbers(reference)?);
+                        let largest = reference.iter().fold(1., |largest: f64, x| largest.max(x.abs()));
+                        let far =
+                            ours.iter().zip(&reference).any(|(a, b)| (a - b).abs() > tolerance * largest);
+                        assert!(!far, "{x:?} {kernel:?} {dtype:?}: {ours:?} {reference:?}");
                     }
                 }
             }

@@ -1,21 +1,21 @@
-//! Sums over axes, and their transpose: repetition along axes.
+//! Sums over axes, and their transpose: broadcasting along axes.
 //!
-//! On the CPU both are matrix products with ones, but along the last axis. Candle's own sum over a leading
-//! dimension, which is also what the backward pass of its broadcasts computes, walks the columns one after
-//! another and takes 10 to 190 times as long; the product runs on all cores, and brings its gradient with it.
+//! On the CPU both are matrix products with ones, except along the last axis. Candle's own sum over a leading axis,
+//! which is also the backward pass of its broadcasts, reads one column after another and takes 10 to 190 times as
+//! long; the product runs on all cores and has a gradient.
 
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use treex_core::autograd::is_reference;
 
-/// The sum over `axes` of `x`, which stay with size 1; they are in order.
+/// The sum of `x` over `axes`, ascending, which are kept with size 1.
 pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     if is_reference() || !x.device().is_cpu() || x.elem_count() == 0 {
         return x.sum_keepdim(axes);
     }
     let mut sum = x.clone();
-    for run in neighbours(axes).rev() {
+    for run in adjacent(axes).rev() {
         let (before, len, after) = around(sum.dims(), &run);
         let mut dims = sum.dims().to_vec();
         dims[run].fill(1);
@@ -29,14 +29,14 @@ pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     Ok(sum)
 }
 
-/// `x` repeated to `dims`, of which it has the size or 1.
+/// `x` broadcast to `dims`; it has their rank.
 pub(crate) fn repeat_to(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
     if is_reference() || !x.device().is_cpu() || dims.contains(&0) {
         return x.broadcast_as(dims);
     }
     let axes: Vec<usize> = (0..dims.len()).filter(|&axis| x.dims()[axis] != dims[axis]).collect();
     let mut repeated = x.clone();
-    for run in neighbours(&axes) {
+    for run in adjacent(&axes) {
         let (before, _, after) = around(repeated.dims(), &run);
         let mut longer = repeated.dims().to_vec();
         longer[run.clone()].copy_from_slice(&dims[run.clone()]);
@@ -54,12 +54,12 @@ fn ones(like: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
     Tensor::ones(shape, like.dtype(), like.device())
 }
 
-/// The axes in ranges of neighbours.
-fn neighbours(axes: &[usize]) -> impl DoubleEndedIterator<Item = Range<usize>> {
+/// The axes as ranges of adjacent ones.
+fn adjacent(axes: &[usize]) -> impl DoubleEndedIterator<Item = Range<usize>> {
     axes.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[0] + run.len())
 }
 
-/// The numbers of elements before, along and after a range of dimensions.
+/// The products of the sizes before, in and after a range of axes.
 fn around(dims: &[usize], run: &Range<usize>) -> (usize, usize, usize) {
     let count = |dims: &[usize]| dims.iter().product();
     (count(&dims[..run.start]), count(&dims[run.clone()]), count(&dims[run.end..]))
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn agree_with_the_plain_compositions() {
+    fn agree_with_the_reference_compositions() {
         let dims = [2, 3, 4, 5];
         let x = Key::from(0).normal(&dims[..], DType::F64).unwrap();
         for bits in 0..16usize {
@@ -93,16 +93,16 @@ mod tests {
             let one = x.sum_keepdim(axes.as_slice()).unwrap();
             let repeat = |x: &Tensor| repeat_to(x, &dims);
             let found = [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat();
-            let wanted =
+            let expected =
                 with_reference(|| [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat());
-            for (found, wanted) in found.iter().flatten().zip(wanted.iter().flatten()) {
-                assert!((found - wanted).abs() < 1e-13, "{axes:?}: {found} {wanted}");
+            for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((found - expected).abs() < 1e-13, "{axes:?}: {found} {expected}");
             }
         }
     }
 
     #[test]
-    fn of_nothing() {
+    fn empty_tensors() {
         let x = Tensor::zeros((0, 3), DType::F32, &candle_core::Device::Cpu).unwrap();
         assert_eq!(sum_over(&x, &[0]).unwrap().to_vec2::<f32>().unwrap(), [[0.; 3]]);
         assert_eq!(repeat_to(&x.sum_keepdim(0).unwrap(), &[0, 3]).unwrap().dims(), [0, 3]);

@@ -1,21 +1,16 @@
 //! The sum of the products of two tensors, as one operation.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 use candle_core::{DType, Tensor};
-use half::{bf16, f16};
-use treex_core::Result;
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
-use treex_kernels::fill::{Fill, collect};
-use treex_kernels::isa::{Kernel, dispatch};
-use treex_kernels::math::Real;
-use treex_kernels::reduce::{sums2, total2};
+use treex_core::{Result, match_float};
+use treex_kernels::dot::Dot;
 
 /// `Σ x y` over all elements, a scalar: `jnp.vdot(x, y)` of tensors of one shape, in one read of each; half
-/// precisions add up in `F32`. With `y` constant, it is a weighted sum of `x`.
+/// types are summed in `F32`. With `y` constant, it is a weighted sum of `x`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -31,27 +26,22 @@ use treex_kernels::reduce::{sums2, total2};
 /// If the shapes or the element types differ.
 pub fn vdot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let has_kernel = x.shape() == y.shape() && x.dtype() == y.dtype() && x.device().is_cpu();
-    match x.dtype() {
-        _ if is_reference() || !has_kernel => plain(x, y),
-        DType::F32 => forward::<f32>(x, y),
-        DType::F64 => forward::<f64>(x, y),
-        DType::BF16 => forward::<bf16>(x, y),
-        DType::F16 => forward::<f16>(x, y),
-        _ => plain(x, y),
+    if is_reference() || !has_kernel {
+        return reference(x, y);
     }
+    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => forward::<T>(x, y), else reference(x, y))
 }
 
-fn plain(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+fn reference(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let wide = |x: &Tensor| if x.dtype() == DType::F64 { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
     Ok((wide(x)? * wide(y)?)?.sum_all()?.to_dtype(x.dtype())?)
 }
 
-fn forward<T: Element>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let (x_now, y_now) = (x.detach().contiguous()?, y.detach().contiguous()?);
-    let sum =
-        total2(&elements::<T>(&x_now)?, &elements::<T>(&y_now)?, |x, y| dispatch(Dot { x, y }).to_f64());
-    let output = OwnedStorage::new(vec![T::narrow(T::Wide::of(sum))], ())?;
-    attach(Vdot { x: x_now, y: y_now, element: PhantomData::<fn() -> T> }, &[x, y], output)
+fn forward<T: Element + Dot>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let operands = (x.detach().contiguous()?, y.detach().contiguous()?);
+    let sum = T::dot(&elements(&operands.0)?, &elements(&operands.1)?)?;
+    let operation = Vdot { x: operands.0, y: operands.1, element: PhantomData::<fn() -> T> };
+    attach(operation, &[x, y], OwnedStorage::new(vec![sum], ())?)
 }
 
 struct Vdot<T> {
@@ -60,53 +50,20 @@ struct Vdot<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Element> Operation for Vdot<T> {
+impl<T: Element + Dot> Operation for Vdot<T> {
     fn name(&self) -> &'static str {
         "vdot"
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        let factor =
-            elements::<T>(cx.cotangent()?)?.iter().map(|x| x.widen()).next().unwrap_or(T::Wide::of(0.));
+        let dy = cx.cotangent()?.to_scalar::<T>()?;
         let gradient = |index: usize, other: &Tensor| -> Result<Option<Tensor>> {
             if !cx.wanted(index) {
                 return Ok(None);
             }
-            let other_now = elements::<T>(other)?;
-            let scaled = collect(other_now.len(), &Scaled { x: &other_now, factor })?;
-            Ok(Some(OwnedStorage::new(scaled, other.shape())?.into_tensor()))
+            let gradient = T::dot_backward(dy, &elements(other)?)?;
+            Ok(Some(OwnedStorage::new(gradient, other.shape())?.into_tensor()))
         };
         Ok(vec![gradient(0, &self.y)?, gradient(1, &self.x)?])
-    }
-}
-
-struct Dot<'a, T> {
-    x: &'a [T],
-    y: &'a [T],
-}
-
-impl<T: Element> Kernel for Dot<'_, T> {
-    type Output = T::Wide;
-
-    #[inline(always)]
-    fn run(self) -> T::Wide {
-        let [sum] = sums2(self.x, self.y, |x, y| [x.widen() * y.widen()]);
-        sum
-    }
-}
-
-struct Scaled<'a, T: Element> {
-    x: &'a [T],
-    factor: T::Wide,
-}
-
-// SAFETY: `x` has an element for every one of the piece.
-unsafe impl<T: Element> Fill<T> for Scaled<'_, T> {
-    #[inline(always)]
-    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
-        let x = &self.x[first..first + piece.len()];
-        for (scaled, x) in piece.iter_mut().zip(x) {
-            scaled.write(T::narrow(x.widen() * self.factor));
-        }
     }
 }

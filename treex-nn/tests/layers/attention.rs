@@ -9,6 +9,7 @@ use treex_nn::{
     dot_product_attention, dot_product_attention_weights, initializers, make_attention_mask,
     make_causal_mask,
 };
+use treex_testing::fixture;
 
 use crate::case::{Case, Subject, assert_close, subject, tensor_of, usize_of};
 
@@ -106,7 +107,7 @@ fn attention(case: &Case) -> MultiHeadDotProductAttention {
 }
 
 fn fixture_f32() -> Value {
-    serde_json::from_str(include_str!("../fixtures/layers/attention_f32.json")).unwrap()
+    fixture!("layers/attention_f32.json")
 }
 
 fn tensors(value: &Value) -> Vec<Tensor> {

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use dyn_clone::DynClone;
 use serde_json::Value;
 use treex_core::{ModuleId, Result, TreeObject, Visitor, VisitorMut};
+use treex_testing::oracle::parse;
+pub(crate) use treex_testing::{
+    compare::assert_tensors_close as assert_close,
+    oracle::{typed_tensor as tensor_of, usize_of},
+};
 
 /// A case of `fixtures/layers/*.json`; `oracle.py` there says what it holds.
 pub(crate) struct Case {
@@ -18,7 +23,7 @@ pub(crate) struct Case {
 impl Case {
     /// All cases of a fixture.
     pub(crate) fn all(fixture: &str) -> Vec<Self> {
-        let fixture: Value = serde_json::from_str(fixture).unwrap();
+        let fixture = parse(fixture);
         let text = |value: &Value| value.as_str().unwrap().to_string();
         let case =
             |case: &Value| Self { layer: text(&case["layer"]), name: text(&case["name"]), all: case.clone() };
@@ -69,35 +74,6 @@ impl Case {
             .map(|(path, value)| (path.clone(), tensor_of(value, DType::F64)))
             .collect()
     }
-}
-
-pub(crate) fn usize_of(value: &Value) -> usize {
-    value.as_u64().unwrap() as usize
-}
-
-/// A tensor in an element type; one of integers or of a mask has its own.
-pub(crate) fn tensor_of(value: &Value, dtype: DType) -> Tensor {
-    let data: Vec<f64> = value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    let shape: Vec<usize> = value["shape"].as_array().unwrap().iter().map(usize_of).collect();
-    let dtype = value.get("dtype").map_or(dtype, |own| own.as_str().unwrap().parse().unwrap());
-    Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-}
-
-/// The largest difference over the largest magnitude, so that digits count the same everywhere.
-pub(crate) fn assert_close(got: &Tensor, want: &Tensor, tolerance: f64, what: &str) {
-    assert_eq!(got.dims(), want.dims(), "{what}: shape");
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (all, wanted) = (wide(got), wide(want));
-    assert!(all.iter().all(|x| x.is_finite()), "{what}: {got}");
-    let difference = all.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0., f64::max);
-    let magnitude = wanted.iter().fold(0f64, |most, x| most.max(x.abs()));
-    // What is rounding noise in the oracle is 0 in mathematics, as the gradient of a bias that a softmax does
-    // not see: noise of numbers around 1 here as well.
-    let magnitude = if magnitude > 0. && magnitude < 1e-14 { 1. } else { magnitude };
-    assert!(
-        difference <= tolerance * magnitude.max(1e-3),
-        "{what}: {difference:e} of {magnitude:e}\n{got}\n{want}"
-    );
 }
 
 /// A layer with the call that the case is about. It stands in a tree as the layer itself.

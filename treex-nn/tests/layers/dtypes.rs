@@ -6,6 +6,7 @@ use treex_core::{Result, prelude::*};
 use treex_nn::{
     Carry, GRUCell, LSTMCell, MGUCell, MultiHeadDotProductAttention, RnnCell, SimpleCell, initializers::ones,
 };
+use treex_testing::fixture;
 
 /// A layer of the types and options of the case.
 macro_rules! layer {
@@ -42,7 +43,7 @@ fn step<C: RnnCell>(mut cell: C, x: &Tensor) -> Result<Vec<DType>> {
 
 #[test]
 fn element_types_as_in_flax() -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/dtypes.json")).unwrap();
+    let fixture = fixture!("layers/dtypes.json");
     for case in fixture["cases"].as_array().unwrap() {
         let found = match case["layer"].as_str().unwrap() {
             "SimpleCell" => step!(case, SimpleCell)?,

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Module, Parameter, Result, prelude::*};
 use treex_nn::*;
+use treex_testing::fixture;
 
 use crate::case::{assert_close, tensor_of, usize_of};
 
@@ -37,7 +38,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/functions.json")).unwrap();
+    let fixture = fixture!("layers/functions.json");
     let text = |value: &Value| value.as_str().unwrap().to_string();
     let case =
         |case: &Value| Case { layer: text(&case["layer"]), name: text(&case["name"]), all: case.clone() };
@@ -148,7 +149,7 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
 /// In 60 digits, down to where the type has no number that is small enough: so each is as exact as the type.
 #[test]
 fn exact_gelu_in_the_tail() -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/gelu.json")).unwrap();
+    let fixture = fixture!("layers/gelu.json");
     let numbers = |key: &str| -> Vec<f64> {
         fixture[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
     };

@@ -2,10 +2,10 @@
 //! gives the initializer its shape. Orthogonal matrices go through a factorization, so they are close.
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
 use treex_core::{Key, Result, prelude::*};
 use treex_nn::initializers::normal;
 use treex_nn::*;
+use treex_testing::fixture;
 
 use crate::case::{assert_close, usize_of};
 
@@ -67,7 +67,7 @@ fn is_orthogonal(path: &str) -> bool {
 
 #[test]
 fn initial_parameters_as_in_flax() -> Result<()> {
-    let fixture: Value = serde_json::from_str(include_str!("../fixtures/layers/initial.json")).unwrap();
+    let fixture = fixture!("layers/initial.json");
     for case in fixture["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let layer = layer(name).init_linen(Key::from(0), &Device::Cpu)?;

@@ -26,10 +26,6 @@ use crate::numerics::wide;
 
 mod binary;
 mod classification;
-#[cfg(test)]
-#[expect(dead_code, reason = "the operations of layers draw more than the losses do")]
-#[path = "../../../treex-nn/src/ops/tests/contract.rs"]
-mod contract;
 mod cross_entropy;
 mod ctc;
 mod divergence;

@@ -1,16 +1,14 @@
 //! The mean squared error as one operation: one read of both tensors forward, and one backward.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
-use candle_core::{DType, Tensor};
-use treex_core::Result;
-use treex_core::autograd::Element;
-use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
-use treex_kernels::fill::{Fill, collect};
-use treex_kernels::isa::{Kernel, dispatch};
+use candle_core::Tensor;
+use treex_core::autograd::{
+    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
+};
+use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
-use treex_kernels::reduce::{sums2, total2};
+use treex_kernels::squared_error::SquaredError;
 
 use super::aligned;
 
@@ -28,13 +26,15 @@ use super::aligned;
 /// As [`squared_error`](super::squared_error).
 pub fn mse(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (predictions, targets) = aligned("mse", ("predictions", predictions), ("targets", targets))?;
-    match predictions.dtype() {
-        _ if is_reference() || !predictions.device().is_cpu() => {
-            Ok((predictions - targets)?.sqr()?.mean_all()?)
-        }
-        DType::F64 => Mse::<f64>::of(&predictions, &targets),
-        _ => Mse::<f32>::of(&predictions, &targets),
+    let reference = || Ok((&predictions - &targets)?.sqr()?.mean_all()?);
+    if is_reference() || !predictions.device().is_cpu() {
+        return reference();
     }
+    match_float!(
+        predictions.dtype(),
+        T in [f32, f64] => Mse::<T>::forward(&predictions, &targets),
+        else reference()
+    )
 }
 
 struct Mse<T> {
@@ -43,17 +43,16 @@ struct Mse<T> {
     element: PhantomData<fn() -> T>,
 }
 
-impl<T: Element<Wide = T> + Real> Mse<T> {
-    fn of(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
+impl<T: Element + SquaredError> Mse<T> {
+    fn forward(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let (p, t) = (predictions.detach().contiguous()?, targets.detach().contiguous()?);
-        let sum =
-            total2(&elements::<T>(&p)?, &elements::<T>(&t)?, |p, t| Real::to_f64(dispatch(Squares { p, t })));
-        let output = OwnedStorage::new(vec![T::of(sum / p.elem_count() as f64)], ())?;
+        let sum = T::sum_squared_error(&elements(&p)?, &elements(&t)?)?;
+        let output = OwnedStorage::new(vec![<T as Real>::of(sum / p.elem_count() as f64)], ())?;
         attach(Self { predictions: p, targets: t, element: PhantomData }, &[predictions, targets], output)
     }
 }
 
-impl<T: Element<Wide = T> + Real> Operation for Mse<T> {
+impl<T: Element + SquaredError> Operation for Mse<T> {
     fn name(&self) -> &'static str {
         "mse"
     }
@@ -65,57 +64,24 @@ impl<T: Element<Wide = T> + Real> Operation for Mse<T> {
             if !cx.wanted(index) {
                 return Ok(None);
             }
-            let factor = T::of(sign * 2. * cotangent / p.len() as f64);
-            let gradient = collect(p.len(), &Errors { p: &p, t: &t, factor })?;
+            let factor = <T as Real>::of(sign * 2. * cotangent / p.len() as f64);
+            let gradient = T::scaled_error(&p, &t, factor)?;
             Ok(Some(OwnedStorage::new(gradient, self.predictions.shape())?.into_tensor()))
         };
         Ok(vec![gradient(0, 1.)?, gradient(1, -1.)?])
     }
 }
 
-struct Squares<'a, T> {
-    p: &'a [T],
-    t: &'a [T],
-}
-
-impl<T: Real> Kernel for Squares<'_, T> {
-    type Output = T;
-
-    #[inline(always)]
-    fn run(self) -> T {
-        let [sum] = sums2(self.p, self.t, |p, t| [(p - t) * (p - t)]);
-        sum
-    }
-}
-
-/// `factor * (p - t)`.
-struct Errors<'a, T> {
-    p: &'a [T],
-    t: &'a [T],
-    factor: T,
-}
-
-// SAFETY: `p` and `t` have an element for every one of the piece.
-unsafe impl<T: Real> Fill<T> for Errors<'_, T> {
-    #[inline(always)]
-    fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
-        let (p, t) = (&self.p[first..][..piece.len()], &self.t[first..][..piece.len()]);
-        for ((error, &p), &t) in piece.iter_mut().zip(p).zip(t) {
-            error.write((p - t) * self.factor);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
     use treex_core::Key;
     use treex_core::autograd::with_reference;
 
     use super::*;
 
     #[test]
-    fn agrees_with_the_plain_composition() -> Result<()> {
+    fn agrees_with_the_reference() -> Result<()> {
         for (dtype, tolerance) in
             [(DType::F32, 1e-5), (DType::F64, 1e-12), (DType::BF16, 1e-2), (DType::F16, 1e-3)]
         {
@@ -125,7 +91,7 @@ mod tests {
                 };
                 let (p, t) = (var(0)?, var(1)?);
                 let all = || -> Result<Vec<Vec<f64>>> {
-                    // Also a transpose, which is not contiguous.
+                    // As a transpose too, which is not contiguous.
                     let turn = |x: &Tensor| if x.rank() == 2 { x.t() } else { Ok(x.clone()) };
                     let loss = mse(&turn(&p)?, &turn(&t)?)?;
                     let gradients = (&loss * 3.)?.backward()?;
@@ -149,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_nothing_is_not_a_number() -> Result<()> {
+    fn the_mean_of_nothing_is_nan() -> Result<()> {
         let nothing = Tensor::zeros(0, DType::F32, &Device::Cpu)?;
         assert!(mse(&nothing, &nothing)?.to_scalar::<f32>()?.is_nan());
         Ok(())

@@ -5,8 +5,7 @@ use treex_core::{Error, Result};
 
 use crate::transfer::constant_like;
 
-/// The axes that a loss sums over, and the mask of its elements: `axis` and `where` in Optax. Default: the
-/// last axis, without a mask.
+/// The axes and elements that a loss sums over: `axis` and `where` in Optax. Default: the last axis, all elements.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -16,7 +15,7 @@ use crate::transfer::constant_like;
 /// let labels = Tensor::new(&[[1f32, 0.], [0., 1.], [0., 0.]], &Device::Cpu)?;
 /// assert_eq!(softmax_cross_entropy(&logits, &labels)?.dims(), [3]);
 ///
-/// // Classes in the columns, of which the last row is not one.
+/// // Classes are rows here, and the mask excludes the last one.
 /// let classes = Tensor::new(&[[1u8, 1], [1, 1], [0, 0]], &Device::Cpu)?;
 /// let loss = softmax_cross_entropy_with(&logits, &labels, &Over::axis(0).mask(&classes))?;
 /// assert_eq!(loss.to_vec1::<f32>()?, [(1. + 1f32.exp()).ln(), (1. + (-2f32).exp()).ln()]);
@@ -43,7 +42,7 @@ impl<'a> Over<'a> {
         Self::axes([axis])
     }
 
-    /// Some axes, as if they were one, in this order.
+    /// Several axes, flattened in this order.
     #[must_use]
     pub fn axes(axes: impl IntoIterator<Item = i64>) -> Self {
         Self { axes: Axes::These(axes.into_iter().collect()), mask: None }
@@ -55,14 +54,14 @@ impl<'a> Over<'a> {
         Self { axes: Axes::All, mask: None }
     }
 
-    /// Only the elements where `mask`, of any element type, is not 0. It has the shape of the summed
-    /// tensor, or length 1 in some axes; or the shape of the result, to mask whole rows.
+    /// Only elements where `mask`, of any element type, is not 0. Its shape is that of the summed tensor, or 1 in some
+    /// dimensions, where it broadcasts; or that of the result, to select whole rows.
     #[must_use]
     pub fn mask(self, mask: &'a Tensor) -> Self {
         Self { mask: Some(mask), ..self }
     }
 
-    /// This, for tensors that have the shape of `x`.
+    /// The axes and the mask resolved for tensors of the shape of `x`.
     pub(super) fn of(&self, loss: &str, x: &Tensor) -> Result<Rows> {
         let rank = x.rank();
         let axes = match &self.axes {
@@ -113,15 +112,15 @@ fn aligned_mask(loss: &str, mask: &Tensor, x: &Tensor, axes: &[usize]) -> Result
     Ok(whole.ne(&whole.zeros_like()?)?.broadcast_as(x.shape())?)
 }
 
-/// [`Over`] for one shape: tensors of that shape become `[.., n]`, with the summed axes last.
+/// [`Over`] for one shape: tensors of that shape become `[.., n]`, with the summed axes flattened at the end.
 pub(super) struct Rows {
     pub(super) axes: Vec<usize>,
-    /// As rows, in `u8`.
+    /// Arranged as rows, in `u8`.
     mask: Option<Tensor>,
 }
 
 impl Rows {
-    /// `x` with the axes at the end, as one.
+    /// `x` with the summed axes flattened at the end.
     pub(super) fn arrange(&self, x: &Tensor) -> Result<Tensor> {
         if let [axis] = self.axes[..]
             && axis + 1 == x.rank()
@@ -140,7 +139,7 @@ impl Rows {
         self.mask.is_none()
     }
 
-    /// The rows with 0 for masked elements.
+    /// The rows, with 0 where the mask is 0.
     pub(super) fn only(&self, rows: &Tensor) -> Result<Tensor> {
         match &self.mask {
             Some(mask) => Ok(mask.where_cond(rows, &rows.zeros_like()?)?),
@@ -153,13 +152,13 @@ impl Rows {
         Ok(self.only(rows)?.sum(D::Minus1)?)
     }
 
-    /// The number of unmasked elements of each row, keeping the axis; `None` without a mask.
+    /// The number of selected elements of each row, `[.., 1]`; `None` without a mask.
     pub(super) fn counts(&self, dtype: DType) -> Result<Option<Tensor>> {
         let count = |mask: &Tensor| Ok(mask.to_dtype(dtype)?.sum_keepdim(D::Minus1)?);
         self.mask.as_ref().map(count).transpose()
     }
 
-    /// 0 for rows that are masked entirely.
+    /// `sums`, with 0 for rows without a selected element.
     pub(super) fn or_zero(&self, sums: &Tensor) -> Result<Tensor> {
         match self.counts(DType::F32)? {
             Some(counts) => {
@@ -170,9 +169,9 @@ impl Rows {
         }
     }
 
-    /// The rows minus their maximum, so that no exponential overflows, and `log(sum(exp(..)))` of the
-    /// result, keeping the axis. The maximum cancels in every loss, so it is not differentiated. An empty
-    /// batch has no maximum; for a row that is masked entirely the results are the row and 0.
+    /// The rows minus their maximum, so that no exponential overflows, and the logarithm of the sum of their
+    /// exponentials, `[.., 1]`. The maximum cancels in every loss, so it is not differentiated. An empty batch has no
+    /// maximum; for a row without a selected element the two are the row and 0.
     pub(super) fn shifted(&self, rows: &Tensor) -> Result<(Tensor, Tensor)> {
         if rows.elem_count() == 0 {
             return Ok((rows.clone(), rows.sum_keepdim(D::Minus1)?));
@@ -191,7 +190,7 @@ impl Rows {
         Ok((shifted, (sum + none)?.log()?))
     }
 
-    /// `log(softmax(rows))`. Masked elements have some finite value.
+    /// `log(softmax(rows))`, some finite number where the mask is 0.
     pub(super) fn log_softmax(&self, rows: &Tensor) -> Result<Tensor> {
         let (shifted, normalizer) = self.shifted(rows)?;
         Ok(self.only(&shifted)?.broadcast_sub(&normalizer)?)

@@ -8,8 +8,9 @@ use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
-
-use crate::oracle::{assert_close, numbers, tensor, tree_values, values};
+use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 pub(crate) const F64: f64 = 1e-10;
@@ -29,7 +30,7 @@ impl Params {
 
 /// What Optax computed beyond that: `fixtures/contrib.json`, written by `fixtures/contrib.py`.
 pub(crate) fn contrib() -> Value {
-    serde_json::from_str(include_str!("../fixtures/contrib.json")).unwrap()
+    fixture!("contrib.json")
 }
 
 /// The gradients of a step, with a NaN or an infinity if the case has one.

@@ -3,14 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod misuse;
-#[path = "../oracle/mod.rs"]
-mod oracle;
+mod operations;
 mod table;
 
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor, Var};
-use oracle::{assert_close, numbers, optax, tensor, values};
 use serde_json::Value;
 use table::*;
 use treex_core::{ErrorKind, Result, autograd};
@@ -29,6 +27,9 @@ use treex_optim::losses::{
     softmax_cross_entropy_with_integer_labels, softmax_cross_entropy_with_integer_labels_with,
     sparsemax_loss, squared_error, triplet_margin_loss, triplet_margin_loss_with,
 };
+use treex_testing::compare::{assert_close, assert_each_close, values};
+use treex_testing::fixture;
+use treex_testing::oracle::{numbers, tensor};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs. Relative for numbers beyond 1.
 const F64: f64 = 1e-10;
@@ -40,7 +41,7 @@ const F32: f64 = 2e-6;
 type Call = fn(&[Tensor]) -> Result<Vec<Tensor>>;
 
 fn fixture() -> Value {
-    serde_json::from_str(include_str!("../fixtures/losses.json")).unwrap()
+    fixture!("losses.json")
 }
 
 /// The sum of the first value's elements times 1, 2, 3 and so on, so that a gradient that mixes up the batch
@@ -65,16 +66,6 @@ fn arguments(case: &Value, dtype: DType) -> Vec<Tensor> {
     case["args"].as_array().unwrap().iter().map(argument).collect()
 }
 
-/// Both divided by what is expected, where that is more than 1.
-fn assert_near(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    let scale = |values: &[f64]| -> Vec<f64> {
-        let of = |expected: f64| if expected.is_finite() { expected.abs().max(1.) } else { 1. };
-        values.iter().zip(expected).map(|(value, &expected)| value / of(expected)).collect()
-    };
-    assert_eq!(found.len(), expected.len(), "{what}");
-    assert_close(&scale(found), &scale(expected), tolerance, what);
-}
-
 fn check_edges(dtype: DType, tolerance: f64, skip: &[&str]) {
     let fixture = fixture();
     for (name, call) in edges().into_iter().filter(|(name, _)| !skip.contains(name)) {
@@ -85,13 +76,13 @@ fn check_edges(dtype: DType, tolerance: f64, skip: &[&str]) {
         assert_eq!(found.len(), expected.len(), "{name}");
         for (found, expected) in found.iter().zip(expected) {
             assert_eq!(found.dtype(), dtype, "{name}");
-            assert_near(&values(found), &numbers(expected), tolerance, name);
+            assert_each_close(&values(found), &numbers(expected), tolerance, name);
         }
         let grads = weighted(&found[0]).backward().unwrap();
         for (by, expected) in numbers(&case["by"]).iter().zip(case["grad"].as_array().unwrap()) {
             let what = format!("{name}, gradient by {by}");
             let found = grads.get(&args[*by as usize]).expect(&what);
-            assert_near(&values(found), &numbers(expected), tolerance, &what);
+            assert_each_close(&values(found), &numbers(expected), tolerance, &what);
         }
     }
 }
@@ -115,7 +106,7 @@ fn edge_cases_of_the_reference() {
 
 #[test]
 fn plain_cases() {
-    let fixture = optax();
+    let fixture = fixture!("optax.json");
     for (name, call) in plain() {
         let case = &fixture["losses"]["values"][name];
         let x = Var::from_tensor(&tensor(&fixture["losses"]["x"])).unwrap();
@@ -132,7 +123,7 @@ fn every_fixture_case_is_tested() {
     let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let ours = |cases: Vec<(&str, Call)>| cases.iter().map(|case| case.0.to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(ours(edges()), names(&fixture()["cases"]));
-    assert_eq!(ours(plain()), names(&optax()["losses"]["values"]));
+    assert_eq!(ours(plain()), names(&fixture!("optax.json")["losses"]["values"]));
 }
 
 /// Of numbers in half precision the losses are those of the same numbers in f32, and the gradients those of
@@ -164,7 +155,7 @@ fn half_precision_is_computed_in_f32() {
 #[test]
 fn mse_is_the_mean_of_the_squared_error() {
     let (x, targets) = (other("x"), other("targets"));
-    let errors = numbers(&optax()["losses"]["values"]["squared_error"]["value"]);
+    let errors = numbers(&fixture!("optax.json")["losses"]["values"]["squared_error"]["value"]);
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
     assert_close(&values(&mse(&x, &targets).unwrap()), &[mean], F64, "mse");
 }

@@ -299,7 +299,7 @@ pub(super) fn plain() -> Vec<(&'static str, Call)> {
 
 /// The remaining cases of the fixture.
 pub(super) fn other(name: &str) -> Tensor {
-    tensor(&optax()["losses"][name])
+    tensor(&fixture!("optax.json")["losses"][name])
 }
 
 pub(super) fn int_labels() -> Tensor {

@@ -6,9 +6,9 @@ mod scratch;
 
 use std::mem::MaybeUninit;
 
-use self::block::{Block, Start};
+use self::block::{Block, Init};
 use crate::error::{Error, Result};
-use crate::gather_gemm::widest;
+use crate::gather_gemm::max_width;
 use crate::parallel::{Shared, for_each};
 use crate::vector::Vectors;
 
@@ -31,10 +31,10 @@ impl<'a, T> Matrix<'a, T> {
         Self::strided(elements, [rows, columns], [columns, 1])
     }
 
-    /// With its own distances between rows and between columns.
+    /// `[rows, columns]`, with the strides of both.
     ///
     /// # Errors
-    /// If an element would lie outside of `elements`.
+    /// If an element is out of bounds of `elements`.
     pub fn strided(
         elements: &'a [T],
         [rows, columns]: [usize; 2],
@@ -53,19 +53,19 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// The rows from `first` to before `last`, which are rows of it.
+    /// The rows `first..last`, which must exist.
     fn rows(self, first: usize, last: usize) -> Self {
         let elements = self.elements.get(first * self.row..).unwrap_or_default();
         Self { elements, rows: last - first, ..self }
     }
 
-    /// The columns from `first` to before `last`, which are columns of it.
+    /// The columns `first..last`, which must exist.
     fn columns(self, first: usize, last: usize) -> Self {
         self.t().rows(first, last).t()
     }
 }
 
-/// Whether every element is inside.
+/// Checks that every element is in bounds.
 fn check(len: usize, [rows, columns]: [usize; 2], [row, column]: [usize; 2]) -> Result<()> {
     let last = || {
         let last = (rows - 1).checked_mul(row)?.checked_add((columns - 1).checked_mul(column)?)?;
@@ -81,14 +81,14 @@ fn check(len: usize, [rows, columns]: [usize; 2], [row, column]: [usize; 2]) -> 
     ))
 }
 
-/// Fewer multiplications than this are not worth waking other threads.
+/// Fewer multiplications than this run on the calling thread.
 const PARALLEL: usize = 1 << 18;
 
-/// As many rows or fewer read `b` once, where it lies.
-const FEW: usize = 8;
+/// With at most this many rows, `b` is read once, in place.
+const SKINNY: usize = 8;
 
-/// `c = a · b`, where `c` is `[rows of a, columns of b]` with the distance `row` between its rows, plus `bias` in each
-/// row. On all cores if it is large and `parallel`; the result is the same on one.
+/// `c = a · b + bias`, where `c` is `[rows of a, columns of b]` with the stride `row`, and `bias` is added to each row.
+/// On all cores if it is large and `parallel`; the result is the same on one.
 ///
 /// # Errors
 /// If the sizes do not fit.
@@ -104,15 +104,15 @@ pub fn multiply<T: Vectors>(
         let expected = format!("{} elements", b.columns);
         return Err(Error::shape("a bias does not fit a product of matrices", expected, bias.len()));
     }
-    let start = bias.map_or(Start::Zero, Start::Row);
-    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and nothing is read of what is there.
-    unsafe { write(c.as_mut_ptr().cast(), c.len(), row, a, b, start, parallel) }
+    let init = bias.map_or(Init::Zero, Init::Bias);
+    // SAFETY: `MaybeUninit<T>` has the layout of `T`, and `c` is not read.
+    unsafe { write(c.as_mut_ptr().cast(), c.len(), row, a, b, init, parallel) }
 }
 
 /// `a · b + bias` in new memory, row-major; see [`multiply`].
 ///
 /// # Errors
-/// If the sizes do not fit, or there is no memory for it.
+/// If the sizes do not fit, or memory cannot be allocated.
 pub fn product<T: Vectors>(
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
@@ -137,19 +137,19 @@ pub fn multiply_add<T: Vectors>(
     scale: T,
     parallel: bool,
 ) -> Result<()> {
-    // SAFETY: the elements of `c` are there.
-    unsafe { write(c.as_mut_ptr(), c.len(), row, a, b, Start::There(scale), parallel) }
+    // SAFETY: the elements of `c` are initialized.
+    unsafe { write(c.as_mut_ptr(), c.len(), row, a, b, Init::Accumulate(scale), parallel) }
 }
 
 /// # Safety
-/// `c` points to `len` elements that nobody else uses, which are values if the product is added to them.
+/// `c` points to `len` elements that nothing else uses, initialized if the product is added to them.
 unsafe fn write<T: Vectors>(
     c: *mut T,
     len: usize,
     row: usize,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
-    start: Start<'_, T>,
+    init: Init<'_, T>,
     parallel: bool,
 ) -> Result<()> {
     let (m, n, k) = (a.rows, b.columns, a.columns);
@@ -161,16 +161,16 @@ unsafe fn write<T: Vectors>(
         ));
     }
     check(len, [m, n], [row, 1])?;
-    if n == 1 && row == 1 && m > 1 && a.column != 1 && !matches!(start, Start::Row(_)) {
-        // A column without gaps is a row, whose neighbours one vector holds.
+    if n == 1 && row == 1 && m > 1 && a.column != 1 && !matches!(init, Init::Bias(_)) {
+        // A contiguous column is a row of the transpose, which is computed in vectors.
         // SAFETY: it is the same memory.
-        return unsafe { write(c, len, m, b.t(), a.t(), start, parallel) };
+        return unsafe { write(c, len, m, b.t(), a.t(), init, parallel) };
     }
-    let (threads, widest) = (rayon::current_num_threads(), widest::<T>(false));
+    let (threads, max_width) = (rayon::current_num_threads(), max_width::<T>(false));
     let is_large = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
     let pieces = if parallel && is_large { threads } else { 1 };
-    // Threads that share columns copy the same of `b`: they share rows, unless they would get few columns.
-    let across = (1..=n / (2 * widest)).rev().find(|across| pieces.is_multiple_of(*across)).unwrap_or(1);
+    // Threads with the same columns would each pack them: columns are split first, unless that makes them narrow.
+    let across = (1..=n / (2 * max_width)).rev().find(|across| pieces.is_multiple_of(*across)).unwrap_or(1);
     let size = |len: usize, pieces: usize| len.div_ceil(pieces).next_multiple_of(T::registers().0).max(1);
     let (height, width) = (size(m, pieces / across), size(n, across));
     let c = Shared::new(c);
@@ -180,14 +180,14 @@ unsafe fn write<T: Vectors>(
             return;
         }
         let (a, b) = (a.rows(top, (top + height).min(m)), b.columns(left, (left + width).min(n)));
-        let start = match start {
-            Start::Row(row) => Start::Row(&row[left..]),
+        let init = match init {
+            Init::Bias(row) => Init::Bias(&row[left..]),
             other => other,
         };
-        let (c, few) = (c.at(top * row + left), m <= FEW || n == 1);
-        // SAFETY: every element that sizes and strides reach is inside of its memory, as was checked here and when the
-        // matrices were made; `c` is exclusive, so it does not overlap them, and neither do the pieces.
-        T::dispatch(unsafe { Block::new(c, row, a, b, start, few) });
+        let (c, is_skinny) = (c.at(top * row + left), m <= SKINNY || n == 1);
+        // SAFETY: every element that sizes and strides reach is in bounds, as was checked here and when the matrices
+        // were made; `c` is exclusive, and pieces are disjoint.
+        T::dispatch(unsafe { Block::new(c, row, a, b, init, is_skinny) });
     };
     for_each(pieces, true, &piece);
     Ok(())

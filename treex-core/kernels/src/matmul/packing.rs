@@ -1,24 +1,23 @@
-//! Copies of matrices, in the order in which a product reads them.
+//! Packing: copies of matrices in the order in which a product reads them.
 
 use super::Matrix;
 use crate::math::Real;
 use crate::vector::{Vector, Vectors};
 
-/// Most lanes of a vector.
+/// The most lanes of a vector.
 const LANES: usize = 16;
 
-/// Copies a matrix to `to`, row-major with `row` elements in a row, which are its columns in whole vectors: zeros
-/// follow.
+/// Copies a matrix to `to`, row-major, with rows of `row` elements: its columns, padded with zeros to whole vectors.
 ///
 /// # Safety
-/// There is room for the rows, in memory that is not the matrix'; the matrix is inside of its memory.
+/// `to` holds the rows and does not overlap the matrix, whose elements are in bounds.
 #[inline(always)]
 pub(super) unsafe fn pack<V: Vector>(to: *mut V::Element, row: usize, from: Matrix<'_, V::Element>) {
     let Matrix { elements, rows, columns, .. } = from;
     let elements = elements.as_ptr();
     let whole_columns = columns / V::LANES * V::LANES;
     let mut whole_rows = 0;
-    // SAFETY: all indices are those of elements of the two.
+    // SAFETY: all indices are in bounds of one of the two.
     unsafe {
         if from.column == 1 {
             for i in 0..rows {
@@ -53,13 +52,13 @@ pub(super) unsafe fn pack<V: Vector>(to: *mut V::Element, row: usize, from: Matr
     }
 }
 
-/// As many rows as a vector has lanes, at a distance of `from_row`, become columns of rows at a distance of `to_row`.
+/// Transposes a square block, with as many rows as a vector has lanes and the row strides `from_row` and `to_row`.
 ///
-/// To zip the first half of the rows with the second moves one bit of an element's row into its column; after all
-/// bits the two are exchanged.
+/// Zipping the first half of the rows with the second moves one bit of an element's row index into its column index;
+/// after all bits the two are exchanged.
 ///
 /// # Safety
-/// The elements are there, and so is the room.
+/// All elements of both blocks are valid.
 #[expect(
     clippy::needless_range_loop,
     reason = "the compiler makes registers of what is indexed by constants"
@@ -90,7 +89,7 @@ unsafe fn transpose<V: Vector>(from: *const V::Element, from_row: usize, to: *mu
 /// Multiplies `len` elements.
 ///
 /// # Safety
-/// They are there, and nobody else uses them.
+/// They are valid, and nothing else uses them.
 #[inline(always)]
 pub(super) unsafe fn scale<T: Vectors>(elements: *mut T, len: usize, factor: T) {
     for at in 0..len {

@@ -1,4 +1,4 @@
-//! Memory for packed copies, which each thread keeps.
+//! Memory for packed copies, kept by each thread.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ thread_local! {
     static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// The memory of this thread, taken out: a nested product begins with none.
+/// The memory of this thread, taken out: a nested product starts with none.
 pub(super) struct Scratch(Vec<Line>);
 
 impl Scratch {
@@ -21,12 +21,12 @@ impl Scratch {
         Self(SCRATCH.take())
     }
 
-    pub(super) fn give_back(self) {
+    pub(super) fn release(self) {
         SCRATCH.set(self.0);
     }
 
-    /// Room for so many elements, and for so many others. Their values are unspecified.
-    pub(super) fn room<T>(&mut self, first: usize, second: usize) -> [*mut T; 2] {
+    /// Two buffers of `first` and `second` elements, aligned to cache lines. Their values are unspecified.
+    pub(super) fn buffers<T>(&mut self, first: usize, second: usize) -> [*mut T; 2] {
         let lines = |len: usize| (len * size_of::<T>()).div_ceil(size_of::<Line>());
         let (first, len) = (lines(first), lines(first) + lines(second));
         if self.0.len() < len {

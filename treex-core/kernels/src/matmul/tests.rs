@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use super::*;
 use crate::isa::Isa;
 
-/// `a · b` one product after the other, in whole numbers: exact in every order.
+/// `a · b` by plain loops, of small integers: exact in every order.
 fn slowly<T: Vectors>(a: &[T], b: &[T], [m, k, n]: [usize; 3]) -> Vec<T> {
     let zero = T::of(0.);
     let at = |i: usize, j: usize| (0..k).fold(zero, |sum, p| sum + a[i * k + p] * b[p * n + j]);
@@ -14,7 +14,7 @@ fn numbers<T: Vectors>(len: usize) -> Vec<T> {
     (0..len).map(|i| T::of(((i * 37 + 11) % 23) as f64 - 11.)).collect()
 }
 
-/// A matrix of these elements, row-major, in three ways to lie in memory.
+/// A matrix of these elements, row-major, in three memory layouts.
 struct Layouts<T>([(Vec<T>, [usize; 2]); 3], [usize; 2]);
 
 impl<T: Vectors> Layouts<T> {
@@ -43,7 +43,7 @@ fn pairs<'a, T: Vectors>(
     Ok(a.iter().flat_map(|a| b.iter().map(|b| (*a, *b))).collect())
 }
 
-/// Every layout, every start, with the vectors of every instruction set; between the rows stays what was there.
+/// Every layout and initial value, on every instruction set; elements between the rows of `c` are unchanged.
 fn check<T: Vectors + Debug>([m, k, n]: [usize; 3]) -> Result<()> {
     let (a, b, bias) = (numbers::<T>(m * k), numbers(k * n), numbers::<T>(n));
     let wanted = slowly(&a, &b, [m, k, n]);
@@ -52,20 +52,26 @@ fn check<T: Vectors + Debug>([m, k, n]: [usize; 3]) -> Result<()> {
     let before = numbers::<T>(m * row);
     for level in Isa::available() {
         for (a, b) in pairs(&a, &b)? {
-            for start in [Start::Zero, Start::Row(&bias), Start::There(T::of(1.)), Start::There(T::of(-3.))] {
-                for few in [false, true] {
+            for init in
+                [Init::Zero, Init::Bias(&bias), Init::Accumulate(T::of(1.)), Init::Accumulate(T::of(-3.))]
+            {
+                for is_skinny in [false, true] {
                     let mut c = before.clone();
                     // SAFETY: the matrices were checked when they were made, and `c` has `m` rows.
-                    T::dispatch_on(level, unsafe { Block::new(c.as_mut_ptr(), row, a, b, start, few) });
+                    T::dispatch_on(level, unsafe { Block::new(c.as_mut_ptr(), row, a, b, init, is_skinny) });
                     for (index, &found) in c.iter().enumerate() {
                         let (i, j) = (index / row, index % row);
-                        let wanted = match start {
+                        let wanted = match init {
                             _ if j >= n => before[index],
-                            Start::Zero => wanted[i * n + j],
-                            Start::Row(bias) => bias[j] + wanted[i * n + j],
-                            Start::There(scale) => before[index] + scale * wanted[i * n + j],
+                            Init::Zero => wanted[i * n + j],
+                            Init::Bias(bias) => bias[j] + wanted[i * n + j],
+                            Init::Accumulate(scale) => before[index] + scale * wanted[i * n + j],
                         };
-                        assert!(found == wanted, "{level:?} {:?} {start:?} {few} at {i}, {j}", [m, k, n]);
+                        assert!(
+                            found == wanted,
+                            "{level:?} {:?} {init:?} {is_skinny} at {i}, {j}",
+                            [m, k, n]
+                        );
                     }
                 }
             }

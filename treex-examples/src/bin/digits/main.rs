@@ -112,6 +112,7 @@ fn points(curve: &Leaf<State>) -> Result<Vec<(f64, f64)>> {
 }
 
 fn main() -> Result<()> {
+    treex_core::keep_memory(); // a step's buffers stay for the next
     let mut args = Args::parse();
     let config_file = args.out.join("config.json");
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;

@@ -1,52 +1,31 @@
-//! Attention without its scores in memory, and its gradient (Dao et al., 2022; Rabe and Staats, 2021).
+//! Attention without its scores in memory, as one operation.
 //!
-//! The contract is that of the plain composition in `dot_product_attention.rs`; half types are computed in `f32`
-//! from end to end. Heads are read where they lie, in rows of `heads · depth`, and no tensor is transposed.
+//! The reference composition is that of [`crate::dot_product_attention`]; half types are computed in `f32` from end to
+//! end.
 
-mod backward;
-mod forward;
-mod memory;
-mod scores;
+use std::ops::Deref;
 
-use std::ops::Range;
-
-use candle_core::{DType, Tensor};
-use half::{bf16, f16};
+use candle_core::{DType, Layout, Storage, Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach};
-use treex_core::{Error, Result};
-use treex_kernels::math::Real;
+use treex_core::{Error, Result, match_float};
+use treex_kernels::attention::{self as kernels, Inputs, Modifiers, RowStatistics, Sizes, StridedView};
 
-use backward::Backward;
-use forward::{Inputs, Normalizers};
-use memory::{View, readable};
-use scores::Scores;
-use treex_kernels::microkernel::PANEL;
-
-/// Queries of a tile: they, and what belongs to them, stay in a core's first cache.
-const QUERIES: usize = 32;
-
-/// Keys of a tile.
-const KEYS: usize = 256;
-
-/// Elements from one row of scores to the next: not a power of two, which would map all rows to few places of a cache.
-const SCORES_ROW: usize = KEYS + 16;
-
-/// What becomes of scores and weights, as tensors that broadcast to `[batch.., heads, query_length, kv_length]`;
+/// What is done to scores and weights, as tensors that broadcast to `[batch.., heads, query_length, kv_length]`;
 /// without gradients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Adjustments {
-    /// What is added to the scores.
+    /// Added to the scores.
     pub(crate) bias: Option<Tensor>,
-    /// `U8`: keys are hidden where it is 0.
+    /// `U8`: keys are masked where it is 0.
     pub(crate) mask: Option<Tensor>,
-    /// Whether query number `i` sees keys number 0 to `i` alone.
+    /// Whether query `i` attends to keys 0 to `i` only.
     pub(crate) causal: bool,
     /// `U8`, 0 where a weight is dropped, and the factor of the others.
     pub(crate) kept: Option<(Tensor, f32)>,
 }
 
 /// `softmax(query · keyᵀ / √depth) · value` for each head, of tensors of one element type whose shapes fit. `None`
-/// where there is no kernel: elsewhere than on the host, for other types, and where there is nothing to compute.
+/// where there is no kernel: on other devices than the CPU, for other types, and for empty tensors.
 pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
@@ -57,154 +36,135 @@ pub(crate) fn attention(
     if is_empty || !query.device().is_cpu() {
         return Ok(None);
     }
-    Ok(Some(match query.dtype() {
-        DType::BF16 => forward::<bf16>(query, key, value, adjustments)?,
-        DType::F16 => forward::<f16>(query, key, value, adjustments)?,
-        DType::F32 => forward::<f32>(query, key, value, adjustments)?,
-        DType::F64 => forward::<f64>(query, key, value, adjustments)?,
-        _ => return Ok(None),
-    }))
+    match_float!(
+        query.dtype(),
+        T in [f32, f64, bf16, f16] => forward::<T>([query, key, value], adjustments).map(Some),
+        else Ok(None)
+    )
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    /// All dimensions of the batch in one.
-    items: usize,
-    queries: usize,
-    keys: usize,
-    heads: usize,
-    kv_heads: usize,
-    depth: usize,
-    value_depth: usize,
-}
-
-impl Sizes {
-    fn new(query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Self> {
-        let last = |x: &Tensor, back: usize| x.dim(x.rank() - back);
-        let (queries, heads, depth) = (last(query, 3)?, last(query, 2)?, last(query, 1)?);
-        Ok(Self {
-            items: query.elem_count() / (queries * heads * depth),
-            queries,
-            keys: last(key, 3)?,
-            heads,
-            kv_heads: last(key, 2)?,
-            depth,
-            value_depth: last(value, 1)?,
-        })
-    }
-
-    /// Whether it is worth waking other threads.
-    fn is_large(&self) -> bool {
-        self.items * self.heads * self.queries * self.keys * (self.depth + self.value_depth) >= 1 << 18
-    }
-
-    /// What scores are multiplied with.
-    fn scale<R: Real>(&self) -> R {
-        R::of(1. / (self.depth as f64).sqrt())
-    }
-
-    /// The heads of queries that share a head of keys.
-    fn group(&self, kv_head: usize) -> Range<usize> {
-        let group = self.heads / self.kv_heads;
-        kv_head * group..(kv_head + 1) * group
-    }
-
-    fn padded_keys(&self) -> usize {
-        self.keys.next_multiple_of(PANEL)
-    }
-
-    fn width(&self) -> usize {
-        self.depth.next_multiple_of(PANEL)
-    }
-
-    fn value_width(&self) -> usize {
-        self.value_depth.next_multiple_of(PANEL)
-    }
-}
-
-fn forward<T: Element>(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
+fn forward<T: Element + kernels::Attention>(
+    inputs: [&Tensor; 3],
     adjustments: &Adjustments,
 ) -> Result<Tensor> {
-    let sizes = Sizes::new(query, key, value)?;
-    let scores =
-        [query.dims().get(..query.rank() - 3).unwrap_or_default(), &[sizes.heads, sizes.queries, sizes.keys]];
+    let [query, key, value] = inputs;
+    let (batch, sizes) = sizes(query, key, value)?;
+    let scores = [batch, &[sizes.heads, sizes.queries, sizes.keys]].concat();
     let mut attention = Attention::<T> {
-        query: readable(query)?,
-        key: readable(key)?,
-        value: readable(value)?,
-        adjustments: adjustments.readable(T::DTYPE, &scores.concat())?,
+        query: contiguous_rows(query)?,
+        key: contiguous_rows(key)?,
+        value: contiguous_rows(value)?,
+        adjustments: adjustments.broadcast(T::DTYPE, &scores)?,
         sizes,
-        normalizers: Vec::new(),
+        statistics: Vec::new(),
     };
-    let (y, normalizers) = attention.with_inputs(|inputs| inputs.forward())?;
-    attention.normalizers = normalizers;
-    let mut dims = query.dims().to_vec();
-    dims.truncate(query.rank() - 1);
-    dims.push(sizes.value_depth);
-    attach(attention, &[query, key, value], OwnedStorage::new(y, dims)?)
+    let (y, statistics) = attention.with_inputs(|inputs| Ok(T::attention(inputs)?))?;
+    attention.statistics = statistics;
+    let dims = [batch, &[sizes.queries, sizes.heads, sizes.value_depth]].concat();
+    attach(attention, &inputs, OwnedStorage::new(y, dims)?)
+}
+
+/// The batch dimensions, and the sizes that the kernels work with.
+fn sizes<'a>(query: &'a Tensor, key: &Tensor, value: &Tensor) -> Result<(&'a [usize], Sizes)> {
+    let ([batch @ .., queries, heads, depth], [.., keys, kv_heads, _], [.., value_depth]) =
+        (query.dims(), key.dims(), value.dims())
+    else {
+        return Err(Error::shape("attention needs inputs `[batch.., length, heads, depth]`"));
+    };
+    let sizes = Sizes {
+        batch: batch.iter().product(),
+        queries: *queries,
+        keys: *keys,
+        heads: *heads,
+        kv_heads: *kv_heads,
+        depth: *depth,
+        value_depth: *value_depth,
+    };
+    Ok((batch, sizes))
+}
+
+/// `x`, detached; a copy if the elements of a row are apart.
+fn contiguous_rows(x: &Tensor) -> Result<Tensor> {
+    let x = x.detach();
+    Ok(if x.stride().last() == Some(&1) { x } else { x.contiguous()? })
 }
 
 impl Adjustments {
     /// With the shape of the scores, and the bias in `dtype`.
-    fn readable(&self, dtype: DType, scores: &[usize]) -> Result<Self> {
-        let grid = |x: &Tensor| -> Result<Tensor> { Ok(x.detach().contiguous()?.broadcast_as(scores)?) };
-        Ok(Self {
-            bias: self.bias.as_ref().map(|bias| grid(&bias.to_dtype(dtype)?)).transpose()?,
-            mask: self.mask.as_ref().map(grid).transpose()?,
-            causal: self.causal,
-            kept: self
-                .kept
-                .as_ref()
-                .map(|(kept, scale)| Ok::<_, Error>((grid(kept)?, *scale)))
-                .transpose()?,
-        })
+    fn broadcast(&self, dtype: DType, scores: &[usize]) -> Result<Self> {
+        let broadcast = |x: &Tensor| -> Result<Tensor> { Ok(x.detach().contiguous()?.broadcast_as(scores)?) };
+        let bias = self.bias.as_ref().map(|bias| broadcast(&bias.to_dtype(dtype)?)).transpose()?;
+        let mask = self.mask.as_ref().map(broadcast).transpose()?;
+        let kept = match &self.kept {
+            Some((kept, scale)) => Some((broadcast(kept)?, *scale)),
+            None => None,
+        };
+        Ok(Self { bias, mask, causal: self.causal, kept })
     }
 }
 
-/// What backward needs: all that forward had.
+/// A tensor's storage, locked for reading.
+struct Locked<'a, S>(S, &'a Layout);
+
+fn lock(x: &Tensor) -> Locked<'_, impl Deref<Target = Storage>> {
+    let (storage, layout) = x.storage_and_layout();
+    Locked(storage, layout)
+}
+
+impl<S: Deref<Target = Storage>> Locked<'_, S> {
+    /// A tensor `[batch.., i, j, k]`, with its batch dimensions in one.
+    fn view<T: WithDType>(&self) -> Result<StridedView<'_, T>> {
+        let Self(storage, layout) = self;
+        let (Storage::Cpu(storage), [batch @ .., _, _, _], [batch_strides @ .., i, j, k]) =
+            (&**storage, layout.dims(), layout.stride())
+        else {
+            return Err(Error::argument("a kernel of attention needs CPU tensors of at least 3 dimensions"));
+        };
+        let mut offsets = vec![layout.start_offset()];
+        for (&size, &stride) in batch.iter().zip(batch_strides) {
+            offsets =
+                offsets.iter().flat_map(|&offset| (0..size).map(move |at| offset + at * stride)).collect();
+        }
+        Ok(StridedView::new(storage.as_slice()?, offsets, [*i, *j, *k]))
+    }
+}
+
+/// What backward needs: the inputs of forward, and its statistics.
 struct Attention<T: Element> {
     query: Tensor,
     key: Tensor,
     value: Tensor,
     adjustments: Adjustments,
     sizes: Sizes,
-    normalizers: Normalizers<T::Wide>,
+    statistics: Vec<RowStatistics<T::Wide>>,
 }
 
 impl<T: Element> Attention<T> {
     /// Runs `f` on the memory of the inputs.
-    fn with_inputs<R>(&self, f: impl FnOnce(Inputs<'_, T>) -> Result<R>) -> Result<R> {
-        let Self { adjustments: Adjustments { bias, mask, causal, kept }, .. } = self;
-        let [query, key, value] = [&self.query, &self.key, &self.value].map(Tensor::storage_and_layout);
-        let bias = bias.as_ref().map(Tensor::storage_and_layout);
-        let mask = mask.as_ref().map(Tensor::storage_and_layout);
-        let kept = kept.as_ref().map(|(kept, scale)| (kept.storage_and_layout(), *scale));
-        let lowest = if T::DTYPE == DType::F64 { f64::MIN } else { f32::MIN.into() };
-        f(Inputs {
+    fn with_inputs<R>(&self, f: impl FnOnce(&Inputs<'_, T>) -> Result<R>) -> Result<R> {
+        let Adjustments { bias, mask, causal, kept } = &self.adjustments;
+        let [query, key, value] = [&self.query, &self.key, &self.value].map(lock);
+        let [bias, mask] = [bias, mask].map(|x| x.as_ref().map(lock));
+        let kept = kept.as_ref().map(|(kept, scale)| (lock(kept), *scale));
+        f(&Inputs {
             sizes: self.sizes,
-            query: View::new(&query.0, query.1)?,
-            key: View::new(&key.0, key.1)?,
-            value: View::new(&value.0, value.1)?,
-            scores: Scores {
-                bias: bias.as_ref().map(|(storage, layout)| View::new(storage, layout)).transpose()?,
-                mask: mask.as_ref().map(|(storage, layout)| View::new(storage, layout)).transpose()?,
+            query: query.view()?,
+            key: key.view()?,
+            value: value.view()?,
+            modifiers: Modifiers {
+                bias: bias.as_ref().map(Locked::view).transpose()?,
+                mask: mask.as_ref().map(Locked::view).transpose()?,
                 causal: *causal,
-                kept: match &kept {
-                    Some(((storage, layout), scale)) => {
-                        Some((View::new(storage, layout)?, T::from_f64((*scale).into()).widen()))
-                    }
+                dropout: match &kept {
+                    Some((kept, scale)) => Some((kept.view()?, *scale)),
                     None => None,
                 },
-                hidden: T::Wide::of(lowest),
             },
         })
     }
 }
 
-impl<T: Element> Operation for Attention<T> {
+impl<T: Element + kernels::Attention> Operation for Attention<T> {
     fn name(&self) -> &'static str {
         "attention"
     }
@@ -214,12 +174,11 @@ impl<T: Element> Operation for Attention<T> {
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        let (y, dy) = (readable(cx.output()?)?, readable(cx.cotangent()?)?);
+        let (y, dy) = (contiguous_rows(cx.output()?)?, contiguous_rows(cx.cotangent()?)?);
         let wanted = [0, 1, 2].map(|input| cx.wanted(input));
         let gradients = self.with_inputs(|inputs| {
-            let ((y, y_layout), (dy, dy_layout)) = (y.storage_and_layout(), dy.storage_and_layout());
-            let (y, dy) = (View::new(&y, y_layout)?, View::new(&dy, dy_layout)?);
-            Backward { inputs, normalizers: &self.normalizers, y, dy, wanted }.run()
+            let (y, dy) = (lock(&y), lock(&dy));
+            Ok(T::attention_backward(inputs, &self.statistics, &y.view()?, &dy.view()?, wanted)?)
         })?;
         let inputs = [&self.query, &self.key, &self.value];
         gradients

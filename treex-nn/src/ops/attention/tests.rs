@@ -1,19 +1,19 @@
 use candle_core::{DType, Device, Tensor, Var};
 use treex_core::autograd::with_reference;
 use treex_core::{Key, Result};
+use treex_kernels::attention::{KEY_TILE, QUERY_TILE};
 
-use super::{KEYS, QUERIES};
 use crate::{AttentionOptions, dot_product_attention, make_causal_mask};
 
-/// `[batch.., query_length, kv_length, heads, kv_heads, depth, value_depth]`: tiles that are full, that are not, and
-/// several of both.
+/// `[batch.., query_length, kv_length, heads, kv_heads, depth, value_depth]`: tiles that are full, partial, and several
+/// of both.
 const SIZES: [[usize; 7]; 6] = [
     [1, 1, 1, 1, 1, 1, 1],
     [2, 5, 7, 4, 2, 3, 6],
     [3, 33, 33, 2, 2, 32, 5],
-    [1, 2 * QUERIES, KEYS, 2, 1, 8, 40],
-    [1, 70, KEYS + 37, 3, 1, 33, 2],
-    [2, 9, 2 * KEYS + 1, 1, 1, 16, 16],
+    [1, 2 * QUERY_TILE, KEY_TILE, 2, 1, 8, 40],
+    [1, 70, KEY_TILE + 37, 3, 1, 33, 2],
+    [2, 9, 2 * KEY_TILE + 1, 1, 1, 16, 16],
 ];
 
 fn normal(seed: u32, shape: &[usize]) -> Tensor {
@@ -56,9 +56,9 @@ fn options(
 ) -> Vec<(&'static str, AttentionOptions)> {
     let bias = |shape: &[usize]| normal(4, shape).to_dtype(dtype).unwrap();
     let mask = |shape: &[usize]| normal(5, shape).gt(-0.5).unwrap();
-    // Every third query sees nothing.
+    // Every third query has all keys masked.
     let rows = Tensor::arange(0, queries as u32, &Device::Cpu).unwrap();
-    let blind = ((&rows / 3.).unwrap() * 3.).unwrap().ne(&rows).unwrap().reshape((queries, 1)).unwrap();
+    let visible = ((&rows / 3.).unwrap() * 3.).unwrap().ne(&rows).unwrap().reshape((queries, 1)).unwrap();
     let default = AttentionOptions::default;
     vec![
         ("nothing", default()),
@@ -67,7 +67,7 @@ fn options(
         ("bias of a query", default().bias(&bias(&[batch, 1, queries, 1]))),
         ("mask", default().mask(&mask(&[batch, 1, queries, keys]))),
         ("mask of keys", default().mask(&mask(&[keys]))),
-        ("blind queries", default().mask(&blind).causal(true)),
+        ("masked queries", default().mask(&visible).causal(true)),
         ("dropout", default().dropout(0.3, 7)),
         (
             "everything",
@@ -82,10 +82,10 @@ fn options(
 }
 
 #[test]
-fn kernel_equals_plain_composition() -> Result<()> {
+fn kernel_equals_reference() -> Result<()> {
     for sizes in SIZES {
         for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
-            // What differs in half types is what the plain composition rounds on its way.
+            // In half types the reference rounds intermediate results.
             let tolerance = match dtype {
                 DType::F64 => 1e-13,
                 DType::F32 => 2e-6,
@@ -118,17 +118,20 @@ fn causal_is_a_mask() -> Result<()> {
     Ok(())
 }
 
-/// A number that is not one is not hidden by the others, and infinite scores do not spoil other rows.
+/// NaN propagates within its row, and infinite scores do not change other rows.
 #[test]
-fn what_is_not_finite() -> Result<()> {
+fn nan_and_infinities() -> Result<()> {
     let [query, key, value] = inputs([1, 3, 4, 1, 1, 2, 2], DType::F32);
     let bias =
         Tensor::new(&[[f32::NAN, 0., 0., 0.], [f32::NEG_INFINITY, 0., 0., 0.], [0.; 4]], &Device::Cpu)?;
     let options = AttentionOptions::default().bias(&bias);
     let y = dot_product_attention(&query, &key, &value, &options)?.flatten_all()?.to_vec1::<f32>()?;
-    let plain = with_reference(|| dot_product_attention(&query, &key, &value, &options))?;
-    let plain = plain.flatten_all()?.to_vec1::<f32>()?;
-    assert!(y[..2].iter().chain(&plain[..2]).all(|y| y.is_nan()));
-    assert!(y[2..].iter().zip(&plain[2..]).all(|(y, plain)| (y - plain).abs() < 1e-6), "{y:?} {plain:?}");
+    let reference = with_reference(|| dot_product_attention(&query, &key, &value, &options))?;
+    let reference = reference.flatten_all()?.to_vec1::<f32>()?;
+    assert!(y[..2].iter().chain(&reference[..2]).all(|y| y.is_nan()));
+    assert!(
+        y[2..].iter().zip(&reference[2..]).all(|(y, reference)| (y - reference).abs() < 1e-6),
+        "{y:?} {reference:?}"
+    );
     Ok(())
 }

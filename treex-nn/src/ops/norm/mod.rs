@@ -1,88 +1,37 @@
-//! Normalization in two reads of the input forward and two backward, the second of each from the cache where
-//! a row or a piece fits: `(x - mean) * factor * scale + bias`, where `factor` is `1 / sqrt(var + epsilon)`.
+//! Normalization as one operation: `(x - mean) / sqrt(var + epsilon) * scale + bias`.
 //!
-//! The input is `[outer, rows, groups, size]` in memory, and has statistics for each of `[outer, groups]`;
-//! scale and bias are `[groups, size]`. That is a layer norm where the middle two are 1 ([`rows`]), and a
-//! batch, group or instance norm otherwise ([`columns`]). Statistics are summed in the type to compute in, in
-//! runs of at most some thousand elements, and from there on in `f64`.
-//!
-//! The plain composition is [`Normalization`](crate::norm::Normalization)'s.
-
-mod columns;
-mod rows;
+//! The reference composition is that of [`Normalization`](crate::norm::Normalization).
 
 use candle_core::{DType, Shape, Tensor};
-use treex_core::Result;
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
-use treex_kernels::float::{bf16, f16};
+use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
-
-/// How an input lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub(crate) outer: usize,
-    pub(crate) rows: usize,
-    pub(crate) groups: usize,
-    pub(crate) size: usize,
-}
-
-impl Extent {
-    /// The length of a row, and of scale and bias.
-    fn columns(self) -> usize {
-        self.groups * self.size
-    }
-
-    /// How many elements have statistics together.
-    fn count(self) -> f64 {
-        (self.rows * self.size) as f64
-    }
-
-    fn is_rows(self) -> bool {
-        self.rows == 1 && self.groups == 1
-    }
-}
+pub use treex_kernels::norm::Extent;
+use treex_kernels::norm::Statistics;
+use treex_kernels::norm::group_norm::{BackwardOptions, GroupNorm};
+use treex_kernels::norm::layer_norm::{LayerNorm, Moments};
 
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<'t> {
-    /// The input: the variance is `mean(x²) - mean²`, cut at 0, or else `mean((x - mean)²)`.
+pub enum Source<'t> {
+    /// The input. The variance is `max(mean(x²) - mean(x)², 0)` if it is fast, otherwise `mean((x - mean(x))²)`.
     Input { use_fast_variance: bool },
-    /// The input, with the mean taken for 0.
+    /// `mean(x²)` of the input's rows, with 0 for the mean.
     Squares,
-    /// These numbers, which are not differentiated, of shape `[outer * groups]`.
+    /// These constants, of shape `[outer * groups]`.
     Given { mean: &'t Tensor, var: &'t Tensor },
 }
 
-/// A moment as it is used, for one group.
-#[derive(Clone, Copy, Debug)]
-struct Statistics<W> {
-    mean: W,
-    /// `1 / sqrt(var + epsilon)`.
-    factor: W,
-    /// How much of its gradient the variance passes on: 1, and where it is cut at 0, 1/2 at 0 and 0 below.
-    share: W,
+/// A normalized tensor, and the statistics that a layer may store.
+pub struct Normalized {
+    pub y: Tensor,
+    /// Mean and variance, `[outer * groups]` in `F64`, detached, where they are of groups of columns.
+    pub moments: Option<[Tensor; 2]>,
 }
 
-impl<W: Real> Statistics<W> {
-    #[inline(always)]
-    fn of([mean, var]: [f64; 2], epsilon: f64) -> Self {
-        let share = if var > 0. { 1. } else { 0.5 };
-        let (share, var) = if var < 0. { (0., 0.) } else { (share, var) };
-        Self { mean: W::of(mean), factor: W::of(1. / (var + epsilon).sqrt()), share: W::of(share) }
-    }
-}
-
-/// A normalized tensor, and of its statistics what a layer keeps.
-pub(crate) struct Normalized {
-    pub(crate) y: Tensor,
-    /// Mean and variance, `[outer * groups]`, in `F64`, not differentiated; where an input's own columns
-    /// have them.
-    pub(crate) moments: Option<[Tensor; 2]>,
-}
-
-/// `x` normalized; the type of `y` is that of `x`, and scale and bias, of any float type, have as many elements
-/// as a row. `None` for what has no kernel: another device, another type, or no elements.
-pub(crate) fn normalize(
+/// `x` normalized, in its own type. Scale and bias are of any float type and have as many elements as a row; default:
+/// 1 and 0. `None` where there is no kernel: for another device, another type, or no elements.
+pub fn normalize(
     x: &Tensor,
     extent: Extent,
     source: Source<'_>,
@@ -92,18 +41,12 @@ pub(crate) fn normalize(
     if !x.device().is_cpu() || x.elem_count() == 0 {
         return Ok(None);
     }
-    let call = Call { x, extent, source, epsilon, parameters };
-    Ok(Some(match x.dtype() {
-        DType::BF16 => call.run::<bf16>()?,
-        DType::F16 => call.run::<f16>()?,
-        DType::F32 => call.run::<f32>()?,
-        DType::F64 => call.run::<f64>()?,
-        _ => return Ok(None),
-    }))
+    let arguments = Arguments { x, extent, source, epsilon, parameters };
+    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => arguments.forward::<T>().map(Some), else Ok(None))
 }
 
 /// The arguments of [`normalize`].
-struct Call<'t> {
+struct Arguments<'t> {
     x: &'t Tensor,
     extent: Extent,
     source: Source<'t>,
@@ -111,39 +54,40 @@ struct Call<'t> {
     parameters: [Option<&'t Tensor>; 2],
 }
 
-impl Call<'_> {
-    fn run<T: Element>(self) -> Result<Normalized> {
+impl Arguments<'_> {
+    fn forward<T: Element + LayerNorm + GroupNorm>(self) -> Result<Normalized> {
         let Self { x, extent, source, epsilon, parameters: [scale, bias] } = self;
-        let kept = x.detach().contiguous()?;
-        let factors = spread::<T::Wide>(scale, 1., extent)?;
-        let summands = spread::<T::Wide>(bias, 0., extent)?;
-        let (y, statistics, moments) = {
-            let x = &*elements::<T>(&kept)?;
-            let moments = match source {
+        let input = x.detach().contiguous()?;
+        let scales = columns::<T::Wide>(scale, 1., extent)?;
+        let biases = columns::<T::Wide>(bias, 0., extent)?;
+        let (form, y, statistics, moments) = {
+            let x = &*elements::<T>(&input)?;
+            let of_rows = match source {
+                Source::Input { use_fast_variance } => Moments::Centered { use_fast_variance },
+                _ => Moments::Uncentered,
+            };
+            let moments: Option<Vec<_>> = match source {
                 Source::Given { mean, var } => Some(numbers(mean)?.into_iter().zip(numbers(var)?).collect()),
                 Source::Input { use_fast_variance } if !extent.is_rows() => {
-                    Some(columns::moments(x, extent, use_fast_variance))
+                    Some(T::group_moments(x, extent, use_fast_variance)?)
                 }
                 _ => None,
             };
             if let Some(moments) = moments {
-                let moments: Vec<(f64, f64)> = moments;
-                let of = |&(mean, var): &(f64, f64)| Statistics::of([mean, var], epsilon);
-                let statistics: Vec<_> = moments.iter().map(of).collect();
-                let y = columns::apply(x, extent, &factors, &summands, &statistics)?;
-                (y, statistics, Some(moments))
+                let (y, statistics) = T::group_norm(x, extent, &scales, &biases, &moments, epsilon)?;
+                let is_given = matches!(source, Source::Given { .. });
+                (Form::Groups { differentiates_moments: !is_given }, y, statistics, Some(moments))
             } else {
-                let (y, statistics) = rows::forward(x, &factors, &summands, source, epsilon)?;
-                (y, statistics, None)
+                let (y, statistics) = T::layer_norm(x, &scales, &biases, of_rows, epsilon)?;
+                (Form::Rows(of_rows), y, statistics, None)
             }
         };
         let operation = Normalize::<T> {
-            x: kept,
+            x: input,
             extent,
-            scale: factors,
+            form,
+            scale: scales,
             statistics,
-            is_centred: !matches!(source, Source::Squares),
-            is_given: matches!(source, Source::Given { .. }),
             parameters: [scale, bias].map(|part| part.map(|part| (part.shape().clone(), part.dtype()))),
         };
         let inputs: Vec<&Tensor> = [Some(x), scale, bias].into_iter().flatten().collect();
@@ -156,61 +100,59 @@ impl Call<'_> {
     }
 }
 
-/// The numbers of a small tensor.
+/// The elements of a small tensor.
 fn numbers(x: &Tensor) -> Result<Vec<f64>> {
     Ok(x.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// A parameter for each column, or what stands for it.
-fn spread<W: Real>(parameter: Option<&Tensor>, otherwise: f64, extent: Extent) -> Result<Vec<W>> {
+/// A parameter's number for each column, or the default.
+fn columns<W: Real>(parameter: Option<&Tensor>, default: f64, extent: Extent) -> Result<Vec<W>> {
     Ok(match parameter {
         Some(parameter) => numbers(parameter)?.into_iter().map(W::of).collect(),
-        None => vec![W::of(otherwise); extent.columns()],
+        None => vec![W::of(default); extent.columns()],
     })
 }
 
-/// The backward half.
+/// The kernel that was run.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Statistics of each row.
+    Rows(Moments),
+    /// Statistics of groups of columns.
+    Groups { differentiates_moments: bool },
+}
+
 struct Normalize<T: Element> {
     x: Tensor,
     extent: Extent,
+    form: Form,
     scale: Vec<T::Wide>,
     statistics: Vec<Statistics<T::Wide>>,
-    is_centred: bool,
-    /// Whether the statistics are constants.
-    is_given: bool,
-    /// Of scale and bias, where they are inputs.
+    /// Shape and type of scale and bias, where they are inputs.
     parameters: [Option<(Shape, DType)>; 2],
 }
 
-/// What a backward kernel computes: the gradients of the input, of scale and of bias.
-struct Gradients<T> {
-    x: Option<Vec<T>>,
-    scale: Vec<f64>,
-    bias: Vec<f64>,
-}
-
-impl<T: Element> Operation for Normalize<T> {
+impl<T: Element + LayerNorm + GroupNorm> Operation for Normalize<T> {
     fn name(&self) -> &'static str {
         "normalize"
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let Self { extent, scale, statistics, .. } = self;
         let dy = cx.cotangent()?.contiguous()?;
         let (x, dy) = (&*elements::<T>(&self.x)?, &*elements::<T>(&dy)?);
-        let gradients = if self.extent.is_rows() && !self.is_given {
-            rows::backward(x, dy, &self.scale, &self.statistics, self.is_centred)?
-        } else {
-            let parts = columns::Parts { x: cx.wanted(0), passes_statistics: !self.is_given };
-            columns::backward(x, dy, self.extent, &self.scale, &self.statistics, parts)?
+        let gradients = match self.form {
+            Form::Rows(moments) => T::layer_norm_backward(x, dy, scale, statistics, moments)?,
+            Form::Groups { differentiates_moments } => {
+                let options = BackwardOptions { needs_dx: cx.wanted(0), differentiates_moments };
+                T::group_norm_backward(x, dy, *extent, scale, statistics, options)?
+            }
         };
-        let device = self.x.device();
-        let dx = gradients
-            .x
-            .map(|dx| Ok::<_, treex_core::Error>(OwnedStorage::new(dx, self.x.shape())?.into_tensor()));
-        let mut all = vec![dx.transpose()?];
+        let dx = gradients.x.map(|dx| OwnedStorage::new(dx, self.x.shape())).transpose()?;
+        let mut all = vec![dx.map(OwnedStorage::into_tensor)];
         for (parameter, sums) in self.parameters.iter().zip([gradients.scale, gradients.bias]) {
             if let Some((shape, dtype)) = parameter {
-                all.push(Some(Tensor::new(sums, device)?.to_dtype(*dtype)?.reshape(shape)?));
+                all.push(Some(Tensor::new(sums, self.x.device())?.to_dtype(*dtype)?.reshape(shape)?));
             }
         }
         Ok(all)

@@ -8,13 +8,13 @@ use crate::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm};
 
 type Pair<L> = (Leaf<Parameter>, L);
 
-/// `y` in `f64`, and the gradients of its product with fixed numbers, of the input and of the layer.
+/// `y` in `f64`, and the gradients of the input and of the layer, of the sum of its products with fixed numbers.
 fn pass<L: Tree + Clone>(
     pair: &Pair<L>,
     call: impl Fn(&mut L, &Tensor) -> Result<Tensor>,
 ) -> Result<Vec<Vec<f64>>> {
     let flat = |x: &Tensor| -> Result<Vec<f64>> { numbers(&x.to_dtype(DType::F64)?) };
-    // Of a view, and not of the copy that a leaf is.
+    // Of a view, not of contiguous memory.
     let run = |(x, layer): &Pair<L>| call(&mut layer.clone(), &x.get()?.transpose(0, 1)?);
     let y = run(pair)?;
     // The same numbers in every type.
@@ -24,8 +24,8 @@ fn pass<L: Tree + Clone>(
     [Ok(flat(&y)?)].into_iter().chain(gradients).collect()
 }
 
-/// The kernel beside the plain composition in `F64`, with all of them beside their largest element. Where a
-/// statistic is of few elements, what is left of a gradient is rounding but in `F64`.
+/// The kernel against the reference composition in `F64`, relative to the largest element. Where a statistic is of few
+/// elements, gradients cancel to rounding errors, except in `F64`.
 fn compare<L: Tree + Clone>(
     layer: &L,
     dims: &[usize],
@@ -35,23 +35,23 @@ fn compare<L: Tree + Clone>(
     let types = [(DType::F64, 1e-10), (DType::F32, 3e-5), (DType::F16, 4e-3), (DType::BF16, 3e-2)];
     for (dtype, tolerance) in types.into_iter().take(if count < 20 { 1 } else { 4 }) {
         let x = (Key::from(1).normal(dims, DType::F32)? + 0.5)?.to_dtype(dtype)?.transpose(0, 1)?;
-        for of_one_type in [true, false] {
+        for has_one_type in [true, false] {
             let mut layer = layer.clone();
-            // Otherwise its gradients are in `F32`, whatever the input is.
-            let tolerance = if of_one_type { tolerance } else { tolerance.max(1e-6) };
-            if of_one_type {
+            // Otherwise its gradients are in `F32`, for any type of the input.
+            let tolerance = if has_one_type { tolerance } else { tolerance.max(1e-6) };
+            if has_one_type {
                 layer = layer.into_dtype(dtype)?;
             }
             let mut wide = layer.clone();
             wide = wide.into_dtype(DType::F64)?;
             let found = pass(&(Leaf::<Parameter>::new(&x)?, layer), call)?;
             let wide = (Leaf::<Parameter>::new(x.to_dtype(DType::F64)?)?, wide);
-            let wanted = with_reference(|| pass(&wide, call))?;
-            assert_eq!(found.len(), wanted.len());
-            for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-                let scale = wanted.iter().fold(1f64, |scale, x| scale.max(x.abs()));
-                assert_eq!(found.len(), wanted.len());
-                for (a, b) in found.iter().zip(wanted) {
+            let expected = with_reference(|| pass(&wide, call))?;
+            assert_eq!(found.len(), expected.len());
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let scale = expected.iter().fold(1f64, |scale, x| scale.max(x.abs()));
+                assert_eq!(found.len(), expected.len());
+                for (a, b) in found.iter().zip(expected) {
                     assert!((a - b).abs() <= tolerance * scale, "{index} {dims:?} {dtype:?}: {a} {b}");
                 }
             }
@@ -61,7 +61,7 @@ fn compare<L: Tree + Clone>(
 }
 
 #[test]
-fn rows_equal_the_plain_composition() -> Result<()> {
+fn rows_equal_the_reference_composition() -> Result<()> {
     for dims in [[1, 2], [3, 5], [7, 100], [2, 65], [300, 130]] {
         let norm = LayerNorm::new(dims[1]).scale_init(normal(1.)).bias_init(normal(1.));
         for norm in [norm.clone(), norm.use_fast_variance(false).use_bias(false)] {
@@ -78,7 +78,7 @@ fn rows_equal_the_plain_composition() -> Result<()> {
 }
 
 #[test]
-fn columns_equal_the_plain_composition() -> Result<()> {
+fn columns_equal_the_reference_composition() -> Result<()> {
     for dims in [vec![2, 3], vec![70, 6], vec![3, 5, 4, 6], vec![5, 40, 300], vec![2, 3000, 12]] {
         let features = dims[dims.len() - 1];
         let rows = dims[1..dims.len() - 1].iter().product::<usize>();
@@ -90,7 +90,7 @@ fn columns_equal_the_plain_composition() -> Result<()> {
             compare(&norm.into_eval(), &dims, 20, call)?;
         }
         let group = GroupNorm::new(features).num_groups(3).scale_init(normal(1.)).bias_init(normal(1.));
-        // Groups of one number have no variance, of which the plain composition keeps rounding errors.
+        // Groups of one number have variance 0, which the reference composition rounds.
         if dims.len() > 2 {
             for norm in [group.clone(), group.use_fast_variance(false)] {
                 compare(&norm.init(0, &Device::Cpu)?, &dims, rows * features / 3, |norm, x| {
@@ -104,16 +104,16 @@ fn columns_equal_the_plain_composition() -> Result<()> {
     Ok(())
 }
 
-/// What a batch norm keeps is what the plain composition keeps.
+/// The running statistics of a batch norm are those of the reference composition.
 #[test]
 fn running_statistics() -> Result<()> {
     for use_fast_variance in [true, false] {
         let x = (Key::from(0).normal((9, 700, 5), DType::F32)? + 3.)?;
         let mut fused = BatchNorm::new(5).use_fast_variance(use_fast_variance).init(0, &Device::Cpu)?;
-        let mut plain = fused.clone();
+        let mut reference = fused.clone();
         fused.call_masked(&x, None)?;
-        with_reference(|| plain.call_masked(&x, None))?;
-        for (a, b) in [(&fused.mean, &plain.mean), (&fused.var, &plain.var)] {
+        with_reference(|| reference.call_masked(&x, None))?;
+        for (a, b) in [(&fused.mean, &reference.mean), (&fused.var, &reference.var)] {
             let difference = (a.get()? - b.get()?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(difference < 1e-6, "{difference}");
         }
@@ -169,15 +169,15 @@ fn gradients_by_finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// Where all elements are equal the variance is cut at 0, and half of its gradient passes, as in JAX.
+/// Where all elements are equal the variance is clipped at 0, where the derivative is 1/2, as in JAX.
 #[test]
 fn a_variance_of_zero() -> Result<()> {
     let x = Tensor::ones((40, 6), DType::F64, &Device::Cpu)?;
     let norm = LayerNorm::new(6).scale_init(normal(1.)).init(0, &Device::Cpu)?;
     let pair = (Leaf::<Parameter>::new(&x.t()?)?, norm);
     let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_masked(x, None);
-    let (found, wanted) = (pass(&pair, call)?, with_reference(|| pass(&pair, call))?);
-    for (a, b) in found.iter().flatten().zip(wanted.iter().flatten()) {
+    let (found, expected) = (pass(&pair, call)?, with_reference(|| pass(&pair, call))?);
+    for (a, b) in found.iter().flatten().zip(expected.iter().flatten()) {
         assert!((a - b).abs() < 1e-9 * (1. + b.abs()), "{a} {b}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::with_reference;
 use treex_core::{Key, Leaf, Module, Parameter, Tree};
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::initializers::normal;
 use crate::{Carry, GRUCell, LSTMCell, MGUCell, RNN, RnnCell, SimpleCell};
 
-/// Sizes of a run: batch dimensions, steps, inputs and features. One sequence, one step, sizes that fill no vector and
-/// no panel, and more sequences than one thread has.
+/// Batch dimensions, steps, inputs and features. One sequence, one step, sizes that fill no vector and no panel, and
+/// sequences for several threads.
 const SIZES: [(&[usize], usize, usize, usize); 6] = [
     (&[], 3, 1, 1),
     (&[1], 1, 3, 2),
@@ -27,7 +27,7 @@ const WAYS: [[bool; 3]; 6] = [
     [true, true, true],
 ];
 
-/// What is differentiated: the layer, the input, in another order of its dimensions, and the first carry.
+/// What is differentiated: the layer, the input with permuted dimensions, and the first carry.
 type Inputs<C> = (RNN<C>, Leaf<Parameter>, Vec<Leaf<Parameter>>);
 
 fn inputs<C: RnnCell>(
@@ -46,7 +46,7 @@ fn inputs<C: RnnCell>(
     Ok((rnn, x, carry.collect::<Result<_>>()?))
 }
 
-/// The outputs and the carry, each times fixed numbers, and the sum of all.
+/// The weighted sum of outputs and carry, and the outputs and the carry.
 fn run<C: RnnCell>(
     (rnn, x, carry): &mut Inputs<C>,
     lengths: Option<&Tensor>,
@@ -79,7 +79,7 @@ fn all<C: RnnCell>(inputs: &Inputs<C>, lengths: Option<&Tensor>) -> Result<Vec<V
     outputs.iter().chain(gradients).map(numbers).collect()
 }
 
-/// The operation beside the plain composition in `F64`: outputs and gradients, beside their largest element.
+/// The operation and the reference composition in `F64`: outputs and gradients, relative to their largest element.
 fn compare<C: RnnCell>(inputs: &Inputs<C>, lengths: Option<&Tensor>, what: &str) -> Result<()> {
     for (dtype, tolerance) in
         [(DType::F64, 1e-12), (DType::F32, 2e-6), (DType::F16, 4e-3), (DType::BF16, 3e-2)]
@@ -101,7 +101,7 @@ fn compare<C: RnnCell>(inputs: &Inputs<C>, lengths: Option<&Tensor>, what: &str)
     Ok(())
 }
 
-/// All of one cell, made for numbers of inputs and of features.
+/// All checks of a cell, which the function makes for numbers of inputs and of features.
 fn check<C: RnnCell>(cell: impl Fn(usize, usize) -> C) -> Result<()> {
     for sizes in SIZES {
         let made = inputs(cell(sizes.2, sizes.3), sizes, WAYS[0])?;
@@ -119,7 +119,7 @@ fn check<C: RnnCell>(cell: impl Fn(usize, usize) -> C) -> Result<()> {
     differences(&mut inputs(cell(3, 4), sizes, WAYS[5])?)
 }
 
-/// The derivative of the sum of all in one direction, of each leaf in turn.
+/// The derivative of the weighted sum in one direction of each leaf, and its finite difference.
 fn differences<C: RnnCell>(inputs: &mut Inputs<C>) -> Result<()> {
     *inputs = inputs.clone().into_dtype(DType::F64)?;
     let lengths = Tensor::new(&[4u32, 1, 5], &Device::Cpu)?;
@@ -175,10 +175,9 @@ fn simple_with_residual() -> Result<()> {
     check(|din, features| SimpleCell::new(din, features).residual(true).bias_init(normal(1.)))
 }
 
-/// Where there is no gradient to take, the outputs are the same; and where only one of them is used, so are the
-/// gradients.
+/// Without tracking the outputs are the same, and if the loss depends on one output only, the gradients are right.
 #[test]
-fn parts() -> Result<()> {
+fn untracked_and_single_outputs() -> Result<()> {
     let sizes = (&[3][..], 5, 3, 4);
     let mut inputs = inputs(LSTMCell::new(3, 4), sizes, WAYS[0])?;
     inputs = inputs.into_dtype(DType::F64)?;
@@ -203,7 +202,7 @@ fn parts() -> Result<()> {
     Ok(())
 }
 
-/// Without sequences, gradients are zeros. The plain composition fails there, in Candle.
+/// Without sequences, gradients are zeros. The reference composition fails then, in Candle.
 #[test]
 fn no_sequences() -> Result<()> {
     let empty = (&[0][..], 2, 3, 4);
@@ -216,9 +215,9 @@ fn no_sequences() -> Result<()> {
     Ok(())
 }
 
-/// Cells of other functions, or told their element type, are run step by step.
+/// Cells with other functions or with a `dtype` run step by step.
 #[test]
-fn what_is_not_covered() -> Result<()> {
+fn cells_without_the_operation() -> Result<()> {
     let custom = LSTMCell::new(3, 4).gate_fn(|x| Ok(x.clone()));
     assert!(custom.fused().is_none());
     assert!(LSTMCell::new(3, 4).gate_fn(crate::sigmoid).fused().is_some());

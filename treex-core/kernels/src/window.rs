@@ -1,0 +1,131 @@
+//! How the window of a convolution or pooling moves over its input.
+
+use std::ops::Range;
+
+/// How a window moves along one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// The number of taps of the window, at least 1.
+    pub size: usize,
+    /// The step from one output position to the next, at least 1.
+    pub stride: usize,
+    /// The padding before and after the input.
+    pub padding: (usize, usize),
+    /// The step from one tap to the next, at least 1.
+    pub window_dilation: usize,
+    /// The step from one element of the input to the next, at least 1, with zeros between them.
+    pub input_dilation: usize,
+}
+
+impl Axis {
+    /// The number of output positions over an input of size `n`.
+    #[must_use]
+    pub fn positions(&self, n: usize) -> usize {
+        let dilated = if n == 0 { 0 } else { (n - 1) * self.input_dilation + 1 };
+        let padded = dilated + self.padding.0 + self.padding.1;
+        let extent = (self.size - 1) * self.window_dilation + 1;
+        padded.checked_sub(extent).map_or(0, |slack| slack / self.stride + 1)
+    }
+
+    /// The element that `tap` reads at an output position: an index below `n`, or `None` for a zero.
+    #[must_use]
+    pub fn source(&self, n: usize, position: usize, tap: usize) -> Option<usize> {
+        let at = (position * self.stride + tap * self.window_dilation).checked_sub(self.padding.0)?;
+        let index = at / self.input_dilation;
+        (at % self.input_dilation == 0 && index < n).then_some(index)
+    }
+
+    /// The elements that the window covers at an output position, of an axis without dilation.
+    #[must_use]
+    pub fn elements(&self, n: usize, position: usize) -> Range<usize> {
+        let index = |at: usize| at.saturating_sub(self.padding.0).min(n);
+        index(position * self.stride)..index(position * self.stride + self.size)
+    }
+}
+
+/// Windows for tests, and an oracle that writes the padded input down.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Pseudo-random choices (splitmix64).
+    pub(crate) struct Draw(pub(crate) u64);
+
+    impl Draw {
+        pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            choices[((mixed ^ mixed >> 31) % choices.len() as u64) as usize]
+        }
+
+        /// Windows over one to three axes, and the sizes of their input.
+        pub(crate) fn window(&mut self) -> (Vec<Axis>, Vec<usize>) {
+            let axis = |draw: &mut Self| Axis {
+                size: draw.of(&[1, 2, 3, 4]),
+                stride: draw.of(&[1, 1, 2, 3, 5]),
+                padding: (draw.of(&[0, 0, 1, 3]), draw.of(&[0, 0, 1, 2])),
+                window_dilation: draw.of(&[1, 1, 2, 3]),
+                input_dilation: draw.of(&[1, 1, 2, 3]),
+            };
+            let rank = self.of(&[1, 2, 3]);
+            (0..rank).map(|_| (axis(self), self.of(&[1, 2, 3, 5, 6]))).unzip()
+        }
+
+        /// Whole numbers, of which every order of a sum gives the same.
+        pub(crate) fn numbers(&mut self, len: usize) -> Vec<f64> {
+            (0..len).map(|_| self.of(&[-3., -2., -1., 0., 1., 2., 4.])).collect()
+        }
+    }
+
+    /// For each output position and each tap the element of the input, or `None` for a zero; all row-major.
+    pub(crate) fn sources(window: &[Axis], spatial: &[usize]) -> Vec<Vec<Option<usize>>> {
+        let mut sources = vec![vec![Some(0)]];
+        for (axis, &n) in window.iter().zip(spatial) {
+            let mut padded = vec![None; axis.padding.0];
+            for element in 0..n {
+                padded.extend((element > 0).then(|| vec![None; axis.input_dilation - 1]).unwrap_or_default());
+                padded.push(Some(element));
+            }
+            padded.extend(vec![None; axis.padding.1]);
+            let inner: Vec<Vec<Option<usize>>> = (0..padded.len())
+                .step_by(axis.stride)
+                .filter(|start| start + (axis.size - 1) * axis.window_dilation < padded.len())
+                .map(|start| (0..axis.size).map(|tap| padded[start + tap * axis.window_dilation]).collect())
+                .collect();
+            let joined = |outer: &[Option<usize>], inner: &[Option<usize>]| -> Vec<Option<usize>> {
+                let pairs = outer.iter().flat_map(|outer| inner.iter().map(move |inner| outer.zip(*inner)));
+                pairs.map(|pair| pair.map(|(outer, inner)| outer * n + inner)).collect()
+            };
+            sources = sources
+                .iter()
+                .flat_map(|outer| inner.iter().map(move |inner| joined(outer, inner)))
+                .collect();
+        }
+        sources
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Draw, sources};
+
+    #[test]
+    fn positions_and_sources_are_those_of_the_padded_input() {
+        let mut draw = Draw(0);
+        for _ in 0..300 {
+            let (window, spatial) = draw.window();
+            for (axis, n) in window.into_iter().zip(spatial) {
+                let expected = sources(&[axis], &[n]);
+                assert_eq!(axis.positions(n), expected.len(), "{axis:?} {n}");
+                for (position, expected) in expected.iter().enumerate() {
+                    let found: Vec<_> = (0..axis.size).map(|tap| axis.source(n, position, tap)).collect();
+                    assert_eq!(&found, expected, "{axis:?} {n} {position}");
+                    if axis.window_dilation == 1 && axis.input_dilation == 1 {
+                        assert!(axis.elements(n, position).eq(expected.iter().flatten().copied()));
+                    }
+                }
+            }
+        }
+    }
+}

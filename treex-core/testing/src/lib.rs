@@ -1,0 +1,16 @@
+//! What the integration tests of the workspace share.
+//!
+//! - [`contract`]: what holds for every operation, over drawn shapes, views and options.
+//! - [`oracle`]: fixtures with the numbers of another implementation.
+//! - [`compare`]: comparisons up to a tolerance.
+//! - [`gradients`]: a value with its gradients.
+//!
+//! This crate is not published and depends on treex-core, so only tests below `tests/` use it: unit tests below `src/`
+//! are part of the published archives, and those of treex-core would see a second treex-core here.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+pub mod compare;
+pub mod contract;
+pub mod gradients;
+pub mod oracle;

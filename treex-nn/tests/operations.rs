@@ -1,0 +1,298 @@
+//! The operations, each as it is used: a row here is all that the [contract] needs to check one.
+
+use candle_core::{DType, Tensor};
+use treex_core::autograd::is_reference;
+use treex_core::{Key, Result};
+use treex_nn::ops::{
+    Axis, Extent, Normalization, Source, convolution, linear, local_convolution, normalize, rows_of,
+};
+use treex_nn::{
+    AttentionOptions, activations, add, avg_pool, dot_product_attention, dropout, einsum, log_softmax,
+    max_pool, min_pool, softmax, vdot,
+};
+use treex_testing::contract::{self, ALL, Case, Draw, WIDE};
+
+/// A test for each operation: its own name, the element types it has kernels for, and a case of it.
+macro_rules! operations {
+    ($($test:ident: $name:literal, $kernels:expr, $case:expr;)+) => {$(
+        #[test]
+        fn $test() {
+            contract::check($name, $kernels, $case);
+        }
+    )+};
+}
+
+operations! {
+    products_with_a_kernel_and_a_bias: "linear", WIDE, products;
+    sums: "add", ALL, added;
+    dots: "vdot", ALL, dot;
+    einsums: "", &[], summed_products;
+    dropped: "dropout", ALL, masked;
+    rows_of_tables: "embed", ALL, looked_up;
+
+    relu: "relu", ALL, |draw| elementwise(draw, activations::relu).distinct();
+    relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).distinct();
+    leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu(x, 0.1)).distinct();
+    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3)).distinct();
+    gelu: "gelu", ALL, |draw| elementwise(draw, |x| activations::gelu(x, true));
+    exact_gelu: "with-derivative", ALL, |draw| elementwise(draw, |x| activations::gelu(x, false));
+    silu: "silu", ALL, |draw| elementwise(draw, activations::silu);
+    sigmoid: "sigmoid", ALL, |draw| elementwise(draw, activations::sigmoid);
+    tanh: "tanh", ALL, |draw| elementwise(draw, activations::tanh);
+    softplus: "softplus", ALL, |draw| elementwise(draw, activations::softplus);
+    softmaxes: "softmax", ALL, |draw| over_last_axes(draw, softmax).saves_output();
+    log_softmaxes: "log_softmax", ALL, |draw| over_last_axes(draw, log_softmax);
+
+    norms_of_rows: "normalize", ALL, |draw| normalized(draw, true);
+    norms_of_columns: "normalize", ALL, |draw| normalized(draw, false);
+    convolutions: "convolution", ALL, convolved;
+    local_convolutions: "", &[], convolved_locally;
+    averages_of_windows: "pooling", WIDE, |draw| {
+        let counts_padding = draw.yes();
+        pooled(draw, move |x, [size, strides], padding| avg_pool(x, size, strides, padding, counts_padding))
+    };
+    maxima_of_windows: "pooling", WIDE, |draw| {
+        pooled(draw, |x, [size, strides], padding| max_pool(x, size, strides, padding)).distinct()
+    };
+    minima_of_windows: "pooling", WIDE, |draw| {
+        pooled(draw, |x, [size, strides], padding| min_pool(x, size, strides, padding)).distinct()
+    };
+    attentions: "attention", ALL, attended;
+}
+
+fn elementwise(draw: &mut Draw<'_>, f: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Case {
+    let shape = [draw.rows(), vec![draw.size()]].concat();
+    Case::new(vec![shape], move |x| f(&x[0]))
+}
+
+fn over_last_axes(draw: &mut Draw<'_>, f: fn(&Tensor, Vec<usize>) -> Result<Tensor>) -> Case {
+    let shape = [draw.rows(), vec![draw.size()]].concat();
+    let first = shape.len() - draw.of(&[1, 2]).min(shape.len());
+    let axes: Vec<usize> = (first..shape.len()).collect();
+    Case::new(vec![shape], move |x| f(&x[0], axes.clone())).options(first)
+}
+
+fn products(draw: &mut Draw<'_>) -> Case {
+    let mut several = || (0..draw.of(&[1, 2])).map(|_| draw.size().min(33)).collect::<Vec<_>>();
+    let (inputs, outputs) = (several(), several());
+    let axes = inputs.len();
+    let mut shapes = vec![[draw.batch(), inputs.clone()].concat(), [inputs, outputs.clone()].concat()];
+    shapes.extend(draw.yes().then_some(outputs));
+    Case::new(shapes, move |x| linear(&x[0], &x[1], x.get(2), axes)).options(axes)
+}
+
+fn added(draw: &mut Draw<'_>) -> Case {
+    let x = [draw.rows(), vec![draw.size()]].concat();
+    let mut y = x[draw.of(&[0, 1]).min(x.len())..].to_vec();
+    let has_kernel = draw.of(&[true, true, false]) || y.is_empty();
+    if !has_kernel {
+        y[0] = 1;
+    }
+    let has_kernel = x.ends_with(&y);
+    Case::new(vec![x, y], |x| add(&x[0], &x[1])).has_kernel(has_kernel).is_broadcast(!has_kernel)
+}
+
+fn dot(draw: &mut Draw<'_>) -> Case {
+    let shape = [draw.rows(), vec![draw.size()]].concat();
+    Case::new(vec![shape.clone(), shape], |x| vdot(&x[0], &x[1]))
+}
+
+fn summed_products(draw: &mut Draw<'_>) -> Case {
+    let [b, i, j, k] = [(); 4].map(|()| draw.size().min(17));
+    let (equation, shapes) = draw.of(&[
+        ("ij,jk->ik", [[i, j, 0], [j, k, 0]]),
+        ("bij,bjk->bik", [[b, i, j], [b, j, k]]),
+        ("ij,kj->ki", [[i, j, 0], [k, j, 0]]),
+        ("bij,bij->b", [[b, i, j], [b, i, j]]),
+        ("bij,jk->kib", [[b, i, j], [j, k, 0]]),
+        ("bii,bi->b", [[b, i, i], [b, i, 0]]),
+    ]);
+    let ranks = equation.split("->").next().unwrap_or_default().split(',').map(str::len);
+    let shapes = shapes.iter().zip(ranks).map(|(shape, rank)| shape[..rank].to_vec()).collect();
+    Case::new(shapes, move |x| einsum(equation, &x[0], &x[1])).options(equation)
+}
+
+fn masked(draw: &mut Draw<'_>) -> Case {
+    let shape = [draw.rows(), vec![draw.size()]].concat();
+    let broadcast_dims: &[isize] = if draw.of(&[false, false, true]) { &[0] } else { &[] };
+    let (key, rate) = (draw.key(), draw.of(&[0.1, 0.5, 0.9]));
+    let has_kernel = broadcast_dims.is_empty() || shape[0] == 1;
+    let f = move |x: &[Tensor]| dropout(&x[0], rate, key, broadcast_dims);
+    Case::new(vec![shape], f).options(rate).has_kernel(has_kernel)
+}
+
+fn looked_up(draw: &mut Draw<'_>) -> Case {
+    let (n, features) = (draw.size().max(1), draw.size());
+    let shape = draw.batch();
+    let rows: Vec<u32> =
+        (0..shape.iter().product::<usize>()).map(|at| (at * at * 7 % 11 * 31 % n) as u32).collect();
+    let options = (rows.clone(), shape.clone());
+    Case::new(vec![vec![n, features]], move |x| rows_of(&x[0], rows.clone(), &shape)).options(options)
+}
+
+/// Which statistics normalize, of the input or given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Statistics {
+    Fast,
+    Exact,
+    Squares,
+    Given,
+}
+
+/// Large, so that the normalization of nearly equal elements is not steep.
+const EPSILON: f64 = 0.1;
+
+fn normalized(draw: &mut Draw<'_>, is_rows: bool) -> Case {
+    use Statistics::{Exact, Fast, Given, Squares};
+    let sizes = [(); 4].map(|()| draw.of(&[2, 1, 3, 5, 17, 33, 0]));
+    let [outer, rows, groups, size] = if is_rows { [sizes[0], 1, 1, draw.size()] } else { sizes };
+    let extent = Extent { outer, rows, groups, size };
+    let from = if is_rows { draw.of(&[Fast, Exact, Squares]) } else { draw.of(&[Fast, Exact, Given]) };
+    let [has_scale, has_bias] = [draw.yes(), draw.yes()];
+    let x = vec![outer, rows, groups, size];
+    let parameters = [has_scale, has_bias].into_iter().filter(|&has| has).map(|_| vec![groups, size]);
+    let f = move |x: &[Tensor]| {
+        let scale = has_scale.then(|| &x[1]);
+        let bias = has_bias.then(|| &x[x.len() - 1]);
+        normalize_or_compose(&x[0], extent, from, [scale, bias])
+    };
+    Case::new([x].into_iter().chain(parameters).collect(), f).options((from, has_scale, has_bias))
+}
+
+fn normalize_or_compose(
+    x: &Tensor,
+    extent: Extent,
+    from: Statistics,
+    parameters: [Option<&Tensor>; 2],
+) -> Result<Tensor> {
+    let given = |key: u64| Key::from(key).normal(extent.outer * extent.groups, DType::F64);
+    let (mean, var) = (given(4)?, given(5)?.sqr()?);
+    let source = match from {
+        Statistics::Fast => Source::Input { use_fast_variance: true },
+        Statistics::Exact => Source::Input { use_fast_variance: false },
+        Statistics::Squares => Source::Squares,
+        Statistics::Given => Source::Given { mean: &mean, var: &var },
+    };
+    if !is_reference()
+        && let Some(normalized) = normalize(x, extent, source, EPSILON, parameters)?
+    {
+        return Ok(normalized.y);
+    }
+    let mut norm = Normalization::new("a norm", EPSILON);
+    norm.use_fast_variance = from != Statistics::Exact;
+    let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let given = |x: &Tensor| {
+        Ok::<_, treex_core::Error>(x.reshape((extent.outer, 1, extent.groups, 1))?.to_dtype(wide)?)
+    };
+    let (mean, var) = match from {
+        Statistics::Given => (Some(given(&mean)?), given(&var)?),
+        Statistics::Squares => (None, norm.mean_square(x, &[1, 3], None, None)?),
+        _ => {
+            let (mean, var) = norm.mean_and_variance(x, &[1, 3], None, None)?;
+            (Some(mean), var)
+        }
+    };
+    let of_rank = |x: &Tensor| Ok::<_, treex_core::Error>(x.reshape((1, 1, extent.groups, extent.size))?);
+    let [scale, bias] = parameters.map(|part| part.map(of_rank).transpose());
+    norm.normalize(x, (mean.as_ref(), &var), &[scale?, bias?], Some(x.dtype()))
+}
+
+fn window(draw: &mut Draw<'_>) -> Axis {
+    Axis {
+        size: draw.of(&[2, 1, 3, 4]),
+        stride: draw.of(&[1, 2, 3, 5]),
+        padding: (draw.of(&[0, 1, 3]), draw.of(&[0, 1, 2])),
+        window_dilation: draw.of(&[1, 1, 2, 3]),
+        input_dilation: draw.of(&[1, 1, 2, 3]),
+    }
+}
+
+/// Windows along one to three axes, and the sizes of the input.
+fn windows(draw: &mut Draw<'_>) -> (Vec<Axis>, Vec<usize>) {
+    let axes: Vec<_> = (0..draw.of(&[1, 2, 3])).map(|_| window(draw)).collect();
+    let spatial = axes.iter().map(|_| draw.of(&[3, 1, 2, 5, 8, 0])).collect();
+    (axes, spatial)
+}
+
+fn convolved(draw: &mut Draw<'_>) -> Case {
+    let (axes, spatial) = windows(draw);
+    let [cin, cout, groups] = draw.of(&[
+        [1, 1, 1],
+        [3, 2, 1],
+        [1, 9, 1],
+        [3, 70, 1],
+        [6, 4, 2],
+        [19, 19, 19],
+        [16, 16, 16],
+        [4, 8, 4],
+    ]);
+    let x = [draw.batch(), spatial, vec![cin]].concat();
+    let kernel = axes.iter().map(|axis| axis.size).chain([cin / groups, cout]).collect();
+    let mut shapes = vec![x, kernel];
+    shapes.extend(draw.yes().then_some(vec![cout]));
+    let options = (axes.clone(), groups);
+    Case::new(shapes, move |x| convolution(&x[0], &x[1], x.get(2), &axes, groups)).options(options)
+}
+
+fn convolved_locally(draw: &mut Draw<'_>) -> Case {
+    let (axes, spatial) = windows(draw);
+    let (cin, cout) = (draw.of(&[2, 1, 3]), draw.of(&[1, 2, 5]));
+    let positions = axes.iter().zip(&spatial).map(|(axis, &n)| axis.positions(n));
+    let taps = axes.iter().map(|axis| axis.size).product::<usize>();
+    let kernel = positions.chain([cin * taps, cout]).collect();
+    let x = [vec![draw.of(&[1, 2, 3])], spatial, vec![cin]].concat();
+    let options = axes.clone();
+    Case::new(vec![x, kernel], move |x| Ok(local_convolution(&x[0], &x[1], &axes)?)).options(options)
+}
+
+fn pooled(
+    draw: &mut Draw<'_>,
+    pool: impl Fn(&Tensor, [Vec<usize>; 2], Vec<(isize, isize)>) -> Result<Tensor> + 'static,
+) -> Case {
+    let (axes, spatial) = windows(draw);
+    let of = |(axis, n): (Axis, usize)| {
+        // A maximum of padding alone is not finite: every window covers an element.
+        let most = if n == 0 { 0 } else { axis.size - 1 };
+        let padding = (axis.zeros.0.min(most) as isize, axis.zeros.1.min(most) as isize);
+        ((axis.size, axis.stride), padding)
+    };
+    let (windows, padding): (Vec<_>, Vec<_>) = axes.into_iter().zip(spatial.iter().copied()).map(of).unzip();
+    let (size, strides): (Vec<usize>, Vec<usize>) = windows.into_iter().unzip();
+    let x = [draw.batch(), spatial, vec![draw.of(&[1, 3, 17])]].concat();
+    let options = (size.clone(), strides.clone(), padding.clone());
+    let f = move |x: &[Tensor]| pool(&x[0], [size.clone(), strides.clone()], padding.clone());
+    Case::new(vec![x], f).options(options)
+}
+
+fn attended(draw: &mut Draw<'_>) -> Case {
+    let batch = draw.batch();
+    let [queries, keys] = [(); 2].map(|()| draw.of(&[3, 1, 7, 33, 70, 0]));
+    let [heads, kv_heads] = draw.of(&[[1, 1], [2, 2], [4, 2], [3, 1]]);
+    let [depth, value_depth] = [(); 2].map(|()| draw.of(&[2, 1, 3, 16, 33, 0]));
+    let shape = |sizes: [usize; 3]| [&batch[..], &sizes].concat();
+    let shapes = vec![
+        shape([queries, heads, depth]),
+        shape([keys, kv_heads, depth]),
+        shape([keys, kv_heads, value_depth]),
+    ];
+
+    let key = draw.key();
+    let scores = [&batch[..], &[heads, queries, keys]].concat();
+    let spread = [vec![keys], vec![heads, 1, keys], scores];
+    let bias = draw.of(&[None, Some(0), Some(1), Some(2)]).map(|at: usize| spread[at].clone());
+    let mask = draw.of(&[None, Some(0), Some(1), Some(2)]).map(|at: usize| spread[at].clone());
+    let (causal, rate, broadcast_dropout) = (draw.yes(), draw.of(&[None, Some(0.3)]), draw.yes());
+    let options =
+        format!("bias {bias:?}, mask {mask:?}, causal {causal}, dropout {rate:?} {broadcast_dropout}");
+    let f = move |x: &[Tensor]| {
+        let mut options = AttentionOptions::default().causal(causal).broadcast_dropout(broadcast_dropout);
+        options.bias = bias
+            .as_ref()
+            .map(|dims| key.normal(dims.as_slice(), DType::BF16)?.to_dtype(x[0].dtype()))
+            .transpose()?;
+        options.mask = mask.as_ref().map(|dims| key.bernoulli(0.7, dims.as_slice())).transpose()?;
+        options.dropout = rate.map(|rate| (rate, key));
+        dot_product_attention(&x[0], &x[1], &x[2], &options)
+    };
+    Case::new(shapes, f).options(options).saves_output()
+}

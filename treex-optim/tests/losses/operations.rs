@@ -1,0 +1,34 @@
+//! Losses that are one operation, with a row for the [contract](treex_testing::contract) of each.
+
+use candle_core::{Device, Tensor};
+use treex_optim::losses::{mse, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels};
+use treex_testing::contract::{ALL, Case, WIDE, check};
+
+#[test]
+fn integer_labels() {
+    check("softmax_cross_entropy_with_integer_labels", ALL, |draw| {
+        let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
+        let (classes, rows) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
+        let labels = (0..rows.iter().product::<usize>()).map(|row| (row * 7 % classes) as u32);
+        let labels = Tensor::from_vec(labels.collect(), rows, &Device::Cpu).unwrap();
+        Case::new(vec![shape], move |x| softmax_cross_entropy_with_integer_labels(&x[0], &labels))
+    });
+}
+
+#[test]
+fn soft_labels() {
+    check("softmax_cross_entropy", WIDE, |draw| {
+        let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
+        Case::new(vec![shape.clone(), shape], |x| softmax_cross_entropy(&x[0], &x[1]))
+    });
+}
+
+/// Of nothing the mean is NaN, so no size is 0.
+#[test]
+fn mean_squared_errors() {
+    check("mse", ALL, |draw| {
+        let shape = [draw.rows(), vec![draw.size()]].concat().into_iter().map(|size| size.max(1));
+        let shape: Vec<usize> = shape.collect();
+        Case::new(vec![shape.clone(), shape], |x| mse(&x[0], &x[1]))
+    });
+}
