@@ -1,4 +1,4 @@
-//! Transformations without their types, for a choice at run time.
+//! Type-erased transformations, to choose one at run time.
 
 use std::any::Any;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use treex_core::{Leaves, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation, foreign_state};
+use crate::transformation::{GradientTransformation, foreign_state};
 
-/// Any [`GradientTransformation`], its type forgotten; see [`GradientTransformation::boxed`]. The paths in its
-/// state are those of the transformation inside.
+/// A type-erased [`GradientTransformation`]; see [`GradientTransformation::boxed`]. The paths in its state
+/// are those of the transformation inside.
 ///
 /// ```
 /// use treex_optim::{Boxed, GradientTransformation, adam, sgd};
@@ -69,22 +69,12 @@ impl GradientTransformation for Boxed {
         self.0.erased_init(params)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut BoxedState,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        self.0.erased_update(updates, state, params, extra)
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>> {
+        self.0.erased_update(updates, state)
     }
 
-    fn learning_rate(&self, state: &BoxedState) -> Result<Option<f64>> {
-        self.0.erased_learning_rate(state)
-    }
-
-    fn eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>> {
-        self.0.erased_eval_params(state, params)
+    fn members<'s>(&'s self, state: &'s BoxedState) -> Vec<Member<'s>> {
+        vec![Member { transformation: &*self.0, state: state.0.as_any() }]
     }
 
     fn boxed(self) -> Boxed {
@@ -92,18 +82,50 @@ impl GradientTransformation for Boxed {
     }
 }
 
-/// [`GradientTransformation`] with the type of the state forgotten.
+/// A transformation inside another one, with its state; see [`GradientTransformation::members`].
+#[derive(Clone, Copy)]
+pub struct Member<'s> {
+    transformation: &'s dyn Erased,
+    state: &'s dyn Any,
+}
+
+impl<'s> Member<'s> {
+    /// A transformation and its state.
+    pub fn new<T: GradientTransformation>(transformation: &'s T, state: &'s T::State) -> Self {
+        Self { transformation, state }
+    }
+
+    /// [`GradientTransformation::learning_rate`].
+    pub(crate) fn learning_rate(&self) -> Result<Option<f64>> {
+        self.transformation.erased_learning_rate(self.state)
+    }
+
+    /// [`GradientTransformation::eval_params`].
+    pub(crate) fn eval_params(&self, params: &Leaves) -> Result<Option<Leaves>> {
+        self.transformation.erased_eval_params(self.state, params)
+    }
+}
+
+impl fmt::Debug for Member<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.transformation.fmt(f)
+    }
+}
+
+/// The first answer that is not `None`.
+pub(crate) fn first<R>(
+    members: Vec<Member<'_>>,
+    ask: impl Fn(Member<'_>) -> Result<Option<R>>,
+) -> Result<Option<R>> {
+    members.into_iter().find_map(|member| ask(member).transpose()).transpose()
+}
+
+/// [`GradientTransformation`] with a type-erased state.
 trait Erased: fmt::Debug + Send + Sync {
     fn erased_init(&self, params: &Leaves) -> Result<BoxedState>;
-    fn erased_update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut BoxedState,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>>;
-    fn erased_learning_rate(&self, state: &BoxedState) -> Result<Option<f64>>;
-    fn erased_eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>>;
+    fn erased_update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>>;
+    fn erased_learning_rate(&self, state: &dyn Any) -> Result<Option<f64>>;
+    fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>>;
 }
 
 impl<T: GradientTransformation> Erased for T {
@@ -111,35 +133,29 @@ impl<T: GradientTransformation> Erased for T {
         Ok(BoxedState(Box::new(self.init(params)?)))
     }
 
-    fn erased_update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut BoxedState,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn erased_update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>> {
         match state.0.as_any_mut().downcast_mut::<T::State>() {
-            Some(state) => self.update(updates, state, params, extra),
+            Some(state) => self.update(updates, state),
             None => Err(foreign_state(self)),
         }
     }
 
-    fn erased_learning_rate(&self, state: &BoxedState) -> Result<Option<f64>> {
-        match state.0.as_any().downcast_ref::<T::State>() {
+    fn erased_learning_rate(&self, state: &dyn Any) -> Result<Option<f64>> {
+        match state.downcast_ref::<T::State>() {
             Some(state) => self.learning_rate(state),
             None => Err(foreign_state(self)),
         }
     }
 
-    fn erased_eval_params(&self, state: &BoxedState, params: &Leaves) -> Result<Option<Leaves>> {
-        match state.0.as_any().downcast_ref::<T::State>() {
+    fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>> {
+        match state.downcast_ref::<T::State>() {
             Some(state) => self.eval_params(state, params),
             None => Err(foreign_state(self)),
         }
     }
 }
 
-/// What a state can do once its type is forgotten, and the way back to it.
+/// A type-erased state, which can be downcast.
 trait ErasedState: TreeObject + fmt::Debug {
     fn boxed_clone(&self) -> BoxedState;
     fn as_any(&self) -> &dyn Any;
@@ -164,22 +180,23 @@ impl<S: TreeObject + Clone + fmt::Debug + 'static> ErasedState for S {
 mod tests {
     use treex_core::prelude::*;
 
-    use crate::{Extra, GradientTransformation, adam, scale, sgd};
+    use crate::engine::Updates;
+    use crate::{GradientTransformation, adam, scale, sgd};
 
     #[test]
     fn a_state_of_another_transformation_is_refused() {
         let params = ().flatten();
         let mut state = sgd(0.1).boxed().init(&params).unwrap();
-        let error =
-            adam(0.1).boxed().updates(params.clone(), &mut state, &params, &Extra::default()).unwrap_err();
+        let updates = || Updates::new(params.clone(), params.clone());
+        let error = adam(0.1).boxed().update(updates(), &mut state).unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("the state belongs to another transformation: expected what `init` of")
+                .starts_with("the state belongs to another transformation: expected a state from `init` of")
         );
         assert!(adam(0.1).boxed().learning_rate(&state).is_err());
 
         let mut without = None;
-        assert!(Some(scale(1.)).updates(params.clone(), &mut without, &params, &Extra::default()).is_err());
+        assert!(Some(scale(1.)).update(updates(), &mut without).is_err());
     }
 }

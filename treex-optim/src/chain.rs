@@ -1,18 +1,20 @@
-//! One transformation after the other.
+//! Transformations in sequence.
 
 use treex_core::{Leaves, Result};
 
+use crate::boxed::Member;
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
-/// Transformations in a row; see [`chain`]. Its state is the tuple of their states.
+/// Transformations in sequence; see [`chain`]. Its state is the tuple of their states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chain<T>(pub(crate) T);
 
-/// Runs each of up to eight transformations on what the one before it made: `chain((clip, adam, rate))`. A
-/// chain is a transformation itself, so longer ones nest; `chain(())` changes nothing.
+/// Applies up to eight transformations in sequence, each to the updates of the one before it:
+/// `chain((clip, adam, rate))`. A chain is a transformation itself, so longer ones nest; `chain(())` is the
+/// identity.
 ///
-/// The state of the second member stands at `1` in the chain's: `1.mu.layers.0.kernel`.
+/// The state of the second member is at `1` in the chain's state: `1.mu.layers.0.kernel`.
 ///
 /// ```
 /// use treex_optim::{chain, clip_by_global_norm, scale_by_adam, scale_by_learning_rate};
@@ -36,29 +38,13 @@ macro_rules! chain {
                 Ok(($(self.0.$index.init(_params)?,)*))
             }
 
-            fn update<'a>(
-                &'a self,
-                updates: Updates<'a>,
-                _state: &'a mut Self::State,
-                _params: &Leaves,
-                _extra: &'a Extra<'a>,
-            ) -> Result<Updates<'a>> {
-                $(let updates = self.0.$index.update(updates, &mut _state.$index, _params, _extra)?;)*
+            fn update<'a>(&'a self, updates: Updates<'a>, _state: &'a mut Self::State) -> Result<Updates<'a>> {
+                $(let updates = self.0.$index.update(updates, &mut _state.$index)?;)*
                 Ok(updates)
             }
 
-            fn learning_rate(&self, _state: &Self::State) -> Result<Option<f64>> {
-                $(if let Some(rate) = self.0.$index.learning_rate(&_state.$index)? {
-                    return Ok(Some(rate));
-                })*
-                Ok(None)
-            }
-
-            fn eval_params(&self, _state: &Self::State, _params: &Leaves) -> Result<Option<Leaves>> {
-                $(if let Some(params) = self.0.$index.eval_params(&_state.$index, _params)? {
-                    return Ok(Some(params));
-                })*
-                Ok(None)
+            fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+                vec![$(Member::new(&self.0.$index, &_state.$index)),*]
             }
         }
     };

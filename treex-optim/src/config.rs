@@ -1,4 +1,4 @@
-//! Optimizers as data: what a configuration file says.
+//! Optimizers as data, for configuration files.
 
 use candle_core::DType;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -45,13 +45,13 @@ use crate::transform::scale_by_lion::LionMode;
 use crate::transform::scale_by_polyak::PolyakVariant;
 use crate::transformation::GradientTransformation;
 
-/// The configuration of each function: its name, its arguments, and those of its options that it may have.
+/// The configuration of each function: its name, its arguments, and the supported options.
 macro_rules! optimizers {
     ($($name:literal $variant:ident = $function:ident($($argument:ident: $of:ty),*) {
         $($option:ident: $type:ty),* $(,)?
     })*) => {
-        /// An optimizer, chosen by its name. The other fields are the arguments and options of the function of
-        /// that name; an option that is left out has its default there, and what is not known is an error.
+        /// An optimizer, chosen by its name. The other fields are the arguments and options of the function
+        /// of that name; a missing option has its default, and an unknown field is an error.
         ///
         /// ```
         /// use treex_optim::{Optimizer, OptimizerConfig};
@@ -59,7 +59,7 @@ macro_rules! optimizers {
         /// let text = r#"{
         ///     "name": "adamw",
         ///     "learning_rate": { "name": "warmup_cosine", "peak": 1e-3, "warmup_steps": 100, "decay_steps": 10000 },
-        ///     "decay": "**.kernel"
+        ///     "weight_decay_mask": "**.kernel"
         /// }"#;
         /// let config: OptimizerConfig = serde_json::from_str(text)?;
         /// let optimizer = Optimizer::new(config.build()?);
@@ -111,15 +111,15 @@ macro_rules! optimizers {
 optimizers! {
     "adabelief" Adabelief = adabelief(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adadelta" Adadelta = adadelta(learning_rate: ScheduleConfig) {
-        rho: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+        rho: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adafactor" Adafactor = adafactor(learning_rate: ScheduleConfig) {
         min_dim_size_to_factor: usize, decay_rate: f64, decay_offset: u64, multiply_by_parameter_scale: bool,
         clipping_threshold: Option<f64>, momentum: f64, dtype_momentum: FloatType,
-        weight_decay_rate: ScheduleConfig, eps: f64, factored: bool, decay: String,
+        weight_decay_rate: ScheduleConfig, eps: f64, factored: bool, weight_decay_mask: String,
     }
     "adagrad" Adagrad = adagrad(learning_rate: ScheduleConfig) { initial_accumulator_value: f64, eps: f64 }
     "adam" Adam = adam(learning_rate: ScheduleConfig) {
@@ -127,14 +127,15 @@ optimizers! {
     }
     "adamax" Adamax = adamax(learning_rate: ScheduleConfig) { b1: f64, b2: f64, eps: f64 }
     "adamaxw" AdamaxW = adamaxw(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adamw" AdamW = adamw(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, nesterov: bool,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adan" Adan = adan(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, b3: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig,
+        weight_decay_mask: String,
     }
     "ademamix" Ademamix = ademamix(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, b3: ScheduleConfig, alpha: ScheduleConfig, eps: f64, eps_root: f64,
@@ -146,15 +147,15 @@ optimizers! {
     }
     "fromage" Fromage = fromage(learning_rate: ScheduleConfig) { min_norm: f64 }
     "lamb" Lamb = lamb(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, decay: String,
+        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "lars" Lars = lars(learning_rate: ScheduleConfig) {
-        weight_decay: ScheduleConfig, decay: String, trust_coefficient: f64, eps: f64, trust_ratio: String,
-        momentum: f64, nesterov: bool,
+        weight_decay: ScheduleConfig, weight_decay_mask: String, trust_coefficient: f64, eps: f64,
+        trust_ratio_mask: String, momentum: f64, nesterov: bool,
     }
     "lion" Lion = lion(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "muon" Muon = muon(learning_rate: ScheduleConfig) {
         beta: f64, nesterov: bool, adaptive: bool, consistent_rms: f64, output_first: bool,
@@ -166,7 +167,7 @@ optimizers! {
     }
     "nadamw" NadamW = nadamw(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
-        weight_decay: ScheduleConfig, decay: String,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "noisy_sgd" NoisySgd = noisy_sgd(learning_rate: ScheduleConfig, key: u64) { eta: f64, gamma: f64 }
     "novograd" Novograd = novograd(learning_rate: ScheduleConfig) {
@@ -215,19 +216,19 @@ impl OptimizerConfig {
     /// The transformation to give to an [`Optimizer`](crate::Optimizer).
     ///
     /// # Errors
-    /// If a number is outside of what it may be.
+    /// If a number is out of range.
     pub fn build(&self) -> Result<Boxed> {
         let built = self.transformation();
-        // What `init` would report of the numbers is known without a model.
+        // Options can be checked without a model.
         built.init(&().flatten())?;
         Ok(built)
     }
 }
 
-/// The type in which a moment is kept, in a configuration file: `bf16` for instance.
+/// The element type of a moment, in a configuration file: `bf16` for instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)] // they are what they are called
+#[allow(missing_docs)] // named after the types
 pub enum FloatType {
     BF16,
     F16,
@@ -235,7 +236,7 @@ pub enum FloatType {
     F64,
 }
 
-/// What a configuration says, as the function that is configured takes it.
+/// A field of a configuration, converted to the argument of the function that it configures.
 trait Setting {
     type Value;
 
@@ -286,7 +287,8 @@ impl Setting for FloatType {
     }
 }
 
-/// A field that is there, so that `null` is a value like any other: one that most options do not have.
+/// Deserializes a present field, so that `null` is a value: `None` for options that take one, otherwise an
+/// error.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<T>, D::Error> {

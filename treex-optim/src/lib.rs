@@ -10,8 +10,8 @@
 //! let x = (Tensor::arange(0f32, 8., &Device::Cpu)? / 8.)?;
 //! let y = ((&x * 1.4)? - 0.3)?;
 //!
-//! // An optimizer is a chain of transformations: clip, then Adam with a decay that spares the offset.
-//! let adamw = adamw(warmup_cosine(0.1, 10, 400)).weight_decay(1e-4).decay(path("0"));
+//! // An optimizer is a chain of transformations: clipping, then Adam with a decay of the slope alone.
+//! let adamw = adamw(warmup_cosine(0.1, 10, 400)).weight_decay(1e-4).weight_decay_mask(path("0"));
 //! let mut optimizer = Optimizer::new(chain((clip_by_global_norm(1.0), adamw))).init(&line)?;
 //! assert_eq!(optimizer.learning_rate()?, Some(0.0));
 //!
@@ -23,17 +23,20 @@
 //! }
 //! assert!((line.0.get()?.to_scalar::<f32>()? - 1.4).abs() < 1e-2);
 //!
-//! // It is its own state, and a tree: it is saved, loaded and printed like the model.
+//! // It is its own state, and a tree: save, load and print it like the model.
 //! let names: Vec<_> = optimizer.leaves().iter().map(|(path, _, _)| path.to_string()).collect();
 //! assert_eq!(names[..4], ["step", "state.1.0.count", "state.1.0.mu.0", "state.1.0.mu.1"]);
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The modules, in reading order: `transformation` (what a rule is), `transform` (the rules, one a file),
-//! `chain`, `combinators` (rules of rules: for some leaves, at some steps), `alias` (optimizers with names),
-//! `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`; beside them [`schedule`], [`losses`],
-//! [`projections`], [`linear_algebra`], [`perturbations`] and clipping `per_example`, and, for rules of one's
-//! own, [`engine`], [`numerics`] and [`tree`].
+//! The modules, in reading order: `transformation` (the trait), `transform` (transformations, one a file),
+//! `chain`, `combinators` (transformations of transformations: for some leaves, at some steps), `alias`
+//! (named optimizers), `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`. Independent of these:
+//! [`schedule`], [`losses`], [`projections`], [`linear_algebra`], [`perturbations`] and clipping
+//! `per_example`. For transformations of your own: [`engine`], [`numerics`] and [`tree`].
+//!
+//! Some names are those of Optax and also of a layer in treex-nn (`Flatten`, `identity`, `normalize`). No
+//! prelude exports them: write `treex_optim::normalize()` where both crates are used.
 
 #![forbid(unsafe_code)]
 
@@ -44,9 +47,9 @@ mod chain;
 mod combinators;
 mod config;
 mod contrib;
-mod count;
 pub mod engine;
-mod host;
+mod extra;
+
 pub mod linear_algebra;
 mod linesearch;
 mod loss_scale;
@@ -61,6 +64,7 @@ mod reconcile;
 mod scalar;
 pub mod schedule;
 mod selection;
+mod transfer;
 mod transform;
 mod transformation;
 pub mod tree;
@@ -95,7 +99,7 @@ pub use alias::sign_sgd::{SignSgd, sign_sgd};
 pub use alias::signum::{Signum, signum};
 pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
-pub use boxed::{Boxed, BoxedState};
+pub use boxed::{Boxed, BoxedState, Member};
 pub use candle_core as candle; // its types are part of this API
 pub use chain::{Chain, chain};
 pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
@@ -143,7 +147,7 @@ pub use contrib::simplified_ademamix::{
     ScaleBySimplifiedAdemamix, ScaleBySimplifiedAdemamixState, SimplifiedAdemamix,
     scale_by_simplified_ademamix, simplified_ademamix,
 };
-pub use count::Count;
+pub use extra::{Extra, ValueFn};
 pub use linesearch::backtracking::{
     BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
 };
@@ -164,7 +168,7 @@ pub use numerics::global_norm;
 pub use optimizer::Optimizer;
 pub use per_example::{per_example_global_norm_clip, per_example_layer_norm_clip};
 pub use reconcile::Reconciled;
-pub use scalar::Scalar;
+pub use scalar::{Count, Scalar};
 pub use schedule::{
     CosineDecay, CosineOnecycle, Curve, CurveConfig, ExponentialDecay, Interpolation, JoinSchedules,
     LinearOnecycle, PiecewiseConstant, PiecewiseInterpolate, Polynomial, Schedule, ScheduleConfig, Sgdr,
@@ -218,10 +222,10 @@ pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi}
 pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
-pub use transformation::{Extra, GradientTransformation, Stateless, ValueFn};
+pub use transformation::{GradientTransformation, Stateless};
 pub use treex_core; // the derive names it in a crate that depends on this one alone
 
-/// What a program beside its own model needs of trees: `use treex_optim::prelude::*`.
+/// The items of treex-core that a training program needs: `use treex_optim::prelude::*`.
 pub mod prelude {
     pub use treex_core::{
         BatchStat, Error, Leaf, OptState, Parameter, Result, Rng, State, by, exactly, path, prelude::*,

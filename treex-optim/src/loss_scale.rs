@@ -4,16 +4,16 @@ use candle_core::Tensor;
 use treex_core::{Error, Leaves, OptState, Result, TreeObject, prelude::*};
 
 use crate::combinators::is_finite;
-use crate::count::Count;
 use crate::numerics::wide;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 
-/// A factor on the loss that is as large as the gradients allow.
+/// A dynamic loss scale, for training in half precision.
 ///
-/// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied, and its
-/// gradient divided; a gradient that is not finite is skipped and halves the factor, and `growth_interval`
-/// good ones in a row double it. A tree, so it is saved and loaded; the factor starts at 2^16, as PyTorch's
-/// `GradScaler`.
+/// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied by a factor,
+/// and its gradient divided by it; a gradient that is not finite is skipped and halves the factor, and
+/// `growth_interval` consecutive finite ones double it. It is a tree, so it can be saved and loaded. The
+/// factor starts at 2^16, as in PyTorch's `GradScaler`.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -25,18 +25,18 @@ use crate::scalar::Scalar;
 /// let mut scale = DynamicLossScale::new()?;
 /// for _ in 0..3 {
 ///     let (_, grads) = x.value_and_grad(Parameter, |x| {
-///         let prediction = x.get()?.to_dtype(DType::F32)?; // a loss itself is no matter for half precision
-///         scale.scaled(&(prediction.sqr()?.sum_all()? * 1e-3)?)
+///         let prediction = x.get()?.to_dtype(DType::F32)?; // compute the loss itself in f32
+///         scale.scale(&(prediction.sqr()?.sum_all()? * 1e-3)?)
 ///     })?;
-///     if let Some(grads) = scale.unscaled(&grads)? {
+///     if let Some(grads) = scale.unscale(&grads)? {
 ///         optimizer.update(&grads, &mut x)?;
 ///     }
 /// }
-/// assert_eq!((optimizer.step()?, scale.scale()?), (3, 65536.0));
+/// assert_eq!((optimizer.step_count()?, scale.factor()?), (3, 65536.0));
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// Micikevicius and others, [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
+/// Micikevicius et al., [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
 #[derive(Clone, Debug, TreeObject)]
 pub struct DynamicLossScale {
     #[tree(kind = OptState)]
@@ -49,10 +49,10 @@ pub struct DynamicLossScale {
 }
 
 impl DynamicLossScale {
-    /// A factor of 2^16 that may double every 2000 steps.
+    /// A factor of 2^16, with `growth_interval = 2000`.
     ///
     /// # Errors
-    /// If Candle cannot allocate.
+    /// If allocation fails.
     pub fn new() -> Result<Self> {
         Ok(Self {
             scale: Scalar::new(65536.)?,
@@ -62,13 +62,13 @@ impl DynamicLossScale {
         })
     }
 
-    /// Another factor to start with.
+    /// The first factor. Default: 2^16.
     ///
     /// # Errors
-    /// If it is not a finite number above 0.
-    pub fn starting_at(mut self, scale: f64) -> Result<Self> {
+    /// If it is not finite and above 0.
+    pub fn init_scale(mut self, scale: f64) -> Result<Self> {
         if !(scale.is_finite() && scale > 0.) {
-            return Err(Error::argument("a loss cannot be scaled so")
+            return Err(Error::argument("the loss scale is out of range")
                 .expected("a finite number above 0")
                 .found(scale));
         }
@@ -76,7 +76,7 @@ impl DynamicLossScale {
         Ok(self)
     }
 
-    /// How many good steps in a row double the factor.
+    /// The number of consecutive finite gradients that doubles the factor.
     #[must_use]
     pub fn growth_interval(self, growth_interval: u64) -> Self {
         Self { growth_interval, ..self }
@@ -86,11 +86,11 @@ impl DynamicLossScale {
     ///
     /// # Errors
     /// If its leaf was filtered out.
-    pub fn scale(&self) -> Result<f64> {
+    pub fn factor(&self) -> Result<f64> {
         self.scale.get()
     }
 
-    /// How many gradients were skipped so far.
+    /// The number of skipped gradients.
     ///
     /// # Errors
     /// If its leaf was filtered out.
@@ -101,18 +101,18 @@ impl DynamicLossScale {
     /// The loss times the factor, in f32 for narrower types.
     ///
     /// # Errors
-    /// If Candle cannot compute.
-    pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
-        Ok((loss.to_dtype(wide(loss.dtype()))? * self.scale()?)?)
+    /// If a Candle operation fails.
+    pub fn scale(&self, loss: &Tensor) -> Result<Tensor> {
+        Ok((loss.to_dtype(wide(loss.dtype()))? * self.factor()?)?)
     }
 
-    /// The gradient of the loss itself, in f32 for narrower types; `None` if it is not finite, so that this
-    /// step is to be skipped. Adjusts the factor.
+    /// Divides the gradient by the factor, in f32 for narrower types, and adjusts the factor. Returns
+    /// `None` if the gradient is not finite: skip this step.
     ///
     /// # Errors
-    /// If Candle cannot compute.
-    pub fn unscaled<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
-        let scale = self.scale()?;
+    /// If a Candle operation fails.
+    pub fn unscale<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
+        let scale = self.factor()?;
         let flat: Leaves = grads.flatten();
         if !is_finite(&flat)? {
             self.skipped.advance()?;
@@ -122,7 +122,7 @@ impl DynamicLossScale {
         }
         if self.good_steps.advance()? >= self.growth_interval {
             self.good_steps = Count::zero()?;
-            // As far as a factor is a factor.
+            // Stays finite.
             self.scale.set((scale * 2.).min(f64::from(f32::MAX)))?;
         }
         let unscaled = flat.apply(|grad| Ok((grad.to_dtype(wide(grad.dtype()))? / scale)?))?;

@@ -1,25 +1,25 @@
-//! Numbers in the state of an optimizer, by name.
+//! Access by name to numbers in the state of an optimizer.
 
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Path, Result, Segment, prelude::*};
 
-use crate::host::number;
 use crate::numerics::check_finite;
 use crate::optimizer::Optimizer;
+use crate::transfer::to_f64;
 use crate::transformation::GradientTransformation;
 
 impl<T: GradientTransformation> Optimizer<T> {
-    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). Where several have one
-    /// name, more of the path in the state tells them apart: `encoder.learning_rate`.
+    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). If several have the same
+    /// name, prefix it with more of the path in the state: `encoder.learning_rate`.
     ///
     /// # Errors
-    /// If the optimizer was not initialized, or there is no such number, or more than one.
+    /// If the optimizer was not initialized, or `name` matches no number or more than one.
     pub fn hyperparam(&self, name: &str) -> Result<f64> {
         self.read("hyperparams", name)
     }
 
-    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), for all steps from the next one
-    /// on. One that follows a schedule is written by that at each step.
+    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), from the next step on. A number
+    /// with a schedule is overwritten at each step.
     ///
     /// # Errors
     /// As [`hyperparam`](Self::hyperparam), and if `value` is not finite.
@@ -31,7 +31,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         leaves.iter_mut().filter(|leaf| *leaf.path() == path).try_for_each(|leaf| leaf.handle().write(&value))
     }
 
-    /// What a [`monitor_norm`](crate::monitor_norm) found at the last step; names as in
+    /// What a [`monitor_norm`](crate::monitor_norm) measured at the last step; names as in
     /// [`hyperparam`](Self::hyperparam).
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         let path = self.named(folder, name)?;
         let leaves = self.leaves();
         let value = leaves.iter().find(|(own, _, _)| *own == path).and_then(|(_, _, leaf)| leaf.value());
-        value.map_or(Ok(f64::NAN), number)
+        value.map_or(Ok(f64::NAN), to_f64)
     }
 
     /// The path of the one number in a `folder` of the state whose path, without the folder, ends with
@@ -69,7 +69,7 @@ impl<T: GradientTransformation> Optimizer<T> {
                 let all: Vec<_> = all.iter().map(|(full, _)| full).collect();
                 Err(Error::argument(format!("the {folder} of the optimizer have {how_many} named `{name}`"))
                     .expected(format!("the end of one of {all:?}"))
-                    .remedy("write as much of the path as tells it apart"))
+                    .remedy("write enough of the path to make it unique"))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What transformations share beside the engine: corrections, norms, checks of options.
+//! Shared by transformations: bias corrections, norms, checks of options.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
 
 use crate::engine::Updates;
-use crate::host;
+use crate::transfer;
 
-/// The element type to compute in: f64 for f64, f32 for everything narrower.
+/// The compute type for an element type: f64 for f64, f32 for everything narrower.
 #[must_use]
 pub fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
-/// Zeros beside each parameter, in the type to compute in.
+/// Zeros of each parameter's shape, in the compute type.
 ///
 /// # Errors
-/// If Candle cannot allocate.
+/// If allocation fails.
 pub fn zeros_like(params: &Leaves) -> Result<Leaves> {
     params.apply(|param| Ok(Tensor::zeros(param.shape(), wide(param.dtype()), param.device())?))
 }
@@ -35,7 +35,7 @@ pub(crate) fn full_like(params: &Leaves, value: f64) -> Result<Leaves> {
     zeros_like(params)?.apply(|zeros| Ok(zeros.affine(1., value)?))
 }
 
-/// A number for each parameter, in the type to compute in and on the host, where it is computed.
+/// A scalar for each parameter, in the compute type, on the CPU.
 pub(crate) fn scalars_like(params: &Leaves, mut value: impl FnMut(&Tensor) -> Result<f64>) -> Result<Leaves> {
     params.apply(|param| Ok(Tensor::new(value(param)?, &Device::Cpu)?.to_dtype(wide(param.dtype()))?))
 }
@@ -45,41 +45,41 @@ pub(crate) fn sizes(params: &Leaves) -> Vec<f64> {
     (0..params.len()).map(|index| params.get(index).map_or(0, Tensor::elem_count) as f64).collect()
 }
 
-/// What a state holds at a position.
-pub(crate) fn held(state: &Leaves, index: usize) -> Result<&Tensor> {
+/// The leaf of a state at a position.
+pub(crate) fn leaf_at(state: &Leaves, index: usize) -> Result<&Tensor> {
     state.get(index).ok_or_else(|| {
-        Error::new(ErrorKind::FilteredOut, "the state holds nothing for a parameter that has a gradient")
+        Error::new(ErrorKind::FilteredOut, "the state has no leaf for a parameter that has a gradient")
             .at(state.path(index))
             .remedy("`init` with the model that is trained, and update with the whole state")
     })
 }
 
-/// The number that a state holds at a position.
+/// The scalar of a state at a position.
 pub(crate) fn scalar(state: &Leaves, index: usize) -> Result<f64> {
-    host::number(held(state, index)?)
+    transfer::to_f64(leaf_at(state, index)?)
 }
 
-/// The numbers that a state holds where there is an update; 0 elsewhere.
+/// The scalars of a state at the positions of updates; 0 elsewhere.
 pub(crate) fn scalars(state: &Leaves, updates: &Updates<'_>) -> Result<Vec<f64>> {
     let at = |index: usize| if updates.has(index) { scalar(state, index) } else { Ok(0.) };
     (0..updates.len()).map(at).collect()
 }
 
-/// Writes into a state, which keeps its type.
-pub(crate) fn hold(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
-    let dtype = held(state, index)?.dtype();
+/// Writes into a state, in the state's type.
+pub(crate) fn store_at(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
+    let dtype = leaf_at(state, index)?.dtype();
     match state.handles_mut().get_mut(index) {
         Some(handle) => handle.write(&value.to_dtype(dtype)?),
         None => Ok(()),
     }
 }
 
-/// Writes a number into a state.
-pub(crate) fn hold_scalar(state: &mut Leaves, index: usize, value: f64) -> Result<()> {
-    hold(state, index, &Tensor::new(value, &Device::Cpu)?)
+/// Writes a scalar into a state.
+pub(crate) fn store_scalar_at(state: &mut Leaves, index: usize, value: f64) -> Result<()> {
+    store_at(state, index, &Tensor::new(value, &Device::Cpu)?)
 }
 
-/// Applies `f` to the updates, with their positions. Those without elements stay as they are.
+/// Applies `f` to the updates, with their positions. Empty tensors are unchanged.
 pub(crate) fn each_update(
     updates: &Leaves,
     mut f: impl FnMut(usize, &Tensor) -> Result<Tensor>,
@@ -90,24 +90,24 @@ pub(crate) fn each_update(
     })
 }
 
-/// `value`, or `least` where that is more. What is not a number stays so.
+/// The larger of `value` and `least`; NaN if `value` is NaN.
 pub(crate) fn at_least(value: f64, least: f64) -> f64 {
     if value < least { least } else { value }
 }
 
-/// By what an average that started at zero is too small after `steps` steps: `1 - decay^steps`.
+/// The bias correction of an average that started at zero: `1 - decay^steps`.
 #[must_use]
 pub fn bias_correction(decay: f64, steps: u64) -> f64 {
     1. - decay.powf(steps as f64)
 }
 
-/// How many elements are summed in the type to compute in, before the sums themselves are summed in f64.
+/// How many elements are summed in the compute type, before the sums themselves are summed in f64.
 const CHUNK: usize = 4096;
 
-/// The Euclidean norm of all leaves together, 0 for a tree without values.
+/// The Euclidean norm of all leaves as one vector; 0 for a tree without values.
 ///
 /// Squares are summed in f32 over chunks (in f64 for f64) and the chunks in f64, so that large trees of small
-/// numbers lose nothing. One transfer to the host, whatever the number of leaves.
+/// numbers lose no precision. One transfer to the CPU, whatever the number of leaves.
 ///
 /// # Errors
 /// If a leaf does not hold floats.
@@ -125,7 +125,7 @@ pub fn global_norm(tree: &impl Tree) -> Result<f64> {
     Ok(sums.to_vec1::<f64>()?.iter().sum::<f64>().sqrt())
 }
 
-/// The sums of the squares of all chunks, and that of the rest.
+/// The sum of the squares of each chunk, and of the rest.
 fn squares(leaf: &Tensor) -> Result<[Tensor; 2]> {
     let squares = leaf.detach().flatten_all()?.sqr()?;
     let whole = squares.elem_count() / CHUNK;
@@ -133,15 +133,15 @@ fn squares(leaf: &Tensor) -> Result<[Tensor; 2]> {
     Ok([squares.narrow(0, 0, whole * CHUNK)?.reshape((whole, CHUNK))?.sum(1)?, rest.sum_keepdim(0)?])
 }
 
-/// The square of the Euclidean norm of one leaf, in the type to compute in.
+/// The square of the Euclidean norm of one leaf, in the compute type.
 pub(crate) fn squared_norm(leaf: &Tensor) -> Result<f64> {
     let [chunks, rest] = squares(&leaf.to_dtype(wide(leaf.dtype()))?)?;
-    Ok(host::numbers(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
+    Ok(transfer::to_vec_f64(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
 }
 
 /// An error unless `value` is in `[0, 1)`.
 pub(crate) fn check_decay(name: &str, value: f64) -> Result<()> {
-    if (0. ..1.).contains(&value) { Ok(()) } else { Err(outside(name, "a number in [0, 1)", value)) }
+    if (0. ..1.).contains(&value) { Ok(()) } else { Err(out_of_range(name, "a number in [0, 1)", value)) }
 }
 
 /// An error unless `value` is a finite number that is not negative.
@@ -151,7 +151,7 @@ pub(crate) fn check_not_negative(name: &str, value: f64) -> Result<()> {
 
 /// An error unless `value` is a finite number.
 pub(crate) fn check_finite(name: &str, value: f64) -> Result<()> {
-    if value.is_finite() { Ok(()) } else { Err(outside(name, "a finite number", value)) }
+    if value.is_finite() { Ok(()) } else { Err(out_of_range(name, "a finite number", value)) }
 }
 
 /// An error unless `value` is a finite number above 0.
@@ -159,7 +159,7 @@ pub(crate) fn check_positive(name: &str, value: f64) -> Result<()> {
     if value.is_finite() && value > 0. {
         Ok(())
     } else {
-        Err(outside(name, "a finite number above 0", value))
+        Err(out_of_range(name, "a finite number above 0", value))
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn check_at_least(name: &str, value: f64, least: f64) -> Result<()> {
     if value.is_finite() && value >= least {
         Ok(())
     } else {
-        Err(outside(name, &format!("a finite number from {least} on"), value))
+        Err(out_of_range(name, &format!("a finite number, at least {least}"), value))
     }
 }
 
@@ -176,12 +176,12 @@ pub(crate) fn check_at_least(name: &str, value: f64, least: f64) -> Result<()> {
 pub(crate) fn check_float(name: &str, dtype: Option<DType>) -> Result<()> {
     match dtype {
         Some(dtype) if !matches!(dtype, DType::F64 | DType::F32 | DType::BF16 | DType::F16) => {
-            Err(outside(name, "`f64`, `f32`, `bf16` or `f16`", dtype.as_str()))
+            Err(out_of_range(name, "`f64`, `f32`, `bf16` or `f16`", dtype.as_str()))
         }
         _ => Ok(()),
     }
 }
 
-fn outside(name: &str, expected: &str, found: impl fmt::Display) -> Error {
-    Error::argument(format!("`{name}` is outside of what it may be")).expected(expected).found(found)
+fn out_of_range(name: &str, expected: &str, found: impl fmt::Display) -> Error {
+    Error::argument(format!("`{name}` is out of range")).expected(expected).found(found)
 }

@@ -1,8 +1,8 @@
 //! The optimizer: a transformation with its state, which trains a model.
 //!
-//! A step: gradients and parameters become flat trees, reduced to the positions that `init` planned; the
-//! transformation runs on a copy of the state, which shares the tensors; the new parameters are computed.
-//! Only then is anything written, so an error leaves model and optimizer as they were.
+//! A step: gradients and parameters become flat trees, reduced to the positions that `init` selected; the
+//! transformation records its work on a copy of the state, which shares the tensors; the engine runs it and
+//! writes in place. Errors are reported before the first write, so they leave model and optimizer unchanged.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use treex_core::{
     VisitorMut, prelude::*,
 };
 
-use crate::count::Count;
 use crate::engine::{Target, Updates, run};
-use crate::host::number;
+use crate::extra::Extra;
+use crate::scalar::Count;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transfer::to_f64;
+use crate::transformation::GradientTransformation;
 
 /// A [`GradientTransformation`] with its state. It *is* the state: a tree, with kind
-/// [`OptState`](treex_core::OptState) on every leaf, that is cloned, saved, loaded and printed like a model.
+/// [`OptState`](treex_core::OptState) on every leaf. Clone, save, load and print it like a model.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -35,40 +36,53 @@ use crate::transformation::{Extra, GradientTransformation};
 ///     let (_, gradient) = slope.value_and_grad(Parameter, |slope| mse(&x.broadcast_mul(&slope.get()?)?, &y))?;
 ///     optimizer.update(&gradient, &mut slope)?;
 /// }
-/// assert_eq!(optimizer.step()?, 200);
+/// assert_eq!(optimizer.step_count()?, 200);
 /// assert!((slope.get()?.to_scalar::<f32>()? - 3.).abs() < 1e-2);
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// [`init`](Self::init) fixes which leaves are trained, by position and path: those with floats and of a
-/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf is left alone, bit for bit. A
-/// gradient that is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step,
-/// as in Optax.
+/// [`init`](Self::init) fixes which leaves are trained, by position and path: those of floats and of a
+/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf stays bit-identical. A gradient that
+/// is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step, as in Optax.
 ///
-/// The names in a saved state are `step`, the number of updates, and `state.` before the path in the
+/// The names in a saved state are `step`, the number of updates, and `state.` followed by the path in the
 /// transformation's state: `state.0.mu.layers.0.kernel`.
+///
+/// [`init`](Self::init) and [`update`](Self::update) have Optax's names, and take precedence over the tree's
+/// methods of these names ([`Tree`](treex_core::Tree)). Reach those by their full path:
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// # use treex_core::{Leaf, Parameter, Tree, path, prelude::*};
+/// # use treex_optim::{Optimizer, adam};
+/// # let model = Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu)?)?;
+/// let mut optimizer = Optimizer::new(adam(0.1)).init(&model)?;
+/// let saved = optimizer.filter(path("state.**"));
+/// Tree::update(&mut optimizer, &saved)?; // writes the leaves of another tree
+/// # Ok::<(), treex_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Optimizer<T: GradientTransformation> {
     transformation: T,
     wrt: Selection,
-    running: Option<Running<T::State>>,
+    initialized: Option<Initialized<T::State>>,
 }
 
-/// What `init` adds to an optimizer.
+/// The fields of an optimizer after `init`.
 #[derive(Clone, TreeObject)]
-struct Running<S> {
+struct Initialized<S> {
     #[tree(kind = OptState)]
     step: Count,
     #[tree(kind = OptState)]
     state: S,
-    /// Which leaves are trained: an [`outline`] at the position of each.
+    /// Which leaves are trained: a [`placeholder`] at the position of each.
     #[tree(skip)]
     plan: Arc<Leaves>,
 }
 
-impl<S: fmt::Debug> fmt::Debug for Running<S> {
+impl<S: fmt::Debug> fmt::Debug for Initialized<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
+        f.debug_struct("Initialized")
             .field("step", &self.step)
             .field("state", &self.state)
             .finish_non_exhaustive()
@@ -76,13 +90,13 @@ impl<S: fmt::Debug> fmt::Debug for Running<S> {
 }
 
 impl<T: GradientTransformation> Optimizer<T> {
-    /// An optimizer that waits for [`init`](Self::init).
+    /// An optimizer without a state; call [`init`](Self::init) before the first step.
     #[must_use]
     pub fn new(transformation: T) -> Self {
-        Self { transformation, wrt: Selection::new(TreePart), running: None }
+        Self { transformation, wrt: Selection::new(TreePart), initialized: None }
     }
 
-    /// Trains only what `filter` selects. Takes effect at [`init`](Self::init).
+    /// Trains only the leaves that `filter` selects. Takes effect at [`init`](Self::init).
     #[must_use]
     pub fn wrt(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { wrt: Selection::new(filter), ..self }
@@ -92,42 +106,25 @@ impl<T: GradientTransformation> Optimizer<T> {
     ///
     /// # Errors
     /// If there is nothing to train, a leaf to train has no value, or an option of the transformation is
-    /// outside of what it may be.
+    /// out of range.
     pub fn init<M: TreeObject + Clone>(self, model: &M) -> Result<Self> {
-        let leaves = model.flatten().select(&self.wrt).select(&treex_core::by(is_trainable));
-        if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none())
-        {
-            let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
-            return Err(Error::new(ErrorKind::Uninitialized, message)
-                .at(path.segments())
-                .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
-        }
-        let params = leaves.apply(|param| Ok(param.detach()))?;
-        if params.tensors().next().is_none() {
-            return Err(Error::argument(format!(
-                "nothing to train: `{:?}` selects no differentiable leaf",
-                self.wrt
-            ))
-            .expected("at least one leaf that holds floats, of kind `Parameter`")
-            .found(format!("{} leaves of other kinds or types", leaves.len()))
-            .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
-        }
+        let params = trainable(model.flatten(), &self.wrt)?;
         let state = self.transformation.init(&params)?;
-        let plan = Arc::new(params.apply(outline)?);
-        Ok(Self { running: Some(Running { step: Count::zero()?, state, plan }), ..self })
+        let plan = Arc::new(params.apply(placeholder)?);
+        Ok(Self { initialized: Some(Initialized { step: Count::zero()?, state, plan }), ..self })
     }
 
-    /// One step: writes the new parameters into `model`, in place where nobody else holds them, and the new
-    /// state here. `grads` and `model` may be filtered.
+    /// One step: writes the new parameters into `model`, in place unless they are shared, and the new state
+    /// into the optimizer. `grads` and `model` may be filtered trees.
     ///
     /// # Errors
     /// If the optimizer was not initialized, `grads` or `model` have another structure or other shapes than
-    /// at `init`, or the transformation reports something. Model and optimizer are then as they were.
+    /// at `init`, or the transformation fails. Model and optimizer are then unchanged.
     pub fn update<M: TreeObject + Clone>(&mut self, grads: &M, model: &mut M) -> Result<()> {
         self.update_with(grads, model, &Extra::default())
     }
 
-    /// [`update`](Self::update) with what the transformation wants to know beside gradients.
+    /// [`update`](Self::update) with extra arguments for the transformation.
     ///
     /// # Errors
     /// As `update`.
@@ -137,24 +134,27 @@ impl<T: GradientTransformation> Optimizer<T> {
         model: &mut M,
         extra: &Extra<'_>,
     ) -> Result<()> {
-        let Running { plan, .. } = self.running()?;
+        let Initialized { plan, .. } = self.initialized()?;
         let params = planned(plan, model, "model")?;
         let grads = planned(plan, grads, "gradient")?;
+        self.step(grads, params, Target::Model(model.handles_mut()), extra)
+    }
+
+    /// [`update_with`](Self::update_with) for any model.
+    fn step(&mut self, grads: Leaves, params: Leaves, model: Target<'_>, extra: &Extra<'_>) -> Result<()> {
         check_params(&grads, &params)?;
-        let mut next = self.running()?.clone();
+        let mut next = self.initialized()?.clone();
         next.step.advance()?;
-        let updates = self.transformation.update(Updates::new(grads), &mut next.state, &params, extra)?;
-        // Nobody else holds the model's cells from here on.
-        drop(params);
-        let target = Target::Model(model.handles_mut());
-        let mut before = self.running.take();
-        let result = run(updates, target, || before = None);
-        self.running = before.filter(|_| result.is_err()).or(Some(next));
+        let updates = Updates::new(grads, params).with_extra(*extra);
+        let updates = self.transformation.update(updates, &mut next.state)?;
+        let mut before = self.initialized.take();
+        let result = run(updates, model, Box::new(|| before = None));
+        self.initialized = before.filter(|_| result.is_err()).or(Some(next));
         result.map(drop)
     }
 
-    /// The parameters after one step, as a new tree; `params` stays: `params = optimizer.update(grads,
-    /// params)` in the Python original.
+    /// The parameters after one step, as a new tree; `params` is unchanged: `params = optimizer.update(grads,
+    /// params)` in Python treex.
     ///
     /// # Errors
     /// As [`update`](Self::update).
@@ -164,8 +164,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         Ok(params)
     }
 
-    /// One step of an optimizer that looks at the loss in more than one place, as a line search does: takes
-    /// value and gradient of `loss`, updates `model`, and returns the value before the step.
+    /// One step of an optimizer that evaluates the loss at more than one point, as a line search does:
+    /// computes value and gradient of `loss`, updates `model`, and returns the value before the step.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -180,28 +180,28 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// # Ok::<(), treex_core::Error>(())
     /// ```
     ///
-    /// What the loss changes beside parameters (running statistics, random keys) stays as the first call left
-    /// it; a trial of the line search sees a copy. For any other optimizer this is `value_and_grad` and
+    /// State that the loss changes (running statistics, random keys) is that of its first call; the trials
+    /// of a line search run on a copy. For any other optimizer this is `value_and_grad` and
     /// [`update`](Self::update).
     ///
     /// # Errors
-    /// As [`update`](Self::update), and what `loss` reports.
+    /// As [`update`](Self::update), and the errors of `loss`.
     pub fn minimize<M: TreeObject + Clone>(
         &mut self,
         model: &mut M,
         loss: impl Fn(&mut M) -> Result<Tensor>,
     ) -> Result<f64> {
-        let plan = Arc::clone(&self.running()?.plan);
+        let plan = Arc::clone(&self.initialized()?.plan);
         let wrt = self.wrt.clone();
         let mut after = model.clone();
         let (value, grads) = after.value_and_grad(wrt.clone(), &loss)?;
-        let value = number(&value)?;
+        let value = to_f64(&value)?;
         let gradient = planned(&plan, &grads.flatten(), "gradient")?;
         let trial = after.clone();
         let value_fn = |params: &Leaves| {
             let mut model = trial.updated(&trial.unflatten(params)?)?;
             let (value, grads) = model.value_and_grad(wrt.clone(), &loss)?;
-            Ok((number(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
+            Ok((to_f64(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
         };
         let extra = Extra { value: Some(value), gradient: Some(&gradient), value_fn: Some(&value_fn) };
         self.update_with(&grads, &mut after, &extra)?;
@@ -210,13 +210,13 @@ impl<T: GradientTransformation> Optimizer<T> {
     }
 
     /// The model to evaluate with: `model` itself, or with the parameters that the transformation keeps for
-    /// that, such as those of [`params_ema`](crate::params_ema), [`lookahead`](crate::lookahead) or
+    /// evaluation, such as those of [`params_ema`](crate::params_ema), [`lookahead`](crate::lookahead) or
     /// [`schedule_free`](crate::schedule_free).
     ///
     /// # Errors
     /// If the optimizer was not initialized, or `model` is not the one that it trains.
     pub fn eval_model<M: TreeObject + Clone>(&self, model: &M) -> Result<M> {
-        let Running { plan, state, .. } = self.running()?;
+        let Initialized { plan, state, .. } = self.initialized()?;
         let params = planned(plan, &model.flatten(), "model")?;
         match self.transformation.eval_params(state, &params)? {
             Some(params) => model.updated(&model.unflatten(&params)?),
@@ -228,8 +228,8 @@ impl<T: GradientTransformation> Optimizer<T> {
     ///
     /// # Errors
     /// If the optimizer was not initialized.
-    pub fn step(&self) -> Result<u64> {
-        self.running()?.step.get()
+    pub fn step_count(&self) -> Result<u64> {
+        self.initialized()?.step.get()
     }
 
     /// The learning rate that the next step will use; `None` if the transformation has none.
@@ -237,7 +237,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// # Errors
     /// If the optimizer was not initialized, or the rate is not a finite number.
     pub fn learning_rate(&self) -> Result<Option<f64>> {
-        self.transformation.learning_rate(&self.running()?.state)
+        self.transformation.learning_rate(&self.initialized()?.state)
     }
 
     /// The state of the transformation.
@@ -245,30 +245,30 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// # Errors
     /// If the optimizer was not initialized.
     pub fn state(&self) -> Result<&T::State> {
-        Ok(&self.running()?.state)
+        Ok(&self.initialized()?.state)
     }
 
-    /// What is run at each step.
+    /// The transformation.
     pub fn transformation(&self) -> &T {
         &self.transformation
     }
 
-    fn running(&self) -> Result<&Running<T::State>> {
-        self.running.as_ref().ok_or_else(|| {
+    fn initialized(&self) -> Result<&Initialized<T::State>> {
+        self.initialized.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Uninitialized, "the optimizer has no state yet")
                 .remedy("call `let mut optimizer = optimizer.init(&model)?` first")
         })
     }
 }
 
-/// What stands below it is the optimizer's own; its parts have no names of their own.
+/// The step count and the transformation's state.
 impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
-        self.running.visit(visitor);
+        self.initialized.visit(visitor);
     }
 
     fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
-        self.running.visit_mut(visitor);
+        self.initialized.visit_mut(visitor);
     }
 
     fn identity(&self) -> Option<ModuleId> {
@@ -276,26 +276,51 @@ impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     }
 }
 
-/// Whether a leaf can be trained at all. One that does not tell its type may.
+/// The leaves of a model to train. Not generic, like the functions below: a program instantiates the
+/// methods of [`Optimizer`] for each of its models and transformations.
+fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
+    let leaves = leaves.select(wrt).select(&treex_core::by(is_trainable));
+    if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none()) {
+        let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
+        return Err(Error::new(ErrorKind::Uninitialized, message)
+            .at(path.segments())
+            .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
+    }
+    let params = leaves.apply(|param| Ok(param.detach()))?;
+    if params.tensors().next().is_none() {
+        return Err(Error::argument(format!("nothing to train: `{wrt:?}` selects no differentiable leaf"))
+            .expected("at least one leaf that holds floats, of kind `Parameter`")
+            .found(format!("{} leaves of other kinds or types", leaves.len()))
+            .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
+    }
+    Ok(params)
+}
+
+/// Whether a leaf can be trained. One of unknown type may be.
 fn is_trainable(leaf: &LeafRef<'_>) -> bool {
     leaf.kind().is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float())
 }
 
-/// A tensor of the same shape and type that takes no memory.
-fn outline(tensor: &Tensor) -> Result<Tensor> {
+/// A tensor of the same shape and type with one element of storage.
+fn placeholder(tensor: &Tensor) -> Result<Tensor> {
     Ok(Tensor::zeros((), tensor.dtype(), tensor.device())?.broadcast_as(tensor.shape())?)
 }
 
-/// What `tree` has at the planned positions.
+/// The leaves of `tree` at the planned positions.
 fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
-    let leaves = plan.gather(tree, &format!("the {name}")).map_err(|error| {
+    check_planned(plan, plan.gather(tree, &format!("the {name}")), name)
+}
+
+/// Checks the gathered leaves, and drops those without a value.
+fn check_planned(plan: &Leaves, gathered: Result<Leaves>, name: &str) -> Result<Leaves> {
+    let leaves = gathered.map_err(|error| {
         error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, initialize the optimizer again")
     })?;
     leaves.retain(|index, leaf| {
         let (Some(planned), Some(found)) = (plan.get(index), leaf.value()) else { return Ok(false) };
         if planned.shape() != found.shape() {
             return Err(Error::shape(format!(
-                "a leaf of the {name} has another shape than at the optimizer's `init`"
+                "a leaf of the {name} differs in shape from the optimizer's `init`"
             ))
             .expected(format!("{:?}", planned.dims()))
             .found(format!("{:?}", found.dims()))
@@ -310,13 +335,13 @@ fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> 
     })
 }
 
-/// Whether there is a parameter for every gradient.
+/// An error unless every gradient has a parameter.
 fn check_params(grads: &Leaves, params: &Leaves) -> Result<()> {
     for (index, leaf) in grads.iter().enumerate() {
         if grads.get(index).is_some() && params.get(index).is_none() {
             return Err(Error::new(
                 ErrorKind::FilteredOut,
-                "a leaf has a gradient, and the model has no value for it",
+                "a leaf has a gradient but no value in the model",
             )
             .at(leaf.segments())
             .remedy("update the whole model, or filter the gradient in the same way"));

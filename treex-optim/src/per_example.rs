@@ -1,13 +1,14 @@
-//! Clipping of each example's gradient by itself, for differential privacy.
+//! Per-example gradient clipping, for differential privacy.
 
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaves, Result, Tree};
 
-use crate::host::numbers;
 use crate::numerics::wide;
+use crate::transfer::to_vec_f64;
 
-/// The sum of the gradients of all examples, each shrunk to a [`global_norm`](crate::global_norm) of at most
-/// `l2_norm_clip`, and how many were. Every leaf has the examples on its first axis; the sums do not.
+/// The sum of the gradients of all examples, each shrunk to a [`global_norm`](crate::global_norm) of at
+/// most `l2_norm_clip`, and the number of clipped examples. Every leaf has the examples on its first axis;
+/// the sums do not.
 ///
 /// ```text
 /// sum over i of g_i * min(1, l2_norm_clip / norm(g_i))
@@ -26,7 +27,7 @@ use crate::numerics::wide;
 /// Abadi et al., [Deep learning with differential privacy](https://arxiv.org/abs/1607.00133), 2016.
 ///
 /// # Errors
-/// If the leaves have different numbers of examples, or `l2_norm_clip` is negative or not a number.
+/// If the leaves have different numbers of examples, or `l2_norm_clip` is negative or NaN.
 pub fn per_example_global_norm_clip<T: Tree>(grads: &T, l2_norm_clip: f64) -> Result<(T, usize)> {
     check(l2_norm_clip)?;
     let leaves = grads.flatten();
@@ -38,8 +39,8 @@ pub fn per_example_global_norm_clip<T: Tree>(grads: &T, l2_norm_clip: f64) -> Re
     Ok((grads.map(|g| weighted_sum(g, &factors))?, shrunk(&factors)))
 }
 
-/// [`per_example_global_norm_clip`] for each leaf by itself, and how many examples were shrunk in each leaf
-/// that has a value. The norms that leaves may have make up `global_l2_norm_clip` together:
+/// [`per_example_global_norm_clip`] for each leaf separately, and the number of clipped examples for each
+/// leaf with a value. The bounds of the leaves add up to `global_l2_norm_clip`:
 ///
 /// ```text
 /// global_l2_norm_clip / sqrt(number of leaves)                if uniform
@@ -75,7 +76,7 @@ fn check(clip: f64) -> Result<()> {
     if clip >= 0. {
         return Ok(());
     }
-    Err(Error::argument("a norm to clip to is outside of what it may be").expected("0 or more").found(clip))
+    Err(Error::argument("`l2_norm_clip` is out of range").expected("0 or more").found(clip))
 }
 
 /// The number of examples, which all leaves have.
@@ -88,7 +89,7 @@ fn examples(leaves: &Leaves) -> Result<usize> {
             (None, Some(&found)) => known = Some(found),
             (known, _) => {
                 let expected = known.map_or("examples".to_owned(), |known| format!("{known} examples"));
-                return Err(Error::shape("the gradients are not one for each example")
+                return Err(Error::shape("the gradients differ in the number of examples")
                     .at(leaf.segments())
                     .expected(format!("{expected} on the first axis"))
                     .found(format!("shape {:?}", g.dims())));
@@ -98,17 +99,17 @@ fn examples(leaves: &Leaves) -> Result<usize> {
     Ok(known.unwrap_or_default())
 }
 
-/// The gradients of all examples, one in a row, in the type to compute in.
+/// The gradients of all examples, one in a row, in the compute type.
 fn rows(g: &Tensor) -> Result<Tensor> {
     let size = g.dims().iter().skip(1).product::<usize>();
     Ok(g.to_dtype(wide(g.dtype()))?.reshape((g.dim(0)?, size))?)
 }
 
 fn squared_norms(g: &Tensor) -> Result<Vec<f64>> {
-    numbers(&rows(g)?.sqr()?.sum(1)?)
+    to_vec_f64(&rows(g)?.sqr()?.sum(1)?)
 }
 
-/// By how much each example shrinks; not at all where that cannot be told.
+/// The factor of each example; 1 where the norm is NaN.
 fn factors(squares: &[f64], clip: f64) -> Vec<f64> {
     squares.iter().map(|square| (clip / square.sqrt()).min(1.)).collect()
 }

@@ -1,4 +1,4 @@
-//! Derivatives of functions that have none.
+//! Smoothed functions, whose derivatives are estimated.
 
 use candle_core::{D, DType, Shape, Tensor};
 use treex_core::{Error, Key, Result, Tree};
@@ -6,7 +6,7 @@ use treex_core::{Error, Key, Result, Tree};
 use crate::numerics::wide;
 use crate::tree::random_like;
 
-/// What is added to the inputs of a [`Perturbed`] function.
+/// The noise that is added to the inputs of a [`Perturbed`] function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Noise {
     /// The Gumbel distribution, under which a maximum is a softmax.
@@ -57,8 +57,8 @@ pub struct Perturbed<F> {
 /// mean((fun(x + sigma * z) - fun(x)) * -gradient(log_prob)(z) / sigma)
 /// ```
 ///
-/// By default it takes 1,000 samples, a `sigma` of 0.1 and Gumbel noise. Without a baseline it leaves out the
-/// value at `x` itself, which changes the variance and not the mean.
+/// By default it takes 1,000 samples, a `sigma` of 0.1 and Gumbel noise. Without a baseline `fun(x)` is not
+/// subtracted, which changes the variance and not the mean.
 ///
 /// Berthet et al., [Learning with Differentiable Perturbed Optimizers](https://arxiv.org/abs/2002.08676),
 /// 2020.
@@ -83,19 +83,19 @@ pub fn make_perturbed_fun<F>(fun: F) -> Perturbed<F> {
 }
 
 impl<F> Perturbed<F> {
-    /// How many samples the mean is over.
+    /// The number of samples.
     #[must_use]
     pub fn num_samples(self, num_samples: usize) -> Self {
         Self { num_samples, ..self }
     }
 
-    /// What the noise is multiplied by.
+    /// The scale of the noise.
     #[must_use]
     pub fn sigma(self, sigma: f64) -> Self {
         Self { sigma, ..self }
     }
 
-    /// What is added.
+    /// The distribution of the noise.
     #[must_use]
     pub fn noise(self, noise: Noise) -> Self {
         Self { noise, ..self }
@@ -110,7 +110,7 @@ impl<F> Perturbed<F> {
     /// The estimate at `x`. The same key gives the same noise.
     ///
     /// # Errors
-    /// What the function reports; if there are no samples, or a leaf of `x` does not hold floats.
+    /// The errors of the function; if there are no samples, or a leaf of `x` does not hold floats.
     pub fn call<T: Tree, O: Tree>(&self, key: impl Into<Key>, x: &T) -> Result<O>
     where
         F: Fn(&T) -> Result<O>,
@@ -160,6 +160,6 @@ impl<F> Perturbed<F> {
                 None => part,
             });
         }
-        sum.ok_or_else(|| Error::argument("there is nothing to perturb").expected("a tree with values"))
+        sum.ok_or_else(|| Error::argument("the tree to perturb has no values").expected("a tree with values"))
     }
 }

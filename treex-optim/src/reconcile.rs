@@ -1,4 +1,4 @@
-//! An optimizer for a model that was changed.
+//! An optimizer for a changed model.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use treex_core::{Path, Result, TreeObject, prelude::*};
 use crate::optimizer::Optimizer;
 use crate::transformation::GradientTransformation;
 
-/// What [`Optimizer::reconcile`] did, as paths in the optimizer.
+/// The report of [`Optimizer::reconcile`], as paths in the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Reconciled {
-    /// State that goes on.
+    /// State that was kept.
     pub kept: Vec<Path>,
-    /// State that starts anew: of new leaves, and of those with another shape or type.
+    /// State that was initialized: of new leaves, and of those with another shape or type.
     pub initialized: Vec<Path>,
-    /// State that no leaf of the model has any use for.
+    /// State of leaves that the model no longer has.
     pub dropped: Vec<Path>,
 }
 
 impl<T: GradientTransformation> Optimizer<T> {
-    /// The optimizer for a model after surgery: a new head, one layer more, a wider table. What the state has
-    /// under the same path, with the same shape and type, goes on, counts too; the rest starts anew.
+    /// The optimizer for a model after surgery: a new head, one layer more, a wider table. State with the
+    /// same path, shape and type is kept, counts included; the rest is initialized.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};

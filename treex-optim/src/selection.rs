@@ -1,11 +1,11 @@
-//! A filter that is kept.
+//! A stored filter.
 
 use std::fmt;
 use std::sync::Arc;
 
 use treex_core::{Filter, LeafRef};
 
-/// Any filter, its type forgotten. Prints as it was written.
+/// A type-erased filter. Prints as it was written.
 #[derive(Clone)]
 pub(crate) struct Selection(Arc<dyn Filter + Send + Sync>);
 

@@ -1,28 +1,28 @@
-//! What a gradient transformation is.
+//! The trait of gradient transformations.
 
 use std::fmt;
 
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
-use crate::boxed::Boxed;
-use crate::engine::{Updates, now};
+use crate::boxed::{Boxed, Member, first};
+use crate::engine::Updates;
 
-/// A rule that turns gradients into updates, and remembers what it needs in a state of its own.
+/// WorkRange gradients into updates, and keeps a state from step to step.
 ///
-/// The rule itself is a value without tensors; the state is a tree. All trees here are flat ([`Leaves`]), so
-/// that a state is not generic over the model: position by position, updates and `params` are the leaves of
-/// the model that is trained, with nothing where a leaf takes no part in this step.
+/// The transformation itself holds options and no tensors; the state is a tree. All trees here are flat
+/// ([`Leaves`]), so a state is not generic over the model: position by position, updates and `params` are the
+/// leaves of the trained model, and empty where a leaf is not part of the step.
 ///
 /// **Sign.** Every transformation keeps the gradient's sign, and an update is *added* to its parameter. The
-/// minus of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
+/// minus sign of gradient descent enters once, in [`scale_by_learning_rate`](crate::scale_by_learning_rate).
 ///
-/// **Element types.** An update is computed in f32 for narrower types, and stays so until it is added to the
-/// parameter. A state keeps the types that `init` gave it.
+/// **Element types.** For narrower types an update is computed in f32, and rounded only when it is added to
+/// the parameter. A state keeps the types that `init` gave it.
 ///
 /// ```
-/// use treex_core::{Leaves, Result};
+/// use treex_core::Result;
+/// use treex_optim::Stateless;
 /// use treex_optim::engine::{Number, Rule, Updates};
-/// use treex_optim::{Extra, Stateless};
 ///
 /// /// The sign of each element.
 /// #[derive(Clone, Debug)]
@@ -36,81 +36,84 @@ use crate::engine::{Updates, now};
 /// }
 ///
 /// impl Stateless for Sign {
-///     fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+///     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
 ///         updates.map(Self, [])
 ///     }
 /// }
 /// ```
 pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
-    /// What it remembers from step to step.
+    /// The state that it keeps from step to step.
     type State: TreeObject + Clone + fmt::Debug + 'static;
 
     /// The state before the first step.
     ///
-    /// What a state keeps of `params` it must copy: they are views, which training writes.
+    /// A state that keeps parameters must copy them: `params` are views, which training overwrites.
     ///
     /// # Errors
-    /// If an option is outside of what it may be.
+    /// If an option is out of range.
     fn init(&self, params: &Leaves) -> Result<Self::State>;
 
-    /// Asks for what one step does with the updates. Where there is no update a leaf is skipped, and what the
-    /// state holds for it stays. After an error the state may be half written; the
-    /// [`Optimizer`](crate::Optimizer) hands in a copy.
+    /// Records what one step does with the updates; parameters and loss are those that
+    /// [`updates`](Updates) carries. A leaf without an update is skipped, and its state stays. After an error
+    /// the state may be partly written; the [`Optimizer`](crate::Optimizer) passes a copy.
     ///
-    /// Who does not need `extra` writes `_: &Extra`.
+    /// Without an `Optimizer`, [`Updates::compute`] runs it:
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// # use treex_core::{Leaf, Parameter, prelude::*};
+    /// # use treex_optim::{GradientTransformation, engine::Updates, trace};
+    /// # let leaf = |value: f32| Leaf::<Parameter>::new(Tensor::new(&[value], &Device::Cpu)?);
+    /// let (params, grads) = (leaf(1.0)?.flatten(), leaf(2.0)?.flatten());
+    /// let momentum = trace(0.5);
+    /// let mut state = momentum.init(&params)?;
+    /// for expected in [2.0, 3.0, 3.5] {
+    ///     let updates = momentum.update(Updates::new(grads.clone(), params.clone()), &mut state)?;
+    ///     assert_eq!(updates.compute()?.get(0).unwrap().to_vec1::<f32>()?, [expected]);
+    /// }
+    /// # Ok::<(), treex_core::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If leaves do not fit together, or an option is outside of what it may be.
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>>;
+    /// If leaves do not match, or an option is out of range.
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>>;
 
-    /// The updates of one step as tensors, for use without an [`Optimizer`](crate::Optimizer).
-    ///
-    /// # Errors
-    /// As [`update`](Self::update).
-    fn updates(
-        &self,
-        grads: Leaves,
-        state: &mut Self::State,
-        params: &Leaves,
-        extra: &Extra<'_>,
-    ) -> Result<Leaves> {
-        now(self.update(Updates::new(grads), state, params, extra)?, params)
+    /// The transformations inside this one, each with its part of `state`. The two methods below ask them, in
+    /// this order.
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 
-    /// The learning rate that the next step will use, if this is what applies one.
+    /// The learning rate of the next step, if this applies one. Default: that of the first member that has
+    /// one.
     ///
     /// # Errors
-    /// If the state cannot be read, or the rate is not a finite number.
-    fn learning_rate(&self, _state: &Self::State) -> Result<Option<f64>> {
-        Ok(None)
+    /// If the state cannot be read, or the rate is not finite.
+    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
+        first(self.members(state), |member| member.learning_rate())
     }
 
-    /// The parameters to evaluate with, where those are not the ones that are trained: an average, say.
+    /// The parameters to evaluate with, where they differ from those that are trained: an average, for
+    /// example. Default: those of the first member that has some.
     ///
     /// # Errors
     /// If the state does not belong to `params`.
-    fn eval_params(&self, _state: &Self::State, _params: &Leaves) -> Result<Option<Leaves>> {
-        Ok(None)
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        first(self.members(state), |member| member.eval_params(params))
     }
 
-    /// This transformation without its type, for a choice at run time.
+    /// This transformation, type-erased, to choose one at run time.
     fn boxed(self) -> Boxed {
         Boxed::new(self)
     }
 }
 
-/// A [`GradientTransformation`] that remembers nothing.
+/// A [`GradientTransformation`] without a state.
 pub trait Stateless: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Looks at the options, and at what is to be trained.
+    /// Checks the options against the parameters.
     ///
     /// # Errors
-    /// If an option is outside of what it may be.
+    /// If an option is out of range.
     fn check(&self, _params: &Leaves) -> Result<()> {
         Ok(())
     }
@@ -119,7 +122,7 @@ pub trait Stateless: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As `update`.
-    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, extra: &Extra) -> Result<Updates<'a>>;
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>>;
 }
 
 impl<T: Stateless> GradientTransformation for T {
@@ -129,47 +132,12 @@ impl<T: Stateless> GradientTransformation for T {
         self.check(params)
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        _state: &'a mut (),
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        self.transform(updates, params, extra)
+    fn update<'a>(&'a self, updates: Updates<'a>, _state: &'a mut ()) -> Result<Updates<'a>> {
+        self.transform(updates)
     }
 }
 
-/// What a step may know beside gradients and parameters. Whoever does not need it ignores it.
-#[derive(Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct Extra<'a> {
-    /// The value of the loss.
-    pub value: Option<f64>,
-    /// The gradient before any transformation. [`Optimizer::minimize`](crate::Optimizer::minimize) tells it.
-    pub gradient: Option<&'a Leaves>,
-    /// The loss and its gradient at other parameters, for a line search. So too.
-    pub value_fn: Option<&'a ValueFn<'a>>,
-}
-
-/// The value and the gradient of a loss at some parameters.
-pub type ValueFn<'a> = dyn Fn(&Leaves) -> Result<(f64, Leaves)> + 'a;
-
-impl fmt::Debug for Extra<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extra").field("value", &self.value).finish_non_exhaustive()
-    }
-}
-
-impl Extra<'_> {
-    /// With the value of the loss.
-    #[must_use]
-    pub fn value(value: f64) -> Self {
-        Self { value: Some(value), ..Self::default() }
-    }
-}
-
-/// `None` changes nothing: a part of a chain that an option turns on.
+/// `None` is the identity: an optional member of a chain.
 impl<T: GradientTransformation> GradientTransformation for Option<T> {
     type State = Option<T::State>;
 
@@ -177,38 +145,22 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
         self.as_ref().map(|inner| inner.init(params)).transpose()
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         match (self, state) {
-            (Some(inner), Some(state)) => inner.update(updates, state, params, extra),
+            (Some(inner), Some(state)) => inner.update(updates, state),
             (None, None) => Ok(updates),
             _ => Err(foreign_state(self)),
         }
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        match (self, state) {
-            (Some(inner), Some(state)) => inner.learning_rate(state),
-            _ => Ok(None),
-        }
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        match (self, state) {
-            (Some(inner), Some(state)) => inner.eval_params(state, params),
-            _ => Ok(None),
-        }
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        self.iter().zip(state).map(|(inner, state)| Member::new(inner, state)).collect()
     }
 }
 
 /// The error for a state that another transformation made.
 pub(crate) fn foreign_state(transformation: &impl fmt::Debug) -> Error {
     Error::new(ErrorKind::Structure, "the state belongs to another transformation")
-        .expected(format!("what `init` of `{transformation:?}` gives"))
+        .expected(format!("a state from `init` of `{transformation:?}`"))
         .remedy("start from `init`, and load a saved state into that")
 }

@@ -6,11 +6,10 @@
 //! | leaf by leaf | [`scale`], [`clip`], [`cast`], [`zeros_like`], [`ones_like`], [`full_like`], [`batch_shape`], [`random_like`] |
 //! | to one number | [`sum`], [`max`], [`min`], [`vdot`], [`norm`], [`size`], [`allclose`] |
 //!
-//! What else there is to do with trees stands in [`Tree`]: `map` and `zip_map`, of which these are made,
-//! `filter` and `update`, `stack` and `unstack`, `flatten`. As in `zip_map`, a leaf that has no value in one
-//! of two trees stays what it is in the first. Numbers of a tree are scalars in f64 if a leaf is, else in
-//! f32, and gradients go through them; without any value a sum is 0, a maximum minus infinity, and a minimum
-//! infinity.
+//! More methods of trees are in [`Tree`]: `map` and `zip_map`, on which these are built, `filter` and
+//! `update`, `stack` and `unstack`, `flatten`. As in `zip_map`, a leaf without a value in one of two trees
+//! stays as it is in the first. Reductions return scalars, in f64 if a leaf is in f64, else in f32, and are
+//! differentiable; without any value a sum is 0, a maximum minus infinity, and a minimum infinity.
 //!
 //! ```
 //! # use candle_core::{Device, Tensor};
@@ -28,9 +27,9 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::{Error, Key, Result, Tree, TreePart};
 
-use crate::host::{constant, numbers};
 use crate::losses::math::row_max;
 use crate::numerics::wide;
+use crate::transfer::{constant_like, to_vec_f64};
 
 /// `x + y`.
 ///
@@ -48,7 +47,7 @@ pub fn sub<T: Tree>(x: &T, y: &T) -> Result<T> {
     x.zip_map(y, |x, y| Ok((x - y)?))
 }
 
-/// `x * y`, element by element.
+/// `x * y`, elementwise.
 ///
 /// # Errors
 /// As [`add`].
@@ -56,7 +55,7 @@ pub fn mul<T: Tree>(x: &T, y: &T) -> Result<T> {
     x.zip_map(y, |x, y| Ok((x * y)?))
 }
 
-/// `x / y`, element by element.
+/// `x / y`, elementwise.
 ///
 /// # Errors
 /// As [`add`].
@@ -97,12 +96,12 @@ pub(crate) fn add_times<T: Tree>(x: &T, factor: &Tensor, y: &T) -> Result<T> {
     })
 }
 
-/// A scalar in the type to compute in with `x`, on its device.
+/// A scalar in the compute type with `x`, on its device.
 pub(crate) fn beside(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(scalar.to_dtype(wide(x.dtype()))?.to_device(x.device())?)
 }
 
-/// `x` where `condition`, a scalar or what broadcasts to each leaf, is not 0, and `y` elsewhere.
+/// `x` where `condition`, which must broadcast to each leaf, is not 0, and `y` elsewhere.
 ///
 /// # Errors
 /// If the trees differ in structure, shapes or element types, or the condition does not broadcast.
@@ -117,7 +116,7 @@ pub fn where_cond<T: Tree>(condition: &Tensor, x: &T, y: &T) -> Result<T> {
 /// The tree between `min` and `max`, where given.
 ///
 /// # Errors
-/// If Candle cannot.
+/// If a Candle operation fails.
 pub fn clip<T: Tree>(tree: &T, min: Option<f64>, max: Option<f64>) -> Result<T> {
     tree.map(|x| {
         let x = min.map_or_else(|| Ok(x.clone()), |min| x.maximum(min))?;
@@ -128,7 +127,7 @@ pub fn clip<T: Tree>(tree: &T, min: Option<f64>, max: Option<f64>) -> Result<T> 
 /// Zeros of the same shapes and element types.
 ///
 /// # Errors
-/// If Candle cannot allocate.
+/// If allocation fails.
 pub fn zeros_like<T: Tree>(tree: &T) -> Result<T> {
     tree.map(|x| Ok(x.zeros_like()?))
 }
@@ -136,7 +135,7 @@ pub fn zeros_like<T: Tree>(tree: &T) -> Result<T> {
 /// Ones of the same shapes and element types.
 ///
 /// # Errors
-/// If Candle cannot allocate.
+/// If allocation fails.
 pub fn ones_like<T: Tree>(tree: &T) -> Result<T> {
     tree.map(|x| Ok(x.ones_like()?))
 }
@@ -144,9 +143,9 @@ pub fn ones_like<T: Tree>(tree: &T) -> Result<T> {
 /// `value` everywhere, in the same shapes and element types.
 ///
 /// # Errors
-/// If Candle cannot allocate.
+/// If allocation fails.
 pub fn full_like<T: Tree>(tree: &T, value: f64) -> Result<T> {
-    tree.map(|x| constant(value, x))
+    tree.map(|x| constant_like(value, x))
 }
 
 /// Every value in another element type, whatever its kind; [`Tree::to_dtype`] leaves keys and counts alone.
@@ -168,7 +167,7 @@ pub fn cast_like<T: Tree>(tree: &T, other: &T) -> Result<T> {
 /// Every value with the axes `shape` in front, along which it repeats.
 ///
 /// # Errors
-/// If Candle cannot.
+/// If a Candle operation fails.
 pub fn batch_shape<T: Tree>(tree: &T, shape: &[usize]) -> Result<T> {
     tree.map(|x| Ok(x.broadcast_left(shape)?))
 }
@@ -186,7 +185,7 @@ pub fn batch_shape<T: Tree>(tree: &T, shape: &[usize]) -> Result<T> {
 /// ```
 ///
 /// # Errors
-/// What `sampler` reports, with the path.
+/// The errors of `sampler`, with the path.
 pub fn random_like<T: Tree>(
     key: Key,
     tree: &T,
@@ -251,7 +250,7 @@ pub enum Order {
 }
 
 /// A norm of all elements as one vector, 0 without any value. [`global_norm`](crate::global_norm) is the
-/// second one as a number on the host.
+/// second one as a number on the CPU.
 ///
 /// # Errors
 /// If a leaf does not hold numbers.
@@ -269,8 +268,8 @@ pub fn size(tree: &impl Tree) -> usize {
     tree.count(TreePart)
 }
 
-/// Whether each pair of elements is closer than `atol + rtol * |b|`. NaN is close to nothing. A leaf that has
-/// no value in one of the trees is not looked at.
+/// Whether each pair of elements is closer than `atol + rtol * |b|`. NaN is not close to anything. A leaf
+/// without a value in one of the trees is ignored.
 ///
 /// # Errors
 /// If the trees differ in structure or shapes.
@@ -278,9 +277,9 @@ pub fn allclose<T: Tree>(a: &T, b: &T, rtol: f64, atol: f64) -> Result<bool> {
     let mut all = true;
     a.flatten().combine(&b.flatten(), |a, b| {
         check_same_shape(a, b)?;
-        // Infinities of one sign are equal, and their difference is no number.
+        // Infinities of one sign are equal, and their difference is NaN.
         let close = |(a, b): (f64, f64)| a == b || (a - b).abs() <= atol + rtol * b.abs();
-        all &= numbers(a)?.into_iter().zip(numbers(b)?).all(close);
+        all &= to_vec_f64(a)?.into_iter().zip(to_vec_f64(b)?).all(close);
         Ok(a.clone())
     })?;
     Ok(all)
@@ -309,7 +308,7 @@ fn max_of(leaves: impl IntoIterator<Item = Tensor>) -> Result<Tensor> {
     reduce(leaves, f64::NEG_INFINITY, |x| row_max(&x.flatten_all()?), row_max)
 }
 
-/// `all` of what `each` makes of the leaves that have elements.
+/// `all` over the results of `each`, for the leaves that have elements.
 fn reduce(
     leaves: impl IntoIterator<Item = Tensor>,
     none: f64,
@@ -331,7 +330,7 @@ fn reduce(
     }
 }
 
-/// How many elements are summed at once. In one run, a sum of many small numbers stops growing.
+/// Elements of one partial sum. A single sum of many small numbers stops growing in f32.
 const CHUNK: usize = 4096;
 
 fn total(x: &Tensor) -> Result<Tensor> {

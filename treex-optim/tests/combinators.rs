@@ -1,11 +1,11 @@
-//! Combinators: Optax's numbers (`fixtures/optax.json`), and what Optax has no words for.
+//! Combinators: Optax's numbers (`fixtures/optax.json`), and combinators that Optax does not have.
 
 #![allow(clippy::unwrap_used)]
 
 mod contract;
 
 use candle_core::{DType, Device, Tensor};
-use contract::{F64, Params, assert_golden, assert_promises, contrib, extra, nan_like};
+use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra, nan_like};
 use treex_core::{ErrorKind, Leaf, Parameter, TreePart, path, prelude::*};
 use treex_optim::{
     Boxed, DynamicLossScale, GradientTransformation, Optimizer, Schedule, Skip, adam, adamw, apply_if_finite,
@@ -18,10 +18,10 @@ use treex_testing::compare::{assert_close, tree_values};
 use treex_testing::fixture;
 use treex_testing::oracle::numbers;
 
-/// Optax's MultiSteps gathers in f32 in an f64 run too.
+/// Optax's MultiSteps accumulates in f32 in an f64 run too.
 const GATHERED: f64 = 2e-8;
 
-/// The combinators under the names of their cases, and how close they come.
+/// The combinators under the names of their cases, with tolerances.
 fn table() -> Vec<(&'static str, Boxed, f64)> {
     let exact = Schedule::from(warmup_cosine_decay(0., 0.1, 2, 5, 0.01));
     let rate = Schedule::new("warmup_cosine_decay in f32", move |count| f64::from(exact.value(count) as f32));
@@ -86,7 +86,7 @@ fn beyond() -> Vec<(&'static str, Boxed)> {
     ]
 }
 
-/// More of them, and inside of each other.
+/// More combinators, and nested ones.
 fn more() -> Vec<(&'static str, Boxed)> {
     let labelled = multi_transform([("matrix", adam(0.1).boxed()), ("vector", sgd(0.1).boxed())], |leaf| {
         if leaf.rank() == Some(2) { "matrix" } else { "vector" }
@@ -111,7 +111,7 @@ fn more() -> Vec<(&'static str, Boxed)> {
 }
 
 #[test]
-fn optax_gives_the_same() {
+fn matches_fixture!("optax.json") {
     let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
@@ -123,12 +123,12 @@ fn optax_gives_the_same() {
 }
 
 #[test]
-fn promises() {
+fn contracts() {
     let fixture = fixture!("optax.json");
     let table = table().into_iter().map(|(name, transformation, _)| (name, transformation));
     for (name, transformation) in table.chain(more()) {
         if !name.starts_with("flatten") {
-            assert_promises(&fixture["meta"], name, &transformation);
+            assert_contracts(&fixture["meta"], name, &transformation);
         }
     }
 }
@@ -161,7 +161,7 @@ fn lookahead_has_slow_parameters() {
 }
 
 #[test]
-fn lookahead_may_forget_the_fast_state() {
+fn lookahead_can_reset_the_fast_state() {
     let mut fast = start();
     let lookahead = lookahead(adam(0.1), 2, 0.3).reset_state(true);
     let mut optimizer = Optimizer::new(lookahead).init(&fast).unwrap();
@@ -178,9 +178,9 @@ fn lookahead_may_forget_the_fast_state() {
     }
 }
 
-/// What is dropped inside of a function of tensors is dropped outside too.
+/// Updates that are dropped inside a function of tensors are dropped from the step.
 #[test]
-fn what_is_dropped_stays() {
+fn dropped_updates_leave_parameters_unchanged() {
     let nested: [Boxed; 3] = [
         apply_if_finite(only(adam(0.1), path("a")), 2).boxed(),
         multi_steps(chain((freeze(path("b")), adamw(0.1))), 2).skip(Skip::NotFinite).boxed(),
@@ -194,6 +194,26 @@ fn what_is_dropped_stays() {
         }
         assert_eq!(params.b, start().b, "{transformation:?}");
         assert_ne!(params.a, start().a, "{transformation:?}");
+    }
+}
+
+/// The parameters to evaluate with are those of the transformation inside.
+#[test]
+fn eval_model_finds_an_average_inside_a_wrapper() {
+    let average = || chain((sgd(0.1), params_ema(0.5)));
+    let trained = |transformation: Boxed| {
+        let mut params = start();
+        let mut optimizer = Optimizer::new(transformation).init(&params).unwrap();
+        for step in 0..3 {
+            optimizer.update(&grads(step), &mut params).unwrap();
+        }
+        let found = optimizer.eval_model(&params).unwrap();
+        assert_ne!(tree_values(&found), tree_values(&params));
+        tree_values(&found)
+    };
+    let expected = trained(average().boxed());
+    for wrapped in [flatten(average()).boxed(), master_weights(average()).boxed()] {
+        assert_close(&trained(wrapped.clone()), &expected, 1e-12, &format!("{wrapped:?}"));
     }
 }
 
@@ -211,15 +231,15 @@ fn averages_follow_the_parameters() {
         expected.iter_mut().zip(now).for_each(|(mean, p)| *mean = decay * *mean + (1. - decay) * p);
         assert_close(&tree_values(&optimizer.eval_model(&params).unwrap()), &expected, 1e-14, "the average");
     }
-    // The model that is trained is not touched, and one without averages is itself.
+    // The trained model is unchanged, and `eval_model` without averages returns it.
     assert_ne!(tree_values(&params), expected);
     let plain = Optimizer::new(adam(0.1)).init(&params).unwrap();
     assert_eq!(plain.eval_model(&params).unwrap(), params);
 }
 
-/// What a step may change when it is skipped: counts of what was skipped, and of steps.
+/// A skipped step changes only counts of steps and of skipped gradients.
 #[test]
-fn skipped_steps_leave_every_bit() {
+fn skipped_steps_change_nothing() {
     let skipping: [Boxed; 4] = [
         apply_if_finite(adam(0.1), 2).boxed(),
         multi_steps(adam(0.1), 2).skip(Skip::NotFinite).boxed(),
@@ -243,12 +263,12 @@ fn skipped_steps_leave_every_bit() {
         optimizer.update(&broken, &mut params).unwrap();
         let after = bits(&params, &optimizer);
         assert!(before == after, "{transformation:?}");
-        assert_eq!(optimizer.step().unwrap(), 4);
+        assert_eq!(optimizer.step_count().unwrap(), 4);
     }
 }
 
 #[test]
-fn a_training_that_went_wrong_is_seen_to() {
+fn too_many_errors_in_a_row_are_applied() {
     let mut params = start();
     let mut optimizer = Optimizer::new(apply_if_finite(sgd(0.1), 2)).init(&params).unwrap();
     let broken = grads(0).map(|leaf| Ok(nan_like(leaf))).unwrap();
@@ -260,9 +280,9 @@ fn a_training_that_went_wrong_is_seen_to() {
     assert_eq!((state.notfinite_count.get().unwrap(), state.total_notfinite.get().unwrap()), (3, 3));
 }
 
-/// `multi_steps` is the training with larger batches.
+/// `multi_steps` equals training with larger batches.
 #[test]
-fn gathered_steps_are_steps_of_the_mean() {
+fn accumulated_steps_are_steps_of_the_mean() {
     let (mut gathered, mut whole) = (start(), start());
     let mut slow = Optimizer::new(multi_steps(adamw(0.1), 3)).init(&gathered).unwrap();
     let mut fast = Optimizer::new(adamw(0.1)).init(&whole).unwrap();
@@ -332,21 +352,18 @@ fn hyperparams_are_read_and_written_by_name() {
         text,
         "the hyperparams of the optimizer have more than one number named `learning_rate`: expected the end of one \
          of [\"state.first.learning_rate\", \"state.first.momentum\", \"state.rest.learning_rate\", \
-         \"state.rest.momentum\"]; write as much of the path as tells it apart"
+         \"state.rest.momentum\"]; write enough of the path to make it unique"
     );
     let text = optimizer.set_hyperparam("rate", 1.).unwrap_err().to_string();
     assert!(text.starts_with("the hyperparams of the optimizer have nothing named `rate`"), "{text}");
     assert!(optimizer.set_hyperparam("first.learning_rate", f64::NAN).is_err());
     let unknown = inject_hyperparams([("lr", 0.1.into())], |now| Ok(sgd(now.get("learning_rate")?)));
     let text = Optimizer::new(unknown).init(&params).unwrap_err().to_string();
-    assert!(
-        text.starts_with("there is no hyperparameter `learning_rate`: expected one of [\"lr\"]"),
-        "{text}"
-    );
+    assert!(text.starts_with("unknown hyperparameter `learning_rate`: expected one of [\"lr\"]"), "{text}");
 }
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_an_error() {
     let refused = |transformation: Boxed| Optimizer::new(transformation).init(&start()).unwrap_err();
     let error = refused(partition().group("first", path("a"), sgd(0.1)).boxed());
     assert_eq!(
@@ -364,7 +381,7 @@ fn misuse_is_told() {
     assert!(refused(params_ema(f64::NAN).boxed()).to_string().starts_with("`decay` is"));
 }
 
-/// The masters are what an f32 training by the same gradients gives, and the model holds them rounded.
+/// The masters equal f32 training with the same gradients, and the model has them rounded.
 #[test]
 fn masters_are_an_f32_training() {
     let meta = &fixture!("optax.json")["meta"];
@@ -387,7 +404,7 @@ fn masters_are_an_f32_training() {
         assert_eq!(tree_values(&rounded), tree_values(&expected), "{half:?}");
         assert_eq!(rounded.a.dtype(), Some(half));
     }
-    // A leaf in f32 has no master, and is trained as it is.
+    // A leaf in f32 has no master, and is trained directly.
     let mut mixed = Params::read(&meta["params"], DType::F32);
     mixed = mixed.into_dtype_where(path("a"), DType::BF16).unwrap();
     let mut alone = mixed.clone();
@@ -403,38 +420,38 @@ fn masters_are_an_f32_training() {
 }
 
 #[test]
-fn a_loss_scale_finds_its_place() {
+fn a_loss_scale_adapts() {
     let params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F16);
-    let mut scale = DynamicLossScale::new().unwrap().starting_at(1e6).unwrap().growth_interval(3);
+    let mut scale = DynamicLossScale::new().unwrap().init_scale(1e6).unwrap().growth_interval(3);
     let mut history = Vec::new();
     for _ in 0..8 {
         let (_, grads) = params
             .clone()
             .value_and_grad(Parameter, |params| {
                 let loss = params.a.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?;
-                scale.scaled(&(loss + params.b.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?)?)
+                scale.scale(&(loss + params.b.get()?.to_dtype(DType::F32)?.sqr()?.sum_all()?)?)
             })
             .unwrap();
-        if let Some(grads) = scale.unscaled(&grads).unwrap() {
+        if let Some(grads) = scale.unscale(&grads).unwrap() {
             let expected = [[1., -2., 4.].as_slice(), &[3., 0.5, -1.5], &[2., -4., 0.2, 6.]].concat();
             assert_close(&tree_values(&grads), &expected, 4e-3, "the gradient of the loss itself");
         }
-        history.push(scale.scale().unwrap());
+        history.push(scale.factor().unwrap());
     }
     let expected = [500_000., 250_000., 125_000., 62_500., 31_250., 15_625., 7812.5, 7812.5];
     assert_eq!(history, expected);
     assert_eq!(scale.skipped().unwrap(), 7);
     let mut good = DynamicLossScale::new().unwrap().growth_interval(2);
     for _ in 0..4 {
-        good.unscaled(&params).unwrap().unwrap();
+        good.unscale(&params).unwrap().unwrap();
     }
-    assert_eq!(good.scale().unwrap(), 65536. * 4.);
+    assert_eq!(good.factor().unwrap(), 65536. * 4.);
     let folder = tempfile::tempdir().unwrap();
     good.save(folder.path().join("scale")).unwrap();
     let mut loaded = DynamicLossScale::new().unwrap();
     loaded.load(folder.path().join("scale")).unwrap();
     assert_eq!(loaded.flatten(), good.flatten());
-    assert!(DynamicLossScale::new().unwrap().starting_at(0.).is_err());
+    assert!(DynamicLossScale::new().unwrap().init_scale(0.).is_err());
 }
 
 #[test]
@@ -451,7 +468,7 @@ fn reconciled_after_surgery() {
     assert_eq!(names(&report.kept), ["step", "state.0.count", "state.0.mu.0", "state.0.nu.0"]);
     assert_eq!(names(&report.initialized), ["state.0.mu.1", "state.0.mu.2", "state.0.nu.1", "state.0.nu.2"]);
     assert!(report.dropped.is_empty());
-    assert_eq!(next.step().unwrap(), 1);
+    assert_eq!(next.step_count().unwrap(), 1);
     assert_close(&tree_values(&next.state().unwrap().0.mu), &[0.1, 0.2, 0., 0., 0.], 1e-15, "first moments");
     let before = optimizer.flatten();
     let grads = changed.clone();
@@ -462,7 +479,7 @@ fn reconciled_after_surgery() {
     assert_eq!(names(&report.dropped), ["state.0.mu.1", "state.0.mu.2", "state.0.nu.1", "state.0.nu.2"]);
 }
 
-/// For an optimizer that looks at the loss once, it is the everyday form.
+/// For an optimizer that evaluates the loss once, `minimize` is `value_and_grad` and `update`.
 #[test]
 fn minimize_is_value_and_grad_and_update() {
     let loss =

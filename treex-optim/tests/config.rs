@@ -32,9 +32,9 @@ fn a_configuration_is_the_function_of_its_name() {
         ),
         (r#"{"name": "adamw", "learning_rate": 0.1}"#, adamw(0.1).boxed()),
         (
-            r#"{"name": "adamw", "weight_decay": 0.01, "decay": "**.kernel",
+            r#"{"name": "adamw", "weight_decay": 0.01, "weight_decay_mask": "**.kernel",
                 "learning_rate": {"name": "warmup_cosine", "peak": 0.1, "warmup_steps": 2, "decay_steps": 9}}"#,
-            adamw(warmup_cosine(0.1, 2, 9)).weight_decay(0.01).decay(path("**.kernel")).boxed(),
+            adamw(warmup_cosine(0.1, 2, 9)).weight_decay(0.01).weight_decay_mask(path("**.kernel")).boxed(),
         ),
         (
             r#"{"name": "adamw", "learning_rate": {"name": "warmup_cosine", "init": 0.01, "peak": 0.1,
@@ -42,8 +42,8 @@ fn a_configuration_is_the_function_of_its_name() {
             adamw(warmup_cosine_decay(0.01, 0.1, 2, 9, 0.02)).boxed(),
         ),
         (
-            r#"{"name": "adabelief", "learning_rate": 0.1, "eps": 1e-3, "nesterov": true, "weight_decay": 0.1, "decay": "a"}"#,
-            adabelief(0.1).eps(1e-3).nesterov(true).weight_decay(0.1).decay(path("a")).boxed(),
+            r#"{"name": "adabelief", "learning_rate": 0.1, "eps": 1e-3, "nesterov": true, "weight_decay": 0.1, "weight_decay_mask": "a"}"#,
+            adabelief(0.1).eps(1e-3).nesterov(true).weight_decay(0.1).weight_decay_mask(path("a")).boxed(),
         ),
         (
             r#"{"name": "adadelta", "learning_rate": 0.1, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}"#,
@@ -53,7 +53,7 @@ fn a_configuration_is_the_function_of_its_name() {
         (
             r#"{"name": "adafactor", "learning_rate": 0.1, "min_dim_size_to_factor": 8, "decay_rate": 0.5,
                 "decay_offset": 3, "multiply_by_parameter_scale": false, "clipping_threshold": null, "momentum": 0.9,
-                "dtype_momentum": "bf16", "weight_decay_rate": 0.1, "eps": 1e-20, "factored": false, "decay": "a"}"#,
+                "dtype_momentum": "bf16", "weight_decay_rate": 0.1, "eps": 1e-20, "factored": false, "weight_decay_mask": "a"}"#,
             adafactor(0.1)
                 .min_dim_size_to_factor(8)
                 .decay_rate(0.5)
@@ -65,7 +65,7 @@ fn a_configuration_is_the_function_of_its_name() {
                 .weight_decay_rate(0.1)
                 .eps(1e-20)
                 .factored(false)
-                .decay(path("a"))
+                .weight_decay_mask(path("a"))
                 .boxed(),
         ),
         (
@@ -116,12 +116,12 @@ fn a_configuration_is_the_function_of_its_name() {
         ),
         (r#"{"name": "fromage", "learning_rate": 0.1, "min_norm": 0.5}"#, fromage(0.1).min_norm(0.5).boxed()),
         (
-            r#"{"name": "lamb", "learning_rate": 0.1, "weight_decay": 0.1, "decay": "a"}"#,
-            lamb(0.1).weight_decay(0.1).decay(path("a")).boxed(),
+            r#"{"name": "lamb", "learning_rate": 0.1, "weight_decay": 0.1, "weight_decay_mask": "a"}"#,
+            lamb(0.1).weight_decay(0.1).weight_decay_mask(path("a")).boxed(),
         ),
         (
-            r#"{"name": "lars", "learning_rate": 0.1, "trust_ratio": "a", "momentum": 0.5, "nesterov": true}"#,
-            lars(0.1).trust_ratio(path("a")).momentum(0.5).nesterov(true).boxed(),
+            r#"{"name": "lars", "learning_rate": 0.1, "trust_ratio_mask": "a", "momentum": 0.5, "nesterov": true}"#,
+            lars(0.1).trust_ratio_mask(path("a")).momentum(0.5).nesterov(true).boxed(),
         ),
         (
             r#"{"name": "lion", "learning_rate": 0.1, "mode": "smooth", "smooth_beta": 2, "mu_dtype": "bf16"}"#,
@@ -129,8 +129,8 @@ fn a_configuration_is_the_function_of_its_name() {
         ),
         (r#"{"name": "nadam", "learning_rate": 0.1}"#, adam(0.1).nesterov(true).boxed()),
         (
-            r#"{"name": "nadamw", "learning_rate": 0.1, "decay": "a"}"#,
-            adamw(0.1).nesterov(true).decay(path("a")).boxed(),
+            r#"{"name": "nadamw", "learning_rate": 0.1, "weight_decay_mask": "a"}"#,
+            adamw(0.1).nesterov(true).weight_decay_mask(path("a")).boxed(),
         ),
         (
             r#"{"name": "noisy_sgd", "learning_rate": 0.1, "key": 7, "eta": 0.1, "gamma": 0.5}"#,
@@ -180,7 +180,7 @@ fn a_configuration_is_the_function_of_its_name() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_errors() {
     let cases = [
         (r#"{"name": "adam", "learning_rate": 0.1, "beta1": 0.9}"#, "unknown field `beta1`"),
         (
@@ -205,7 +205,7 @@ fn mistakes_are_told() {
 }
 
 #[test]
-fn numbers_are_checked_before_there_is_a_model() {
+fn options_are_checked_without_a_model() {
     let curve = CurveConfig::WarmupCosine(warmup_cosine(0.1, 9, 9));
     let config = OptimizerConfig::Sgd {
         learning_rate: ScheduleConfig::Curve(curve),

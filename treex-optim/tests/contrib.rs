@@ -1,11 +1,11 @@
-//! The optimizers of Optax's `contrib`: its numbers (`fixtures/optax.json`), and what each promises.
+//! The optimizers of Optax's `contrib`: its numbers (`fixtures/optax.json`), and their contracts.
 
 #![allow(clippy::unwrap_used)]
 
 mod contract;
 
 use candle_core::{DType, Device, Tensor};
-use contract::{F64, Params, assert_golden, assert_promises, contrib, extra};
+use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra};
 use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
@@ -23,7 +23,7 @@ const PROJECTED: f64 = 2e-7;
 /// Optax takes the root of a count in f32, in an f64 run too: 6e-8 of each weight.
 const COUNTED: f64 = 1e-8;
 
-/// The optimizers under the names of their cases, and how close they come.
+/// The optimizers under the names of their cases, with tolerances.
 fn table() -> Vec<(&'static str, Boxed, f64)> {
     let exact = Schedule::from(warmup_constant(0., 0.1, 2));
     let warm = Schedule::new("warmup_constant in f32", move |count| f64::from(exact.value(count) as f32));
@@ -70,7 +70,7 @@ fn table() -> Vec<(&'static str, Boxed, f64)> {
     ]
 }
 
-/// The same for the cases of `contrib.json`, whose options are all others than by default.
+/// The same for the cases of `contrib.json`, whose options all differ from the defaults.
 fn beyond() -> Vec<(&'static str, Boxed, f64)> {
     let b3 = Schedule::new("1 - 1 / (2 + c)", |count| 1. - 1. / (2. + count as f64));
     let alpha = Schedule::new("2 + c", |count| 2. + count as f64);
@@ -124,7 +124,7 @@ fn beyond() -> Vec<(&'static str, Boxed, f64)> {
 }
 
 #[test]
-fn optax_gives_the_same() {
+fn matches_fixture!("optax.json") {
     let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);
@@ -136,10 +136,10 @@ fn optax_gives_the_same() {
 }
 
 #[test]
-fn promises() {
+fn contracts() {
     let fixture = fixture!("optax.json");
     for (name, transformation, _) in table() {
-        assert_promises(&fixture["meta"], name, &transformation);
+        assert_contracts(&fixture["meta"], name, &transformation);
     }
 }
 
@@ -170,7 +170,7 @@ fn orthogonalized_as_in_optax() {
     );
 }
 
-/// What is to be evaluated is the average of `z`, weighed by the squares of the rates.
+/// The parameters to evaluate with are the average of `z`, weighted by the squares of the rates.
 #[test]
 fn schedule_free_evaluates_the_average() {
     let fixture = fixture!("optax.json");
@@ -211,7 +211,7 @@ fn muon_takes_kernels_as_matrices() {
     assert!(optimizer.update(&grads, &mut biases).is_err());
 }
 
-/// Whole steps by `minimize` are what pairs of updates are.
+/// A whole step by `minimize` equals a pair of updates.
 #[test]
 fn sam_in_one_step() {
     let loss = |x: &mut Leaf<Parameter>| Ok((x.get()?.sqr()?.sum_all()? + x.get()?.sin()?.sum_all()?)?);
@@ -230,12 +230,12 @@ fn sam_in_one_step() {
     }
     let grads = whole.clone();
     let error = at_once.update(&grads, &mut whole).unwrap_err();
-    assert!(error.to_string().starts_with("an opaque `sam` does not know the loss"), "{error}");
+    assert!(error.to_string().starts_with("an opaque `sam` needs the loss"), "{error}");
 }
 
-/// A leaf that has no gradient on the way up goes on from where it is.
+/// A leaf without a gradient in the ascent continues from its value.
 #[test]
-fn sam_goes_back_to_where_it_was() {
+fn sam_returns_to_its_start() {
     let meta = &fixture!("optax.json")["meta"];
     let mut params = Params::read(&meta["params"], DType::F64);
     let mut optimizer = Optimizer::new(sam(sgd(0.1), sgd(0.05))).init(&params).unwrap();
@@ -268,16 +268,13 @@ fn a_plateau_is_left_after_cooling() {
 }
 
 #[test]
-fn what_needs_the_loss_says_so() {
+fn a_missing_loss_value_is_an_error() {
     for transformation in [momo().boxed(), momo_adam().boxed(), reduce_on_plateau().boxed()] {
         let mut params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F64);
         let grads = params.clone();
         let mut optimizer = Optimizer::new(transformation).init(&params).unwrap();
         let error = optimizer.update(&grads, &mut params).unwrap_err().to_string();
-        assert!(
-            error.contains("does not know the value of the loss: expected `Extra::value(loss)`"),
-            "{error}"
-        );
+        assert!(error.contains("needs the value of the loss: expected `Extra::value(loss)`"), "{error}");
         optimizer.update_with(&grads, &mut params, &extra(0)).unwrap();
     }
     let refused = |transformation: Boxed| {
@@ -293,7 +290,7 @@ fn what_needs_the_loss_says_so() {
 
 /// The estimates of the distance survive gradients of zeros.
 #[test]
-fn zero_gradients_leave_estimates() {
+fn zero_gradients_keep_the_estimate() {
     for transformation in [prodigy().boxed(), dadapt_adamw().boxed(), dog().boxed(), dowg().boxed()] {
         let mut params = Params::read(&fixture!("optax.json")["meta"]["params"], DType::F32);
         let zeros = params.map(|leaf| Ok(leaf.zeros_like()?)).unwrap();

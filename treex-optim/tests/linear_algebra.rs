@@ -43,7 +43,8 @@ fn power_iterations() {
     assert!(value == 0. && values(&vector).iter().all(|x| x.is_finite()));
 }
 
-/// What NumPy's eigenvalues say, up to the error that is small enough; and Optax, which computes in f32.
+/// Against NumPy's eigenvalues, up to the tolerance of the iteration, and against Optax, which computes in
+/// f32.
 #[test]
 fn inverse_roots() {
     let fixture = fixture();

@@ -1,5 +1,5 @@
-//! L-BFGS and the line searches, on Rosenbrock's function in three dimensions as Optax goes
-//! (`fixtures/optax.json`).
+//! L-BFGS and the line searches against Optax (`fixtures/optax.json`), on Rosenbrock's function in three
+//! dimensions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ fn start() -> Leaf<Parameter> {
     Leaf::new(Tensor::new(&[-1.2, 1., 0.5], &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Goes as far as the case does; `search` tells the step and the number of trials.
+/// Runs the steps of the case; `search` returns the step size and the number of trials.
 fn assert_goes<T: GradientTransformation>(
     name: &str,
     transformation: T,
@@ -61,8 +61,8 @@ fn assert_goes<T: GradientTransformation>(
 }
 
 #[test]
-fn optax_goes_the_same_way() {
-    // 25 steps through a valley: Optax itself goes 5e-9 elsewhere from a start that differs in the last bit.
+fn line_searches_match_optax() {
+    // 25 steps through a valley: Optax itself differs by 5e-9 for a start that differs in the last bit.
     assert_goes("lbfgs()", lbfgs(), 1e-9, |(_, (), zoom)| {
         Some((zoom.learning_rate.get().unwrap(), zoom.num_linesearch_steps.get().unwrap()))
     });
@@ -78,7 +78,7 @@ fn optax_goes_the_same_way() {
     });
 }
 
-/// A minimum of another sort, where each option makes a difference.
+/// A different minimum, where each option matters.
 fn quartic(x: &mut Leaf<Parameter>) -> Result<Tensor> {
     let x = x.get()?;
     let middle = Tensor::new(&[0., 1., 2.], &Device::Cpu)?;
@@ -88,7 +88,7 @@ fn quartic(x: &mut Leaf<Parameter>) -> Result<Tensor> {
 }
 
 #[test]
-fn options_of_line_searches_are_those_of_optax() {
+fn line_search_options_match_optax() {
     let zoom = scale_by_zoom_linesearch;
     let flat = zoom(3).curv_rtol(0.01).initial_guess(InitialGuess::One);
     let strict = zoom(20).approx_dec_rtol(None).tol(1e-3).increase_factor(3.).slope_rtol(0.1).curv_rtol(0.2);
@@ -117,7 +117,7 @@ fn options_of_line_searches_are_those_of_optax() {
             let state = |name: &str| tree_values(&optimizer.filter(path(format!("**.{name}"))))[0];
             assert_eq!(Some(state("num_linesearch_steps") as u64), expected["ls_steps"].as_u64(), "{what}");
             assert_close(&[state("learning_rate")], &numbers(&expected["lr"]), F64, &what);
-            // A search that fails may end far away.
+            // A failed search may end far away.
             let far = numbers(&expected["x"]).iter().fold(1., |far: f64, x| far.max(x.abs()));
             assert_close(&values(&x.get().unwrap()), &numbers(&expected["x"]), F64 * far, &what);
         }
@@ -125,7 +125,7 @@ fn options_of_line_searches_are_those_of_optax() {
 }
 
 #[test]
-fn preconditioned_updates_are_those_of_optax() {
+fn preconditioned_updates_match_fixture!("optax.json") {
     let fixture = fixture!("optax.json");
     let (name, transformation) = ("scale_by_lbfgs(memory_size=3)", scale_by_lbfgs().memory_size(3).boxed());
     assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, F64);
@@ -145,7 +145,7 @@ fn finds_the_minimum() {
 }
 
 #[test]
-fn saved_and_continued_is_not_interrupted() {
+fn resuming_from_a_saved_state_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let mut x = start();
     let mut optimizer = Optimizer::new(lbfgs()).init(&x).unwrap();
@@ -164,9 +164,9 @@ fn saved_and_continued_is_not_interrupted() {
     assert_eq!(optimizer.flatten(), loaded.flatten());
 }
 
-/// Where the loss is no number a step is shortened, or not made.
+/// Where the loss is NaN a step is shortened, or is 0.
 #[test]
-fn the_domain_of_the_loss_is_not_left() {
+fn steps_stay_in_the_domain_of_the_loss() {
     let root = |x: &mut Leaf<Parameter>| Ok(x.get()?.sqrt()?.sum_all()?);
     for transformation in [
         chain((sgd(10.), scale_by_backtracking_linesearch(30))).boxed(),
@@ -182,16 +182,16 @@ fn the_domain_of_the_loss_is_not_left() {
 }
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_an_error() {
     let mut x = start();
     let mut optimizer = Optimizer::new(lbfgs()).init(&x).unwrap();
     let grads = x.clone();
     let error = optimizer.update(&grads, &mut x).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a line search does not know the loss: expected its value, its gradient, and both at other parameters; \
+        "a line search needs the loss: expected its value, its gradient, and both at other parameters; \
          step with `optimizer.minimize(&mut model, |model| ...)`"
     );
-    assert_eq!((x, optimizer.step().unwrap()), (start(), 0));
+    assert_eq!((x, optimizer.step_count().unwrap()), (start(), 0));
     assert!(Optimizer::new(scale_by_lbfgs().memory_size(0)).init(&start()).is_err());
 }

@@ -1,4 +1,4 @@
-//! Projections: values and gradients that Optax computed, of a vector and of a tree of two leaves.
+//! Projections against Optax's values and gradients, of a vector and of a tree of two leaves.
 
 #![allow(clippy::unwrap_used)]
 
@@ -101,7 +101,7 @@ fn of_trees_with_gradients() {
     }
 }
 
-/// Where norms are 0, gradients are numbers still.
+/// Where norms are 0, gradients are finite.
 #[test]
 fn of_zeros() {
     let fixture = fixture();
@@ -115,7 +115,7 @@ fn of_zeros() {
 }
 
 #[test]
-fn no_case_of_the_fixtures_is_left_out() {
+fn every_fixture_case_is_tested() {
     let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let ours: BTreeSet<_> = trees().iter().map(|case| case.0.to_owned()).collect();
     assert_eq!(ours, names(&fixture()["projections"]));
@@ -126,7 +126,7 @@ fn no_case_of_the_fixtures_is_left_out() {
 /// A projection of a projection changes nothing; nor do projections of flat trees differ. As in Optax, a 0
 /// stays when it should go to a larger sphere, since it has no sign: then the result is not on the sphere.
 #[test]
-fn twice_is_once() {
+fn projections_are_idempotent() {
     let fixture = fixture();
     let (x, y) = (pair(&fixture["x"], DType::F64), pair(&fixture["y"], DType::F64));
     for (name, projection) in trees().into_iter().filter(|case| case.0 != "l1_sphere(20)") {
@@ -155,7 +155,7 @@ fn element_types_and_filtered_leaves_stay() {
 }
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_an_error() {
     let x = pair(&fixture()["x"], DType::F64);
     for scale in [0., -1., f64::NAN, f64::INFINITY] {
         for error in [
@@ -167,10 +167,7 @@ fn misuse_is_told() {
             projection_linf_ball(&x, scale).unwrap_err(),
         ] {
             let text = error.to_string();
-            assert!(
-                text.contains("is outside of what it may be: expected a finite number above 0"),
-                "{text}"
-            );
+            assert!(text.contains("is out of range: expected a finite number above 0"), "{text}");
         }
     }
     let swapped = (x.1.clone(), x.0.clone());

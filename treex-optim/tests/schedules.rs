@@ -1,4 +1,4 @@
-//! Schedules: what Optax computed for them at each step, and as data.
+//! Schedules against Optax's values at each step, and as data.
 
 #![allow(clippy::unwrap_used)]
 
@@ -133,7 +133,7 @@ fn cases() -> Vec<(&'static str, Schedule, &'static str)> {
 }
 
 #[test]
-fn at_each_step() {
+fn values_at_each_step() {
     let fixture = fixture!("optax.json");
     for (name, schedule, _) in cases() {
         let expected = numbers(&fixture["schedules"][name]);
@@ -143,7 +143,7 @@ fn at_each_step() {
 }
 
 #[test]
-fn no_case_of_the_fixture_is_left_out() {
+fn every_fixture_case_is_tested() {
     let fixture = fixture!("optax.json");
     let expected: BTreeSet<_> =
         fixture["schedules"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -162,7 +162,7 @@ fn a_configuration_is_the_function_of_its_name() {
 }
 
 #[test]
-fn mistakes_in_a_configuration_are_told() {
+fn mistakes_in_a_configuration_are_errors() {
     let cases = [
         (r#"{"name": "exponential_decay", "init": 1, "steps": 2}"#, "missing field `rate`"),
         (r#"{"name": "sgdr", "cycles": [{"peak": 1}]}"#, "missing field `warmup_steps`"),
@@ -185,11 +185,11 @@ fn mistakes_in_a_configuration_are_told() {
 
 /// A transformation asks its schedule when it is initialized.
 #[test]
-fn a_schedule_inside_of_a_schedule_is_checked() {
+fn nested_schedules_are_checked() {
     let broken = join_schedules([constant(0.1), piecewise_constant(0.1, [(2, -1.)]).into()], [3]);
     let error = sgd(broken).init(&().flatten()).unwrap_err().to_string();
     assert!(
-        error.contains("`piecewise_constant(0.1, [(2, -1.0)])` scales by a wrong factor from step 2 on"),
+        error.contains("`piecewise_constant(0.1, [(2, -1.0)])` has a factor out of range at step 2 on"),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! Arithmetic on trees: values and gradients that Optax computed.
+//! Arithmetic on trees against Optax's values and gradients.
 
 #![allow(clippy::unwrap_used)]
 
@@ -85,7 +85,7 @@ fn values_and_gradients() {
 }
 
 #[test]
-fn no_case_of_the_fixture_is_left_out() {
+fn every_fixture_case_is_tested() {
     let expected: BTreeSet<_> = fixture()["tree"].as_object().unwrap().keys().cloned().collect();
     let trees = to_trees().into_iter().map(|case| case.0.to_owned());
     assert_eq!(
@@ -105,7 +105,7 @@ fn ties_share_the_gradient() {
 }
 
 #[test]
-fn of_nothing() {
+fn empty_trees() {
     let fixture = &fixture()["tree_of_nothing"];
     let nothing: Vec<Leaf<Parameter>> = Vec::new();
     let empty =
@@ -138,7 +138,7 @@ fn element_types() {
     assert_eq!(tree::size(&mixed), 4);
 }
 
-/// 0.1 in f32, 2 million times: summed in one run, the error is in the third digit.
+/// 0.1 in f32, 2 million times: in a single sum, the error is in the third digit.
 #[test]
 fn long_sums_keep_their_digits() {
     let many = Leaf::<Parameter>::new(Tensor::full(0.1f32, 2_000_003, &Device::Cpu).unwrap()).unwrap();
@@ -147,7 +147,7 @@ fn long_sums_keep_their_digits() {
 }
 
 #[test]
-fn close_or_not() {
+fn allclose_compares_with_tolerances() {
     let leaf = |values: &[f32]| Leaf::<Parameter>::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
     let (a, b) = (leaf(&[1., f32::INFINITY]), leaf(&[1.001, f32::INFINITY]));
     assert!(tree::allclose(&a, &b, 1e-2, 0.).unwrap() && tree::allclose(&a, &b, 0., 1e-2).unwrap());

@@ -16,8 +16,8 @@ pub type Adabelief = Chain<(ScaleByBelief, AddDecayedWeights, ScaleByLearningRat
 /// p  = p - lr * (mu^ / (sqrt(nu^) + eps) + weight_decay * p)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-16`, `eps_root = 1e-16` and `weight_decay = 0`;
-/// [`scale_by_belief`] says more.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-16`, `eps_root = 1e-16` and `weight_decay = 0`; see
+/// [`scale_by_belief`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -44,4 +44,4 @@ options!(Adabelief:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Adabelief: 1);
+weight_decay_mask!(Adabelief: 1);

@@ -20,8 +20,8 @@ pub type Adadelta = Chain<(AddDecayedWeights, ScaleByAdadelta, ScaleByLearningRa
 /// ```
 ///
 /// with `rho = 0.9`, `eps = 1e-6` and `weight_decay = 0`, which is an L2 penalty, as in PyTorch. Optax's
-/// default learning rate of `None` goes uphill, since nothing turns the sign; here a rate must be given, and
-/// the paper's is 1.
+/// default learning rate of `None` ascends, since nothing flips the sign; here the learning rate is required,
+/// and the paper's is 1.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -48,4 +48,4 @@ options!(Adadelta:
     1 ScaleByAdadelta { rho: f64, eps: f64 }
 );
 
-decay!(Adadelta: 0);
+weight_decay_mask!(Adadelta: 0);

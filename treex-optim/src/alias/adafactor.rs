@@ -36,7 +36,7 @@ pub type Adafactor = Chain<(
 ///
 /// with `min_dim_size_to_factor = 128`, `decay_rate = 0.8`, `decay_offset = 0`, `multiply_by_parameter_scale
 /// = true`, `clipping_threshold = 1`, no momentum, `weight_decay_rate = 0`, `eps = 1e-30` and `factored =
-/// true`; [`scale_by_factored_rms`] says more.
+/// true`; see [`scale_by_factored_rms`].
 ///
 /// As in Optax the decay is *not* multiplied by the learning rate, and there is no relative step size: the
 /// paper's is the schedule `min(1e-2, 1 / sqrt(t))`, which PyTorch has built in. Optax's learning rate of
@@ -75,10 +75,10 @@ pub fn adafactor(learning_rate: impl Into<Schedule>) -> Adafactor {
 
 options!(Adafactor: 0 ScaleByFactoredRms { min_dim_size_to_factor: usize, decay_rate: f64, factored: bool });
 
-decay!(Adafactor: 5);
+weight_decay_mask!(Adafactor: 5);
 
 impl Adafactor {
-    /// The step at which the average of squares starts anew.
+    /// The step at which the average of squares restarts.
     #[must_use]
     pub fn decay_offset(mut self, decay_offset: u64) -> Self {
         self.0.0 = self.0.0.step_offset(decay_offset);
@@ -99,21 +99,21 @@ impl Adafactor {
         self
     }
 
-    /// Whether steps are in proportion to the parameters; so by default.
+    /// Whether to scale steps by the root mean square of the parameters. Default: true.
     #[must_use]
     pub fn multiply_by_parameter_scale(mut self, multiply_by_parameter_scale: bool) -> Self {
         self.0.3 = multiply_by_parameter_scale.then(scale_by_param_block_rms);
         self
     }
 
-    /// How much of an average of the updates is kept at each step; no average by default.
+    /// The decay rate of an average of the updates; no average by default.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.4 = Some(self.0.4.take().unwrap_or_else(|| ema(0.).debias(false)).decay(momentum));
         self
     }
 
-    /// The type in which the average of the updates is kept; without momentum that changes nothing.
+    /// The element type of the average of the updates; no effect without momentum.
     #[must_use]
     pub fn dtype_momentum(mut self, dtype: impl Into<Option<DType>>) -> Self {
         let average = self.0.4.take().unwrap_or_else(|| ema(0.).debias(false));
@@ -121,7 +121,7 @@ impl Adafactor {
         self
     }
 
-    /// By how much of itself a parameter decays, whatever the learning rate.
+    /// The weight decay, not multiplied by the learning rate.
     #[must_use]
     pub fn weight_decay_rate(mut self, weight_decay_rate: impl Into<Schedule>) -> Self {
         self.0.5 = self.0.5.weight_decay(weight_decay_rate);

@@ -15,7 +15,7 @@ pub type Adagrad = Chain<(ScaleByRss, ScaleByLearningRate)>;
 /// p = p - lr * g / sqrt(sum_of_squares + eps)
 /// ```
 ///
-/// with `initial_accumulator_value = 0.1` and `eps = 1e-7`; [`scale_by_rss`] says more, and how PyTorch
+/// with `initial_accumulator_value = 0.1` and `eps = 1e-7`; see [`scale_by_rss`], and how PyTorch
 /// differs.
 ///
 /// ```

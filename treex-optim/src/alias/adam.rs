@@ -18,7 +18,7 @@ pub type Adam = Chain<(ScaleByAdam, ScaleByLearningRate)>;
 /// p  = p - lr * (mu / (1 - b1^t)) / (sqrt(nu / (1 - b2^t) + eps_root) + eps)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8` and `eps_root = 0`; [`scale_by_adam`] says more.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8` and `eps_root = 0`; see [`scale_by_adam`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

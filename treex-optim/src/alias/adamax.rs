@@ -8,7 +8,7 @@ use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_lea
 /// The type of [`adamax`].
 pub type Adamax = Chain<(ScaleByAdamax, ScaleByLearningRate)>;
 
-/// Adam with the largest magnitude in place of the average of squares:
+/// Adam with the largest absolute value in place of the average of squares:
 ///
 /// ```text
 /// mu = b1 * mu + (1 - b1) * g
@@ -16,7 +16,7 @@ pub type Adamax = Chain<(ScaleByAdamax, ScaleByLearningRate)>;
 /// p  = p - lr * mu / (1 - b1^t) / nu
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`; [`scale_by_adamax`] says more.
+/// with `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`; see [`scale_by_adamax`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -37,4 +37,4 @@ options!(AdamaxW:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(AdamaxW: 1);
+weight_decay_mask!(AdamaxW: 1);

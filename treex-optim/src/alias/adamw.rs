@@ -51,4 +51,4 @@ options!(AdamW:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(AdamW: 1);
+weight_decay_mask!(AdamW: 1);

@@ -18,7 +18,7 @@ pub type Adan = Chain<(ScaleByAdan, AddDecayedWeights, ScaleByLearningRate)>;
 /// ```
 ///
 /// with `b1 = 0.98`, `b2 = 0.92`, `b3 = 0.99`, `eps = 1e-8`, `eps_root = 1e-8` and `weight_decay = 0`;
-/// [`scale_by_adan`] says more. In the paper the decay divides, `p / (1 + lr * weight_decay)`.
+/// see [`scale_by_adan`]. In the paper the decay divides, `p / (1 + lr * weight_decay)`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -45,4 +45,4 @@ options!(Adan:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Adan: 1);
+weight_decay_mask!(Adan: 1);

@@ -18,7 +18,7 @@ pub type Amsgrad = Chain<(ScaleByAmsgrad, ScaleByLearningRate)>;
 /// p      = p - lr * mu^ / (sqrt(nu_max + eps_root) + eps)
 /// ```
 ///
-/// with Adam's defaults; [`scale_by_amsgrad`] says more, and how PyTorch differs.
+/// with Adam's defaults; see [`scale_by_amsgrad`], also for the difference to PyTorch.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -11,14 +11,14 @@ use crate::transform::scale_by_trust_ratio::{ScaleByTrustRatio, scale_by_trust_r
 /// The type of [`fromage`].
 pub type Fromage = Chain<(ScaleByTrustRatio, ScaleByLearningRate, AddDecayedWeights)>;
 
-/// Steps in proportion to the parameters of their leaf, on a sphere that does not grow:
+/// Steps proportional to the norm of the parameters of their leaf, which is kept from growing:
 ///
 /// ```text
 /// p = (p - lr * g * norm(p) / norm(g)) / sqrt(1 + lr^2)
 /// ```
 ///
-/// Smaller norms than `min_norm = 1e-6` are taken to be that. The learning rate that an
-/// [`Optimizer`](crate::Optimizer) reports is the one after the division.
+/// Norms are at least `min_norm = 1e-6`. The learning rate that an [`Optimizer`](crate::Optimizer) returns is
+/// divided by the root.
 ///
 /// Bernstein et al., [On the distance between two neural networks and the stability of
 /// learning](https://arxiv.org/abs/2002.03432), 2020.
@@ -51,7 +51,7 @@ pub fn fromage(learning_rate: impl Into<Schedule>) -> Fromage {
 
 options!(Fromage: 0 ScaleByTrustRatio { min_norm: f64 });
 
-/// What follows from the learning rate, whose factor is `1 / sqrt(1 + lr^2)`.
+/// A schedule that is computed from the learning rate, with the factor `1 / sqrt(1 + lr^2)`.
 #[derive(Clone, Debug)]
 struct Shrunk {
     learning_rate: Schedule,

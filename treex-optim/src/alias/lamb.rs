@@ -10,15 +10,15 @@ use crate::transform::scale_by_trust_ratio::{ScaleByTrustRatio, scale_by_trust_r
 /// The type of [`lamb`].
 pub type Lamb = Chain<(ScaleByAdam, AddDecayedWeights, ScaleByTrustRatio, ScaleByLearningRate)>;
 
-/// Adam whose update of each leaf has a length in proportion to its parameters, for large batches:
+/// Adam whose update of each leaf is proportional to the norm of its parameters, for large batches:
 ///
 /// ```text
 /// u = mu^ / (sqrt(nu^ + eps_root) + eps) + weight_decay * p       as in Adam
 /// p = p - lr * u * norm(p) / norm(u)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-6`, `eps_root = 0` and `weight_decay = 0`;
-/// [`scale_by_trust_ratio`] says more.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-6`, `eps_root = 0` and `weight_decay = 0`; see
+/// [`scale_by_trust_ratio`].
 ///
 /// You et al., [Large batch optimization for deep learning: training BERT in 76
 /// minutes](https://arxiv.org/abs/1904.00962), 2019.
@@ -53,4 +53,4 @@ options!(Lamb:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Lamb: 1);
+weight_decay_mask!(Lamb: 1);

@@ -12,7 +12,7 @@ use crate::transform::trace::{Trace, trace};
 /// The type of [`lars`].
 pub type Lars = Chain<(AddDecayedWeights, ScaleByTrustRatio, ScaleByLearningRate, Trace)>;
 
-/// Momentum whose updates have a length in proportion to the parameters of their leaf, for large batches:
+/// Momentum whose updates are proportional to the norm of the parameters of their leaf, for large batches:
 ///
 /// ```text
 /// u     = g + weight_decay * p
@@ -21,10 +21,10 @@ pub type Lars = Chain<(AddDecayedWeights, ScaleByTrustRatio, ScaleByLearningRate
 /// p     = p + trace                                       u + momentum * trace with nesterov
 /// ```
 ///
-/// with `weight_decay = 0`, `trust_coefficient = 0.001`, `eps = 0` and `momentum = 0.9`;
-/// [`scale_by_trust_ratio`] says more. The learning rate comes before the momentum, as in the paper: when it
-/// changes, the trace keeps its old steps. [`decay`](Lars::decay) and [`trust_ratio`](Lars::trust_ratio)
-/// spare biases and scales.
+/// with `weight_decay = 0`, `trust_coefficient = 0.001`, `eps = 0` and `momentum = 0.9`; see
+/// [`scale_by_trust_ratio`]. The learning rate is applied before the momentum, as in the paper: when it
+/// changes, the trace keeps its old steps. Exclude biases and scales by
+/// [`weight_decay_mask`](Lars::weight_decay_mask) and [`trust_ratio_mask`](Lars::trust_ratio_mask).
 ///
 /// You et al., [Large batch training of convolutional networks](https://arxiv.org/abs/1708.03888), 2017.
 ///
@@ -59,20 +59,20 @@ options!(Lars:
     3 Trace { nesterov: bool }
 );
 
-decay!(Lars: 0);
+weight_decay_mask!(Lars: 0);
 
 impl Lars {
-    /// How much of the sum of updates is kept at each step.
+    /// The decay rate of the sum of updates.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.3 = self.0.3.decay(momentum);
         self
     }
 
-    /// Only the updates of parameters that `filter` selects are rescaled; the others are plain momentum.
+    /// Only the updates of parameters that `filter` selects are rescaled; the others have plain momentum.
     #[must_use]
-    pub fn trust_ratio(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
-        self.0.1 = self.0.1.to(filter);
+    pub fn trust_ratio_mask(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        self.0.1 = self.0.1.mask(filter);
         self
     }
 }

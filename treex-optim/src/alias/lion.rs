@@ -11,7 +11,7 @@ use crate::transform::scale_by_lion::{LionMode, ScaleByLion, scale_by_lion};
 /// The type of [`lion`].
 pub type Lion = Chain<(ScaleByLion, AddDecayedWeights, ScaleByLearningRate)>;
 
-/// Steps of one size, in the direction that gradient and average agree on:
+/// Steps of constant size, along the sign of a mixture of gradient and average:
 ///
 /// ```text
 /// u  = sign(b1 * mu + (1 - b1) * g)
@@ -19,7 +19,7 @@ pub type Lion = Chain<(ScaleByLion, AddDecayedWeights, ScaleByLearningRate)>;
 /// p  = p - lr * (u + weight_decay * p)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.99` and `weight_decay = 1e-3`; [`scale_by_lion`] says more. Its authors advise a
+/// with `b1 = 0.9`, `b2 = 0.99` and `weight_decay = 1e-3`; see [`scale_by_lion`]. Its authors advise a
 /// learning rate 3 to 10 times smaller than AdamW's, and as much more decay.
 ///
 /// Chen et al., [Symbolic discovery of optimization algorithms](https://arxiv.org/abs/2302.06675), 2023.
@@ -49,4 +49,4 @@ options!(Lion:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
-decay!(Lion: 1);
+weight_decay_mask!(Lion: 1);

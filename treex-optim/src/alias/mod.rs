@@ -1,7 +1,7 @@
-//! The optimizers with names. Each is one chain, so its state is a plain tuple, and its options are methods
-//! of that type of chain.
+//! Named optimizers. Each is one chain: its state is a tuple, and its options are methods of that type of
+//! chain.
 
-/// Gives a chain the options of its members: `options!(Adam: 0 ScaleByAdam { b1: f64 });`.
+/// Adds the options of its members to a chain: `options!(Adam: 0 ScaleByAdam { b1: f64 });`.
 macro_rules! options {
     ($chain:ty: $($index:tt $member:ident { $($option:ident: $type:ty),* $(,)? })*) => {
         impl $chain {
@@ -17,16 +17,20 @@ macro_rules! options {
     };
 }
 
-/// Gives a chain the choice of what decays: `decay!(AdamW: 1);`, with the place of its [`AddDecayedWeights`].
+/// Adds the option `weight_decay_mask` to a chain: `weight_decay_mask!(AdamW: 1);`, with the position of its
+/// [`AddDecayedWeights`].
 ///
 /// [`AddDecayedWeights`]: crate::AddDecayedWeights
-macro_rules! decay {
+macro_rules! weight_decay_mask {
     ($chain:ty: $index:tt) => {
         impl $chain {
-            /// Only what `filter` selects decays: `path("**.kernel")` spares biases and scales.
+            /// Only parameters that `filter` selects decay: `path("**.kernel")` excludes biases and scales.
             #[must_use]
-            pub fn decay(mut self, filter: impl treex_core::Filter + Send + Sync + 'static) -> Self {
-                self.0.$index = self.0.$index.to(filter);
+            pub fn weight_decay_mask(
+                mut self,
+                filter: impl treex_core::Filter + Send + Sync + 'static,
+            ) -> Self {
+                self.0.$index = self.0.$index.mask(filter);
                 self
             }
         }

@@ -3,7 +3,7 @@
 use crate::alias::adam::{Adam, adam};
 use crate::schedule::Schedule;
 
-/// [`adam`] whose average of the gradients looks one step ahead, after Dozat:
+/// [`adam`] with Nesterov momentum, after Dozat:
 ///
 /// ```text
 /// mu^ = b1 * mu / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)

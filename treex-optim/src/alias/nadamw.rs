@@ -3,8 +3,8 @@
 use crate::alias::adamw::{AdamW, adamw};
 use crate::schedule::Schedule;
 
-/// [`adamw`] whose average of the gradients looks one step ahead, as that of [`nadam`](crate::nadam). The
-/// same as `adamw(learning_rate).nesterov(true)`.
+/// [`adamw`] with Nesterov momentum, as that of [`nadam`](crate::nadam). The same as
+/// `adamw(learning_rate).nesterov(true)`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

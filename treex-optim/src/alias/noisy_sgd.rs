@@ -10,13 +10,13 @@ use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_lea
 /// The type of [`noisy_sgd`].
 pub type NoisySgd = Chain<(AddNoise, ScaleByLearningRate)>;
 
-/// Gradient descent with noise that fades:
+/// Gradient descent with annealed noise:
 ///
 /// ```text
 /// p = p - lr * (g + sqrt(eta / t^gamma) * n)              n ~ N(0, 1)
 /// ```
 ///
-/// with `eta = 0.01` and `gamma = 0.55`; [`add_noise`] says more.
+/// with `eta = 0.01` and `gamma = 0.55`; see [`add_noise`].
 ///
 /// Neelakantan et al., [Adding gradient noise improves learning for very deep
 /// networks](https://arxiv.org/abs/1511.06807), 2015.

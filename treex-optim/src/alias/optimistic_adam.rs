@@ -12,7 +12,7 @@ use crate::transform::scale_by_optimistic_gradient::{
 /// The type of [`optimistic_adam`].
 pub type OptimisticAdam = Chain<(ScaleByAdam, ScaleByOptimisticGradient, Scale)>;
 
-/// Adam that steps back along its update before:
+/// Adam that steps back along its previous update:
 ///
 /// ```text
 /// u = mu^ / (sqrt(nu^ + eps_root) + eps)                  as in Adam
@@ -56,7 +56,7 @@ options!(OptimisticAdam:
 );
 
 impl OptimisticAdam {
-    /// How far it steps back.
+    /// The size of the step back.
     #[must_use]
     pub fn optimism(mut self, optimism: f64) -> Self {
         self.0.1 = self.0.1.beta(optimism);

@@ -13,7 +13,7 @@ use crate::transform::scale_by_optimistic_gradient::{
 /// The type of [`optimistic_adam_v2`].
 pub type OptimisticAdamV2 = Chain<(ScaleByAdam, ScaleByOptimisticGradient, ScaleByLearningRate)>;
 
-/// Adam that steps back along its update before:
+/// Adam that steps back along its previous update:
 ///
 /// ```text
 /// u = mu^ / (sqrt(nu^ + eps_root) + eps)                  as in Adam

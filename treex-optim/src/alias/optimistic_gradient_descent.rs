@@ -10,13 +10,13 @@ use crate::transform::scale_by_optimistic_gradient::{
 /// The type of [`optimistic_gradient_descent`].
 pub type OptimisticGradientDescent = Chain<(ScaleByOptimisticGradient, ScaleByLearningRate)>;
 
-/// Gradient descent that steps back along the gradient before: for games, where plain descent circles:
+/// Gradient descent that steps back along the previous gradient, for games, where plain descent cycles:
 ///
 /// ```text
 /// p = p - lr * ((alpha + beta) * g - beta * g_before)
 /// ```
 ///
-/// with `alpha = 1` and `beta = 1`; [`scale_by_optimistic_gradient`] says more.
+/// with `alpha = 1` and `beta = 1`; see [`scale_by_optimistic_gradient`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -8,13 +8,13 @@ use crate::transform::scale_by_polyak::{PolyakVariant, ScaleByPolyak, scale_by_p
 /// The type of [`polyak_sgd`].
 pub type PolyakSgd = Chain<(Sgd, ScaleByPolyak)>;
 
-/// Gradient descent with a step size from the value of the loss, which every update must be given:
+/// Gradient descent with a step size from the value of the loss, which every update needs:
 ///
 /// ```text
 /// p = p - scaling * g * min((value - f_min) / norm(scaling * g)^2, max_learning_rate)
 /// ```
 ///
-/// with `scaling = 1`, `f_min = 0` and `max_learning_rate = 1`; [`scale_by_polyak`] says more.
+/// with `scaling = 1`, `f_min = 0` and `max_learning_rate = 1`; see [`scale_by_polyak`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -40,7 +40,7 @@ pub fn polyak_sgd() -> PolyakSgd {
 options!(PolyakSgd: 1 ScaleByPolyak { max_learning_rate: f64, f_min: f64, eps: f64, variant: PolyakVariant });
 
 impl PolyakSgd {
-    /// What the gradient is multiplied by before its norm is taken.
+    /// A factor on the gradient, applied before its norm.
     #[must_use]
     pub fn scaling(mut self, scaling: impl Into<Schedule>) -> Self {
         self.0.0 = sgd(scaling);

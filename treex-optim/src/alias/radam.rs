@@ -8,7 +8,7 @@ use crate::transform::scale_by_radam::{ScaleByRadam, scale_by_radam};
 /// The type of [`radam`].
 pub type Radam = Chain<(ScaleByRadam, ScaleByLearningRate)>;
 
-/// Adam that starts as momentum, and divides once the average of squares is reliable:
+/// Adam that starts as momentum, and divides once the variance of the average of squares is tractable:
 ///
 /// ```text
 /// p = p - lr * r * mu^ / (sqrt(nu^ + eps_root) + eps)     from the step where ro >= threshold

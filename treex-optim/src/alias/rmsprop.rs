@@ -9,7 +9,7 @@ use crate::transform::trace::{Trace, trace};
 /// The type of [`rmsprop`].
 pub type Rmsprop = Chain<(ScaleByRms, ScaleByLearningRate, Option<Trace>)>;
 
-/// Divides by the root of an average of the squares, and has momentum if asked:
+/// Divides by the root of an average of the squares; momentum is optional:
 ///
 /// ```text
 /// nu    = decay * nu + (1 - decay) * g^2
@@ -19,8 +19,8 @@ pub type Rmsprop = Chain<(ScaleByRms, ScaleByLearningRate, Option<Trace>)>;
 /// ```
 ///
 /// with `decay = 0.9`, `eps = 1e-8`, `initial_scale = 0` and `eps_in_sqrt = true`; [`scale_by_rms`] says
-/// more. The learning rate comes before the momentum: when it changes, the trace keeps its old steps, unlike
-/// in PyTorch. With `eps_in_sqrt(false).decay(0.99)` this is PyTorch's `RMSprop` otherwise.
+/// more. The learning rate is applied before the momentum: when it changes, the trace keeps its old steps,
+/// unlike in PyTorch. Otherwise `eps_in_sqrt(false).decay(0.99)` is PyTorch's `RMSprop`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -49,14 +49,14 @@ options!(Rmsprop:
 );
 
 impl Rmsprop {
-    /// How much of the sum of updates is kept at each step; no sum by default.
+    /// The decay rate of the sum of updates; no sum by default.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.2.get_or_insert(trace(0.)).decay = momentum;
         self
     }
 
-    /// Whether the momentum looks one step ahead; without momentum that changes nothing.
+    /// Whether to use Nesterov momentum; no effect without momentum.
     #[must_use]
     pub fn nesterov(mut self, nesterov: bool) -> Self {
         self.0.2.get_or_insert(trace(0.)).nesterov = nesterov;

@@ -7,15 +7,15 @@ use crate::transform::scale_by_rprop::{ScaleByRprop, scale_by_rprop};
 /// The type of [`rprop`].
 pub type Rprop = Chain<(ScaleByRprop, Scale)>;
 
-/// A step size for each element, which only the signs of the gradients change; for whole batches:
+/// A step size for each element, adapted by the signs of the gradients alone; for full batches:
 ///
 /// ```text
-/// step = step * eta_plus or eta_minus                     where the gradient kept or turned its sign
-/// p    = p - step * sign(g)                               stays where it turned
+/// step = step * eta_plus or eta_minus                     where the gradient kept or changed its sign
+/// p    = p - step * sign(g)                               unchanged where it changed
 /// ```
 ///
 /// with `eta_minus = 0.5`, `eta_plus = 1.2`, `min_step_size = 1e-6` and `max_step_size = 50`; the first steps
-/// are of `learning_rate`. [`scale_by_rprop`] says more, and how Optax differs.
+/// are of `learning_rate`. See [`scale_by_rprop`], also for the difference to Optax.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

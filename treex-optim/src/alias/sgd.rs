@@ -10,7 +10,7 @@ use crate::transform::trace::{Trace, trace};
 /// The type of [`sgd`].
 pub type Sgd = Chain<(Option<Trace>, ScaleByLearningRate)>;
 
-/// Stochastic gradient descent, with momentum if asked:
+/// Stochastic gradient descent, with optional momentum:
 ///
 /// ```text
 /// p = p - lr * g                                            plain
@@ -18,7 +18,7 @@ pub type Sgd = Chain<(Option<Trace>, ScaleByLearningRate)>;
 ///                                p = p - lr * (g + momentum * trace)    with Nesterov's
 /// ```
 ///
-/// As PyTorch's `SGD` without dampening and weight decay; see [`trace`] for the momentum.
+/// The same as PyTorch's `SGD` without dampening and weight decay; see [`trace`] for the momentum.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -41,21 +41,21 @@ pub fn sgd(learning_rate: impl Into<Schedule>) -> Sgd {
 }
 
 impl Sgd {
-    /// How much of the sum of gradients is kept at each step; no sum by default.
+    /// The decay rate of the sum of gradients; no sum by default.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.0.get_or_insert(trace(0.)).decay = momentum;
         self
     }
 
-    /// Whether the momentum looks one step ahead; without momentum that changes nothing.
+    /// Whether to use Nesterov momentum; no effect without momentum.
     #[must_use]
     pub fn nesterov(mut self, nesterov: bool) -> Self {
         self.0.0.get_or_insert(trace(0.)).nesterov = nesterov;
         self
     }
 
-    /// The type in which the sum of gradients is kept; without momentum that changes nothing.
+    /// The element type of the sum of gradients; no effect without momentum.
     #[must_use]
     pub fn accumulator_dtype(mut self, dtype: impl Into<Option<DType>>) -> Self {
         self.0.0 = Some(self.0.0.unwrap_or_else(|| trace(0.)).accumulator_dtype(dtype));

@@ -8,7 +8,7 @@ use crate::transform::scale_by_sign::{ScaleBySign, scale_by_sign};
 /// The type of [`sign_sgd`].
 pub type SignSgd = Chain<(ScaleBySign, ScaleByLearningRate)>;
 
-/// Steps of one size: `p = p - lr * sign(g)`.
+/// Steps of constant size: `p = p - lr * sign(g)`.
 ///
 /// Bernstein et al., [signSGD: compressed optimisation for non-convex problems](https://arxiv.org/abs/1802.04434), 2018.
 ///

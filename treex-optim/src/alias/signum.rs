@@ -11,7 +11,7 @@ use crate::transform::scale_by_sign::{ScaleBySign, scale_by_sign};
 /// The type of [`signum`].
 pub type Signum = Chain<(Ema, ScaleBySign, ScaleByLearningRate)>;
 
-/// Steps of one size, in the direction of an average of the gradients:
+/// Steps of constant size, along the sign of an average of the gradients:
 ///
 /// ```text
 /// ema = beta * ema + (1 - beta) * g
@@ -45,7 +45,7 @@ pub fn signum(learning_rate: impl Into<Schedule>) -> Signum {
 options!(Signum: 0 Ema { accumulator_dtype: impl Into<Option<DType>> });
 
 impl Signum {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     #[must_use]
     pub fn beta(mut self, beta: f64) -> Self {
         self.0.0 = self.0.0.decay(beta);

@@ -16,7 +16,7 @@ pub type Sm3 = Chain<(ScaleBySm3, ScaleByLearningRate)>;
 /// p   = p - lr * nu
 /// ```
 ///
-/// with `momentum = 0.9`; [`scale_by_sm3`] says more.
+/// with `momentum = 0.9`; see [`scale_by_sm3`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -39,7 +39,7 @@ pub fn sm3(learning_rate: impl Into<Schedule>) -> Sm3 {
 }
 
 impl Sm3 {
-    /// How much of the average of the rescaled gradients is kept at each step.
+    /// The decay rate of the average of the rescaled gradients.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.0 = self.0.0.b1(momentum);

@@ -8,7 +8,7 @@ use crate::transform::scale_by_yogi::{ScaleByYogi, scale_by_yogi};
 /// The type of [`yogi`].
 pub type Yogi = Chain<(ScaleByYogi, ScaleByLearningRate)>;
 
-/// Adam whose average of squares grows and shrinks by small steps:
+/// Adam whose average of squares changes additively:
 ///
 /// ```text
 /// mu = b1 * mu + (1 - b1) * g
@@ -16,7 +16,7 @@ pub type Yogi = Chain<(ScaleByYogi, ScaleByLearningRate)>;
 /// p  = p - lr * mu^ / (sqrt(nu^ + eps_root) + eps)        corrected as in Adam
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-3` and `eps_root = 0`; [`scale_by_yogi`] says more.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-3` and `eps_root = 0`; see [`scale_by_yogi`].
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

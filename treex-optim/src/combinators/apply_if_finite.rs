@@ -1,18 +1,19 @@
-//! Steps by gradients that are numbers.
+//! Skipping of non-finite gradients.
 
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{is_finite, unchanged};
-use crate::count::Count;
+use crate::boxed::Member;
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_if_finite`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ApplyIfFiniteState<S> {
-    /// Gradients in a row, up to the last one, that were not finite: an i64 without dimensions.
+    /// The number of consecutive non-finite gradients up to the last one: a scalar i64.
     pub notfinite_count: Count,
-    /// Gradients so far that were not finite: an i64 without dimensions.
+    /// The number of non-finite gradients: a scalar i64.
     pub total_notfinite: Count,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -25,9 +26,9 @@ pub struct ApplyIfFinite<T> {
     max_consecutive_errors: u64,
 }
 
-/// Skips a step whose gradients have an infinity or something that is not a number: parameters and the inner
-/// state stay bit for bit. After `max_consecutive_errors` in a row the next one is applied all the same, so
-/// that a training which has gone wrong is seen to.
+/// Skips a step whose gradients have an infinity or a NaN: parameters and the inner state stay bit-identical.
+/// After `max_consecutive_errors` consecutive ones the next one is applied, so that the failure becomes
+/// visible.
 #[must_use]
 pub fn apply_if_finite<T: GradientTransformation>(inner: T, max_consecutive_errors: u64) -> ApplyIfFinite<T> {
     ApplyIfFinite { inner, max_consecutive_errors }
@@ -44,13 +45,8 @@ impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
             if is_finite(&grads)? {
                 state.notfinite_count = Count::zero()?;
@@ -60,15 +56,13 @@ impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
                     return unchanged(&grads);
                 }
             }
-            self.inner.updates(grads, &mut state.inner_state, params, extra)
+            self.inner
+                .update(Updates::new(grads, params.clone()).with_extra(extra), &mut state.inner_state)?
+                .compute()
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }

@@ -1,4 +1,4 @@
-//! Transformations for some of the steps.
+//! Transformations at some of the steps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,16 @@ use std::sync::Arc;
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::Unchanged;
-use crate::count::Count;
+use crate::boxed::Member;
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::extra::Extra;
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`conditionally_transform`] and [`conditionally_mask`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ConditionallyState<S> {
-    /// Steps so far, whether transformed or not: an i64 without dimensions.
+    /// Steps so far, whether transformed or not: a scalar i64.
     pub step: Count,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -24,15 +26,15 @@ pub struct ConditionallyState<S> {
 pub struct Conditionally<T> {
     inner: T,
     condition: Arc<Condition>,
-    /// Whether updates pass where the condition does not hold.
+    /// Whether updates pass unchanged where the condition does not hold.
     pass: bool,
 }
 
 type Condition = dyn Fn(u64, &Extra<'_>) -> bool + Send + Sync;
 
 /// Transforms at the steps for which `condition` holds; at the others updates pass unchanged, and the inner
-/// state stays bit for bit. The condition gets the number of steps before this one, and what the step knows
-/// beside gradients.
+/// state stays bit-identical. The condition gets the number of steps before this one, and the extra arguments
+/// of the step.
 ///
 /// ```
 /// use treex_optim::{chain, clip_by_global_norm, conditionally_transform, sgd};
@@ -50,7 +52,7 @@ pub fn conditionally_transform<T: GradientTransformation>(
 }
 
 /// Transforms at the steps for which `condition` holds; at the others updates are zero, and the inner state
-/// stays bit for bit. See [`conditionally_transform`].
+/// stays bit-identical. See [`conditionally_transform`].
 #[must_use]
 pub fn conditionally_mask<T: GradientTransformation>(
     inner: T,
@@ -75,27 +77,17 @@ impl<T: GradientTransformation> GradientTransformation for Conditionally<T> {
         Ok(ConditionallyState { step: Count::zero()?, inner_state: self.inner.init(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let holds = (self.condition)(state.step.get()?, extra);
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let holds = (self.condition)(state.step.get()?, &updates.extra());
         state.step.advance()?;
         match (holds, self.pass) {
-            (true, _) => self.inner.update(updates, &mut state.inner_state, params, extra),
+            (true, _) => self.inner.update(updates, &mut state.inner_state),
             (false, true) => Ok(updates),
             (false, false) => updates.map(Unchanged, []),
         }
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }

@@ -3,14 +3,16 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Leaves, Parameter, Result, TreeObject, prelude::*};
 
+use super::in_place_of;
+use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::numerics::wide;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`flatten`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct FlattenState<S> {
-    /// The inner state, over one leaf without a name.
+    /// The inner state, over one leaf with an empty path.
     pub inner_state: S,
     /// The shape of each leaf in the vector.
     #[tree(skip)]
@@ -23,17 +25,17 @@ pub struct Flatten<T> {
     inner: T,
 }
 
-/// Runs the inner transformation on one vector of all elements, so that what it does to each leaf it does to
-/// the whole: `flatten(clip_by_block_rms(1.0))` clips by the root mean square of everything.
+/// Runs the inner transformation on one vector of all elements, so that a transformation of each leaf becomes
+/// one of the whole: `flatten(clip_by_block_rms(1.0))` clips by the root mean square of all elements.
 ///
-/// In Optax it also saves time; here any chain costs one pass over memory, so this only costs copies. A leaf
-/// whose gradient is missing stays as it is, but counts as zeros in the vector.
+/// In Optax it also saves time; here any chain costs one pass over memory, and this adds copies. A leaf
+/// without a gradient is unchanged, and its gradient is zeros in the vector.
 #[must_use]
 pub fn flatten<T: GradientTransformation>(inner: T) -> Flatten<T> {
     Flatten { inner }
 }
 
-/// The leaves with these shapes as one, zeros where there is nothing.
+/// The leaves with these shapes as one vector, zeros for missing ones.
 fn join(leaves: &Leaves, shapes: &[Option<Shape>]) -> Result<Leaves> {
     let Some(first) = leaves.tensors().next() else {
         return Ok(Leaf::<Parameter>::nothing().flatten());
@@ -53,7 +55,7 @@ fn join(leaves: &Leaves, shapes: &[Option<Shape>]) -> Result<Leaves> {
     Ok(Leaf::<Parameter>::new(Tensor::cat(&parts, 0)?)?.flatten())
 }
 
-/// The way back, to the positions that `like` has.
+/// The inverse of [`join`], at the positions of `like`.
 fn split(joined: &Leaves, shapes: &[Option<Shape>], like: &Leaves) -> Result<Leaves> {
     let mut start = 0;
     like.rebuild(|index| {
@@ -73,21 +75,21 @@ impl<T: GradientTransformation> GradientTransformation for Flatten<T> {
         Ok(FlattenState { inner_state: self.inner.init(&join(params, &shapes)?)?, shapes })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
-            let joined = (join(&grads, &state.shapes)?, join(params, &state.shapes)?);
-            let updates = self.inner.updates(joined.0, &mut state.inner_state, &joined.1, extra)?;
-            split(&updates, &state.shapes, &grads)
+            let joined = Updates::new(join(&grads, &state.shapes)?, join(params, &state.shapes)?);
+            let joined = self.inner.update(joined.with_extra(extra), &mut state.inner_state)?.compute()?;
+            split(&joined, &state.shapes, &grads)
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        let own = self.inner.eval_params(&state.inner_state, &join(params, &state.shapes)?)?;
+        own.map(|own| in_place_of(params, &split(&own, &state.shapes, params)?)).transpose()
     }
 }

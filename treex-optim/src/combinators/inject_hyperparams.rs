@@ -1,4 +1,4 @@
-//! Numbers of a transformation that can be read and written while it trains.
+//! Hyperparameters that can be read and written during training.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,24 +6,23 @@ use std::sync::Arc;
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::check_finite;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`inject_hyperparams`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct InjectHyperparamsState<S, T> {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// By name, what the last step used and, if nobody writes it, the next one will: an f64 without
-    /// dimensions.
+    /// By name, the value of the last step, and of the next one unless it is overwritten: a scalar f64.
     pub hyperparams: BTreeMap<String, Scalar>,
     /// The state of the inner transformation.
     pub inner_state: S,
-    /// The transformation with these numbers.
+    /// The transformation with these hyperparameters.
     #[tree(skip)]
     inner: T,
 }
@@ -37,26 +36,26 @@ pub struct InjectHyperparams<T> {
 
 type Factory<T> = dyn Fn(&Hyperparams) -> Result<T> + Send + Sync;
 
-/// The numbers of one step, by name.
+/// The hyperparameters of one step, by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparams(BTreeMap<String, f64>);
 
 impl Hyperparams {
-    /// A number.
+    /// A hyperparameter.
     ///
     /// # Errors
-    /// If there is none of that name.
+    /// If the name is unknown.
     pub fn get(&self, name: &str) -> Result<f64> {
         self.0.get(name).copied().ok_or_else(|| {
-            Error::argument(format!("there is no hyperparameter `{name}`"))
+            Error::argument(format!("unknown hyperparameter `{name}`"))
                 .expected(format!("one of {:?}", self.0.keys().collect::<Vec<_>>()))
                 .remedy("name it in `inject_hyperparams`")
         })
     }
 }
 
-/// A transformation whose numbers are leaves of its state: saved with it, read and written by name, at any
-/// step. `factory` makes the transformation of each step from them.
+/// A transformation whose hyperparameters are leaves of its state: saved with it, read and written by name,
+/// at any step. `factory` builds the transformation of each step from them.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -75,9 +74,9 @@ impl Hyperparams {
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// A [`Schedule`] that is no constant writes its number anew at each step, as in Optax; the transformation
-/// inside should have none of its own. What the numbers do not change (which leaves the state has) must not
-/// depend on them.
+/// A [`Schedule`] that is not constant overwrites its hyperparameter at each step, as in Optax; the inner
+/// transformation should have no schedule of its own. The structure of its state must not depend on the
+/// hyperparameters.
 #[must_use]
 pub fn inject_hyperparams<T: GradientTransformation, N: Into<String>>(
     hyperparams: impl IntoIterator<Item = (N, Schedule)>,
@@ -105,7 +104,7 @@ impl<T: GradientTransformation> InjectHyperparams<T> {
         (self.factory)(&Hyperparams(hyperparams.iter().map(read).collect::<Result<_>>()?))
     }
 
-    /// Writes the numbers that follow a schedule.
+    /// Writes the hyperparameters that have a schedule.
     fn follow(&self, hyperparams: &mut BTreeMap<String, Scalar>, count: &Count) -> Result<()> {
         for (name, schedule) in self.hyperparams.iter().filter(|(_, schedule)| !schedule.is_constant()) {
             if let Some(value) = hyperparams.get_mut(name) {
@@ -134,18 +133,12 @@ impl<T: GradientTransformation> GradientTransformation for InjectHyperparams<T> 
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         self.follow(&mut state.hyperparams, &state.count)?;
         state.count.advance()?;
         state.inner = self.build(&state.hyperparams)?;
         let InjectHyperparamsState { inner, inner_state, .. } = state;
-        inner.update(updates, inner_state, params, extra)
+        inner.update(updates, inner_state)
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {

@@ -1,17 +1,18 @@
-//! Slow parameters that follow fast ones.
+//! Lookahead: slow parameters that follow fast ones.
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
-use crate::count::Count;
+use crate::boxed::Member;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_finite;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`lookahead`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct LookaheadState<S> {
-    /// Steps since fast and slow parameters were the same: an i64 without dimensions.
+    /// Steps since fast and slow parameters were the same: a scalar i64.
     pub steps_since_sync: Count,
     /// The slow parameters: the parameters' shapes, f32 (f64 for f64 parameters).
     pub slow: Leaves,
@@ -28,8 +29,8 @@ pub struct Lookahead<T> {
     reset_state: bool,
 }
 
-/// The fast optimizer trains the model; every `sync_period` steps slow parameters, which the state keeps, go
-/// a part of the way after them, and the model goes on from there:
+/// The fast optimizer trains the model; every `sync_period` steps the slow parameters, kept in the state,
+/// move towards the model's, and the model is reset to them:
 ///
 /// ```text
 /// slow = slow + slow_step_size * (p + u - slow)
@@ -39,7 +40,7 @@ pub struct Lookahead<T> {
 /// The slow parameters are those to evaluate with: [`Optimizer::eval_model`](crate::Optimizer::eval_model).
 /// In Optax the model holds both, as a pair.
 ///
-/// Zhang and others, [Lookahead optimizer: k steps forward, 1 step back](https://arxiv.org/abs/1907.08610),
+/// Zhang et al., [Lookahead optimizer: k steps forward, 1 step back](https://arxiv.org/abs/1907.08610),
 /// 2019.
 #[must_use]
 pub fn lookahead<T: GradientTransformation>(fast: T, sync_period: u64, slow_step_size: f64) -> Lookahead<T> {
@@ -47,7 +48,7 @@ pub fn lookahead<T: GradientTransformation>(fast: T, sync_period: u64, slow_step
 }
 
 impl<T> Lookahead<T> {
-    /// Whether the fast optimizer starts anew after each synchronization; not by default.
+    /// Whether to reset the fast optimizer's state after each synchronization. Default: false.
     #[must_use]
     pub fn reset_state(self, reset_state: bool) -> Self {
         Self { reset_state, ..self }
@@ -69,19 +70,13 @@ impl<T: GradientTransformation> GradientTransformation for Lookahead<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let since = state.steps_since_sync.advance()?;
         if since == 1 && self.reset_state {
-            // Just after a synchronization, so these are the parameters, of every leaf.
+            // Just after a synchronization, so the slow parameters are those of the model.
             state.fast_state = self.fast.init(&state.slow)?;
         }
-        let updates = self.fast.update(updates, &mut state.fast_state, params, extra)?;
+        let updates = self.fast.update(updates, &mut state.fast_state)?;
         if since < self.sync_period {
             return Ok(updates);
         }
@@ -89,8 +84,8 @@ impl<T: GradientTransformation> GradientTransformation for Lookahead<T> {
         updates.map(Sync(self.slow_step_size), [&mut state.slow])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.fast.learning_rate(&state.fast_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.fast, &state.fast_state)]
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
@@ -98,7 +93,7 @@ impl<T: GradientTransformation> GradientTransformation for Lookahead<T> {
     }
 }
 
-/// The slow parameters go after the fast ones, and those go on from there.
+/// A synchronization.
 struct Sync(f64);
 
 impl Rule<1> for Sync {

@@ -1,11 +1,12 @@
-//! Transformations for a part of the leaves.
+//! Transformations of some of the leaves.
 
 use treex_core::{Filter, Leaves, Negated, Result};
 
+use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::engine::Updates;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// See [`masked`].
 #[derive(Clone, Debug)]
@@ -19,17 +20,18 @@ pub struct Masked<T> {
 /// ```
 /// use treex_optim::{chain, clip_by_global_norm, masked, prelude::*, sgd};
 ///
-/// // Only the gradients of the recurrent kernels are clipped; all are stepped by.
+/// // Clips only the gradients of the recurrent kernels; descends along all of them.
 /// let clipped = chain((masked(clip_by_global_norm(1.0), path("**.cell.kernel")), sgd(0.1)));
 /// # let _ = clipped;
 /// ```
 ///
-/// **What passes unchanged is a gradient, and is added.** `masked(sgd(0.1), filter)` alone walks uphill by
-/// the raw gradient where `filter` does not select. To leave the rest alone there are [`only`], and
-/// [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to step it otherwise,
+/// **An unchanged update is a gradient, and is added to its parameter.** `masked(sgd(0.1), filter)` alone
+/// ascends along the raw gradient of leaves that `filter` does not select. To leave those leaves unchanged
+/// use [`only`], or [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to train them differently use
 /// [`partition`](crate::partition).
 ///
-/// The state has no leaves for what is not selected. In Optax a mask may also be a tree of truths.
+/// The state has no leaves for parameters that are not selected. In Optax a mask may also be a tree of
+/// booleans.
 #[must_use]
 pub fn masked<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Masked<T> {
     Masked { inner, selection: Selection::new(filter) }
@@ -42,18 +44,12 @@ impl<T: GradientTransformation> GradientTransformation for Masked<T> {
         self.inner.init(&params.clone().select(&self.selection))
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut T::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        updates.masked(&self.selection, |selected| self.inner.update(selected, state, params, extra))
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut T::State) -> Result<Updates<'a>> {
+        updates.masked(&self.selection, |selected| self.inner.update(selected, state))
     }
 
-    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, state)]
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {
@@ -68,16 +64,17 @@ pub struct Only<T> {
     selection: Selection,
 }
 
-/// Transforms the updates that `filter` selects, and drops the others: their parameters stay bit for bit.
+/// Transforms the updates that `filter` selects, and drops the others: their parameters stay bit-identical.
 ///
-/// A leaf that is dropped takes no part in the whole step: no member of a chain, before this one or after it,
-/// sees its gradient. Optax's `selective_transform` with the filter turned round.
+/// A dropped leaf is not part of the step: no member of a chain, before this one or after it, sees its
+/// gradient. Optax's `selective_transform` with the complement of the filter.
 #[must_use]
 pub fn only<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Only<T> {
     Only { inner, selection: Selection::new(filter) }
 }
 
-/// Drops the updates that `filter` selects: `only(chain(()), !filter)`. It may stand anywhere in a chain.
+/// Drops the updates that `filter` selects: `only(chain(()), !filter)`. Its position in a chain does not
+/// matter.
 ///
 /// ```
 /// use treex_optim::{adamw, chain, freeze, prelude::*};
@@ -97,18 +94,12 @@ impl<T: GradientTransformation> GradientTransformation for Only<T> {
         self.inner.init(&params.clone().select(&self.selection))
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut T::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        self.inner.update(updates.only(&self.selection), state, params, extra)
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut T::State) -> Result<Updates<'a>> {
+        self.inner.update(updates.only(&self.selection), state)
     }
 
-    fn learning_rate(&self, state: &T::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, state)]
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {

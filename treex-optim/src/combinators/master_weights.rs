@@ -1,16 +1,17 @@
-//! Training in half precision.
+//! Master weights, for training in half precision.
 
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject, by};
 
-use super::copied;
+use super::{copied, in_place_of};
+use crate::boxed::Member;
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`master_weights`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MasterWeightsState<S> {
-    /// The parameters of half precision, in f32; nothing for the others.
+    /// The half-precision parameters, in f32; empty for the others.
     pub master: Leaves,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -29,12 +30,11 @@ pub struct MasterWeights<T> {
 /// p      = round(master)
 /// ```
 ///
-/// So an update that is smaller than the distance to the next number of half precision is not lost.
-/// Parameters of other types are trained as they are. With it a model of `bf16` is trained as well as one of
-/// `f32` with gradients of `bf16`; for the range of `f16` there is
-/// [`DynamicLossScale`](crate::DynamicLossScale).
+/// So an update smaller than half precision's spacing is not lost. Parameters of other types are trained
+/// directly. A `bf16` model trains as well as an `f32` model with `bf16` gradients; for the range of `f16`
+/// use [`DynamicLossScale`](crate::DynamicLossScale).
 ///
-/// Micikevicius and others, [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
+/// Micikevicius et al., [Mixed precision training](https://arxiv.org/abs/1710.03740), 2017.
 #[must_use]
 pub fn master_weights<T: GradientTransformation>(inner: T) -> MasterWeights<T> {
     MasterWeights { inner }
@@ -44,40 +44,43 @@ fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::BF16 | DType::F16)
 }
 
+/// The parameters, with the master in place of each of half precision.
+fn widened(params: &Leaves, master: &Leaves) -> Result<Leaves> {
+    params.rebuild(|index| Ok(params.get(index).map(|param| master.get(index).unwrap_or(param)).cloned()))
+}
+
 impl<T: GradientTransformation> GradientTransformation for MasterWeights<T> {
     type State = MasterWeightsState<T::State>;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         let master = copied(&params.clone().select(&by(|leaf| leaf.dtype().is_some_and(is_half))))?;
-        let widened = params.rebuild(|index| Ok(master.get(index).or(params.get(index)).cloned()))?;
-        Ok(MasterWeightsState { inner_state: self.inner.init(&widened)?, master })
+        Ok(MasterWeightsState { inner_state: self.inner.init(&widened(params, &master)?)?, master })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let MasterWeightsState { master, inner_state } = state;
-        // Gone before the masters are written.
+        // Dropped before the masters are written.
         let before = master.clone();
         let has_master: Vec<_> = (0..before.len()).map(|index| before.get(index).is_some()).collect();
+        let extra = updates.extra();
         let updates = updates.tensors(move |grads, params| {
-            let master = |index| params.get(index).and(before.get(index));
-            let widened = params.rebuild(|index| Ok(master(index).or(params.get(index)).cloned()))?;
-            self.inner.updates(grads, inner_state, &widened, extra)
+            let updates = Updates::new(grads, widened(params, &before)?).with_extra(extra);
+            self.inner.update(updates, inner_state)?.compute()
         });
         updates.masked_at(&has_master, |halves| halves.map(Round, [master]))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
+    }
+
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        let own = self.inner.eval_params(&state.inner_state, &widened(params, &state.master)?)?;
+        own.map(|own| in_place_of(params, &own)).transpose()
     }
 }
 
-/// The master is stepped, and the parameter goes where it is.
+/// Updates the master, and sets the parameter to it.
 struct Round;
 
 impl Rule<1> for Round {

@@ -1,7 +1,8 @@
-//! Transformations of transformations: for some leaves, at some steps, with other numbers.
+//! Transformations of transformations: for some leaves, at some steps, with other hyperparameters.
 //!
-//! What is known when a chain is walked (filters, counts, options) costs no pass over memory. What depends on
-//! the gradients' values runs the transformation inside as a function of tensors.
+//! Filters, counts and options are known while a chain records its work, so a combinator that depends on them
+//! costs no pass over memory. One that depends on the values of gradients runs the inner transformation as a
+//! function of tensors.
 
 pub(crate) mod apply_if_finite;
 pub(crate) mod conditionally;
@@ -21,7 +22,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Number, Rule, Terms, sum};
 use crate::numerics::wide;
 
-/// Updates that leave every bit of their parameters: minus zero, since `-0.0 + 0.0` would be `0.0`.
+/// Updates that leave parameters bit-identical: minus zero, since `-0.0 + 0.0` is `0.0`.
 pub(crate) fn unchanged(updates: &Leaves) -> Result<Leaves> {
     updates.apply(|update| Ok(update.zeros_like()?.neg()?))
 }
@@ -36,14 +37,14 @@ impl Rule<0> for Unchanged {
     }
 }
 
-/// Whether every element of every leaf is a finite number.
+/// Whether every element of every leaf is finite.
 pub(crate) fn is_finite(updates: &Leaves) -> Result<bool> {
     struct NotFinite;
 
     impl Terms<1> for NotFinite {
         #[inline(always)]
         fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
-            // 0, or what is not a number.
+            // 0 or NaN.
             [u * 0.]
         }
     }
@@ -51,12 +52,12 @@ pub(crate) fn is_finite(updates: &Leaves) -> Result<bool> {
     Ok(sum(NotFinite, updates, updates)?.total(0) == 0.)
 }
 
-/// A copy of each parameter, in the type to compute in: what a state may keep of them.
+/// A copy of each parameter, in the compute type, for a state to keep.
 pub(crate) fn copied(params: &Leaves) -> Result<Leaves> {
     params.apply(|param| Ok(param.to_dtype(wide(param.dtype()))?.copy()?))
 }
 
-/// What a state keeps instead of the parameters, in their element types.
+/// Parameters kept by a state, in the element types of the model's.
 pub(crate) fn in_place_of(params: &Leaves, kept: &Leaves) -> Result<Leaves> {
     params.combine(kept, |param, kept| Ok(kept.detach().to_dtype(param.dtype())?))
 }

@@ -1,4 +1,4 @@
-//! Norms to look at.
+//! Monitoring of norms.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Squares, Updates};
 use crate::scalar::Scalar;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`monitor_norm`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MonitorState {
-    /// By name, the norm at the last step: an f64 without dimensions, 0 before the first step.
+    /// By name, the norm at the last step: a scalar f64, 0 before the first step.
     pub measurements: BTreeMap<String, Scalar>,
 }
 
@@ -22,8 +22,8 @@ pub struct MonitorNorm {
     name: String,
 }
 
-/// Remembers the [`global_norm`](crate::global_norm) of the updates at its place in a chain, and lets them
-/// pass. At the head of the chain that is the norm of the gradients. One pass that reads them.
+/// Records the [`global_norm`](crate::global_norm) of the updates at its position in a chain, and passes them
+/// unchanged. At the head of the chain it is the norm of the gradients. Costs one pass that reads them.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -50,13 +50,7 @@ impl GradientTransformation for MonitorNorm {
         Ok(MonitorState { measurements: BTreeMap::from([(self.name.clone(), Scalar::new(0.)?)]) })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             for norm in state.measurements.values_mut() {
                 norm.set(squares.total(0).sqrt())?;

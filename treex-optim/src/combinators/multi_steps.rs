@@ -1,24 +1,25 @@
-//! Gradients gathered over several steps.
+//! Gradient accumulation.
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{Unchanged, is_finite, unchanged};
-use crate::count::Count;
-use crate::engine::{Number, Rule, Squares, Updates, now, sum};
+use crate::boxed::Member;
+use crate::engine::{Number, Rule, Squares, Updates, sum};
 use crate::numerics::zeros_like;
+use crate::scalar::Count;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`multi_steps`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MultiStepsState<S> {
-    /// Gradients gathered so far towards the next step: an i64 without dimensions.
+    /// The number of gradients accumulated for the next step: a scalar i64.
     pub mini_step: Count,
-    /// Steps of the inner transformation: an i64 without dimensions.
+    /// The number of steps of the inner transformation: a scalar i64.
     pub gradient_step: Count,
-    /// Gradients that were skipped: an i64 without dimensions; no leaf where none can be.
+    /// The number of skipped gradients: a scalar i64; no leaf without [`skip`](MultiSteps::skip).
     pub skipped: Option<Count>,
-    /// The mean or sum of what was gathered: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The mean or sum of the accumulated gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub acc_grads: Leaves,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -33,29 +34,29 @@ pub struct MultiSteps<T> {
     skip: Option<Skip>,
 }
 
-/// Which gradients [`multi_steps`] leaves out.
+/// Which gradients [`multi_steps`] skips.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Skip {
-    /// Those with an infinity, or something that is not a number.
+    /// Those with an infinity or a NaN.
     NotFinite,
-    /// Those whose squares sum up to this or more, or to what is not a number.
+    /// Those whose squared norm is at least this, or NaN.
     LargeUpdates {
-        /// The square of the norm from which on they are skipped.
+        /// The smallest squared norm that is skipped.
         max_squared_norm: f64,
     },
 }
 
-/// Steps once in `every_k` calls, by the mean of the gradients of those calls: a batch `every_k` times as
-/// large in the memory of one.
+/// Applies the inner transformation once in `every_k` calls, to the mean of their gradients: a batch
+/// `every_k` times as large in the memory of one.
 ///
 /// ```text
 /// acc = acc + (g - acc) / (i + 1)     at call i = 0 .. k - 1
-/// u   = inner(acc),  acc = 0          at call k - 1; before, parameters stay bit for bit
+/// u   = inner(acc),  acc = 0          at call k - 1; before, parameters stay bit-identical
 /// ```
 ///
-/// The inner transformation is not run between its steps, so its counts and moments are those of a training
-/// with the larger batch, and a leaf whose gradient is missing at a call keeps its part for the next one.
+/// The inner transformation does not run between its steps, so its counts and moments are those of training
+/// with the larger batch. A leaf without a gradient at a call keeps its accumulated gradient.
 ///
 /// ```
 /// use treex_optim::{adamw, multi_steps, piecewise_constant};
@@ -70,19 +71,19 @@ pub fn multi_steps<T: GradientTransformation>(inner: T, every_k: u64) -> MultiSt
 }
 
 impl<T> MultiSteps<T> {
-    /// How many calls make a step, as a schedule of the number of steps before: at least 1, rounded.
+    /// The number of calls per step, as a schedule of the number of previous steps: at least 1, rounded.
     #[must_use]
     pub fn every(self, every_k: impl Into<Schedule>) -> Self {
         Self { every_k: every_k.into(), ..self }
     }
 
-    /// Whether to step by the mean of the gradients, as by default, or by their sum.
+    /// Whether to accumulate the mean of the gradients, or their sum. Default: true.
     #[must_use]
     pub fn mean(self, mean: bool) -> Self {
         Self { mean, ..self }
     }
 
-    /// Leaves gradients out. Everything then stays as it was, but the count of what was skipped.
+    /// Skips some gradients: such a call changes nothing but the count of skipped ones.
     #[must_use]
     pub fn skip(self, skip: Skip) -> Self {
         Self { skip: Some(skip), ..self }
@@ -95,7 +96,7 @@ impl Skip {
             Self::NotFinite => Ok(!is_finite(grads)?),
             Self::LargeUpdates { max_squared_norm } => {
                 let squares = sum(Squares, grads, grads)?.total(0);
-                // What is not a number is not smaller either.
+                // NaN is not smaller, so check for it.
                 Ok(squares.is_nan() || squares >= max_squared_norm)
             }
         }
@@ -103,17 +104,15 @@ impl Skip {
 }
 
 impl<T: GradientTransformation> MultiSteps<T> {
-    fn gather<'a>(
+    fn accumulate<'a>(
         &'a self,
         updates: Updates<'a>,
         state: &'a mut MultiStepsState<T::State>,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
     ) -> Result<Updates<'a>> {
         let every = self.every_k.at(Some(&state.gradient_step), "every_k")?.round();
-        let gathered = state.mini_step.get()? as f64 + 1.;
-        let emit = gathered >= every;
-        let rule = Gather { mean: self.mean.then_some(1. / gathered), emit };
+        let accumulated = state.mini_step.get()? as f64 + 1.;
+        let emit = accumulated >= every;
+        let rule = Accumulate { mean: self.mean.then_some(1. / accumulated), emit };
         let updates = updates.map(rule, [&mut state.acc_grads])?;
         if !emit {
             state.mini_step.advance()?;
@@ -121,7 +120,7 @@ impl<T: GradientTransformation> MultiSteps<T> {
         }
         state.mini_step = Count::zero()?;
         state.gradient_step.advance()?;
-        self.inner.update(updates, &mut state.inner_state, params, extra)
+        self.inner.update(updates, &mut state.inner_state)
     }
 }
 
@@ -144,40 +143,31 @@ impl<T: GradientTransformation> GradientTransformation for MultiSteps<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let Some(skip) = self.skip else { return self.gather(updates, state, params, extra) };
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let Some(skip) = self.skip else { return self.accumulate(updates, state) };
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
             if skip.applies_to(&grads)? {
                 state.skipped.as_mut().map(Count::advance).transpose()?;
                 return unchanged(&grads);
             }
-            now(self.gather(Updates::new(grads), state, params, extra)?, params)
+            self.accumulate(Updates::new(grads, params.clone()).with_extra(extra), state)?.compute()
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.inner.learning_rate(&state.inner_state)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        self.inner.eval_params(&state.inner_state, params)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.inner, &state.inner_state)]
     }
 }
 
 /// One call.
-struct Gather {
+struct Accumulate {
     /// The weight of this gradient in the mean, or a sum.
     mean: Option<f64>,
     emit: bool,
 }
 
-impl Rule<1> for Gather {
+impl Rule<1> for Accumulate {
     #[inline(always)]
     fn apply<N: Number>(&self, g: N, _: N, [acc]: [N; 1]) -> (N, [N; 1]) {
         let acc = match self.mean {

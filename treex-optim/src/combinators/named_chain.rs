@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use treex_core::{Error, Leaves, Result};
 
-use crate::boxed::{Boxed, BoxedState};
+use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
-use crate::transformation::{Extra, GradientTransformation, foreign_state};
+use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`named_chain`].
 #[derive(Clone, Debug)]
 pub struct NamedChain(Vec<(String, Boxed)>);
 
-/// [`chain`](crate::chain) with a name for each member, and as many as there are: the names are the first
-/// segments of the paths in the state, so a saved state outlives a reordering.
+/// [`chain`](crate::chain) of any number of members, each with a name. The names are the first segments of
+/// the paths in the state, so a saved state can be loaded after reordering.
 ///
 /// ```
 /// use treex_optim::{GradientTransformation, clip_by_global_norm, named_chain, scale, scale_by_adam};
@@ -26,7 +26,7 @@ pub struct NamedChain(Vec<(String, Boxed)>);
 /// # let _ = adam;
 /// ```
 ///
-/// Two members of one name are an error of `init`.
+/// Two members with one name are an error of `init`.
 #[must_use]
 pub fn named_chain<N: Into<String>>(members: impl IntoIterator<Item = (N, Boxed)>) -> NamedChain {
     NamedChain(members.into_iter().map(|(name, member)| (name.into(), member)).collect())
@@ -35,7 +35,7 @@ pub fn named_chain<N: Into<String>>(members: impl IntoIterator<Item = (N, Boxed)
 /// The states of named transformations.
 pub(crate) type NamedStates = BTreeMap<String, BoxedState>;
 
-/// The states of transformations whose names must differ.
+/// The states of transformations, whose names must be unique.
 pub(crate) fn named_states<'n>(
     members: impl Iterator<Item = (&'n String, Result<BoxedState>)>,
 ) -> Result<NamedStates> {
@@ -43,7 +43,7 @@ pub(crate) fn named_states<'n>(
     for (name, state) in members {
         if states.insert(name.clone(), state?).is_some() {
             return Err(Error::argument(format!("two transformations are named `{name}`"))
-                .remedy("give each a name of its own; it is the first segment of the paths in the state"));
+                .remedy("give each a unique name; it is the first segment of the paths in the state"));
         }
     }
     Ok(states)
@@ -56,40 +56,17 @@ impl GradientTransformation for NamedChain {
         named_states(self.0.iter().map(|(name, member)| (name, member.init(params))))
     }
 
-    fn update<'a>(
-        &'a self,
-        mut updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, mut updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mut states: BTreeMap<_, _> = state.iter_mut().collect();
         for (name, member) in &self.0 {
             let state = states.remove(name).ok_or_else(|| foreign_state(self))?;
-            updates = member.update(updates, state, params, extra)?;
+            updates = member.update(updates, state)?;
         }
         Ok(updates)
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        for (name, member) in &self.0 {
-            if let Some(state) = state.get(name)
-                && let Some(rate) = member.learning_rate(state)?
-            {
-                return Ok(Some(rate));
-            }
-        }
-        Ok(None)
-    }
-
-    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        for (name, member) in &self.0 {
-            if let Some(state) = state.get(name)
-                && let Some(params) = member.eval_params(state, params)?
-            {
-                return Ok(Some(params));
-            }
-        }
-        Ok(None)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        let with_state = |(name, member)| Some(Member::new(member, state.get(name)?));
+        self.0.iter().map(|(name, member)| (name, member)).filter_map(with_state).collect()
     }
 }

@@ -3,15 +3,15 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`params_ema`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ParamsEmaState {
-    /// Steps so far: an i64 without dimensions; no leaf where the decay is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the decay is constant.
     pub count: Option<Count>,
     /// The average of the parameters: their shapes, f32 (f64 for f64 parameters).
     pub ema: Leaves,
@@ -23,13 +23,14 @@ pub struct ParamsEma {
     decay: Schedule,
 }
 
-/// Keeps an average of the parameters, and lets the updates pass. It ends a chain:
+/// Keeps an exponential moving average of the parameters, and passes the updates unchanged. Put it last in a
+/// chain:
 ///
 /// ```text
 /// ema = decay * ema + (1 - decay) * (p + u)
 /// ```
 ///
-/// It starts from the parameters. A decay that grows from 0 forgets them sooner:
+/// It starts from the parameters. With a decay that grows from 0 they fade sooner:
 /// `Schedule::new("warm", |c| f64::min(0.999, (1.0 + c as f64) / (10.0 + c as f64)))`.
 ///
 /// ```
@@ -61,13 +62,7 @@ impl GradientTransformation for ParamsEma {
         Ok(ParamsEmaState { count, ema: copied(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let decay = self.decay.at(state.count.as_ref(), "decay")?;
         if let Some(count) = &mut state.count {
             count.advance()?;

@@ -1,4 +1,4 @@
-//! Another transformation for each group of parameters.
+//! A transformation for each group of parameters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use treex_core::{Error, Filter, LeafRef, Leaves, Result, by};
 
 use super::named_chain::named_states;
-use crate::boxed::{Boxed, BoxedState};
+use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation, foreign_state};
+use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`partition`].
 #[derive(Clone, Debug, Default)]
@@ -24,9 +24,8 @@ struct Group {
     inner: Boxed,
 }
 
-/// Groups of parameters, each with a transformation of its own. A leaf belongs to the first group whose
-/// filter selects it; one that belongs to none is an error of `init`, so the last group usually takes the
-/// rest.
+/// Groups of parameters, each with its own transformation. A leaf belongs to the first group whose filter
+/// selects it; a leaf of no group is an error of `init`, so the last group usually selects the rest.
 ///
 /// ```
 /// use treex_optim::{adamw, partition, prelude::*, sgd};
@@ -45,7 +44,7 @@ pub fn partition() -> Partition {
     Partition::default()
 }
 
-/// [`partition`] as it is in Optax: a function labels each leaf, and each label has its transformation.
+/// [`partition`] as in Optax: a function labels each leaf, and each label has its transformation.
 ///
 /// ```
 /// use treex_optim::{GradientTransformation, adam, multi_transform, sgd};
@@ -69,7 +68,7 @@ pub fn multi_transform<N: Into<String>, L: AsRef<str>>(
 }
 
 impl Partition {
-    /// Adds a group: what `filter` selects, and no group before.
+    /// Adds a group: the leaves that `filter` selects and no previous group does.
     #[must_use]
     pub fn group(
         mut self,
@@ -85,12 +84,12 @@ impl Partition {
         self
     }
 
-    /// Which group takes a leaf.
+    /// The group of a leaf.
     fn group_of(&self, leaf: &LeafRef<'_>) -> Option<usize> {
         self.groups.iter().position(|group| group.selection.selects(leaf))
     }
 
-    /// What the group at a place takes.
+    /// The leaves of a group.
     fn taken_by(&self, index: usize) -> impl Filter {
         by(move |leaf| self.group_of(leaf) == Some(index))
     }
@@ -113,32 +112,18 @@ impl GradientTransformation for Partition {
         }))
     }
 
-    fn update<'a>(
-        &'a self,
-        mut updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, mut updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mut states: BTreeMap<_, _> = state.iter_mut().collect();
         for (index, group) in self.groups.iter().enumerate() {
             let state = states.remove(&group.name).ok_or_else(|| foreign_state(self))?;
-            updates = updates
-                .masked(&self.taken_by(index), |taken| group.inner.update(taken, state, params, extra))?;
+            updates = updates.masked(&self.taken_by(index), |taken| group.inner.update(taken, state))?;
         }
         Ok(updates)
     }
 
-    /// That of the first group which has one.
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        for group in &self.groups {
-            if let Some(state) = state.get(&group.name)
-                && let Some(rate) = group.inner.learning_rate(state)?
-            {
-                return Ok(Some(rate));
-            }
-        }
-        Ok(None)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        let with_state = |group: &'s Group| Some(Member::new(&group.inner, state.get(&group.name)?));
+        self.groups.iter().filter_map(with_state).collect()
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

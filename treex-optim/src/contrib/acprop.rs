@@ -3,19 +3,19 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_acprop`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAcpropState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -43,7 +43,7 @@ pub struct ScaleByAcprop {
 /// with `b1 = 0.9`, `b2 = 0.999`, and 1e-16 for `eps` and `eps_root`, which is added to the state at each
 /// step.
 ///
-/// Zhuang and others, [Momentum centering and asynchronous update for adaptive gradient
+/// Zhuang et al., [Momentum centering and asynchronous update for adaptive gradient
 /// methods](https://arxiv.org/abs/2110.05454), 2021.
 #[must_use]
 pub fn scale_by_acprop() -> ScaleByAcprop {
@@ -51,11 +51,11 @@ pub fn scale_by_acprop() -> ScaleByAcprop {
 }
 
 builder!(ScaleByAcprop {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the variance is kept at each step.
+    /// The decay rate of the variance.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
     /// Added to the variance.
     eps_root: f64,
@@ -72,13 +72,7 @@ impl GradientTransformation for ScaleByAcprop {
         Ok(ScaleByAcpropState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let before = state.count.get()?;
         state.count.advance()?;
         let nu_scale = (before > 0).then(|| 1. / bias_correction(self.b2, before));

@@ -3,19 +3,19 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAdemamixState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The fast average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub m1: Leaves,
@@ -36,16 +36,16 @@ pub struct ScaleByAdemamix {
     eps_root: f64,
 }
 
-/// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, which is not
-/// corrected so that it fills slowly:
+/// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, without bias
+/// correction:
 ///
 /// ```text
 /// m1 = b1 m1 + (1 - b1) g     m2 = b3 m2 + (1 - b3) g     nu = b2 nu + (1 - b2) g^2
 /// u  = (m1 / (1 - b1^t) + alpha m2) / (sqrt(nu / (1 - b2^t) + eps_root) + eps)
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = 0.9999`, `alpha = 6`, `eps = 1e-8` and `eps_root = 0`. The paper lets
-/// `b3` and `alpha` grow over the training; both may be schedules of the number of steps before.
+/// with `b1 = 0.9`, `b2 = 0.999`, `b3 = 0.9999`, `alpha = 6`, `eps = 1e-8` and `eps_root = 0`. The paper
+/// increases `b3` and `alpha` during training; both may be schedules of the number of previous steps.
 ///
 /// Pagliardini, Ablin and Grangier, [The AdEMAMix optimizer](https://arxiv.org/abs/2409.03137), 2024.
 #[must_use]
@@ -61,17 +61,17 @@ pub fn scale_by_ademamix() -> ScaleByAdemamix {
 }
 
 builder!(ScaleByAdemamix {
-    /// How much of the fast average is kept at each step.
+    /// The decay rate of the fast average.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// How much of the slow average is kept at each step.
+    /// The decay rate of the slow average.
     b3: impl Into<Schedule>,
-    /// How much the slow average counts.
+    /// The weight of the slow average.
     alpha: impl Into<Schedule>,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
 });
 
@@ -93,13 +93,7 @@ impl GradientTransformation for ScaleByAdemamix {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b3 = self.b3.at(Some(&state.count), "b3")?;
         let alpha = self.alpha.at(Some(&state.count), "alpha")?;
         let t = state.count.advance()?;
@@ -117,7 +111,7 @@ impl GradientTransformation for ScaleByAdemamix {
     }
 }
 
-/// One step, with the numbers of its count.
+/// One step, with its values of the schedules and corrections.
 struct Step {
     b1: f64,
     b2: f64,

@@ -3,18 +3,18 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adopt`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAdoptState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the normalized gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -32,11 +32,11 @@ pub struct ScaleByAdopt {
     clip: Option<Schedule>,
 }
 
-/// Adam with its two averages in the other order, so that it converges with any `b2`: a gradient is divided
-/// by the root of the squares *before* it, and then averaged.
+/// Adam with its two averages in reverse order, so that it converges with any `b2`: a gradient is divided
+/// by the root of the average of *previous* squares, and then averaged.
 ///
 /// ```text
-/// n  = g / max(sqrt(nu), eps), clipped to [-c^0.25, c^0.25]     with c the steps before
+/// n  = g / max(sqrt(nu), eps), clipped to [-c^0.25, c^0.25]     with c the number of previous steps
 /// mu = b1 mu + (1 - b1) n
 /// nu = b2 nu + (1 - b2) g^2
 /// u  = mu              b1 mu + (1 - b1) n  with nesterov
@@ -44,7 +44,7 @@ pub struct ScaleByAdopt {
 ///
 /// with `b1 = 0.9`, `b2 = 0.9999` and `eps = 1e-6`. The first step only sets `nu = g^2`.
 ///
-/// Taniguchi and others, [ADOPT: modified Adam can converge with any beta2 with the optimal
+/// Taniguchi et al., [ADOPT: modified Adam can converge with any beta2 with the optimal
 /// rate](https://arxiv.org/abs/2411.02853), 2024.
 #[must_use]
 pub fn scale_by_adopt() -> ScaleByAdopt {
@@ -53,15 +53,15 @@ pub fn scale_by_adopt() -> ScaleByAdopt {
 }
 
 builder!(ScaleByAdopt {
-    /// How much of the average of the normalized gradients is kept at each step.
+    /// The decay rate of the average of the normalized gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// The smallest root to divide by.
+    /// The smallest denominator.
     eps: f64,
-    /// Whether the average looks one step ahead.
+    /// Whether to use Nesterov momentum.
     nesterov: bool,
-    /// To what normalized gradients are clipped, over the steps; `None` lets them be.
+    /// The bound of normalized gradients, over the steps; `None` for no clipping.
     clip: Option<Schedule>,
 });
 
@@ -75,13 +75,7 @@ impl GradientTransformation for ScaleByAdopt {
         Ok(ScaleByAdoptState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let clip = match &self.clip {
             Some(clip) => clip.at(Some(&state.count), "clip")?,
             None => f64::INFINITY,
@@ -93,7 +87,7 @@ impl GradientTransformation for ScaleByAdopt {
     }
 }
 
-/// One step, with the numbers of its count.
+/// One step, with its values of the schedules and corrections.
 struct Step {
     b1: f64,
     b2: f64,

@@ -10,20 +10,20 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_schedule::{ScaleBySchedule, scale_by_schedule};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_cocob`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct CocobState {
-    /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
+    /// The initial parameters: their shapes, f32 (f64 for f64 parameters).
     pub init_particles: Leaves,
     /// The sum of the negative gradients: as `init_particles`.
     pub cumulative_gradients: Leaves,
-    /// The largest magnitude of a gradient: as `init_particles`.
+    /// The largest absolute value of a gradient: as `init_particles`.
     pub scale: Leaves,
-    /// The sum of the magnitudes: as `init_particles`.
+    /// The sum of the absolute values: as `init_particles`.
     pub subgradients: Leaves,
-    /// What was won: as `init_particles`.
+    /// The reward: as `init_particles`.
     pub reward: Leaves,
 }
 
@@ -34,8 +34,8 @@ pub struct ScaleByCocob {
     eps: f64,
 }
 
-/// A bet on the outcome of each element's next gradient, with what was won so far. There is no learning rate,
-/// and this turns the sign itself:
+/// A bet on each element's next gradient, with the wealth won so far. There is no learning rate, and it flips
+/// the sign itself:
 ///
 /// ```text
 /// L = max(L, |g|)     G = G + |g|     R = max(R - g (p - p0), 0)     C = C - g
@@ -52,9 +52,9 @@ pub fn scale_by_cocob() -> ScaleByCocob {
 }
 
 builder!(ScaleByCocob {
-    /// How careful the first bets are.
+    /// The damping of the first bets.
     alpha: f64,
-    /// The magnitude to begin with.
+    /// The initial largest absolute value.
     eps: f64,
 });
 
@@ -73,13 +73,7 @@ impl GradientTransformation for ScaleByCocob {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let own = [
             &mut state.init_particles,
             &mut state.cumulative_gradients,

@@ -2,19 +2,19 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::{Descend, l1_norm, total};
-use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
-use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use super::distance_estimate::{Descend, check_options, corrected_rate, l1_norm, learning_rate, total};
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::zeros_like;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`dadapt_adamw`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct DAdaptAdamWState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the scaled gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub exp_avg: Leaves,
@@ -22,9 +22,9 @@ pub struct DAdaptAdamWState {
     pub exp_avg_sq: Leaves,
     /// The average behind the estimate: as `exp_avg`.
     pub grad_sum: Leaves,
-    /// The estimate of the distance to go, which is the learning rate: an f64 without dimensions.
+    /// The estimate of the distance to the solution, which is the learning rate: a scalar f64.
     pub estim_lr: Scalar,
-    /// The numerator of the estimate: an f64 without dimensions.
+    /// The numerator of the estimate: a scalar f64.
     pub numerator_weighted: Scalar,
 }
 
@@ -49,8 +49,8 @@ pub struct DAdaptAdamW {
 /// u = -m / (sqrt(v) + eps) - weight_decay * rate * p
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8`, and 1e-6 as the first estimate. Gradients of zeros leave it,
-/// where Optax makes it NaN. [`prodigy`](crate::prodigy) is its successor.
+/// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8`, and 1e-6 as the first estimate. Gradients of zeros keep it;
+/// in Optax it becomes NaN. [`prodigy`](crate::prodigy) is its successor.
 ///
 /// Defazio and Mishchenko, [Learning-rate-free learning by D-adaptation](https://arxiv.org/abs/2301.07733),
 /// 2023.
@@ -69,15 +69,15 @@ pub fn dadapt_adamw() -> DAdaptAdamW {
 builder!(DAdaptAdamW {
     /// A factor on the estimate, over the steps.
     learning_rate: impl Into<Schedule>,
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
     /// The first estimate.
     estim_lr0: f64,
-    /// By how much of itself a parameter decays, times the rate.
+    /// The weight decay, multiplied by the rate.
     weight_decay: f64,
 });
 
@@ -86,19 +86,21 @@ impl DAdaptAdamW {
         let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;
         let d = state.estim_lr.get()?;
-        let rate = d * lr * bias_correction(self.b2, t).sqrt() / bias_correction(self.b1, t);
+        let rate = corrected_rate(d, lr, [self.b1, self.b2], t);
 
         let b = self.b2.sqrt();
         let moments = Moments { rate, b1: self.b1, b2: self.b2, b, eps: self.eps };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum];
-        let products = now(Updates::new(grads).map(moments, own)?, params)?;
+        let products = Updates::new(grads, params.clone()).map(moments, own)?.compute()?;
 
         let r = b * state.numerator_weighted.get()? + (1. - b) * rate * total(&products)?;
         state.numerator_weighted.set(r)?;
         state.estim_lr.set(d.max(r / ((1. - b) * l1_norm(&state.grad_sum, &products)?)))?;
 
         let step = Descend { rate: 1., eps: self.eps, decay: self.weight_decay * rate };
-        now(Updates::new(products).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+        Updates::new(products, params.clone())
+            .map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?
+            .compute()
     }
 }
 
@@ -106,11 +108,7 @@ impl GradientTransformation for DAdaptAdamW {
     type State = DAdaptAdamWState;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
-        self.learning_rate.check("learning_rate")?;
-        check_decay("b1", self.b1)?;
-        check_decay("b2", self.b2)?;
-        check_not_negative("eps", self.eps)?;
-        check_not_negative("1 / estim_lr0", 1. / self.estim_lr0)?;
+        check_options(&self.learning_rate, [self.b1, self.b2], self.eps, self.estim_lr0)?;
         Ok(DAdaptAdamWState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,
@@ -121,19 +119,12 @@ impl GradientTransformation for DAdaptAdamW {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        let schedule = self.learning_rate.at(Some(&state.count), "learning_rate")?;
-        Ok(Some(schedule * state.estim_lr.get()?))
+        learning_rate(&self.learning_rate, &state.count, &state.estim_lr)
     }
 }
 

@@ -5,37 +5,37 @@ use treex_core::{Leaves, Result, TreeObject};
 use super::squared_distance;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::{Squares, Updates, sum};
 use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_dog`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct DogState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
+    /// The initial parameters: their shapes, f32 (f64 for f64 parameters).
     pub init_params: Leaves,
-    /// The largest distance from there: an f64 without dimensions.
+    /// The largest distance from them: a scalar f64.
     pub max_dist: Scalar,
-    /// The sum of the squares of all gradients: an f64 without dimensions.
+    /// The sum of the squares of all gradients: a scalar f64.
     pub sum_sq_norm_grads: Scalar,
 }
 
-/// How [`dog`] takes its first step.
+/// The first step of [`dog`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum InitStep {
-    /// As if it had come this far.
+    /// This initial distance.
     Distance(f64),
-    /// As if it had come this far, relative to 1 and the norm of the parameters.
+    /// This initial distance, relative to one plus the norm of the parameters.
     Heuristic(f64),
-    /// With this factor on the gradient.
+    /// This learning rate.
     LearningRate(f64),
 }
 
@@ -46,8 +46,8 @@ pub struct ScaleByDog {
     eps: f64,
 }
 
-/// Scales gradients by the largest distance that the parameters have been from their start, over the root of
-/// the sum of the squares of all gradients so far:
+/// Scales gradients by the largest distance of the parameters from their initial values, divided by the root
+/// of the sum of the squares of all gradients so far:
 ///
 /// ```text
 /// d = max(d, norm(p0 - p))
@@ -64,9 +64,9 @@ pub fn scale_by_dog() -> ScaleByDog {
 }
 
 builder!(ScaleByDog {
-    /// How the first step is taken.
+    /// The first step.
     init_step: InitStep,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
 });
 
@@ -88,13 +88,7 @@ impl GradientTransformation for ScaleByDog {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         Ok(updates.tensors(move |grads, params| {
             let distance = state.max_dist.get()?.max(squared_distance(&state.init_params, params)?.sqrt());
@@ -113,8 +107,8 @@ impl GradientTransformation for ScaleByDog {
 /// The type of [`dog`].
 pub type Dog = Chain<(AddDecayedWeights, ScaleByDog, ScaleByLearningRate)>;
 
-/// Gradient descent that finds its learning rate, by [`scale_by_dog`]. It is meant for use with an average of
-/// the parameters: `chain((dog(), params_ema(0.999)))`.
+/// Gradient descent that finds its learning rate, by [`scale_by_dog`]. Use it with an average of the
+/// parameters: `chain((dog(), params_ema(0.999)))`.
 #[must_use]
 pub fn dog() -> Dog {
     chain((add_decayed_weights(0.), scale_by_dog(), scale_by_learning_rate(1.)))

@@ -11,17 +11,16 @@ use crate::scalar::Scalar;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_dowg`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct DowgState {
-    /// The parameters at the start: their shapes, f32 (f64 for f64 parameters).
+    /// The initial parameters: their shapes, f32 (f64 for f64 parameters).
     pub init_params: Leaves,
-    /// The sum of the squares of the gradients, each times the squared distance then: an f64 without
-    /// dimensions.
+    /// The sum of the squares of the gradients, each times the squared distance of its step: a scalar f64.
     pub weighted_sq_norm_grads: Scalar,
-    /// The square of the largest distance from the start: an f64 without dimensions.
+    /// The square of the largest distance from the start: a scalar f64.
     pub estim_sq_dist: Scalar,
 }
 
@@ -32,7 +31,8 @@ pub struct ScaleByDowg {
     eps: f64,
 }
 
-/// Scales gradients as [`scale_by_dog`](crate::scale_by_dog), but weighs later ones by the distance:
+/// Scales gradients as [`scale_by_dog`](crate::scale_by_dog), but weights each gradient by the distance of
+/// its step:
 ///
 /// ```text
 /// d2 = max(d2, norm(p0 - p)^2)
@@ -49,9 +49,9 @@ pub fn scale_by_dowg() -> ScaleByDowg {
 }
 
 builder!(ScaleByDowg {
-    /// The square of the distance to begin with.
+    /// The square of the initial distance.
     init_estim_sq_dist: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
 });
 
@@ -67,13 +67,7 @@ impl GradientTransformation for ScaleByDowg {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| {
             let distance = state.estim_sq_dist.get()?.max(squared_distance(&state.init_params, params)?);
             let squares =

@@ -1,25 +1,25 @@
-//! Gradients projected to a low rank.
+//! GaLore: gradients projected to a low rank.
 
 use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use super::newton_schulz::{SVD_ITERATIONS, beside, on_host};
+use super::newton_schulz::{SVD_ITERATIONS, beside, to_matrix};
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, wide};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_galore`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct GaloreState<S> {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The projector of each matrix, `[longer side, rank]`; nothing for other leaves.
+    /// The projector of each matrix, `[longer side, rank]`; empty for other leaves.
     pub projector: Leaves,
     /// The state of the base transformation, over the projections.
     pub base_optimizer_state: S,
@@ -39,13 +39,13 @@ pub struct ScaleByGalore<T> {
 ///
 /// ```text
 /// P = the first rank left singular vectors of g, every update_proj_gap (200) steps
-/// u = scale * P base(P^T g)                with rows at least as many as columns; else on the other side
+/// u = scale * P base(P^T g)                with rows >= columns; otherwise on the other side
 /// ```
 ///
-/// Leaves that are no matrices are left to the base transformation. It does not see the parameters, so it
-/// must not need them. The decomposition is made in f64 on the host; in Optax it is in f32.
+/// The base transformation gets the gradients of other leaves unchanged. It does not see the parameters, so
+/// it must not depend on them. The decomposition is computed in f64 on the CPU; in Optax in f32.
 ///
-/// Zhao and others, [GaLore: memory-efficient LLM training by gradient low-rank
+/// Zhao et al., [GaLore: memory-efficient LLM training by gradient low-rank
 /// projection](https://arxiv.org/abs/2403.03507), 2024.
 #[must_use]
 pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
@@ -53,7 +53,7 @@ pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
 }
 
 impl<T> ScaleByGalore<T> {
-    /// After how many steps the projectors are made anew.
+    /// The number of steps between new projectors.
     #[must_use]
     pub fn update_proj_gap(self, update_proj_gap: u64) -> Self {
         Self { update_proj_gap, ..self }
@@ -65,16 +65,16 @@ impl<T> ScaleByGalore<T> {
         Self { scale, ..self }
     }
 
-    /// Another transformation of the projections.
+    /// Replaces the transformation of the projections.
     #[must_use]
     pub fn base<U: GradientTransformation>(self, base: U) -> ScaleByGalore<U> {
         let Self { rank, update_proj_gap, scale, .. } = self;
         ScaleByGalore { rank, update_proj_gap, scale, base }
     }
 
-    /// The leading singular vectors of the longer side, or what was before if there are none.
+    /// The leading singular vectors of the longer side, or the previous projector if the decomposition fails.
     fn projector(&self, grad: &Tensor, before: &Tensor) -> Result<Tensor> {
-        let matrix = on_host(grad)?;
+        let matrix = to_matrix(grad)?;
         let tall = matrix.nrows() >= matrix.ncols();
         let matrix = if tall { matrix } else { matrix.transpose() };
         if matrix.iter().any(|value| !value.is_finite()) {
@@ -95,7 +95,7 @@ fn project(grad: &Tensor, projector: &Tensor) -> Result<Tensor> {
     Ok(if rows >= columns { projector.t()?.matmul(&grad)? } else { grad.matmul(projector)? })
 }
 
-/// The way back.
+/// The inverse of [`project`].
 fn unproject(update: &Tensor, projector: &Tensor, like: &Tensor) -> Result<Tensor> {
     let (rows, columns) = like.dims2()?;
     let update = update.to_dtype(projector.dtype())?;
@@ -125,15 +125,10 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
         Ok(GaloreState { count: Count::zero()?, base_optimizer_state: self.base.init(&low)?, projector })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let renew = state.count.get()? % self.update_proj_gap == 0;
         state.count.advance()?;
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, _| {
             if renew {
                 let next = grads.combine(&state.projector, |grad, before| self.projector(grad, before))?;
@@ -144,7 +139,13 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                 (Some(grad), Some(projector)) => project(grad, projector).map(Some),
                 (grad, _) => Ok(grad.cloned()),
             })?;
-            let low = self.base.updates(low.clone(), &mut state.base_optimizer_state, &low, extra)?;
+            let low = self
+                .base
+                .update(
+                    Updates::new(low.clone(), low.clone()).with_extra(extra),
+                    &mut state.base_optimizer_state,
+                )?
+                .compute()?;
             low.rebuild(|index| match (low.get(index), projector.get(index), grads.get(index)) {
                 (Some(update), Some(projector), Some(grad)) => {
                     Ok(Some((unproject(update, projector, grad)? * self.scale)?))
@@ -171,7 +172,7 @@ options!(Galore:
 );
 
 impl Galore {
-    /// How many singular vectors a projection has at most.
+    /// The largest number of singular vectors of a projection.
     #[must_use]
     pub fn rank(mut self, rank: usize) -> Self {
         self.0.0.rank = rank;

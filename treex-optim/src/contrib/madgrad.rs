@@ -4,25 +4,25 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_madgrad`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MadgradState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The weighted sum of the squares of the gradients: the parameters' shapes, f32 (f64 for f64
     /// parameters).
     pub grad_sum_sq: Leaves,
     /// The weighted sum of the gradients: as `grad_sum_sq`.
     pub s: Leaves,
-    /// The parameters at the start: as `grad_sum_sq`.
+    /// The initial parameters: as `grad_sum_sq`.
     pub x0: Leaves,
 }
 
@@ -42,7 +42,7 @@ pub struct ScaleByMadgrad {
 /// p = momentum p + (1 - momentum) z
 /// ```
 ///
-/// with `momentum = 0.9` and `eps = 1e-6`. It applies the rate and turns the sign itself.
+/// with `momentum = 0.9` and `eps = 1e-6`. It applies the learning rate and flips the sign itself.
 ///
 /// Defazio and Jelassi, [Adaptivity without compromise](https://arxiv.org/abs/2101.11075), 2021.
 #[must_use]
@@ -51,9 +51,9 @@ pub fn scale_by_madgrad(learning_rate: impl Into<Schedule>) -> ScaleByMadgrad {
 }
 
 builder!(ScaleByMadgrad {
-    /// How much of the parameters is kept at each step.
+    /// The weight of the parameters before the step.
     momentum: f64,
-    /// Added to the rate, and to the root.
+    /// Added to the rate, and to the denominator.
     eps: f64,
 });
 
@@ -72,13 +72,7 @@ impl GradientTransformation for ScaleByMadgrad {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;
         let rule =

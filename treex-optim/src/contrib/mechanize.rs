@@ -4,17 +4,18 @@ use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
-use crate::host::numbers;
+use crate::extra::Extra;
 use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transfer::to_vec_f64;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`mechanize`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MechanicState<S> {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The reward of each tuner: an f64 for each.
     pub r: Leaf<OptState>,
@@ -22,7 +23,7 @@ pub struct MechanicState<S> {
     pub m: Leaf<OptState>,
     /// The sum of the squares of the gains of each: as `r`.
     pub v: Leaf<OptState>,
-    /// The factor that each proposes; their sum is used: as `r`.
+    /// The factor of each; their sum is used: as `r`.
     pub s: Leaf<OptState>,
     /// The parameters before the first step: their shapes, f32 (f64 for f64 parameters).
     pub x0: Leaves,
@@ -40,8 +41,8 @@ pub struct Mechanize<T> {
     num_betas: usize,
 }
 
-/// Finds the factor on what a base optimizer adds up, from almost nothing on. With the sum `D` of its
-/// updates since the start, turned round, and `b_i = 1 - 0.1^i` for six tuners:
+/// Learns a factor on the sum of a base optimizer's updates, starting near zero. With the negative sum `D`
+/// of its updates since the start, and `b_i = 1 - 0.1^i` for six tuners:
 ///
 /// ```text
 /// D  = (x0 - p) / (sum(s) + eps)              h = <g + decay, D>
@@ -51,8 +52,8 @@ pub struct Mechanize<T> {
 /// p  = x0 - sum(s) (D - base(g))
 /// ```
 ///
-/// where `decay = weight_decay * sum(s) * norm(g) / norm(p) * p` with `weight_decay = 1e-2` enters `h` alone;
-/// `eps = 1e-8`, `s_init = 1e-6`. The base optimizer keeps its schedule, from a peak of 1.
+/// where `decay = weight_decay * sum(s) * norm(g) / norm(p) * p` with `weight_decay = 1e-2` is used in `h`
+/// alone; `eps = 1e-8`, `s_init = 1e-6`. Give the base optimizer its schedule with a peak of 1.
 ///
 /// Cutkosky, Defazio and Mehta, [Mechanic: a learning rate tuner](https://arxiv.org/abs/2306.00144), 2023.
 #[must_use]
@@ -61,13 +62,13 @@ pub fn mechanize<T: GradientTransformation>(base: T) -> Mechanize<T> {
 }
 
 impl<T> Mechanize<T> {
-    /// How much the parameters themselves count as a gradient for the tuners.
+    /// The weight of the parameters as a gradient for the tuners.
     #[must_use]
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
     }
 
-    /// What keeps quotients finite.
+    /// Avoids divisions by zero.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }
@@ -79,7 +80,7 @@ impl<T> Mechanize<T> {
         Self { s_init, ..self }
     }
 
-    /// How many tuners there are.
+    /// The number of tuners.
     #[must_use]
     pub fn num_betas(self, num_betas: usize) -> Self {
         Self { num_betas, ..self }
@@ -96,14 +97,20 @@ impl<T: GradientTransformation> Mechanize<T> {
         grads: Leaves,
         state: &mut MechanicState<T::State>,
         params: &Leaves,
-        extra: &Extra<'_>,
+        extra: Extra<'_>,
     ) -> Result<Leaves> {
-        let base = self.base.updates(grads.clone(), &mut state.base_optimizer_state, params, extra)?;
+        let base = self
+            .base
+            .update(
+                Updates::new(grads.clone(), params.clone()).with_extra(extra),
+                &mut state.base_optimizer_state,
+            )?
+            .compute()?;
         if state.count.advance()? == 1 {
-            // They may have been loaded since `init`.
+            // The parameters may have been loaded since `init`.
             state.x0.store(&copied(params)?)?;
         }
-        let read = |leaf: &Leaf<OptState>| numbers(&leaf.get()?);
+        let read = |leaf: &Leaf<OptState>| to_vec_f64(&leaf.get()?);
         let (r, m, v, s) = (read(&state.r)?, read(&state.m)?, read(&state.v)?, read(&state.s)?);
         let s_sum: f64 = s.iter().sum();
         let back = params.combine(&state.x0, |p, x0| Ok((x0 - p.to_dtype(x0.dtype())?)?))?;
@@ -152,16 +159,12 @@ impl<T: GradientTransformation> GradientTransformation for Mechanize<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params, extra)))
     }
 
+    // Not a member: an average that `base` keeps is of its own parameters, not of these.
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
         self.base.learning_rate(&state.base_optimizer_state)
     }

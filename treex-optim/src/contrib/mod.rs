@@ -1,13 +1,14 @@
-//! Optimizers that Optax keeps in `contrib`: newer, or for special purposes.
+//! The optimizers of Optax's `contrib`: newer, or for special purposes.
 //!
-//! What adapts its step to sums over all leaves runs as a function of tensors: first the moments in one pass,
-//! then the sums, then the step.
+//! An optimizer that adapts its step to sums over all leaves runs as a function of tensors: the moments in
+//! one pass, then the sums, then the step.
 
 pub(crate) mod acprop;
 pub(crate) mod ademamix;
 pub(crate) mod adopt;
 pub(crate) mod cocob;
 pub(crate) mod dadapt_adamw;
+mod distance_estimate;
 pub(crate) mod dog;
 pub(crate) mod dowg;
 pub(crate) mod galore;
@@ -24,38 +25,9 @@ pub(crate) mod sam;
 pub(crate) mod schedule_free;
 pub(crate) mod simplified_ademamix;
 
-use treex_core::{Error, Leaves, Result};
+use treex_core::{Leaves, Result};
 
-use crate::engine::{Number, Rule, Terms, sum};
-use crate::transformation::Extra;
-
-/// The sum of all elements.
-pub(crate) fn total(leaves: &Leaves) -> Result<f64> {
-    struct Elements;
-
-    impl Terms<1> for Elements {
-        #[inline(always)]
-        fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
-            [u]
-        }
-    }
-
-    Ok(sum(Elements, leaves, leaves)?.total(0))
-}
-
-/// The sum of the magnitudes of the elements, at the positions that `like` has.
-pub(crate) fn l1_norm(leaves: &Leaves, like: &Leaves) -> Result<f64> {
-    struct Magnitudes;
-
-    impl Terms<1> for Magnitudes {
-        #[inline(always)]
-        fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
-            [u.abs()]
-        }
-    }
-
-    Ok(sum(Magnitudes, leaves, like)?.total(0))
-}
+use crate::engine::{Number, Terms, sum};
 
 /// The square of the distance between two trees, at the positions that both have.
 pub(crate) fn squared_distance(a: &Leaves, b: &Leaves) -> Result<f64> {
@@ -69,30 +41,4 @@ pub(crate) fn squared_distance(a: &Leaves, b: &Leaves) -> Result<f64> {
     }
 
     Ok(sum(Distance, a, b)?.total(0))
-}
-
-/// The loss of this step, which `name` cannot do without.
-pub(crate) fn loss_value(extra: &Extra<'_>, name: &str) -> Result<f64> {
-    extra.value.ok_or_else(|| {
-        Error::argument(format!("`{name}` does not know the value of the loss"))
-            .expected("`Extra::value(loss)`")
-            .remedy(
-                "step with `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`",
-            )
-    })
-}
-
-/// The step of the methods that estimate the distance to go: `u = -rate * m / (sqrt(v) + eps) - decay * p`.
-pub(crate) struct Descend {
-    pub(crate) rate: f64,
-    pub(crate) eps: f64,
-    pub(crate) decay: f64,
-}
-
-impl Rule<2> for Descend {
-    #[inline(always)]
-    fn apply<N: Number>(&self, _: N, p: N, [m, v]: [N; 2]) -> (N, [N; 2]) {
-        let u = -(m.clone() * self.rate / (v.clone().sqrt() + self.eps)) - p * self.decay;
-        (u, [m, v])
-    }
 }

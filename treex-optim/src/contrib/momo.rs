@@ -1,29 +1,28 @@
-//! Momentum with a model of the loss.
+//! MoMo: momentum with a model of the loss.
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::loss_value;
-use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`momo`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MomoState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub exp_avg: Leaves,
-    /// The average of the losses: an f64 without dimensions.
+    /// The average of the losses: a scalar f64.
     pub barf: Scalar,
-    /// The average of the products of gradients and parameters: an f64 without dimensions.
+    /// The average of the products of gradients and parameters: a scalar f64.
     pub gamma: Scalar,
-    /// The lower bound of the loss: an f64 without dimensions.
+    /// The lower bound of the loss: a scalar f64.
     pub lb: Scalar,
 }
 
@@ -37,7 +36,7 @@ pub struct Momo {
     adapt_lower_bound: bool,
 }
 
-/// Momentum that steps no further than to where its model of the loss reaches the lowest value that there is:
+/// Momentum whose step ends where its model of the loss reaches the lower bound:
 ///
 /// ```text
 /// f = beta f + (1 - beta) loss     c = beta c + (1 - beta) <g, p>     m = beta m + (1 - beta) g
@@ -46,10 +45,10 @@ pub struct Momo {
 /// ```
 ///
 /// over all leaves, with `beta = 0.9` (0 at the first step), and 1, 0 and 0 for `lr`, `lower_bound` and `wd`.
-/// With `adapt_lower_bound` the bound follows what the model finds. Needs the loss of each step:
-/// [`Extra::value`] or [`Optimizer::minimize`](crate::Optimizer::minimize).
+/// With `adapt_lower_bound` the bound is estimated from the model. Needs the loss of each step:
+/// [`Extra::value`](crate::Extra::value) or [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///
-/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
+/// Schaipp et al., [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
 /// 2023.
 #[must_use]
 pub fn momo() -> Momo {
@@ -65,17 +64,17 @@ pub fn momo() -> Momo {
 builder!(Momo {
     /// The largest step.
     learning_rate: impl Into<Schedule>,
-    /// How much of the averages is kept at each step.
+    /// The decay rate of the averages.
     beta: f64,
-    /// What the loss cannot fall below.
+    /// The lower bound of the loss.
     lower_bound: f64,
-    /// By how much of itself a parameter decays, times the largest step.
+    /// The weight decay, multiplied by the largest step.
     weight_decay: f64,
-    /// Whether the bound follows the training.
+    /// Whether the bound is adapted.
     adapt_lower_bound: bool,
 });
 
-/// The model of the loss along the averaged gradient, which both kinds share.
+/// The model of the loss along the averaged gradient, for `momo` and `momo_adam`.
 pub(super) struct Model {
     /// The average of the losses.
     pub(super) barf: f64,
@@ -88,7 +87,7 @@ pub(super) struct Model {
     /// The largest step and the decay.
     pub(super) alpha: f64,
     pub(super) weight_decay: f64,
-    /// By how much the averages are too small.
+    /// The bias correction of the averages.
     pub(super) correction: f64,
 }
 
@@ -97,9 +96,10 @@ impl Model {
         1. + self.alpha * self.weight_decay
     }
 
-    /// How far to go, by the lower bound of the loss. If that adapts, not below `lowest`, it is halved towards
-    /// what the model reaches before the step, and raised to what the step leaves after it.
-    pub(super) fn step(&self, bound: &mut Scalar, lowest: Option<f64>) -> Result<f64> {
+    /// The step size, from the lower bound of the loss. If the bound adapts, not below `lowest`, it is
+    /// lowered to half of what the model can reach before the step, and raised to the model's value after
+    /// it.
+    fn step(&self, bound: &mut Scalar, lowest: Option<f64>) -> Result<f64> {
         let mut lb = bound.get()?;
         let cap = self.decay() * (self.barf - self.gamma) + self.iprod;
         let scale = self.decay() * self.correction;
@@ -116,9 +116,19 @@ impl Model {
         Ok(step)
     }
 
-    /// The rule of the step.
-    pub(super) fn rule(&self, step: f64) -> Proximal {
-        Proximal { step, decay: self.alpha * self.weight_decay / self.decay() }
+    /// The updates of a step along `direction`; writes the averages and the lower bound of the state.
+    pub(super) fn descend(
+        &self,
+        direction: Leaves,
+        params: &Leaves,
+        [barf, gamma, lb]: [&mut Scalar; 3],
+        lowest: Option<f64>,
+    ) -> Result<Leaves> {
+        let rule =
+            Proximal { step: self.step(lb, lowest)?, decay: self.alpha * self.weight_decay / self.decay() };
+        barf.set(self.barf)?;
+        gamma.set(self.gamma)?;
+        Updates::new(direction, params.clone()).map(rule, [])?.compute()
     }
 }
 
@@ -129,7 +139,7 @@ impl Momo {
         state.count.advance()?;
         let barf = beta * state.barf.get()? + (1. - beta) * value;
         let gamma = beta * state.gamma.get()? + (1. - beta) * vdot(&grads, params)?;
-        let mean = now(Updates::new(grads).map(Mean(beta), [&mut state.exp_avg])?, params)?;
+        let mean = Updates::new(grads, params.clone()).map(Mean(beta), [&mut state.exp_avg])?.compute()?;
         let model = Model {
             barf,
             gamma,
@@ -139,10 +149,8 @@ impl Momo {
             weight_decay: self.weight_decay,
             correction: 1.,
         };
-        let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
-        state.barf.set(barf)?;
-        state.gamma.set(gamma)?;
-        now(Updates::new(mean).map(model.rule(step), [])?, params)
+        let own = [&mut state.barf, &mut state.gamma, &mut state.lb];
+        model.descend(mean, params, own, self.adapt_lower_bound.then_some(self.lower_bound))
     }
 }
 
@@ -162,14 +170,8 @@ impl GradientTransformation for Momo {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "momo")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("momo")?;
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 
@@ -190,7 +192,7 @@ impl Rule<1> for Mean {
 }
 
 /// `u = -step m - decay p`.
-pub(super) struct Proximal {
+struct Proximal {
     step: f64,
     decay: f64,
 }

@@ -1,32 +1,31 @@
-//! Adam with a model of the loss.
+//! MoMo-Adam: Adam with a model of the loss.
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::loss_value;
 use super::momo::Model;
-use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
+use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`momo_adam`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct MomoAdamState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub exp_avg: Leaves,
     /// The average of their squares: as `exp_avg`.
     pub exp_avg_sq: Leaves,
-    /// The average of the losses: an f64 without dimensions.
+    /// The average of the losses: a scalar f64.
     pub barf: Scalar,
-    /// The average of the products of gradients and parameters: an f64 without dimensions.
+    /// The average of the products of gradients and parameters: a scalar f64.
     pub gamma: Scalar,
-    /// The lower bound of the loss: an f64 without dimensions.
+    /// The lower bound of the loss: a scalar f64.
     pub lb: Scalar,
 }
 
@@ -46,7 +45,7 @@ pub struct MomoAdam {
 /// `norm(m)^2 = <m, m / d>`, the update is `-min(lr / (1 - b1^t), reach) m / d`, and averages are corrected
 /// by `1 - b1^t`. With `lr = 1e-2`, `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`.
 ///
-/// Schaipp and others, [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
+/// Schaipp et al., [MoMo: momentum models for adaptive learning rates](https://arxiv.org/abs/2305.07583),
 /// 2023.
 #[must_use]
 pub fn momo_adam() -> MomoAdam {
@@ -64,17 +63,17 @@ pub fn momo_adam() -> MomoAdam {
 builder!(MomoAdam {
     /// The largest step.
     learning_rate: impl Into<Schedule>,
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// What the loss cannot fall below.
+    /// The lower bound of the loss.
     lower_bound: f64,
-    /// By how much of itself a parameter decays, times the largest step.
+    /// The weight decay, multiplied by the largest step.
     weight_decay: f64,
-    /// Whether the bound follows the training.
+    /// Whether the bound is adapted.
     adapt_lower_bound: bool,
 });
 
@@ -93,7 +92,7 @@ impl MomoAdam {
         let rule =
             Moments { b1: self.b1, b2: self.b2, eps: self.eps, scale: 1. / bias_correction(self.b2, t) };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq];
-        let scaled = now(Updates::new(grads).map(rule, own)?, params)?;
+        let scaled = Updates::new(grads, params.clone()).map(rule, own)?.compute()?;
         let model = Model {
             barf,
             gamma,
@@ -103,10 +102,8 @@ impl MomoAdam {
             weight_decay: self.weight_decay,
             correction: bias_correction(self.b1, t),
         };
-        let step = model.step(&mut state.lb, self.adapt_lower_bound.then_some(self.lower_bound))?;
-        state.barf.set(barf)?;
-        state.gamma.set(gamma)?;
-        now(Updates::new(scaled).map(model.rule(step), [])?, params)
+        let own = [&mut state.barf, &mut state.gamma, &mut state.lb];
+        model.descend(scaled, params, own, self.adapt_lower_bound.then_some(self.lower_bound))
     }
 }
 
@@ -129,14 +126,8 @@ impl GradientTransformation for MomoAdam {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "momo_adam")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("momo_adam")?;
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 

@@ -1,4 +1,4 @@
-//! Muon: momentum, orthogonalized.
+//! Muon: orthogonalized momentum.
 
 use candle_core::Tensor;
 use treex_core::{Filter, Leaves, Negated, Result, TreeObject, by};
@@ -7,21 +7,21 @@ use super::newton_schulz::{NewtonSchulz, newton_schulz};
 use crate::alias::adamw::{AdamW, adamw};
 use crate::chain::{Chain, chain};
 use crate::combinators::masked::{Masked, masked};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_finite, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation, Stateless};
+use crate::transformation::{GradientTransformation, Stateless};
 
 /// The state of [`scale_by_muon`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByMuonState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -36,7 +36,7 @@ pub struct ScaleByMuon {
     adaptive: bool,
 }
 
-/// Orthogonalizes an average of the gradients: every direction counts alike.
+/// Orthogonalizes an average of the gradients, so that all directions have equal weight:
 ///
 /// ```text
 /// mu  = beta mu + (1 - beta) g
@@ -44,11 +44,11 @@ pub struct ScaleByMuon {
 /// u   = newton_schulz(mu^)                                            times sum(mu^ * u) if adaptive
 /// ```
 ///
-/// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns are
-/// its last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. One of fewer is an
-/// error: [`muon`] leaves those to AdamW.
+/// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns
+/// are its last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. A leaf of fewer
+/// dimensions is an error; [`muon`] trains those with AdamW.
 ///
-/// Jordan and others, [Muon: an optimizer for hidden layers in neural
+/// Jordan et al., [Muon: an optimizer for hidden layers in neural
 /// networks](https://kellerjordan.github.io/posts/muon/), 2024.
 #[must_use]
 pub fn scale_by_muon() -> ScaleByMuon {
@@ -58,11 +58,11 @@ pub fn scale_by_muon() -> ScaleByMuon {
 builder!(ScaleByMuon {
     /// How the average is orthogonalized.
     newton_schulz: NewtonSchulz,
-    /// How much of the average is kept at each step.
+    /// The decay rate of the average.
     beta: f64,
-    /// Whether the average looks one step ahead.
+    /// Whether to use Nesterov momentum.
     nesterov: bool,
-    /// Whether updates grow with the gradients, by their dual norm.
+    /// Whether updates are scaled by the dual norm of the gradients.
     adaptive: bool,
 });
 
@@ -94,13 +94,7 @@ impl GradientTransformation for ScaleByMuon {
         Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = if self.nesterov {
             let (mu_scale, g_scale) = (
@@ -138,7 +132,7 @@ pub struct ScaleByShape {
     output_first: bool,
 }
 
-/// Scales the update of each matrix by a number that depends on its shape, so that one learning rate serves
+/// Scales the update of each matrix by a number that depends on its shape, so that one learning rate suits
 /// all: `sqrt(max(1, outputs / inputs))`, or `consistent_rms * sqrt(max(inputs, outputs))` if that is given;
 /// with 0.2 the root mean square is about Adam's.
 ///
@@ -175,21 +169,24 @@ impl Stateless for ScaleByShape {
         check_finite("consistent_rms", self.consistent_rms.unwrap_or(0.))
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
-        updates.map_each(|index| Times(params.get(index).map_or(1., |param| self.factor(param.dims()))), [])
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let factor = |param: &Tensor| self.factor(param.dims());
+        let params = updates.params();
+        let factors: Vec<_> = (0..params.len()).map(|index| params.get(index).map_or(1., factor)).collect();
+        updates.map_each(|index| Times(factors[index]), [])
     }
 }
 
 /// The type of [`muon`].
 pub type Muon = Chain<(Masked<MuonForMatrices>, Masked<AdamW>)>;
 
-/// What [`muon`] does with matrices.
+/// The transformation of matrices in [`muon`].
 pub type MuonForMatrices = Chain<(ScaleByMuon, ScaleByShape, AddDecayedWeights, ScaleByLearningRate)>;
 
-/// Muon for matrices, AdamW for everything else: [`scale_by_muon`], [`scale_by_shape`], decay and rate there;
-/// no decay by default. Both have Nesterov's momentum.
+/// Muon for matrices, AdamW for everything else. Muon is [`scale_by_muon`], [`scale_by_shape`], weight
+/// decay (none by default) and the learning rate. Both have Nesterov momentum.
 ///
-/// Embeddings and the last layer are matrices too, and better left to AdamW:
+/// Embeddings and the last layer are matrices too, but AdamW suits them better:
 ///
 /// ```
 /// use treex_core::by;
@@ -217,7 +214,7 @@ fn is_matrix(leaf: &treex_core::LeafRef<'_>) -> bool {
 }
 
 impl Muon {
-    /// Which leaves are orthogonalized, instead of those with two dimensions; AdamW takes the rest.
+    /// Which leaves are orthogonalized, instead of those with two dimensions; AdamW trains the rest.
     #[must_use]
     pub fn orthogonalize(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
         let selection = Selection::new(filter);
@@ -233,7 +230,7 @@ impl Muon {
         self
     }
 
-    /// How much of the average of the gradients of matrices is kept at each step.
+    /// The decay rate of the average of the gradients of matrices.
     #[must_use]
     pub fn beta(mut self, beta: f64) -> Self {
         self.matrices().0.beta = beta;
@@ -247,7 +244,7 @@ impl Muon {
         self.adam(|adam| adam.nesterov(nesterov))
     }
 
-    /// Whether the updates of matrices grow with their gradients.
+    /// Whether the updates of matrices are scaled by the dual norm of their gradients.
     #[must_use]
     pub fn adaptive(mut self, adaptive: bool) -> Self {
         self.matrices().0.adaptive = adaptive;
@@ -268,7 +265,7 @@ impl Muon {
         self
     }
 
-    /// By how much of itself a matrix decays, times the learning rate.
+    /// The weight decay of matrices, multiplied by the learning rate.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: impl Into<Schedule>) -> Self {
         self.matrices().2 = add_decayed_weights(weight_decay);

@@ -1,21 +1,21 @@
-//! The nearest orthogonal matrix, approximately.
+//! Newton-Schulz iteration: an approximately orthogonal matrix.
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 use treex_core::{Error, Result};
 
-use crate::host::{number, numbers};
+use crate::transfer::{to_f64, to_vec_f64};
 use crate::transform::builder;
 
-/// What makes the singular values small enough for the iteration to converge.
+/// The scaling that makes the singular values small enough for the iteration to converge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preconditioning {
     /// Division by the root of the sum of squares.
     Frobenius,
-    /// Division by the largest singular value, which is computed on the host.
+    /// Division by the largest singular value, which is computed on the CPU.
     Spectral,
-    /// Almost orthogonal layers: each row is divided by the root of the sum of the magnitudes in its row of
-    /// `X X^T`.
+    /// Almost orthogonal layers: each row is divided by the root of the sum of the absolute values in its
+    /// row of `X X^T`.
     Aol,
     /// Division by the root of the Frobenius norm of `X X^T`.
     Schatten,
@@ -29,15 +29,15 @@ pub struct NewtonSchulz {
     eps: f64,
 }
 
-/// Drives the singular values of a matrix towards one by matrix products alone. After the preconditioning,
+/// Moves the singular values of a matrix towards one by matrix products alone. After the preconditioning,
 /// for the coefficients `a`, `b`, `c` of each step:
 ///
 /// ```text
 /// X = a X + (b A + c A^2) X,   A = X X^T     on the transpose if there are more rows than columns
 /// ```
 ///
-/// Five steps with [`STANDARD`](NewtonSchulz::STANDARD) coefficients leave them between about 0.7 and 1.2,
-/// which is as good as 1 for an optimizer.
+/// Five steps with [`STANDARD`](NewtonSchulz::STANDARD) coefficients bring them to about 0.7 to 1.2, which
+/// suffices for an optimizer.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -59,9 +59,9 @@ pub fn newton_schulz() -> NewtonSchulz {
 }
 
 builder!(NewtonSchulz {
-    /// What comes before the first step.
+    /// The scaling before the first step.
     preconditioning: Preconditioning,
-    /// Added to norms that are divided by.
+    /// Added to norms in denominators.
     eps: f64,
 });
 
@@ -129,29 +129,29 @@ impl NewtonSchulz {
 }
 
 fn frobenius(x: &Tensor) -> Result<f64> {
-    Ok(number(&x.sqr()?.sum_all()?)?.sqrt())
+    Ok(to_f64(&x.sqr()?.sum_all()?)?.sqrt())
 }
 
-/// A matrix on the host, in f64.
-pub(super) fn on_host(x: &Tensor) -> Result<DMatrix<f64>> {
+/// A matrix on the CPU, in f64.
+pub(super) fn to_matrix(x: &Tensor) -> Result<DMatrix<f64>> {
     let (rows, columns) = x.dims2()?;
-    Ok(DMatrix::from_row_slice(rows, columns, &numbers(x)?))
+    Ok(DMatrix::from_row_slice(rows, columns, &to_vec_f64(x)?))
 }
 
-/// And back, to where another tensor is.
+/// The inverse of [`to_matrix`], on the device of another tensor.
 pub(super) fn beside(matrix: &DMatrix<f64>, like: &Tensor) -> Result<Tensor> {
-    // Column by column there, row by row here.
+    // nalgebra is column-major, Candle row-major.
     let values: Vec<f64> = matrix.transpose().iter().copied().collect();
     let tensor = Tensor::from_vec(values, (matrix.nrows(), matrix.ncols()), &Device::Cpu)?;
     Ok(tensor.to_dtype(like.dtype())?.to_device(like.device())?)
 }
 
-/// As many iterations as any matrix of finite numbers needs, and no more, should one not converge.
+/// More iterations than any finite matrix needs; bounded in case one does not converge.
 pub(super) const SVD_ITERATIONS: usize = 100_000;
 
 /// NaN for a matrix that is not finite.
 fn largest_singular_value(x: &Tensor) -> Result<f64> {
-    let matrix = on_host(x)?;
+    let matrix = to_matrix(x)?;
     if matrix.iter().any(|value| !value.is_finite()) {
         return Ok(f64::NAN);
     }

@@ -1,23 +1,23 @@
-//! Gradients of length one.
+//! Gradients of norm one.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Squares, Updates};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`normalize`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalize;
 
-/// `u = g / global_norm(g)`; what is not a number if all is zero. For the ascent of [`sam`](crate::sam).
+/// `u = g / global_norm(g)`; NaN if all gradients are zero. For the ascent of [`sam`](crate::sam).
 #[must_use]
 pub fn normalize() -> Normalize {
     Normalize
 }
 
 impl Stateless for Normalize {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| Ok(Times(1. / squares.total(0).sqrt())))
     }
 }

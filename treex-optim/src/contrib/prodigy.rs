@@ -2,20 +2,20 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::{Descend, l1_norm, total};
+use super::distance_estimate::{Descend, check_options, corrected_rate, l1_norm, learning_rate, total};
 use crate::combinators::copied;
-use crate::count::Count;
-use crate::engine::{Number, Rule, Updates, now};
-use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::engine::{Number, Rule, Updates};
+use crate::numerics::zeros_like;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`prodigy`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ProdigyState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the scaled gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub exp_avg: Leaves,
@@ -23,11 +23,11 @@ pub struct ProdigyState {
     pub exp_avg_sq: Leaves,
     /// The decaying sum of the gradients: as `exp_avg`.
     pub grad_sum: Leaves,
-    /// The parameters at the start: as `exp_avg`.
+    /// The initial parameters: as `exp_avg`.
     pub params0: Leaves,
-    /// The estimate of the distance to go, which is the learning rate: an f64 without dimensions.
+    /// The estimate of the distance to the solution, which is the learning rate: a scalar f64.
     pub estim_lr: Scalar,
-    /// The numerator of the estimate: an f64 without dimensions.
+    /// The numerator of the estimate: a scalar f64.
     pub numerator_weighted: Scalar,
 }
 
@@ -56,8 +56,8 @@ pub struct Prodigy {
 /// ```
 ///
 /// with `b1 = 0.9`, `b2 = 0.999`, `b3 = sqrt(b2)`, `eps = 1e-8` and `d0 = 1e-6`. The schedule, 1 by default,
-/// is what a schedule of AdamW is divided by its peak. Gradients of zeros leave the estimate, where Optax
-/// makes it NaN.
+/// corresponds to a schedule of AdamW divided by its peak. Gradients of zeros keep the estimate; in Optax it
+/// becomes NaN.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -97,21 +97,21 @@ pub fn prodigy() -> Prodigy {
 builder!(Prodigy {
     /// A factor on the estimate, over the steps.
     learning_rate: impl Into<Schedule>,
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// How much of the sums behind the estimate is kept at each step.
+    /// The decay rate of the sums behind the estimate.
     b3: f64,
-    /// Added to the root, times the estimate.
+    /// Added to the denominator, times the estimate.
     eps: f64,
     /// The first estimate.
     estim_lr0: f64,
     /// A factor on later estimates.
     estim_lr_coef: f64,
-    /// By how much of itself a parameter decays, times the rate.
+    /// The weight decay, multiplied by the rate.
     weight_decay: f64,
-    /// Whether the schedule and the corrections are left out of `s`, for a warm-up.
+    /// Whether to omit the schedule and the corrections from `s`, for a warm-up.
     safeguard_warmup: bool,
 });
 
@@ -121,12 +121,12 @@ impl Prodigy {
         let t = state.count.advance()?;
         let b3 = self.b3.unwrap_or(self.b2.sqrt());
         let d = state.estim_lr.get()?;
-        let rate = d * lr * bias_correction(self.b2, t).sqrt() / bias_correction(self.b1, t);
+        let rate = corrected_rate(d, lr, [self.b1, self.b2], t);
 
         let weight = d / self.estim_lr0 * if self.safeguard_warmup { d } else { rate };
         let moments = Moments { d, b1: self.b1, b2: self.b2, b3, weight };
         let own = [&mut state.exp_avg, &mut state.exp_avg_sq, &mut state.grad_sum, &mut state.params0];
-        let descent = now(Updates::new(grads).map(moments, own)?, params)?;
+        let descent = Updates::new(grads, params.clone()).map(moments, own)?.compute()?;
 
         let r = b3 * state.numerator_weighted.get()? + d / self.estim_lr0 * rate * total(&descent)?;
         state.numerator_weighted.set(r)?;
@@ -134,7 +134,9 @@ impl Prodigy {
         state.estim_lr.set(d)?;
 
         let step = Descend { rate, eps: d * self.eps, decay: self.weight_decay * rate };
-        now(Updates::new(descent).map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?, params)
+        Updates::new(descent, params.clone())
+            .map(step, [&mut state.exp_avg, &mut state.exp_avg_sq])?
+            .compute()
     }
 }
 
@@ -142,11 +144,7 @@ impl GradientTransformation for Prodigy {
     type State = ProdigyState;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
-        self.learning_rate.check("learning_rate")?;
-        check_decay("b1", self.b1)?;
-        check_decay("b2", self.b2)?;
-        check_not_negative("eps", self.eps)?;
-        check_not_negative("1 / estim_lr0", 1. / self.estim_lr0)?;
+        check_options(&self.learning_rate, [self.b1, self.b2], self.eps, self.estim_lr0)?;
         Ok(ProdigyState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,
@@ -158,19 +156,12 @@ impl GradientTransformation for Prodigy {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
     }
 
     fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        let schedule = self.learning_rate.at(Some(&state.count), "learning_rate")?;
-        Ok(Some(schedule * state.estim_lr.get()?))
+        learning_rate(&self.learning_rate, &state.count, &state.estim_lr)
     }
 }
 

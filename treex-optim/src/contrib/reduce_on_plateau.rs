@@ -1,29 +1,28 @@
-//! A step size that falls when the loss does not.
+//! A step size that is reduced when the loss stops improving.
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use super::loss_value;
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`reduce_on_plateau`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ReduceOnPlateauState {
-    /// The factor on the updates: an f64 without dimensions.
+    /// The factor on the updates: a scalar f64.
     pub scale: Scalar,
-    /// The best loss so far: an f64 without dimensions.
+    /// The best loss so far: a scalar f64.
     pub best_value: Scalar,
-    /// Losses in a row that were no better: an i64 without dimensions.
+    /// The number of consecutive losses without improvement: a scalar i64.
     pub plateau_count: Count,
-    /// Losses still to be ignored: an i64 without dimensions.
+    /// The number of losses still to ignore: a scalar i64.
     pub cooldown_count: Count,
-    /// Steps in the average of losses: an i64 without dimensions.
+    /// The number of steps in the average of losses: a scalar i64.
     pub count: Count,
-    /// That average: an f64 without dimensions.
+    /// That average: a scalar f64.
     pub avg_value: Scalar,
 }
 
@@ -44,9 +43,9 @@ pub struct ReduceOnPlateau {
 /// and `atol = 0`. After that `cooldown` (0) losses are ignored. A loss is the mean over `accumulation_size`
 /// (1) steps.
 ///
-/// It stands at the end of a chain, and needs the loss of each step: [`Extra::value`] or
-/// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one loss
-/// more.
+/// Put it last in a chain; it needs the loss of each step: [`Extra::value`](crate::Extra::value) or
+/// [`Optimizer::minimize`](crate::Optimizer::minimize). PyTorch's `ReduceLROnPlateau` waits for one
+/// more loss.
 ///
 /// ```
 /// use treex_optim::{adam, chain, reduce_on_plateau};
@@ -68,24 +67,24 @@ pub fn reduce_on_plateau() -> ReduceOnPlateau {
 }
 
 builder!(ReduceOnPlateau {
-    /// By what the scale is multiplied, in (0, 1).
+    /// The factor of a reduction, in (0, 1).
     factor: f64,
-    /// How many losses in a row may be no better.
+    /// The number of consecutive losses without improvement.
     patience: u64,
-    /// By how much a loss must be better, relative to the best one.
+    /// The relative improvement that counts.
     rtol: f64,
-    /// By how much besides.
+    /// The absolute improvement that counts.
     atol: f64,
-    /// How many losses are ignored after a reduction.
+    /// The number of losses to ignore after a reduction.
     cooldown: u64,
-    /// How many steps make one loss.
+    /// The number of steps averaged to one loss.
     accumulation_size: u64,
     /// The smallest scale.
     min_scale: f64,
 });
 
 impl ReduceOnPlateau {
-    /// Takes note of a loss.
+    /// Updates the state by a loss.
     fn judge(&self, state: &mut ReduceOnPlateauState, value: f64) -> Result<()> {
         let best = state.best_value.get()?;
         if value < (1. - self.rtol) * best - self.atol {
@@ -121,9 +120,9 @@ impl GradientTransformation for ReduceOnPlateau {
             && self.rtol + self.atol > 0.
             && self.accumulation_size > 0;
         if !fits {
-            return Err(Error::argument("`reduce_on_plateau` has an option outside of what it may be")
+            return Err(Error::argument("`reduce_on_plateau` has an option out of range")
                 .expected(
-                    "`factor` in (0, 1), `rtol` in [0, 1], `atol` from 0 on, one of both and \
+                    "`factor` in (0, 1), `rtol` in [0, 1], `atol` at least 0, at least one of both and \
                      `accumulation_size` above 0",
                 )
                 .found(format!("{self:?}")));
@@ -138,14 +137,8 @@ impl GradientTransformation for ReduceOnPlateau {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
-        let value = loss_value(extra, "reduce_on_plateau")?;
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("reduce_on_plateau")?;
         let count = state.count.advance()?;
         let mean = ((count - 1) as f64 * state.avg_value.get()? + value) / count as f64;
         state.avg_value.set(mean)?;

@@ -2,17 +2,19 @@
 
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
+use crate::boxed::Member;
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::extra::Extra;
 use crate::linesearch::add_scaled;
+use crate::scalar::Count;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`sam`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct SamState<S, A> {
-    /// Steps since the parameters were those of the optimizer: an i64 without dimensions.
+    /// The number of steps since the parameters were those of the optimizer: a scalar i64.
     pub steps_since_sync: Count,
     /// The state of the optimizer.
     pub opt_state: S,
@@ -32,17 +34,17 @@ pub struct Sam<T, A> {
     opaque: bool,
 }
 
-/// Descends by the gradient not here, but uphill from here, so that flat minima are preferred. Of each
-/// `sync_period` (2) updates all but the last climb, by the negative of `adv_optimizer`'s updates; the last
-/// goes back and makes a step of `optimizer` by the gradient found up there:
+/// Descends along the gradient at an adversarial point nearby, so that flat minima are preferred. Of each
+/// `sync_period` (2) updates all but the last ascend, by the negative of `adv_optimizer`'s updates; the last
+/// returns to the start and makes a step of `optimizer` with the gradient at the adversarial point:
 ///
 /// ```text
 /// p = p - adv_optimizer(g)                      sync_period - 1 times
-/// p = p0 + optimizer(g at the top), where p0 is where the climb began
+/// p = p0 + optimizer(g at the adversarial point), where p0 is the start of the ascent
 /// ```
 ///
-/// So two gradients make one step, and the model is between climbs only after every second update.
-/// [`opaque`](Sam::opaque) makes a whole step at once.
+/// So one step takes two gradients, and the model is at the optimizer's parameters only after every second
+/// update. [`opaque`](Sam::opaque) makes a whole step in one update.
 ///
 /// ```
 /// use treex_optim::{chain, normalize, sam, sgd};
@@ -51,7 +53,7 @@ pub struct Sam<T, A> {
 /// # let _ = optimizer;
 /// ```
 ///
-/// Foret and others, [Sharpness-aware minimization for efficiently improving
+/// Foret et al., [Sharpness-aware minimization for efficiently improving
 /// generalization](https://arxiv.org/abs/2010.01412), 2020.
 #[must_use]
 pub fn sam<T, A>(optimizer: T, adv_optimizer: A) -> Sam<T, A>
@@ -63,20 +65,20 @@ where
 }
 
 impl<T, A> Sam<T, A> {
-    /// How many gradients make one step.
+    /// The number of gradients per step.
     #[must_use]
     pub fn sync_period(self, sync_period: u64) -> Self {
         Self { sync_period, ..self }
     }
 
-    /// Whether the ascent starts anew at each step, as by default.
+    /// Whether to reset the ascent's state at each step. Default: true.
     #[must_use]
     pub fn reset_state(self, reset_state: bool) -> Self {
         Self { reset_state, ..self }
     }
 
-    /// Climbs and steps in one update, which evaluates the other gradients itself: by
-    /// [`Optimizer::minimize`](crate::Optimizer::minimize).
+    /// Whether one update ascends and steps, evaluating the other gradients itself. Needs
+    /// [`Optimizer::minimize`](crate::Optimizer::minimize). Default: false.
     #[must_use]
     pub fn opaque(self, opaque: bool) -> Self {
         Self { opaque, ..self }
@@ -89,23 +91,28 @@ impl<T: GradientTransformation, A: GradientTransformation> Sam<T, A> {
         mut grads: Leaves,
         state: &mut SamState<T::State, A::State>,
         params: &Leaves,
-        extra: &Extra<'_>,
+        extra: Extra<'_>,
     ) -> Result<Leaves> {
         let value_fn = extra.value_fn.ok_or_else(|| {
-            Error::new(ErrorKind::Argument, "an opaque `sam` does not know the loss")
+            Error::new(ErrorKind::Argument, "an opaque `sam` needs the loss")
                 .expected("its gradient at other parameters")
                 .remedy("step with `optimizer.minimize(&mut model, |model| ...)`")
         })?;
         let mut top = params.clone();
         for _ in 1..self.sync_period {
-            let climb = self.adv_optimizer.updates(grads, &mut state.adv_state, &top, extra)?;
+            let climb = self
+                .adv_optimizer
+                .update(Updates::new(grads, top.clone()).with_extra(extra), &mut state.adv_state)?
+                .compute()?;
             top = add_scaled(&top, -1., &climb)?;
             (_, grads) = value_fn(&top)?;
         }
         if self.reset_state {
             state.adv_state = self.adv_optimizer.init(&state.cache)?;
         }
-        self.optimizer.updates(grads, &mut state.opt_state, params, extra)
+        self.optimizer
+            .update(Updates::new(grads, params.clone()).with_extra(extra), &mut state.opt_state)?
+            .compute()
     }
 }
 
@@ -124,13 +131,8 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         if self.opaque {
             return Ok(updates.tensors(move |grads, params| self.whole_step(grads, state, params, extra)));
         }
@@ -138,10 +140,10 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         let SamState { opt_state, adv_state, cache, .. } = state;
         if since < self.sync_period {
             if since == 1 {
-                // Of every leaf: one without a gradient now may have one at the top.
-                cache.store(&copied(params)?)?;
+                // All leaves: one without a gradient now may have one at the adversarial point.
+                cache.store(&copied(updates.params())?)?;
             }
-            return self.adv_optimizer.update(updates, adv_state, params, extra)?.map(Times(-1.), []);
+            return self.adv_optimizer.update(updates, adv_state)?.map(Times(-1.), []);
         }
         if self.reset_state {
             *adv_state = self.adv_optimizer.init(cache)?;
@@ -150,10 +152,16 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         let climbed = since > 1;
         Ok(updates.tensors(move |grads, params| {
             if !climbed {
-                return self.optimizer.updates(grads, opt_state, params, extra);
+                return self
+                    .optimizer
+                    .update(Updates::new(grads, params.clone()).with_extra(extra), opt_state)?
+                    .compute();
             }
             let base = params.combine(cache, |_, base| Ok(base.clone()))?;
-            let updates = self.optimizer.updates(grads, opt_state, &base, extra)?;
+            let updates = self
+                .optimizer
+                .update(Updates::new(grads, base.clone()).with_extra(extra), opt_state)?
+                .compute()?;
             let back = base.combine(params, |base, p| Ok((base - p.to_dtype(base.dtype())?)?))?;
             back.rebuild(|index| match (back.get(index), updates.get(index)) {
                 (Some(back), Some(update)) => Ok(Some((back + update.to_dtype(back.dtype())?)?)),
@@ -162,7 +170,7 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
         }))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.optimizer.learning_rate(&state.opt_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.optimizer, &state.opt_state)]
     }
 }

@@ -1,29 +1,30 @@
-//! Training without a schedule.
+//! Schedule-free training.
 
 use treex_core::{Leaves, Result, TreeObject};
 
+use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_finite;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`schedule_free`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScheduleFreeState<S> {
-    /// The number of the next step, from 1: an i64 without dimensions.
+    /// The number of the next step, from 1: a scalar i64.
     pub step_count: Count,
-    /// The sum of the weights in the average: an f64 without dimensions.
+    /// The sum of the weights in the average: a scalar f64.
     pub weight_sum: Scalar,
-    /// The largest learning rate so far: an f64 without dimensions.
+    /// The largest learning rate so far: a scalar f64.
     pub max_lr: Scalar,
-    /// The parameters that the base optimizer would have: their shapes, f32 (f64 for f64 parameters).
+    /// The parameters of the base optimizer: their shapes, f32 (f64 for f64 parameters).
     pub z: Leaves,
     /// The state of the base optimizer.
     pub base_optimizer_state: S,
@@ -38,7 +39,7 @@ pub struct ScheduleFree<T> {
     weight_lr_power: f64,
 }
 
-/// Takes the place of both the schedule and the momentum of a base optimizer: gradients are taken between its
+/// Replaces the schedule and the momentum of a base optimizer: gradients are computed between its
 /// parameters `z` and their average `x`, and `x` is the result.
 ///
 /// ```text
@@ -48,13 +49,13 @@ pub struct ScheduleFree<T> {
 /// ```
 ///
 /// The model holds `p`; `x = (p - (1 - b1) z) / b1` is what
-/// [`Optimizer::eval_model`](crate::Optimizer::eval_model) gives, and what should be evaluated and kept.
-/// `base` should have no momentum; `learning_rate` is its rate, possibly with a warm-up, and `b1 = 0.9`.
-/// Batch statistics belong to `x`: run some batches through it before evaluating.
+/// [`Optimizer::eval_model`](crate::Optimizer::eval_model) returns: evaluate and save that. `base` should
+/// have no momentum; `learning_rate` is its rate, possibly with a warm-up, and `b1 = 0.9`. Batch statistics
+/// must be those of `x`: run some batches through it before evaluating.
 ///
 /// As in Optax the weights read the schedule one step ahead of the base optimizer.
 ///
-/// Defazio and others, [The road less scheduled](https://arxiv.org/abs/2405.15682), 2024.
+/// Defazio et al., [The road less scheduled](https://arxiv.org/abs/2405.15682), 2024.
 #[must_use]
 pub fn schedule_free<T: GradientTransformation>(
     base: T,
@@ -64,13 +65,13 @@ pub fn schedule_free<T: GradientTransformation>(
 }
 
 impl<T> ScheduleFree<T> {
-    /// Where between `z` (0) and `x` (1) the gradients are taken.
+    /// The point between `z` (0) and `x` (1) at which gradients are computed.
     #[must_use]
     pub fn b1(self, b1: f64) -> Self {
         Self { b1, ..self }
     }
 
-    /// The power of the learning rate in the weights of the average; 0 weighs all steps alike.
+    /// The power of the learning rate in the weights of the average; 0 for equal weights.
     #[must_use]
     pub fn weight_lr_power(self, weight_lr_power: f64) -> Self {
         Self { weight_lr_power, ..self }
@@ -105,7 +106,7 @@ pub fn schedule_free_sgd(learning_rate: impl Into<Schedule>) -> ScheduleFreeSgd 
 }
 
 impl ScheduleFreeSgd {
-    /// By how much of itself a parameter decays, times the learning rate.
+    /// The weight decay, multiplied by the learning rate.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.base.0.0 = self.base.0.0.weight_decay(weight_decay);
@@ -144,21 +145,21 @@ pub fn schedule_free_adamw(learning_rate: impl Into<Schedule>) -> ScheduleFreeAd
 }
 
 impl ScheduleFreeAdamW {
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     #[must_use]
     pub fn b2(mut self, b2: f64) -> Self {
         self.base.0.0 = self.base.0.0.b2(b2);
         self
     }
 
-    /// Added to the root.
+    /// Added to the denominator.
     #[must_use]
     pub fn eps(mut self, eps: f64) -> Self {
         self.base.0.0 = self.base.0.0.eps(eps);
         self
     }
 
-    /// By how much of itself a parameter decays, times the learning rate.
+    /// The weight decay, multiplied by the learning rate.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.base.0.1 = self.base.0.1.weight_decay(weight_decay);
@@ -182,13 +183,7 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.at(Some(&state.step_count), "learning_rate")?;
         let max_lr = state.max_lr.get()?.max(rate);
         let weight = max_lr.powf(self.weight_lr_power);
@@ -196,14 +191,14 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         state.step_count.advance()?;
         state.max_lr.set(max_lr)?;
         state.weight_sum.set(weight_sum)?;
-        // Before a warm-up there is nothing to average.
+        // All weights are 0 at the start of a warm-up.
         let share = if weight_sum == 0. { 0. } else { weight / weight_sum };
-        let updates = self.base.update(updates, &mut state.base_optimizer_state, params, extra)?;
+        let updates = self.base.update(updates, &mut state.base_optimizer_state)?;
         updates.map(Average { share, b1: self.b1 }, [&mut state.z])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.base.learning_rate(&state.base_optimizer_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.base, &state.base_optimizer_state)]
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

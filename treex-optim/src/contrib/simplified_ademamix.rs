@@ -3,19 +3,19 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_simplified_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleBySimplifiedAdemamixState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub t: Count,
     /// The decaying sum of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub m: Leaves,
@@ -43,7 +43,7 @@ pub struct ScaleBySimplifiedAdemamix {
 /// with `b1 = 0.99`, `b2 = 0.95`, `alpha = 0`, `eps = 1e-8` and `eps_root = 0`. As `m` is a sum, rates are
 /// about a hundredth of Adam's.
 ///
-/// Morwani and others, [Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD
+/// Morwani et al., [Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD
 /// variants](https://arxiv.org/abs/2502.02431), 2025.
 #[must_use]
 pub fn scale_by_simplified_ademamix() -> ScaleBySimplifiedAdemamix {
@@ -51,15 +51,15 @@ pub fn scale_by_simplified_ademamix() -> ScaleBySimplifiedAdemamix {
 }
 
 builder!(ScaleBySimplifiedAdemamix {
-    /// How much of the sum of the gradients is kept at each step.
+    /// The decay rate of the sum of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// How much more the last gradient counts.
+    /// The additional weight of the current gradient.
     alpha: impl Into<Schedule>,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
 });
 
@@ -79,13 +79,7 @@ impl GradientTransformation for ScaleBySimplifiedAdemamix {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let alpha = self.alpha.at(Some(&state.t), "alpha")?;
         let n_scale = 1. / bias_correction(self.b2, state.t.advance()?);
         let rule = Step { b1: self.b1, b2: self.b2, alpha, eps: self.eps, eps_root: self.eps_root, n_scale };
@@ -93,7 +87,7 @@ impl GradientTransformation for ScaleBySimplifiedAdemamix {
     }
 }
 
-/// One step, with the numbers of its count.
+/// One step, with its values of the schedules and corrections.
 struct Step {
     b1: f64,
     b2: f64,

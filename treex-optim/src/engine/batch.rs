@@ -1,8 +1,8 @@
 //! How a pass is divided among threads.
 //!
-//! They get work of about the same size: a piece of a large leaf, or small leaves that stand side by side, so
-//! thousands of these cost little more than a few large ones. The memory of small leaves is taken by the thread that
-//! comes to them, and is still near when the rules want it.
+//! Tasks have about the same size: a piece of a large leaf, or a batch of adjacent small leaves, so thousands
+//! of small leaves cost little more than a few large ones. A batch opens the storage of its leaves itself, on
+//! the thread that runs its rules, while it is in that thread's cache.
 
 use std::borrow::Cow;
 use std::mem;
@@ -14,43 +14,42 @@ use treex_core::id_map::IdMap;
 use treex_core::{Error, ErrorKind, Handle, Leaves, Result};
 use treex_kernels::parallel::pieces;
 
+use super::job::{Output, Target, compute_dtype};
 use super::pass::Pass;
 use super::piece::{PIECE, Param, Piece};
-use super::plain;
-use super::run::{Goal, Target};
 use super::slices::{Slice, View};
 
-/// Fewer elements than this are not worth waking other threads.
+/// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
-/// What a leaf costs beside its elements, in elements.
+/// The fixed cost of a leaf, in elements.
 const LEAF: usize = 256;
 
-/// What all batches of a pass share.
-pub(super) struct All<'a> {
+/// Shared by all batches of a pass.
+pub(super) struct SharedPass<'a> {
     pub(super) current: &'a Leaves,
     pub(super) present: &'a [bool],
     pub(super) pass: Pass<'a>,
-    /// To be read in place of the tensors with these ids.
+    /// Copies to read instead of the tensors with these ids.
     pub(super) copies: IdMap<TensorId, Tensor>,
-    /// How many sums there are of each leaf.
+    /// The number of sums of each leaf.
     pub(super) width: usize,
-    /// Whether the updates are kept.
+    /// Whether the pass returns the updates.
     pub(super) keep: bool,
 }
 
-/// Leaves that stand side by side.
+/// Adjacent leaves.
 pub(super) struct Batch<'b, 't> {
     positions: Range<usize>,
-    /// Of those that take part.
+    /// The number of elements of the leaves with an update.
     elements: usize,
     params: Params<'b, 't>,
     /// The tensors of state at these positions, each with the number of its rule.
     states: Vec<(usize, &'b mut [Handle])>,
     /// The sums of each leaf.
     sums: &'b mut [f64],
-    /// The updates of each leaf, if they are kept.
-    rooms: &'b mut [Option<CpuStorage>],
+    /// The new updates of each leaf, if the pass returns them.
+    new_updates: &'b mut [Option<CpuStorage>],
 }
 
 enum Params<'b, 't> {
@@ -58,8 +57,8 @@ enum Params<'b, 't> {
     Write(&'b mut [&'t mut Handle]),
 }
 
-/// A leaf that takes part, with its memory.
-struct Open<'o> {
+/// A leaf with an update, with its storage.
+struct OpenLeaf<'o> {
     index: usize,
     u: Cow<'o, Tensor>,
     /// The parameter, if it is only read.
@@ -67,25 +66,25 @@ struct Open<'o> {
     wide: bool,
     param: Option<StorageGuard<'o>>,
     state: Vec<StorageGuard<'o>>,
-    room: Option<&'o mut CpuStorage>,
+    new_update: Option<&'o mut CpuStorage>,
     sums: &'o mut [f64],
 }
 
-/// What a thread does at once.
+/// One task of a thread.
 enum Task<'k, 'b, 't> {
     Batch(&'k mut Batch<'b, 't>, Result<()>),
-    /// A piece of a large leaf, and what is summed of it.
+    /// A piece of a large leaf, and its sums.
     Piece(Piece<'k>, Vec<f64>),
 }
 
-impl<'a> All<'a> {
-    /// The update at a position, if there is one to work on.
+impl<'a> SharedPass<'a> {
+    /// The update at a position, if it was not dropped.
     fn update(&self, index: usize) -> Option<&'a Tensor> {
         self.current.get(index).filter(|_| self.present[index])
     }
 
-    /// What is to be read for a tensor: itself, in most cases.
-    fn straight<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
+    /// A contiguous tensor to read instead of this one: itself in most cases.
+    fn contiguous<'t>(&self, tensor: &'t Tensor) -> Result<Cow<'t, Tensor>> {
         match self.copies.get(&tensor.id()) {
             Some(copy) => Ok(Cow::Owned(copy.clone())),
             None if tensor.is_contiguous() => Ok(Cow::Borrowed(tensor)),
@@ -93,17 +92,17 @@ impl<'a> All<'a> {
         }
     }
 
-    /// Divides the leaves; a large one is alone.
+    /// Divides the leaves into batches; a large leaf is a batch of its own.
     pub(super) fn batches<'b, 't>(
         &self,
         mut states: Vec<(usize, &'b mut [Handle])>,
-        goal: Goal<'_>,
+        output: Output<'_>,
         target: &'b mut Target<'t>,
         mut sums: &'b mut [f64],
-        mut rooms: &'b mut [Option<CpuStorage>],
+        mut new_updates: &'b mut [Option<CpuStorage>],
     ) -> Vec<Batch<'b, 't>> {
-        let mut params = match (goal, target) {
-            (Goal::Params, Target::Model(handles)) => Params::Write(handles),
+        let mut params = match (output, target) {
+            (Output::Params, Target::Model(handles)) => Params::Write(handles),
             (_, target) => Params::Read(target),
         };
         let size = |index: usize| self.update(index).map_or(0, Tensor::elem_count);
@@ -126,7 +125,7 @@ impl<'a> All<'a> {
                 },
                 states: states.iter_mut().map(|(rule, state)| (*rule, first(state, count))).collect(),
                 sums: first(&mut sums, self.width * count),
-                rooms: first(&mut rooms, count),
+                new_updates: first(&mut new_updates, count),
             });
             (start, elements, costs) = (end, 0, 0);
         }
@@ -169,38 +168,38 @@ impl<'a> All<'a> {
         })?
     }
 
-    /// Shows `f` the memory of leaves, and where their sums are to be added.
+    /// Calls `f` with the storage of leaves, and the sums to add to.
     fn with_pieces<R>(
         &self,
-        leaves: &mut [Open<'_>],
+        leaves: &mut [OpenLeaf<'_>],
         f: impl FnOnce(Vec<(Piece<'_>, &mut [f64])>) -> R,
     ) -> Result<R> {
         let (mut reads, mut writes) = (Vec::with_capacity(leaves.len()), Vec::with_capacity(leaves.len()));
-        for Open { index, u, p, wide, param, state, room, sums } in leaves {
+        for OpenLeaf { index, u, p, wide, param, state, new_update, sums } in leaves {
             let len = u.elem_count();
             reads.push((u.storage_and_layout(), p.as_ref().map(|p| p.storage_and_layout())));
-            writes.push((*index, *wide, len, param, state, room, sums));
+            writes.push((*index, *wide, len, param, state, new_update, sums));
         }
         let mut pieces = Vec::with_capacity(reads.len());
-        for ((u, p), (index, wide, len, param, state, room, sums)) in reads.iter().zip(writes) {
+        for ((u, p), (index, wide, len, param, state, new_update, sums)) in reads.iter().zip(writes) {
             let p = match p {
                 Some(p) => view(p, len).map(Param::Read),
                 None => param.as_mut().and_then(|buffer| Slice::of(buffer.storage())).map(Param::Write),
             };
             let (Some(u), Some(p)) = (view(u, len), p) else {
                 return Err(
-                    Error::new(ErrorKind::DType, "a leaf cannot be stepped").at(self.current.path(index))
+                    Error::new(ErrorKind::DType, "a leaf cannot be updated").at(self.current.path(index))
                 );
             };
             let state = state.iter_mut().filter_map(|buffer| Slice::of(buffer.storage())).collect();
-            let out = room.as_mut().and_then(|room| Slice::of(room));
+            let out = new_update.as_mut().and_then(|new_update| Slice::of(new_update));
             pieces.push((Piece { index, wide, len, u, p, state, out }, &mut **sums));
         }
         Ok(f(pieces))
     }
 }
 
-/// Takes the first `count` out of `slice`.
+/// Splits the first `count` elements off `slice`.
 fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
     let (first, rest) = mem::take(slice).split_at_mut(count);
     *slice = rest;
@@ -208,48 +207,49 @@ fn first<'b, T>(slice: &mut &'b mut [T], count: usize) -> &'b mut [T] {
 }
 
 impl Batch<'_, '_> {
-    /// Takes the memory of the leaves that take part.
-    fn open<'o>(&'o mut self, all: &All<'o>) -> Result<Vec<Open<'o>>> {
-        let Self { positions, params, states, sums, rooms, .. } = self;
+    /// Opens the storage of the leaves with an update.
+    fn open<'o>(&'o mut self, all: &SharedPass<'o>) -> Result<Vec<OpenLeaf<'o>>> {
+        let Self { positions, params, states, sums, new_updates, .. } = self;
         let (target, mut handles) = match params {
             Params::Read(target) => (Some(&**target), Default::default()),
             Params::Write(handles) => (None, handles.iter_mut()),
         };
         let mut states: Vec<_> = states.iter_mut().map(|(rule, state)| (*rule, state.iter_mut())).collect();
-        let (mut sums, mut rooms) = (&mut **sums, rooms.iter_mut());
+        let (mut sums, mut new_updates) = (&mut **sums, new_updates.iter_mut());
         let mut leaves = Vec::with_capacity(positions.len());
         for index in positions.clone() {
-            let (sums, room, handle) = (first(&mut sums, all.width), rooms.next(), handles.next());
+            let (sums, new_update, handle) =
+                (first(&mut sums, all.width), new_updates.next(), handles.next());
             let mut state = Vec::with_capacity(states.len());
-            let there = all.update(index);
+            let update = all.update(index);
             for (rule, handles) in &mut states {
                 if let Some(handle) = handles.next()
-                    && there.is_some()
+                    && update.is_some()
                     && all.pass.rules[*rule].on[index]
                 {
                     state.extend(StorageGuard::take(handle)?);
                 }
             }
-            let Some(u) = there else { continue };
+            let Some(u) = update else { continue };
             let p = target.and_then(|target| target.param(index));
             let of_p = p.or(handle.as_ref().and_then(|handle| handle.value())).unwrap_or(u);
-            let wide = plain::wide(u, of_p) == DType::F64;
-            let room = room.filter(|_| all.keep).map(|room| {
+            let wide = compute_dtype(u, of_p) == DType::F64;
+            let new_update = new_update.filter(|_| all.keep).map(|new_update| {
                 let len = u.elem_count();
-                room.insert(if wide {
+                new_update.insert(if wide {
                     CpuStorage::F64(vec![0.; len])
                 } else {
                     CpuStorage::F32(vec![0.; len])
                 })
             });
-            let p = p.map(|p| all.straight(p)).transpose()?;
+            let p = p.map(|p| all.contiguous(p)).transpose()?;
             let param = handle.map(|handle| StorageGuard::take(handle)).transpose()?.flatten();
-            leaves.push(Open { index, u: all.straight(u)?, p, wide, param, state, room, sums });
+            leaves.push(OpenLeaf { index, u: all.contiguous(u)?, p, wide, param, state, new_update, sums });
         }
         Ok(leaves)
     }
 
-    fn run(&mut self, all: &All<'_>) -> Result<()> {
+    fn run(&mut self, all: &SharedPass<'_>) -> Result<()> {
         all.with_pieces(&mut self.open(all)?, |leaves| {
             for (mut leaf, sums) in leaves {
                 leaf.run(&all.pass, sums);

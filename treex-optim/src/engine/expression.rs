@@ -1,4 +1,4 @@
-//! A rule over whole tensors: what the plain path runs, and the outline that a printer of kernels will read.
+//! A rule traced to an expression: evaluated on whole tensors, and later printed as kernel source.
 
 use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
+use super::fusion::Fusable;
 use super::number::Number;
-use super::pass::Edge;
 
-/// A number that remembers how it was computed.
+/// A traced number: the expression that computes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression(Arc<Node>);
 
@@ -51,14 +51,15 @@ impl Expression {
         Self::new(Node::Input(index))
     }
 
-    /// What this is, if it only scales the update, input 0, or adds a part of the parameter, input 1.
-    pub(crate) fn edge(&self) -> Option<Edge> {
+    /// The fusable form, if this only scales the update (input 0) or adds a multiple of the parameter (input
+    /// 1).
+    pub(crate) fn fusable(&self) -> Option<Fusable> {
         let Node::Binary(op, u, other) = &*self.0 else { return None };
         match (op, &*u.0, &*other.0) {
-            (Binary::Mul, Node::Input(0), Node::Constant(factor)) => Some(Edge::Scale(*factor)),
+            (Binary::Mul, Node::Input(0), Node::Constant(factor)) => Some(Fusable::Scale(*factor)),
             (Binary::Add, Node::Input(0), Node::Binary(Binary::Mul, p, factor)) => {
                 match (&*p.0, &*factor.0) {
-                    (Node::Input(1), Node::Constant(factor)) => Some(Edge::Decay(*factor)),
+                    (Node::Input(1), Node::Constant(factor)) => Some(Fusable::Decay(*factor)),
                     _ => None,
                 }
             }
@@ -66,7 +67,7 @@ impl Expression {
         }
     }
 
-    /// The values of expressions over `inputs`, which have one shape and one type. What several share is
+    /// The values of expressions over `inputs`, which have one shape and one type. Shared subexpressions are
     /// computed once.
     pub(crate) fn evaluate(expressions: &[Self], inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let mut known = HashMap::new();
@@ -99,7 +100,7 @@ impl Expression {
     }
 }
 
-/// A constant costs no tensor until it meets one.
+/// A constant becomes a tensor only where an operation needs one.
 #[derive(Clone, Debug)]
 enum Value {
     Tensor(Tensor),

@@ -1,22 +1,27 @@
-//! The engine of a chain: elementwise rules, and how they run over all leaves at the speed of memory.
+//! The engine of a chain: runs elementwise rules over all leaves at memory bandwidth.
 //!
-//! A transformation asks [`Updates`] for what it wants done; the optimizer runs it all. In reading order:
-//! [`Number`] and [`Rule`] (the mathematics of one element), [`Updates`] (what is to be done), then the passes
-//! over memory, and the same as operations on tensors.
+//! A transformation records its work on [`Updates`]; the optimizer runs it. In reading order: [`Number`]
+//! and [`Rule`] (the mathematics of one element), [`Updates`] (the recorded work), `run` (the passes over
+//! memory), `cpu` (a pass as loops over slices) and `reference` (the same pass as tensor operations).
 
 mod batch;
+mod cpu;
+mod erased;
 mod expression;
-mod host;
+mod fusion;
+mod job;
+mod loops;
 mod number;
 mod pass;
 mod piece;
-mod plain;
+mod reference;
 mod rule;
 mod run;
 mod slices;
 mod updates;
 
+pub(crate) use job::Target;
 pub use number::{Lane, Number};
 pub use rule::{Rule, Squares, Terms};
-pub(crate) use run::{Target, now, run, sum};
+pub(crate) use run::{run, sum};
 pub use updates::{Sums, Updates};

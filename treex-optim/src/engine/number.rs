@@ -1,9 +1,9 @@
-//! The numbers that an elementwise rule is written for.
+//! The number type that elementwise rules are generic over.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number that a rule computes with: a lane of a vector register, or an expression over whole tensors. A
-/// rule is generic over it, so its mathematics stands once, whatever runs it.
+/// rule is generic over it, so its mathematics is written once.
 pub trait Number:
     Clone
     + Add<Output = Self>
@@ -22,7 +22,7 @@ pub trait Number:
     /// The square root.
     fn sqrt(self) -> Self;
 
-    /// The magnitude.
+    /// The absolute value.
     fn abs(self) -> Self;
 
     /// `self` to a constant power.
@@ -37,7 +37,7 @@ pub trait Number:
     /// The natural logarithm.
     fn ln(self) -> Self;
 
-    /// `then` where `self < other`, elsewhere `otherwise`; so too where either is not a number.
+    /// `then` where `self < other`, elsewhere `otherwise`, also if either is NaN.
     fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self;
 
     /// The square.
@@ -46,29 +46,29 @@ pub trait Number:
         self.clone() * self
     }
 
-    /// The larger one; `other` where `self` is not a number.
+    /// The maximum; `other` if `self` is NaN.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         other.clone().if_less(self.clone(), self, other)
     }
 
-    /// The smaller one; `other` where `self` is not a number.
+    /// The minimum; `other` if `self` is NaN.
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         self.clone().if_less(other.clone(), self, other)
     }
 
-    /// -1, 0 or 1 as `self` is; what is not a number stays so.
+    /// -1, 0 or 1; NaN if `self` is NaN.
     #[inline(always)]
     fn sign(self) -> Self {
         let zero = Self::constant(0.);
-        // 0 * self is 0, or what is not a number.
+        // 0 * self is 0 or NaN.
         let neither = self.clone() * 0.;
         let positive = zero.clone().if_less(self.clone(), Self::constant(1.), neither);
         self.if_less(zero, Self::constant(-1.), positive)
     }
 
-    /// `then` where `self` is not a number, elsewhere `otherwise`.
+    /// `then` if `self` is NaN, else `otherwise`.
     #[inline(always)]
     fn if_nan(self, then: Self, otherwise: Self) -> Self {
         let negative = self.clone().if_less(Self::constant(0.), otherwise.clone(), then);

@@ -1,108 +1,80 @@
-//! What a pass computes of each element, and which of its rules share a loop.
+//! The rules of a pass, and their division into loops.
 //!
-//! A rule costs a trip through the nearest cache. One that only scales the update, or adds a part of the parameter
-//! to it, saves that trip: it runs in the loop of the rule beside it, with the same roundings.
+//! Each loop reads and writes the chunk in the nearest cache. A rule that only scales the update, or adds a
+//! multiple of the parameter, is fused into the loop of its neighbour, with the same roundings.
 
 use std::iter::{Peekable, from_fn};
 
+use super::erased::{ErasedRule, ErasedTerms, RuleImpl, Rules};
+use super::fusion::{Fusable, Fused};
 use super::number::Number;
-use super::rule::{AnyRule, AnyTerms, Rule, Typed};
-use super::updates::{Mask, Rules};
+use super::rule::Rule;
+use super::updates::Mask;
 
-/// What a pass computes.
+/// The rules and sums of a pass.
 pub(crate) struct Pass<'r> {
     /// Rules in order.
     pub(crate) rules: Vec<Member>,
-    /// What to sum of the outcome, and where.
-    pub(crate) terms: Option<(&'r dyn AnyTerms, &'r Mask)>,
+    /// The sums over the resulting updates, and their positions.
+    pub(crate) terms: Option<(&'r dyn ErasedTerms, &'r Mask)>,
 }
 
-/// Rules of a pass, and where they apply.
+/// Rules of a pass, and their positions.
 pub(crate) struct Member {
     pub(crate) on: Mask,
     pub(crate) rules: Rules,
-    edge: Option<Edge>,
+    fusable: Option<Fusable>,
 }
 
 impl Member {
     pub(crate) fn new(on: Mask, rules: Rules) -> Self {
-        let edge = if let Rules::One(rule) = &rules { rule.edge() } else { None };
-        Self { on, rules, edge }
+        let fusable = if let Rules::One(rule) = &rules { rule.fusable() } else { None };
+        Self { on, rules, fusable }
     }
-}
-
-/// All that some rules do.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Edge {
-    /// `u * factor`.
-    Scale(f64),
-    /// `u + p * factor`.
-    Decay(f64),
-}
-
-impl Edge {
-    fn scale(self) -> Option<f64> {
-        if let Self::Scale(factor) = self { Some(factor) } else { None }
-    }
-
-    fn decay(self) -> Option<f64> {
-        if let Self::Decay(factor) = self { Some(factor) } else { None }
-    }
-}
-
-/// What a loop does to each element beside its rule.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Edges {
-    /// A factor of `u` before the rule.
-    pub(crate) before: f64,
-    /// The part of `p` that is added to `u` after it.
-    pub(crate) decay: Option<f64>,
-    /// A factor of `u` after that.
-    pub(crate) after: f64,
 }
 
 /// One loop.
-pub(crate) struct Step<'r> {
-    pub(crate) rule: &'r dyn AnyRule,
-    pub(crate) edges: Edges,
+pub(crate) struct Loop<'r> {
+    pub(crate) rule: &'r dyn ErasedRule,
+    pub(crate) fused: Fused,
     /// Whether no loop follows.
     pub(crate) is_last: bool,
 }
 
 impl Pass<'_> {
     /// The loops over the leaf at a position; one of them even without rules, if `at_least_one`.
-    pub(crate) fn steps(&self, index: usize, at_least_one: bool) -> impl Iterator<Item = Step<'_>> {
+    pub(crate) fn loops(&self, index: usize, at_least_one: bool) -> impl Iterator<Item = Loop<'_>> {
         let mut members = self.rules.iter().filter(move |member| member.on[index]).peekable();
         let mut more = at_least_one || members.peek().is_some();
         from_fn(move || {
             if !more {
                 return None;
             }
-            let before = take(&mut members, Edge::scale).unwrap_or(1.);
-            let rule = members.next_if(|member| member.edge.is_none());
-            let rule = rule.map_or(&Typed(Same) as _, |member| member.rules.at(index));
-            let decay = take(&mut members, Edge::decay);
-            let after = take(&mut members, Edge::scale).unwrap_or(1.);
+            let before = take(&mut members, Fusable::scale).unwrap_or(1.);
+            let rule = members.next_if(|member| member.fusable.is_none());
+            let rule = rule.map_or(&RuleImpl(Identity) as _, |member| member.rules.at(index));
+            let decay = take(&mut members, Fusable::decay);
+            let after = take(&mut members, Fusable::scale).unwrap_or(1.);
             more = members.peek().is_some();
-            Some(Step { rule, edges: Edges { before, decay, after }, is_last: !more })
+            Some(Loop { rule, fused: Fused { before, decay, after }, is_last: !more })
         })
     }
 }
 
-/// Goes past a member that is an edge of one kind.
+/// Consumes the next member if it is fusable in this way.
 fn take<'r>(
     members: &mut Peekable<impl Iterator<Item = &'r Member>>,
-    kind: fn(Edge) -> Option<f64>,
+    kind: fn(Fusable) -> Option<f64>,
 ) -> Option<f64> {
-    let factor = kind(members.peek()?.edge?)?;
+    let factor = kind(members.peek()?.fusable?)?;
     members.next();
     Some(factor)
 }
 
-/// Edges without a rule between them.
-struct Same;
+/// The rule of a loop that has only fused rules.
+struct Identity;
 
-impl Rule<0> for Same {
+impl Rule<0> for Identity {
     #[inline(always)]
     fn apply<N: Number>(&self, u: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
         (u, [])
@@ -147,22 +119,22 @@ mod tests {
     }
 
     fn member<R: Rule<K>, const K: usize>(on: bool, rule: R) -> Member {
-        Member::new([on].into(), Rules::One(Box::new(Typed(rule))))
+        Member::new([on].into(), Rules::One(Box::new(RuleImpl(rule))))
     }
 
     /// The loops of a leaf: tensors of state, factor before, decay, factor after.
     fn loops(rules: Vec<Member>, at_least_one: bool) -> Vec<(usize, f64, Option<f64>, f64)> {
         let pass = Pass { rules, terms: None };
-        let steps: Vec<_> = pass.steps(0, at_least_one).collect();
+        let steps: Vec<_> = pass.loops(0, at_least_one).collect();
         assert!(steps.iter().rev().skip(1).all(|step| !step.is_last));
         assert!(steps.last().is_none_or(|step| step.is_last));
         let parts =
-            |step: &Step<'_>| (step.rule.width(), step.edges.before, step.edges.decay, step.edges.after);
+            |step: &Loop<'_>| (step.rule.width(), step.fused.before, step.fused.decay, step.fused.after);
         steps.iter().map(parts).collect()
     }
 
     #[test]
-    fn a_rule_takes_its_neighbours_into_its_loop() {
+    fn neighbouring_rules_fuse_into_one_loop() {
         let adamw = vec![
             member(true, Times(2.)),
             member(true, Last),

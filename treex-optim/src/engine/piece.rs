@@ -1,27 +1,26 @@
-//! A part of a leaf, and how all rules run over it, chunk by chunk through the nearest cache.
+//! A piece of a leaf: all rules run over it chunk by chunk, each chunk in the nearest cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::pass::{Pass, Step};
-use super::rule::{AnyRule, Chunk};
+use super::erased::ErasedRule;
+use super::loops::Chunk;
+use super::pass::{Loop, Pass};
 use super::slices::{Slice, View, Wide};
 
-/// Elements that go through all rules before the next ones. So few that the processor already fetches those while
-/// it works on these.
+/// Elements that go through all rules before the next chunk; few enough to prefetch the next chunk meanwhile.
 const CHUNK: usize = 1024;
 
-/// Elements that are summed in their own type before the sums are summed in f64, where nothing but sums is asked
-/// for.
-const SUMMED: usize = 4096;
+/// Elements that are summed in the compute type before their sums are added in f64, in a pass of sums alone.
+const SUM_CHUNK: usize = 4096;
 
-/// Elements that one thread takes at once.
+/// Elements of one task.
 pub(crate) const PIECE: usize = 1 << 15;
 
-/// Tensors of state that one rule can have.
+/// The most state tensors of one rule.
 const MAX_STATE: usize = 8;
 
-/// A leaf, or a part of one, with everything that a pass reads and writes of it.
+/// A leaf, or a part of one, with all slices that a pass reads and writes.
 pub(crate) struct Piece<'p> {
     /// The position of the leaf.
     pub(crate) index: usize,
@@ -32,11 +31,11 @@ pub(crate) struct Piece<'p> {
     pub(crate) p: Param<'p>,
     /// The state of all rules, one after the other.
     pub(crate) state: Vec<Slice<'p>>,
-    /// Where the updates go, if they are not added to the parameter.
+    /// The new updates, if they are not added to the parameter.
     pub(crate) out: Option<Slice<'p>>,
 }
 
-/// The parameter: to be read, or to become `p + u`.
+/// The parameter: read, or overwritten by `p + u`.
 pub(crate) enum Param<'s> {
     Read(View<'s>),
     Write(Slice<'s>),
@@ -50,13 +49,12 @@ impl Param<'_> {
         }
     }
 
-    /// The elements of a range: the parameter's own, or `converted` where those are of another type than is computed
-    /// in.
+    /// The elements of a range: the parameter's own, or `converted` if its type is not the compute type.
     fn read<'s, T: Wide>(&'s self, range: &Range<usize>, converted: &'s [T]) -> &'s [T] {
         T::own(self.view()).map_or(converted, |own| &own[range.clone()])
     }
 
-    /// The same for a parameter that is written.
+    /// The same for writing.
     fn write<'s, T: Wide>(&'s mut self, range: &Range<usize>, converted: &'s mut [T]) -> Option<&'s mut [T]> {
         let Self::Write(slice) = self else { return None };
         Some(match T::own_mut(slice) {
@@ -83,23 +81,24 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Room for what is computed, and for what must be converted. Each thread keeps its own.
+/// Buffers of a thread for intermediate and converted elements.
 #[derive(Default)]
 struct Scratch {
-    f32: Rooms<f32>,
-    f64: Rooms<f64>,
+    f32: Buffers<f32>,
+    f64: Buffers<f64>,
 }
 
 #[derive(Default)]
-struct Rooms<T> {
-    /// What a rule reads, and what it writes, by turns.
+struct Buffers<T> {
+    /// The updates that a rule reads and writes, alternating.
     u: [Vec<T>; 2],
     p: Vec<T>,
     state: [Vec<T>; MAX_STATE],
 }
 
 impl Piece<'_> {
-    /// Takes it apart, for several threads. Where depends on the length alone, so sums do not depend on the machine.
+    /// Splits it into tasks. The split depends on the length alone, so sums do not depend on the number of
+    /// threads.
     pub(crate) fn parts(mut self) -> Vec<Self> {
         let mut parts = Vec::with_capacity(self.len.div_ceil(PIECE));
         while self.len > PIECE {
@@ -114,7 +113,7 @@ impl Piece<'_> {
         parts
     }
 
-    /// Runs a pass, and adds to `sums` what it sums.
+    /// Runs a pass, and adds its sums to `sums`.
     pub(crate) fn run(&mut self, pass: &Pass<'_>, sums: &mut [f64]) {
         SCRATCH.with_borrow_mut(|scratch| {
             if self.wide {
@@ -125,62 +124,62 @@ impl Piece<'_> {
         });
     }
 
-    fn run_in<T: Wide>(&mut self, pass: &Pass<'_>, rooms: &mut Rooms<T>, sums: &mut [f64]) {
-        let size = if pass.rules.is_empty() { SUMMED } else { CHUNK };
-        for room in rooms.u.iter_mut().chain([&mut rooms.p]) {
-            room.resize(SUMMED.max(CHUNK), T::default()); // for either size
+    fn run_in<T: Wide>(&mut self, pass: &Pass<'_>, buffers: &mut Buffers<T>, sums: &mut [f64]) {
+        let size = if pass.rules.is_empty() { SUM_CHUNK } else { CHUNK };
+        for buffer in buffers.u.iter_mut().chain([&mut buffers.p]) {
+            buffer.resize(SUM_CHUNK.max(CHUNK), T::default()); // for either size
         }
         let is_target = matches!(self.p, Param::Write(_));
         for start in (0..self.len).step_by(size) {
             let range = start..self.len.min(start + size);
             let len = range.len();
-            let [now, next] = &mut rooms.u;
+            let [now, next] = &mut buffers.u;
             let (mut now, mut next) = (&mut now[..len], &mut next[..len]);
             let mut incoming = T::own(self.u).map(|u| &u[range.clone()]);
             if incoming.is_none() {
                 T::read(self.u, range.clone(), now);
             }
-            let p_room = &mut rooms.p[..len];
+            let p_buffer = &mut buffers.p[..len];
             let is_converted = T::own(self.p.view()).is_none();
             if is_converted {
-                T::read(self.p.view(), range.clone(), p_room);
+                T::read(self.p.view(), range.clone(), p_buffer);
             }
             let mut state = &mut self.state[..];
-            for Step { rule, edges, is_last } in pass.steps(self.index, is_target) {
+            for Loop { rule, fused, is_last } in pass.loops(self.index, is_target) {
                 let (own, rest) = state.split_at_mut(rule.width());
                 state = rest;
-                let fresh = incoming.is_some();
+                let is_cold = incoming.is_some();
                 let from = incoming.take().unwrap_or(now);
-                let (to, p) = match self.p.write(&range, p_room) {
+                let (to, p) = match self.p.write(&range, p_buffer) {
                     Some(p) if is_last => (p, None),
-                    _ => (&mut *next, Some(self.p.read(&range, p_room))),
+                    _ => (&mut *next, Some(self.p.read(&range, p_buffer))),
                 };
-                let chunk = Chunk { edges, from, to, p, state: &mut [], fresh };
-                apply(rule, chunk, own, range.clone(), &mut rooms.state);
+                let chunk = Chunk { fused, from, to, p, state: &mut [], is_cold };
+                apply(rule, chunk, own, range.clone(), &mut buffers.state);
                 (now, next) = (next, now);
             }
             let u = incoming.unwrap_or(now);
             if let Some((terms, on)) = pass.terms
                 && on[self.index]
             {
-                T::sum(terms, u, self.p.read(&range, p_room), sums);
+                T::sum(terms, u, self.p.read(&range, p_buffer), sums);
             }
             match (&mut self.out, &mut self.p) {
                 (Some(out), _) => T::write(u, out, range),
-                (None, Param::Write(slice)) if is_converted => T::write(p_room, slice, range),
+                (None, Param::Write(slice)) if is_converted => T::write(p_buffer, slice, range),
                 _ => {}
             }
         }
     }
 }
 
-/// One rule over one chunk, whose state may be of another type than is computed in.
+/// One rule over one chunk; converts the state if its type is not the compute type.
 fn apply<T: Wide>(
-    rule: &dyn AnyRule,
+    rule: &dyn ErasedRule,
     chunk: Chunk<'_, '_, T>,
     state: &mut [Slice<'_>],
     range: Range<usize>,
-    rooms: &mut [Vec<T>; MAX_STATE],
+    buffers: &mut [Vec<T>; MAX_STATE],
 ) {
     let mut slices: [&mut [T]; MAX_STATE] = std::array::from_fn(|_| Default::default());
     let slices = &mut slices[..state.len()];
@@ -192,13 +191,13 @@ fn apply<T: Wide>(
         }
         return T::apply(rule, Chunk { state: slices, ..chunk });
     }
-    for ((to, room), slice) in slices.iter_mut().zip(&mut *rooms).zip(&*state) {
-        room.resize(range.len(), T::default());
-        T::read(slice.view(), range.clone(), room);
-        *to = room;
+    for ((to, buffer), slice) in slices.iter_mut().zip(&mut *buffers).zip(&*state) {
+        buffer.resize(range.len(), T::default());
+        T::read(slice.view(), range.clone(), buffer);
+        *to = buffer;
     }
     T::apply(rule, Chunk { state: slices, ..chunk });
-    for (room, slice) in rooms.iter().zip(state) {
-        T::write(room, slice, range.clone());
+    for (buffer, slice) in buffers.iter().zip(state) {
+        T::write(buffer, slice, range.clone());
     }
 }

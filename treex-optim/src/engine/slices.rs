@@ -1,4 +1,4 @@
-//! Memory of any floating type, read and written in the type that is computed in.
+//! Slices of any float type, read and written in the compute type.
 
 use std::ops::Range;
 
@@ -7,9 +7,10 @@ use half::{bf16, f16};
 use treex_kernels::float::Float;
 use treex_kernels::isa::{Kernel, dispatch, prefetch};
 
-use super::rule::{AnyRule, AnyTerms, Chunk};
+use super::erased::{ErasedRule, ErasedTerms};
+use super::loops::Chunk;
 
-/// Memory to read.
+/// A slice to read.
 #[derive(Clone, Copy)]
 pub(crate) enum View<'s> {
     F32(&'s [f32]),
@@ -18,7 +19,7 @@ pub(crate) enum View<'s> {
     F16(&'s [f16]),
 }
 
-/// Memory to write.
+/// A slice to write.
 pub(crate) enum Slice<'s> {
     F32(&'s mut [f32]),
     F64(&'s mut [f64]),
@@ -39,7 +40,7 @@ macro_rules! with_slice {
 }
 
 impl<'s> View<'s> {
-    /// The `len` elements from `start` on; `None` for a type that nobody trains, or for too few elements.
+    /// The `len` elements from `start` on; `None` for a type that is not a float, or for too few elements.
     pub(crate) fn of(storage: &'s CpuStorage, start: usize, len: usize) -> Option<Self> {
         let range = start..start.checked_add(len)?;
         Some(match storage {
@@ -101,9 +102,9 @@ impl<'s> Slice<'s> {
     }
 }
 
-/// A type that is computed in.
+/// A the compute type.
 pub(crate) trait Wide: Copy + Default {
-    /// The elements themselves, where they have this type.
+    /// The elements themselves, if they have this type.
     fn own<'s>(view: View<'s>) -> Option<&'s [Self]>;
     /// The same for writing.
     fn own_mut<'s>(slice: &'s mut Slice<'_>) -> Option<&'s mut [Self]>;
@@ -111,8 +112,8 @@ pub(crate) trait Wide: Copy + Default {
     fn read(view: View<'_>, range: Range<usize>, to: &mut [Self]);
     /// Converts elements from this type.
     fn write(from: &[Self], slice: &mut Slice<'_>, range: Range<usize>);
-    fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>);
-    fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
+    fn apply(rule: &dyn ErasedRule, chunk: Chunk<'_, '_, Self>);
+    fn sum(terms: &dyn ErasedTerms, u: &[Self], p: &[Self], sums: &mut [f64]);
 }
 
 macro_rules! wide {
@@ -143,11 +144,11 @@ macro_rules! wide {
                 with_slice!(Slice, slice, slice => dispatch(Convert(from, &mut slice[range])));
             }
 
-            fn apply(rule: &dyn AnyRule, chunk: Chunk<'_, '_, Self>) {
+            fn apply(rule: &dyn ErasedRule, chunk: Chunk<'_, '_, Self>) {
                 rule.$apply(chunk);
             }
 
-            fn sum(terms: &dyn AnyTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
+            fn sum(terms: &dyn ErasedTerms, u: &[Self], p: &[Self], sums: &mut [f64]) {
                 terms.$sum(u, p, sums);
             }
         }
@@ -156,14 +157,14 @@ macro_rules! wide {
 
 wide!(f32 F32 run_f32 sum_f32, f64 F64 run_f64 sum_f64);
 
-/// Asks for what comes after a range, as much as it has.
+/// Prefetches the elements after a range, as many as it has.
 fn ahead<T>(slice: &[T], range: &Range<usize>) {
     for line in (0..range.len()).step_by(64 / size_of::<T>()) {
         prefetch(slice.as_ptr().wrapping_add(range.end + line));
     }
 }
 
-/// Elements in one type, and where they go in another.
+/// A conversion of elements from one type to another.
 struct Convert<'c, A, B>(&'c [A], &'c mut [B]);
 
 macro_rules! convert {

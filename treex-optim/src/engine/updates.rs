@@ -1,30 +1,34 @@
-//! Updates on their way through a chain: what came in, and what is to be done with it.
+//! The updates of a step, and the work that a chain records on them.
 //!
-//! Nothing is computed while a chain is walked. Its members only say what they want: a rule for each element,
-//! sums over leaves, a function of whole tensors. So whatever can be wrong with options, counts or shapes is
-//! reported before the first number is written, and rules that follow each other run in one pass.
+//! The members of a chain compute nothing; they record work: a rule for each element, sums over leaves, a
+//! function of whole tensors. So errors in options, counts or shapes are reported before the first write, and
+//! consecutive rules run in one pass.
 
 use std::fmt;
 use std::sync::Arc;
 
 use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
 
-use super::rule::{AnyRule, AnyTerms, Rule, Terms, Typed, TypedTerms};
+use super::erased::{ErasedTerms, RuleImpl, Rules, TermsImpl};
+use super::rule::{Rule, Terms};
+use crate::extra::Extra;
 
-/// The updates of one step, position by position those of the parameters; nothing where a leaf takes no part.
+/// The updates of one step, aligned with the parameters; empty where a leaf is not part of the step.
 #[must_use]
 pub struct Updates<'a> {
     pub(crate) incoming: Leaves,
-    /// Where there is an update that was not dropped.
+    pub(crate) params: Leaves,
+    extra: Extra<'a>,
+    /// The positions with an update that was not dropped.
     pub(crate) present: Vec<bool>,
-    /// Where the transformation that is asked now applies.
+    /// The positions that the current transformation applies to.
     on: Mask,
     pub(crate) ops: Vec<Op<'a>>,
 }
 
 pub(crate) type Mask = Arc<[bool]>;
 
-/// What is to be done.
+/// Recorded work, and its positions.
 pub(crate) struct Op<'a> {
     pub(crate) on: Mask,
     pub(crate) work: Work<'a>,
@@ -35,35 +39,20 @@ pub(crate) enum Work<'a> {
         rules: Rules,
         state: Vec<&'a mut Leaves>,
     },
-    /// Sums first; then the rules that depend on them.
+    /// Sums, then the rules that depend on them.
     Measured {
-        terms: Box<dyn AnyTerms>,
+        terms: Box<dyn ErasedTerms>,
         then: Then<'a>,
         state: Vec<&'a mut Leaves>,
     },
     /// A function of updates and parameters.
-    Tensors(OfTensors<'a>),
+    Tensors(TensorFn<'a>),
 }
 
 type Then<'a> = Box<dyn FnOnce(Sums) -> Result<Rules> + 'a>;
-pub(crate) type OfTensors<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
+pub(crate) type TensorFn<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
 
-/// One rule for all leaves, or one for each.
-pub(crate) enum Rules {
-    One(Box<dyn AnyRule>),
-    Each(Vec<Box<dyn AnyRule>>),
-}
-
-impl Rules {
-    pub(crate) fn at(&self, index: usize) -> &dyn AnyRule {
-        match self {
-            Self::One(rule) => &**rule,
-            Self::Each(rules) => &*rules[index],
-        }
-    }
-}
-
-/// What [`Updates::measure`] has found: `M` sums for each leaf.
+/// The result of [`Updates::measure`]: `M` sums for each leaf.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
     pub(crate) width: usize,
@@ -71,13 +60,13 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// The sum number `term` over the leaf at a position; 0 where there is no update.
+    /// The sum of term `term` over the leaf at a position; 0 without an update.
     #[must_use]
     pub fn leaf(&self, index: usize, term: usize) -> f64 {
         self.values.get(index * self.width + term).copied().unwrap_or(0.)
     }
 
-    /// The sum number `term` over all leaves.
+    /// The sum of term `term` over all leaves.
     #[must_use]
     pub fn total(&self, term: usize) -> f64 {
         self.values.iter().skip(term).step_by(self.width.max(1)).sum()
@@ -85,10 +74,28 @@ impl Sums {
 }
 
 impl<'a> Updates<'a> {
-    /// Updates that come in, gradients usually.
-    pub fn new(incoming: Leaves) -> Self {
+    /// The incoming updates, usually gradients, and their parameters.
+    pub fn new(incoming: Leaves, params: Leaves) -> Self {
         let present: Vec<_> = (0..incoming.len()).map(|index| incoming.get(index).is_some()).collect();
-        Self { on: present.clone().into(), incoming, present, ops: Vec::new() }
+        let (on, extra) = (present.clone().into(), Extra::default());
+        Self { incoming, params, extra, present, on, ops: Vec::new() }
+    }
+
+    /// Sets the extra arguments of the step.
+    pub fn with_extra(self, extra: Extra<'a>) -> Self {
+        Self { extra, ..self }
+    }
+
+    /// The parameters before the step.
+    #[must_use]
+    pub fn params(&self) -> &Leaves {
+        &self.params
+    }
+
+    /// The extra arguments of the step.
+    #[must_use]
+    pub fn extra(&self) -> Extra<'a> {
+        self.extra
     }
 
     /// The number of positions, empty ones included.
@@ -97,28 +104,28 @@ impl<'a> Updates<'a> {
         self.present.len()
     }
 
-    /// Whether there are no positions at all.
+    /// Whether there are no positions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.present.is_empty()
     }
 
-    /// Whether there is an update at a position, for this transformation.
+    /// Whether this transformation has an update at a position.
     #[must_use]
     pub fn has(&self, index: usize) -> bool {
         self.on.get(index) == Some(&true)
     }
 
-    /// Applies a rule to each element. `state` holds its numbers, and gets the new ones.
+    /// Applies a rule to each element. `state` has the rule's state values, and is overwritten.
     ///
     /// # Errors
-    /// If the state has nothing, or another shape, where there is an update.
+    /// If the state of an update is missing or has another shape.
     pub fn map<R: Rule<K>, const K: usize>(self, rule: R, state: [&'a mut Leaves; K]) -> Result<Self> {
         self.check(&state)?;
-        Ok(self.with(Work::Rules { rules: Rules::One(Box::new(Typed(rule))), state: state.into() }))
+        Ok(self.with(Work::Rules { rules: Rules::One(Box::new(RuleImpl(rule))), state: state.into() }))
     }
 
-    /// [`map`](Self::map) with a rule of its own for each leaf.
+    /// [`map`](Self::map) with a rule per leaf.
     ///
     /// # Errors
     /// As `map`.
@@ -135,8 +142,7 @@ impl<'a> Updates<'a> {
     /// Applies a rule that depends on sums over all elements of the updates.
     ///
     /// # Errors
-    /// As [`map`](Self::map). What `then` reports ends the step half-way, so it should only report what nobody
-    /// could know before.
+    /// As [`map`](Self::map). An error of `then` aborts the step half-way, so check everything else before.
     pub fn measure<S: Terms<M>, R: Rule<K>, const M: usize, const K: usize>(
         self,
         terms: S,
@@ -144,11 +150,11 @@ impl<'a> Updates<'a> {
         then: impl FnOnce(Sums) -> Result<R> + 'a,
     ) -> Result<Self> {
         self.check(&state)?;
-        let then = Box::new(|sums| Ok(Rules::One(Box::new(Typed(then(sums)?)))));
-        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+        let then = Box::new(|sums| Ok(Rules::One(Box::new(RuleImpl(then(sums)?)))));
+        Ok(self.with(Work::Measured { terms: Box::new(TermsImpl(terms)), then, state: state.into() }))
     }
 
-    /// [`measure`](Self::measure) with a rule of its own for each leaf.
+    /// [`measure`](Self::measure) with a rule per leaf.
     ///
     /// # Errors
     /// As `measure`.
@@ -164,20 +170,20 @@ impl<'a> Updates<'a> {
         self.check(&state)?;
         let count = self.len();
         let then = Box::new(move |sums| Ok(each(count, then(sums)?)));
-        Ok(self.with(Work::Measured { terms: Box::new(TypedTerms(terms)), then, state: state.into() }))
+        Ok(self.with(Work::Measured { terms: Box::new(TermsImpl(terms)), then, state: state.into() }))
     }
 
-    /// Applies a function of all updates and parameters as tensors, in the type that is computed in: for what
-    /// is no rule. It runs when what stands before it in the chain has run, and must give back updates at the
-    /// positions that it got.
+    /// Applies a function of all updates and parameters as tensors, in the compute type, for computations
+    /// that are not elementwise. It runs after all work recorded before it, and must return updates at the
+    /// positions of its argument.
     pub fn tensors(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
         self.with(Work::Tensors(Box::new(f)))
     }
 
-    /// Lets `f` see only the updates that `filter` selects; the others pass unchanged.
+    /// Applies `f` to the updates that `filter` selects; the others pass unchanged.
     ///
     /// # Errors
-    /// What `f` reports.
+    /// The errors of `f`.
     pub fn masked(self, filter: &impl Filter, f: impl FnOnce(Self) -> Result<Self>) -> Result<Self> {
         let selected: Vec<_> = self.incoming.iter().map(|leaf| filter.selects(&leaf)).collect();
         self.masked_at(&selected, f)
@@ -196,7 +202,7 @@ impl<'a> Updates<'a> {
         Ok(updates)
     }
 
-    /// Drops the updates that `filter` does not select: their parameters stay as they are.
+    /// Drops the updates that `filter` does not select: their parameters do not change.
     pub fn only(mut self, filter: &impl Filter) -> Self {
         let selected: Vec<_> = self.incoming.iter().map(|leaf| filter.selects(&leaf)).collect();
         let keep = |(index, on): (usize, &bool)| *on && selected[index];
@@ -213,7 +219,7 @@ impl<'a> Updates<'a> {
         self
     }
 
-    /// Whether each part of the state has what the updates need.
+    /// An error unless each state tensor matches its update.
     fn check(&self, state: &[&'a mut Leaves]) -> Result<()> {
         for state in state {
             self.incoming.check_aligned(state, "the state")?;
@@ -226,11 +232,11 @@ impl<'a> Updates<'a> {
                 return Err(match found {
                     None => Error::new(
                         ErrorKind::FilteredOut,
-                        "the state holds nothing for a parameter that has a gradient",
+                        "the state has no leaf for a parameter that has a gradient",
                     )
                     .remedy("`init` with the model that is trained, and update with the whole state"),
                     Some(found) => {
-                        Error::shape("the state of a parameter has another shape than its gradient")
+                        Error::shape("the state of a parameter differs in shape from its gradient")
                             .expected(format!("{:?}", expected.map(|shape| shape.dims()).unwrap_or_default()))
                             .found(format!("{found:?}"))
                             .remedy("`init` with the model that is trained")
@@ -244,7 +250,7 @@ impl<'a> Updates<'a> {
 }
 
 fn each<R: Rule<K>, const K: usize>(count: usize, mut rule: impl FnMut(usize) -> R) -> Rules {
-    Rules::Each((0..count).map(|index| Box::new(Typed(rule(index))) as _).collect())
+    Rules::Each((0..count).map(|index| Box::new(RuleImpl(rule(index))) as _).collect())
 }
 
 impl fmt::Debug for Updates<'_> {

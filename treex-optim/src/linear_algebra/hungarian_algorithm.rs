@@ -1,15 +1,15 @@
-//! Who gets what.
+//! The assignment problem.
 
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Result};
 
 use super::floats;
-use crate::host::numbers;
+use crate::transfer::to_vec_f64;
 
 /// The cheapest assignment of rows to columns, or of columns to rows if there are more rows: `[n, m]` to row
 /// numbers and column numbers, both `[min(n, m)]` in `u32`, in the order of the rows. Each row and each
-/// column occurs once at most, and the sum of `costs[i, j]` over the pairs is the least there is. It runs on
-/// the host, in `O(n^2 m)` steps.
+/// column occurs once at most, and the sum of `costs[i, j]` over the pairs is minimal. It runs on the CPU,
+/// in `O(n^2 m)` steps.
 ///
 /// Crouse, [On implementing 2D rectangular assignment
 /// algorithms](https://ieeexplore.ieee.org/document/7738348), 2016.
@@ -30,12 +30,12 @@ pub fn hungarian_algorithm(costs: &Tensor) -> Result<(Tensor, Tensor)> {
     let wide = floats("hungarian_algorithm", "costs", costs, 2)?;
     let (n, m) = wide.dims2()?;
     let more_rows = n > m;
-    let values = numbers(&if more_rows { wide.t()? } else { wide })?;
+    let values = to_vec_f64(&if more_rows { wide.t()? } else { wide })?;
     if let Some(cost) = values.iter().find(|cost| !cost.is_finite()) {
-        return Err(Error::argument("`hungarian_algorithm` got a cost that is no number")
+        return Err(Error::argument("`hungarian_algorithm` got a cost that is not finite")
             .expected("finite numbers")
             .found(cost)
-            .remedy("give what must not be paired a cost larger than all others together"));
+            .remedy("give forbidden pairs a cost larger than the sum of all others"));
     }
     let of_columns = assign(&values, n.min(m), n.max(m));
     let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(n.min(m));

@@ -4,9 +4,9 @@ use candle_core::Tensor;
 use treex_core::{Error, Result};
 
 use super::{power_iteration, square};
-use crate::host::number;
+use crate::transfer::to_f64;
 
-/// How exact [`matrix_inverse_pth_root_with`] is.
+/// The options of [`matrix_inverse_pth_root_with`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InversePthRoot {
     num_iters: usize,
@@ -22,19 +22,19 @@ impl Default for InversePthRoot {
 }
 
 impl InversePthRoot {
-    /// The most iterations.
+    /// The largest number of iterations.
     #[must_use]
     pub fn num_iters(self, num_iters: usize) -> Self {
         Self { num_iters, ..self }
     }
 
-    /// What is added to the diagonal, as a part of the largest eigenvalue.
+    /// The ridge added to the diagonal, relative to the largest eigenvalue.
     #[must_use]
     pub fn ridge_epsilon(self, ridge_epsilon: f64) -> Self {
         Self { ridge_epsilon, ..self }
     }
 
-    /// The error that is small enough.
+    /// The error tolerance.
     #[must_use]
     pub fn error_tolerance(self, error_tolerance: f64) -> Self {
         Self { error_tolerance, ..self }
@@ -49,8 +49,8 @@ pub fn matrix_inverse_pth_root(matrix: &Tensor, p: u32) -> Result<(Tensor, f64)>
     matrix_inverse_pth_root_with(matrix, p, InversePthRoot::default())
 }
 
-/// `matrix^(-1/p)` of a symmetric matrix without negative eigenvalues, which is what Shampoo divides by; and
-/// its error. A ridge is added to the diagonal first. Newton's method with a coupled iterate:
+/// `matrix^(-1/p)` of a symmetric matrix without negative eigenvalues, which Shampoo divides by; and its
+/// error. A ridge is added to the diagonal first. Newton's method with a coupled iterate:
 ///
 /// ```text
 /// m = matrix * (1 + p) / (2 * frobenius_norm),  h = identity * ((1 + p) / (2 * frobenius_norm))^(1/p)
@@ -72,7 +72,7 @@ pub fn matrix_inverse_pth_root_with(
     let name = "matrix_inverse_pth_root";
     let (wide, n) = square(name, &matrix.detach())?;
     if p == 0 {
-        return Err(Error::argument(format!("`p` of `{name}` is 0")).expected("a number from 1 on"));
+        return Err(Error::argument(format!("`p` of `{name}` is 0")).expected("a number, at least 1"));
     }
     let root = 1. / f64::from(p);
     let ridge = options.ridge_epsilon * power_iteration(&wide)?.0.max(1e-16);
@@ -81,8 +81,8 @@ pub fn matrix_inverse_pth_root_with(
     if n == 1 {
         return Ok((damped.powf(-root)?.to_dtype(matrix.dtype())?, 0.));
     }
-    let distance = |m: &Tensor| -> Result<f64> { number(&(m - &identity)?.abs()?.flatten_all()?.max(0)?) };
-    let norm = number(&damped.sqr()?.sum_all()?.sqrt()?)?;
+    let distance = |m: &Tensor| -> Result<f64> { to_f64(&(m - &identity)?.abs()?.flatten_all()?.max(0)?) };
+    let norm = to_f64(&damped.sqr()?.sum_all()?.sqrt()?)?;
     let z = f64::from(1 + p) / (2. * norm);
     let mut m = (damped * z)?;
     let mut h = (&identity * z.powf(root))?;
@@ -95,7 +95,7 @@ pub fn matrix_inverse_pth_root_with(
         m = power(&t, p)?.matmul(&m)?;
         let (before, next) = (error, h.matmul(&t)?);
         error = distance(&m)?;
-        // It may grow a little on its way down; beyond that, the last one was the best.
+        // The error may grow a little before it falls; beyond that, the previous iterate was the best.
         if error.is_nan() || error >= before * 1.2 {
             break;
         }

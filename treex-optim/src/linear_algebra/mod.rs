@@ -4,7 +4,7 @@
 //! |---|---|
 //! | eigenvalues, roots of matrices | [`power_iteration`], [`matrix_inverse_pth_root`] |
 //! | least squares | [`nnls`] |
-//! | norms whose gradients are numbers | [`safe_norm`], [`safe_root_mean_squares`] |
+//! | norms with finite gradients | [`safe_norm`], [`safe_root_mean_squares`] |
 //! | gradients | [`scale_gradient`] |
 //! | assignment | [`hungarian_algorithm`] |
 
@@ -27,7 +27,7 @@ pub use power_iteration::{PowerIteration, power_iteration, power_iteration_with}
 pub use safe_norm::{safe_norm, safe_norm_with, safe_root_mean_squares};
 pub use scale_gradient::scale_gradient;
 
-/// In the type to compute in, if these are floats of this rank.
+/// In the compute type; an error unless these are floats of this rank.
 fn floats(function: &str, what: &str, tensor: &Tensor, rank: usize) -> Result<Tensor> {
     if tensor.rank() != rank {
         return Err(Error::shape(format!("`{function}` got {what} of the wrong rank"))
@@ -46,12 +46,12 @@ fn floats(function: &str, what: &str, tensor: &Tensor, rank: usize) -> Result<Te
     Ok(tensor.to_dtype(wide(tensor.dtype()))?)
 }
 
-/// [`floats`], if it is a matrix with as many rows as columns.
+/// [`floats`]; an error unless it is a square matrix.
 fn square(function: &str, matrix: &Tensor) -> Result<(Tensor, usize)> {
     let wide = floats(function, "a matrix", matrix, 2)?;
     match *wide.dims() {
         [rows, columns] if rows == columns && rows > 0 => Ok((wide, rows)),
-        _ => Err(Error::shape(format!("`{function}` needs as many rows as columns"))
+        _ => Err(Error::shape(format!("`{function}` needs a square matrix"))
             .expected("shape [n, n]")
             .found(format!("{:?}", matrix.dims()))),
     }

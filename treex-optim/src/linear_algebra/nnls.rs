@@ -1,10 +1,10 @@
-//! Least squares without negative numbers.
+//! Non-negative least squares.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result};
 
 use super::floats;
-use crate::host::{number, numbers};
+use crate::transfer::{to_f64, to_vec_f64};
 
 /// The `x` that minimizes `norm(a x - b)` and has no negative element: `[m, n]`, `[m]` or `[m, k]` to `[n]`
 /// or `[n, k]`, by so many iterations of Nesterov's accelerated gradient, projected.
@@ -50,8 +50,8 @@ pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Re
     let bound = match bound {
         Some(bound) => bound,
         None => {
-            let frobenius = number(&q.sqr()?.sum_all()?.sqrt()?)?;
-            numbers(&q.abs()?.sum(0)?)?.into_iter().fold(0., f64::max).min(frobenius)
+            let frobenius = to_f64(&q.sqr()?.sum_all()?.sqrt()?)?;
+            to_vec_f64(&q.abs()?.sum(0)?)?.into_iter().fold(0., f64::max).min(frobenius)
         }
     };
     let step = if bound == 0. { 1. } else { 1. / bound };

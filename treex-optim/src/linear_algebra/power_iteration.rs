@@ -4,11 +4,11 @@ use candle_core::Tensor;
 use treex_core::{Key, Leaf, Parameter, Result, Tree};
 
 use super::square;
-use crate::host::number;
 use crate::numerics::global_norm;
+use crate::transfer::to_f64;
 use crate::tree::{add_scale, scale, vdot};
 
-/// When [`power_iteration_with`] ends.
+/// The options of [`power_iteration_with`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PowerIteration {
     num_iters: usize,
@@ -23,13 +23,13 @@ impl Default for PowerIteration {
 }
 
 impl PowerIteration {
-    /// The most iterations.
+    /// The largest number of iterations.
     #[must_use]
     pub fn num_iters(self, num_iters: usize) -> Self {
         Self { num_iters, ..self }
     }
 
-    /// The relative error that is small enough.
+    /// The relative error tolerance.
     #[must_use]
     pub fn error_tolerance(self, error_tolerance: f64) -> Self {
         Self { error_tolerance, ..self }
@@ -65,7 +65,7 @@ pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
 /// 0.
 ///
 /// # Errors
-/// What `product` reports, or if a leaf does not hold floats.
+/// The errors of `product`, or if a leaf does not hold floats.
 pub fn power_iteration_with<T: Tree>(
     mut product: impl FnMut(&T) -> Result<T>,
     v0: &T,
@@ -83,7 +83,7 @@ pub fn power_iteration_with<T: Tree>(
         }
         vector = normalized(&image)?;
         image = product(&vector)?;
-        value = number(&vdot(&vector, &image)?)?;
+        value = to_f64(&vdot(&vector, &image)?)?;
     }
     Ok((value, normalized(&image)?))
 }

@@ -1,12 +1,12 @@
-//! Norms whose gradients are numbers where the norm is 0.
+//! Norms with finite gradients where the norm is 0.
 
 use candle_core::shape::Dims;
 use candle_core::{D, Tensor};
 use treex_core::{Error, ErrorKind, Result};
 
-use crate::host::constant;
 use crate::losses::math::row_max;
 use crate::numerics::wide;
+use crate::transfer::constant_like;
 use crate::tree::Order;
 
 /// `max(norm(x), min_norm)`, the Euclidean norm over all axes, with a gradient of 0 where `min_norm` is not
@@ -39,10 +39,10 @@ pub fn safe_norm_with(
     let mut axes = axes.to_indexes(x.shape(), "safe_norm")?;
     axes.sort_unstable();
     let small = norm(&x.detach(), order, &axes)?.le(min_norm)?;
-    // Ones where it does not matter: their norm has a derivative, which the choice below drops.
+    // Ones where the norm is clamped: their norm has a finite derivative, which `where_cond` drops.
     let ones = x.ones_like()?;
     let safe = norm(&small.broadcast_as(x.shape())?.where_cond(&ones, &x)?, order, &axes)?;
-    let mut safe = small.where_cond(&constant(min_norm, &safe)?, &safe)?;
+    let mut safe = small.where_cond(&constant_like(min_norm, &safe)?, &safe)?;
     if !keepdims {
         for &axis in axes.iter().rev() {
             safe = safe.squeeze(axis)?;

@@ -1,4 +1,4 @@
-//! Another gradient for the same values.
+//! Gradient scaling.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
@@ -6,8 +6,8 @@ use candle_core::{
 };
 use treex_core::Result;
 
-/// `x`, with a gradient that is `scale` times what it was: -1 turns it round, as in adversarial training. Of
-/// a tree: `tree.map(|x| scale_gradient(x, scale))`.
+/// `x`, with its gradient multiplied by `scale`: -1 reverses it, as in adversarial training. Of a tree:
+/// `tree.map(|x| scale_gradient(x, scale))`.
 ///
 /// ```
 /// # use candle_core::{Device, Var};

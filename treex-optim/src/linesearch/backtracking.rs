@@ -3,22 +3,22 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{Line, add_scaled, excess};
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_backtracking_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct BacktrackingState {
-    /// The step of the last search: an f64 without dimensions, 1 before it.
+    /// The step of the last search: a scalar f64, 1 before it.
     pub learning_rate: Scalar,
-    /// The loss where it ended: an f64 without dimensions.
+    /// The loss where it ended: a scalar f64.
     pub value: Scalar,
-    /// How many steps it tried: an i64 without dimensions.
+    /// The number of trials: a scalar i64.
     pub num_linesearch_steps: Count,
-    /// By how much the loss misses what was asked: an f64 without dimensions.
+    /// The missing decrease of the loss: a scalar f64.
     pub decrease_error: Scalar,
 }
 
@@ -34,7 +34,7 @@ pub struct ScaleByBacktrackingLinesearch {
     rtol: f64,
 }
 
-/// Scales the updates, which already point downhill, by the first of `lr`, `0.8 lr`, `0.64 lr`, .. that
+/// Scales the updates, which must be a descent direction, by the first of `lr`, `0.8 lr`, `0.64 lr`, .. that
 /// decreases the loss `f` enough:
 ///
 /// ```text
@@ -43,7 +43,7 @@ pub struct ScaleByBacktrackingLinesearch {
 ///
 /// with `slope_rtol = 1e-4` and tolerances of 0. The first `lr` is 1.5 times the last one that was found, at
 /// most `max_learning_rate = 1`. If none of `max_backtracking_steps` decreases it enough the last one is
-/// taken, unless the loss is no number there: then no step is made.
+/// taken, unless the loss is NaN there: then the step is 0.
 ///
 /// Each trial computes a loss. Step with [`Optimizer::minimize`](crate::Optimizer::minimize).
 ///
@@ -62,17 +62,17 @@ pub fn scale_by_backtracking_linesearch(max_backtracking_steps: u64) -> ScaleByB
 }
 
 builder!(ScaleByBacktrackingLinesearch {
-    /// How much of what the slope promises the loss must fall.
+    /// The required fraction of the decrease that the slope predicts.
     slope_rtol: f64,
     /// The factor between one trial and the next.
     decrease_factor: f64,
-    /// The factor between one search's result and the next one's first trial.
+    /// The factor between the result of a search and the first trial of the next.
     increase_factor: f64,
     /// The largest trial.
     max_learning_rate: f64,
-    /// How much above the line the loss may be.
+    /// The absolute tolerance of the decrease.
     atol: f64,
-    /// How much above it, relative to the loss.
+    /// The tolerance relative to the loss.
     rtol: f64,
 });
 
@@ -88,13 +88,8 @@ impl GradientTransformation for ScaleByBacktrackingLinesearch {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |updates, params| {
             let line = Line::new(params, &updates, extra)?;
             let mut rate = (self.increase_factor * state.learning_rate.get()?).min(self.max_learning_rate);

@@ -34,14 +34,14 @@ pub fn lbfgs() -> Lbfgs {
 }
 
 impl Lbfgs {
-    /// How many differences are remembered.
+    /// The number of stored differences.
     #[must_use]
     pub fn memory_size(mut self, memory_size: usize) -> Self {
         self.0.0 = self.0.0.memory_size(memory_size);
         self
     }
 
-    /// Another line search.
+    /// Replaces the line search.
     #[must_use]
     pub fn linesearch(mut self, linesearch: ScaleByZoomLinesearch) -> Self {
         self.0.2 = linesearch;

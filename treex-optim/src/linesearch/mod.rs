@@ -1,7 +1,6 @@
-//! Optimizers that look at the loss in more than one place: L-BFGS, and the line searches it needs.
+//! Optimizers that evaluate the loss at more than one point: L-BFGS, and the line searches it needs.
 //!
-//! They are stepped by [`Optimizer::minimize`](crate::Optimizer::minimize), which tells them what the loss is
-//! elsewhere.
+//! Step them by [`Optimizer::minimize`](crate::Optimizer::minimize), which gives them the loss as a function.
 
 pub(crate) mod backtracking;
 pub(crate) mod lbfgs;
@@ -12,7 +11,7 @@ mod zoom_search;
 use treex_core::{Error, ErrorKind, Leaves, Result};
 
 use crate::engine::{Number, Terms, sum};
-use crate::transformation::{Extra, ValueFn};
+use crate::extra::{Extra, ValueFn};
 
 /// The inner product of two flat trees, over the positions that both have.
 pub(crate) fn vdot(a: &Leaves, b: &Leaves) -> Result<f64> {
@@ -33,22 +32,22 @@ pub(crate) fn add_scaled(a: &Leaves, scale: f64, b: &Leaves) -> Result<Leaves> {
     b.combine(a, |b, a| Ok((a.to_dtype(b.dtype())? + (b * scale)?)?))
 }
 
-/// A line through the loss: what it is at parameters plus a multiple of the updates.
+/// The loss along a line: at the parameters plus a multiple of the updates.
 struct Line<'l> {
     params: &'l Leaves,
     updates: &'l Leaves,
     value_fn: &'l ValueFn<'l>,
     /// The value at the parameters.
     value: f64,
-    /// How it changes there along the updates.
+    /// Its slope there along the updates.
     slope: f64,
 }
 
 impl<'l> Line<'l> {
-    fn new(params: &'l Leaves, updates: &'l Leaves, extra: &'l Extra<'_>) -> Result<Self> {
+    fn new(params: &'l Leaves, updates: &'l Leaves, extra: Extra<'l>) -> Result<Self> {
         let (Some(value), Some(gradient), Some(value_fn)) = (extra.value, extra.gradient, extra.value_fn)
         else {
-            return Err(Error::new(ErrorKind::Argument, "a line search does not know the loss")
+            return Err(Error::new(ErrorKind::Argument, "a line search needs the loss")
                 .expected("its value, its gradient, and both at other parameters")
                 .remedy("step with `optimizer.minimize(&mut model, |model| ...)`"));
         };
@@ -61,13 +60,13 @@ impl<'l> Line<'l> {
         Ok(Point { step, value, slope: vdot(self.updates, &gradient)? })
     }
 
-    /// The end of no step.
+    /// The point of step 0.
     fn start(&self) -> Point {
         Point { step: 0., value: self.value, slope: self.slope }
     }
 }
 
-/// A place on a line.
+/// A point on a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
     step: f64,
@@ -75,7 +74,7 @@ struct Point {
     slope: f64,
 }
 
-/// How much too large a number is: 0 if it is not above 0, infinite if it is none.
+/// The positive part of an error; infinity for NaN.
 fn excess(error: f64) -> f64 {
     if error.is_nan() { f64::INFINITY } else { error.max(0.) }
 }

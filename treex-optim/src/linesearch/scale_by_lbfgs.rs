@@ -1,29 +1,29 @@
-//! The limited-memory method of Broyden, Fletcher, Goldfarb and Shanno.
+//! L-BFGS, the limited-memory method of Broyden, Fletcher, Goldfarb and Shanno.
 
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 
 use super::{add_scaled, vdot};
 use crate::combinators::copied;
-use crate::count::Count;
 use crate::engine::Updates;
-use crate::host::numbers;
 use crate::numerics::{wide, zeros_like};
+use crate::scalar::Count;
+use crate::transfer::to_vec_f64;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_lbfgs`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByLbfgsState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The parameters before the last step: their shapes, f32 (f64 for f64 parameters).
     pub params: Leaves,
-    /// The updates that came in then: as `params`.
+    /// The incoming updates of the last step: as `params`.
     pub updates: Leaves,
-    /// The differences of parameters that are remembered: as many on a leading axis.
+    /// The stored differences of parameters, along a leading axis.
     pub diff_params_memory: Leaves,
-    /// The differences of updates: so too.
+    /// The stored differences of updates, likewise.
     pub diff_updates_memory: Leaves,
     /// One over the inner products of both: an f64 for each.
     pub weights_memory: Leaf<OptState>,
@@ -36,8 +36,8 @@ pub struct ScaleByLbfgs {
     pub(crate) scale_init_precond: bool,
 }
 
-/// Multiplies the updates by an approximation `P` of the inverse Hessian of the loss. It is never written
-/// down, but made from the last `memory_size` (10) differences of parameters, `s`, and of updates, `y`, from
+/// Multiplies the updates by an approximation `P` of the inverse Hessian of the loss. It is not stored,
+/// but applied from the last `memory_size` (10) differences of parameters, `s`, and of updates, `y`, from
 /// the oldest to the newest:
 ///
 /// ```text
@@ -45,8 +45,8 @@ pub struct ScaleByLbfgs {
 /// ```
 ///
 /// beginning with `gamma I`, where `gamma = <s, y> / <y, y>` of the newest pair, and `min(1, 1 / norm(g))` at
-/// the first step; 1 without `scale_init_precond`. The sums go over all leaves. A leaf whose gradient is
-/// missing takes no part in the differences of that step.
+/// the first step; 1 without `scale_init_precond`. The sums go over all leaves. A leaf without a
+/// gradient is not part of the differences of that step.
 ///
 /// Nocedal and Wright, *Numerical optimization*, 1999, algorithm 7.4; Liu and Nocedal, [On the limited memory
 /// BFGS method](https://doi.org/10.1007/BF01589116), 1989.
@@ -56,9 +56,9 @@ pub fn scale_by_lbfgs() -> ScaleByLbfgs {
 }
 
 builder!(ScaleByLbfgs {
-    /// How many differences are remembered.
+    /// The number of stored differences.
     memory_size: usize,
-    /// Whether the approximation begins with a multiple of the identity that fits the newest difference.
+    /// Whether the initial approximation is a multiple of the identity that fits the newest difference.
     scale_init_precond: bool,
 });
 
@@ -80,7 +80,7 @@ impl ScaleByLbfgs {
         state.count.advance()?;
         let slot = |back: usize| (count as usize + self.memory_size - back) % self.memory_size;
         updates = updates.apply(|update| Ok(update.to_dtype(wide(update.dtype()))?))?;
-        let mut weights = numbers(&state.weights_memory.get()?)?;
+        let mut weights = to_vec_f64(&state.weights_memory.get()?)?;
         let mut gamma = 1.;
         if count == 0 {
             let norm = vdot(&updates, &updates)?.sqrt();
@@ -105,7 +105,7 @@ impl ScaleByLbfgs {
             gamma = 1.;
         }
 
-        // From the newest to the oldest, and back. Slots that are empty do nothing.
+        // From the newest to the oldest, and back. Empty slots have no effect.
         let known = self.memory_size.min(usize::try_from(count).unwrap_or(usize::MAX));
         let mut alphas = Vec::with_capacity(known);
         let newest_first: Vec<_> = (1..=known).map(slot).collect();
@@ -128,17 +128,17 @@ impl ScaleByLbfgs {
     }
 }
 
-/// What `leaves` has where `like` has something.
+/// The leaves at the positions of `like`.
 fn at(leaves: &Leaves, like: &Leaves) -> Result<Leaves> {
     leaves.rebuild(|index| Ok(leaves.get(index).filter(|_| like.get(index).is_some()).cloned()))
 }
 
-/// The leaves that are remembered at a slot.
+/// The leaves of a slot.
 fn recall(memory: &Leaves, slot: usize) -> Result<Leaves> {
     memory.apply(|leaf| Ok(leaf.get(slot)?))
 }
 
-/// Puts leaves into a slot, zeros where there is nothing.
+/// Writes leaves into a slot, zeros for missing ones.
 fn remember(memory: &mut Leaves, slot: usize, leaves: &Leaves) -> Result<()> {
     let next = memory.rebuild(|index| {
         let Some(old) = memory.get(index) else { return Ok(None) };
@@ -168,13 +168,7 @@ impl GradientTransformation for ScaleByLbfgs {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |updates, params| self.precondition(updates, state, params)))
     }
 }

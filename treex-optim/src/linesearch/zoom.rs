@@ -4,24 +4,24 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use super::Line;
 use super::zoom_search::search;
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::transform::builder;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_zoom_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ZoomState {
-    /// The step of the last search: an f64 without dimensions, 1 before it.
+    /// The step of the last search: a scalar f64, 1 before it.
     pub learning_rate: Scalar,
-    /// The loss where it ended: an f64 without dimensions.
+    /// The loss where it ended: a scalar f64.
     pub value: Scalar,
-    /// How many steps it tried: an i64 without dimensions.
+    /// The number of trials: a scalar i64.
     pub num_linesearch_steps: Count,
-    /// By how much the loss misses the decrease that was asked: an f64 without dimensions.
+    /// The missing decrease of the loss: a scalar f64.
     pub decrease_error: Scalar,
-    /// By how much the slope is too steep: an f64 without dimensions.
+    /// The excess of the slope: a scalar f64.
     pub curvature_error: Scalar,
 }
 
@@ -39,16 +39,17 @@ pub struct ScaleByZoomLinesearch {
     initial_guess: InitialGuess,
 }
 
-/// The step that a zoom line search tries first.
+/// The first trial of a zoom line search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialGuess {
-    /// 1, which Newton's method and its relatives make.
+    /// 1, the step of Newton's method.
     One,
     /// That of the last search.
     Keep,
 }
 
-/// Scales the updates, which already point downhill, by a step `a` at which the loss is smaller and flatter:
+/// Scales the updates, which must be a descent direction, by a step `a` that satisfies the strong Wolfe
+/// conditions:
 ///
 /// ```text
 /// f(p + a u) <= f(p) + slope_rtol * a * m       with m the slope <u, g> at p, m(a) that at p + a u
@@ -83,19 +84,19 @@ pub fn scale_by_zoom_linesearch(max_linesearch_steps: u64) -> ScaleByZoomLinesea
 }
 
 builder!(ScaleByZoomLinesearch {
-    /// The largest step; none by default.
+    /// The largest step. Default: none.
     max_learning_rate: f64,
-    /// By how much the conditions may be missed.
+    /// The tolerance of both conditions.
     tol: f64,
-    /// The factor between trials until there is an interval.
+    /// The factor between trials until an interval is found.
     increase_factor: f64,
-    /// How much of what the slope promises the loss must fall.
+    /// The required fraction of the decrease that the slope predicts.
     slope_rtol: f64,
-    /// How much of the slope may be left.
+    /// The largest remaining fraction of the slope.
     curv_rtol: f64,
-    /// How much the loss may rise for the condition near a minimum to count; `None` leaves that out.
+    /// The largest relative increase of the loss in the condition near a minimum; `None` disables it.
     approx_dec_rtol: Option<f64>,
-    /// The interval that is not searched any further.
+    /// The smallest interval to search.
     stepsize_precision: f64,
     /// The first trial.
     initial_guess: InitialGuess,
@@ -114,13 +115,8 @@ impl GradientTransformation for ScaleByZoomLinesearch {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        extra: &'a Extra<'a>,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
+        let extra = updates.extra();
         Ok(updates.tensors(move |updates, params| {
             let guess = match self.initial_guess {
                 InitialGuess::One => 1.,

@@ -1,11 +1,11 @@
-//! The search of a step that satisfies the strong Wolfe conditions, on a function of one number.
+//! The search for a step that satisfies the strong Wolfe conditions, on a function of one variable.
 
 use treex_core::Result;
 
 use super::zoom::ScaleByZoomLinesearch;
 use super::{Point, excess};
 
-/// Where a search ended.
+/// The result of a search.
 pub(super) struct Found {
     pub(super) point: Point,
     pub(super) decrease_error: f64,
@@ -13,7 +13,7 @@ pub(super) struct Found {
     pub(super) trials: u64,
 }
 
-/// A search under way.
+/// The state of a search.
 struct Search<'s, F> {
     options: &'s ScaleByZoomLinesearch,
     /// No step.
@@ -25,7 +25,7 @@ struct Search<'s, F> {
     safe: Point,
 }
 
-/// What is known to hold a good step. `low` has the smaller value, and may be on either side.
+/// An interval that contains a good step. `low` has the smaller value, and may be at either end.
 #[derive(Clone, Copy)]
 struct Interval {
     low: Point,
@@ -51,7 +51,7 @@ pub(super) fn search<F: FnMut(f64) -> Result<Point>>(
                 || options.max_learning_rate.is_some_and(|largest| search.last.point.step >= largest)
         }
     };
-    // Without a step that is better, the last trial, unless it left the domain of the function.
+    // Without a better step, the last trial, unless it is outside the domain of the function.
     if !done && (search.safe.step > 0. || search.last.decrease_error.is_infinite()) {
         search.last.point = search.safe;
     }
@@ -59,7 +59,7 @@ pub(super) fn search<F: FnMut(f64) -> Result<Point>>(
 }
 
 impl<F: FnMut(f64) -> Result<Point>> Search<'_, F> {
-    /// Tries a step; says whether it is good.
+    /// Tries a step; returns whether it is good.
     fn try_step(&mut self, step: f64) -> Result<bool> {
         let (options, start) = (self.options, self.start);
         let point = (self.function)(step)?;
@@ -109,7 +109,7 @@ impl<F: FnMut(f64) -> Result<Point>> Search<'_, F> {
         }
     }
 
-    /// Narrows the interval down; says whether a good step was found.
+    /// Narrows the interval down; returns whether a good step was found.
     fn narrow(&mut self, mut interval: Interval) -> Result<bool> {
         while !self.is_exhausted() {
             let Interval { low, high, .. } = interval;
@@ -153,7 +153,7 @@ impl Interval {
         if inside(quadratic, 0.1) { quadratic } else { (low.step + high.step) / 2. }
     }
 
-    /// Of the cubic through three values with the slope at `low`; NaN if there is none.
+    /// Of the cubic through three values with the slope at `low`; NaN if it does not exist.
     fn cubic_minimum(&self) -> f64 {
         let Self { low, high, third } = self;
         let (db, dc) = (high.step - low.step, third.step - low.step);
@@ -173,12 +173,12 @@ impl Interval {
     }
 }
 
-/// The larger one, or what is not a number.
+/// The maximum; NaN if either is NaN.
 fn maximum(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
-/// The smaller one, or what is not a number.
+/// The minimum; NaN if either is NaN.
 fn minimum(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
 }

@@ -1,15 +1,14 @@
-//! Losses over two classes, element by element.
+//! Losses over two classes, elementwise.
 
 use candle_core::Tensor;
 use treex_core::Result;
 
 use super::math::{log_sigmoid, softplus};
 use super::{aligned, labeled};
-use crate::host::constant;
+use crate::transfer::constant_like;
 
-/// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, element by element: any shape,
-/// the same for both. Each element is a class of its own that applies or not; labels are 0, 1 or between, in
-/// any element type.
+/// `-labels * log(sigmoid(logits)) - (1 - labels) * log(sigmoid(-logits))`, elementwise: any shape, the
+/// same for both. Each element is an independent binary class; labels are in [0, 1], of any element type.
 ///
 /// # Errors
 /// If shapes differ, or logits are not floats.
@@ -32,7 +31,7 @@ pub fn sigmoid_focal_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     sigmoid_focal_loss_with(logits, labels, None, 2.)
 }
 
-/// [`sigmoid_binary_cross_entropy`] that counts the less, the more certain the right answer is:
+/// [`sigmoid_binary_cross_entropy`] that down-weights confident correct predictions:
 ///
 /// ```text
 /// p       = sigmoid(logits)
@@ -40,7 +39,7 @@ pub fn sigmoid_focal_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// loss    = missing^gamma * cross_entropy
 /// ```
 ///
-/// times `alpha * labels + (1 - alpha) * (1 - labels)` if there is an `alpha`, the weight of the positive
+/// times `alpha * labels + (1 - alpha) * (1 - labels)` if `alpha` is given, the weight of the positive
 /// class.
 ///
 /// Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
@@ -55,9 +54,9 @@ pub fn sigmoid_focal_loss_with(
 ) -> Result<Tensor> {
     let (logits, labels) = labeled("sigmoid_focal_loss", ("logits", logits), labels)?;
     let not_labels = labels.affine(-1., 1.)?;
-    // The logarithm of what is missing, so that its power does not underflow. A label of 0 or 1 takes one of
-    // the two terms out, which then must not be the larger one that is subtracted.
-    let (never, zeros) = (constant(f64::NEG_INFINITY, &logits)?, logits.zeros_like()?);
+    // The logarithm of `missing`, so that its power does not underflow. A label of 0 or 1 removes one of the
+    // two terms, which then must not be the maximum that is subtracted.
+    let (never, zeros) = (constant_like(f64::NEG_INFINITY, &logits)?, logits.zeros_like()?);
     let log_p = not_labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits)?)?;
     let log_q = labels.eq(&zeros)?.where_cond(&never, &log_sigmoid(&logits.neg()?)?)?;
     let larger = log_p.maximum(&log_q)?.detach();
@@ -71,7 +70,7 @@ pub fn sigmoid_focal_loss_with(
     }
 }
 
-/// `max(0, 1 - predictor_outputs * targets)`, element by element, for targets that are -1 or 1.
+/// `max(0, 1 - predictor_outputs * targets)`, elementwise, for targets that are -1 or 1.
 ///
 /// # Errors
 /// If shapes or element types differ, or are not floats.
@@ -81,7 +80,7 @@ pub fn hinge_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor
     Ok((outputs * targets)?.affine(-1., 1.)?.maximum(0.)?)
 }
 
-/// `max(0, -predictor_outputs * targets)`, element by element, for targets that are -1 or 1.
+/// `max(0, -predictor_outputs * targets)`, elementwise, for targets that are -1 or 1.
 ///
 /// # Errors
 /// If shapes or element types differ, or are not floats.
@@ -91,14 +90,14 @@ pub fn perceptron_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<T
     Ok((outputs * targets)?.neg()?.maximum(0.)?)
 }
 
-/// `sparse_plus(-logits)` where there is a label, else `sparse_plus(logits)`, element by element, with
+/// `sparse_plus(-logits)` where the label is positive, else `sparse_plus(logits)`, elementwise, with
 ///
 /// ```text
 /// sparse_plus(x) = 0 for x <= -1, (x + 1)^2 / 4 up to 1, then x
 /// ```
 ///
-/// A label is any number but 0, in any element type. The loss is 0 exactly where the logit is beyond 1 on the
-/// right side.
+/// A label is positive if it is not 0, in any element type. The loss is 0 exactly where the logit is beyond 1
+/// with the right sign.
 ///
 /// Blondel et al., [Learning with Fenchel-Young Losses](https://arxiv.org/abs/1901.02324), 2020.
 ///

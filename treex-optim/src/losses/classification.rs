@@ -1,4 +1,4 @@
-//! Losses over classes that exclude each other, as probabilities.
+//! Losses over mutually exclusive classes, as probabilities.
 
 use candle_core::{D, Tensor};
 use treex_core::Result;
@@ -16,11 +16,11 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor>
     softmax_cross_entropy_with(logits, labels, &Over::default())
 }
 
-/// [`softmax_cross_entropy`] over other axes than the last, or over some of the classes. Where none counts it
-/// is 0.
+/// [`softmax_cross_entropy`] over other axes than the last, or over some of the classes. Without any class
+/// it is 0.
 ///
 /// # Errors
-/// As `softmax_cross_entropy`, and if what to sum over does not fit.
+/// As `softmax_cross_entropy`, and if the axes or the mask do not fit.
 pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<'_>) -> Result<Tensor> {
     let (rows, logits, labels) = distributions("softmax_cross_entropy", logits, labels, over)?;
     if rows.is_whole()
@@ -32,8 +32,8 @@ pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }
 
-/// `-log_softmax(logits)[label]` over the last axis, for labels that are the number of a class, in `u8`,
-/// `u32` or `i64`: `[.., classes]`, `[..]` to `[..]`.
+/// `-log_softmax(logits)[label]` over the last axis, for labels that are class indices, in `u8`, `u32` or
+/// `i64`: `[.., classes]`, `[..]` to `[..]`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -46,17 +46,17 @@ pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<
 ///
 /// # Errors
 /// If the labels' shape is not that of the logits without the last axis, logits are not floats, labels not
-/// integers, or (on the CPU, where looking costs nothing) a label is not the number of a class.
+/// integers, or (on the CPU, where the check is free) a label is not a class index.
 #[doc(alias = "multiclass_logistic_loss")]
 pub fn softmax_cross_entropy_with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     softmax_cross_entropy_with_integer_labels_with(logits, labels, &Over::default())
 }
 
 /// [`softmax_cross_entropy_with_integer_labels`] over other axes than the last, or over some of the classes.
-/// Where none counts it is 0. Over several axes, a label numbers the elements of those axes in their order.
+/// Without any class it is 0. Over several axes, a label is the row-major index into those axes.
 ///
 /// # Errors
-/// As `softmax_cross_entropy_with_integer_labels`, and if what to sum over does not fit.
+/// As `softmax_cross_entropy_with_integer_labels`, and if the axes or the mask do not fit.
 pub fn softmax_cross_entropy_with_integer_labels_with(
     logits: &Tensor,
     labels: &Tensor,
@@ -75,7 +75,7 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
     rows.or_zero(&(normalizer - label_logits)?.squeeze(D::Minus1)?)
 }
 
-/// [`softmax_cross_entropy`] in which a label of 0 for a logit of minus infinity counts nothing: `0 * log(0)`
+/// [`softmax_cross_entropy`] in which a label of 0 for a logit of minus infinity contributes 0: `0 * log(0)`
 /// is 0, not NaN. Over the last axis: `[.., classes]`, `[.., classes]` to `[..]`.
 ///
 /// # Errors
@@ -118,7 +118,7 @@ pub fn poly_loss_cross_entropy_with(
     Ok((rows.sum(&(missing * epsilon)?)? - rows.sum(&(labels * log_softmax)?)?)?)
 }
 
-/// Logits, and labels that are distributions, as rows, in the type to compute in.
+/// Logits, and labels that are distributions, as rows, in the compute type.
 fn distributions(
     loss: &str,
     logits: &Tensor,

@@ -18,7 +18,7 @@ pub fn kl_divergence(log_predictions: &Tensor, targets: &Tensor) -> Result<Tenso
 /// [`kl_divergence`] over other axes than the last, or over some of the elements.
 ///
 /// # Errors
-/// As `kl_divergence`, and if what to sum over does not fit.
+/// As `kl_divergence`, and if the axes or the mask do not fit.
 pub fn kl_divergence_with(log_predictions: &Tensor, targets: &Tensor, over: &Over<'_>) -> Result<Tensor> {
     let (logs, targets) =
         aligned("kl_divergence", ("log predictions", log_predictions), ("targets", targets))?;
@@ -78,9 +78,9 @@ pub fn generalized_kl_divergence_with(
     rows.sum(&(divergences(&logs, &targets)? + (logs.exp()? - targets)?)?)
 }
 
-/// `targets * (log(targets) - log_predictions)`, element by element.
+/// `targets * (log(targets) - log_predictions)`, elementwise.
 fn divergences(log_predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    // The logarithm of 1 instead of that of 0, whose derivative would be infinite.
+    // The logarithm of 1 instead of 0, whose derivative is infinite.
     let positive = targets.eq(&targets.zeros_like()?)?.where_cond(&targets.ones_like()?, targets)?;
     Ok((targets * (positive.log()? - log_predictions)?)?)
 }

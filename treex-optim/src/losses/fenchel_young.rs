@@ -1,4 +1,4 @@
-//! Losses made of a maximum.
+//! Fenchel-Young losses.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result};
@@ -9,7 +9,7 @@ use super::{Over, aligned};
 /// `[.., n]`, `[.., n]` to `[..]`. `max_fun` takes `[.., n]` to `[..]`.
 ///
 /// With `log(sum(exp(..)))` it is the cross entropy up to a constant of the targets; with the expected
-/// maximum of perturbed scores it learns to rank, to match and to find ways.
+/// maximum of perturbed scores it learns rankings, matchings and shortest paths.
 ///
 /// Blondel et al., [Learning with Fenchel-Young Losses](https://arxiv.org/abs/1901.02324), 2020.
 ///
@@ -26,7 +26,7 @@ use super::{Over, aligned};
 ///
 /// # Errors
 /// Of the loss: if shapes or element types differ or are not floats, if there is no last axis, if the maximum
-/// has another shape, and what `max_fun` reports.
+/// has another shape, and the errors of `max_fun`.
 pub fn make_fenchel_young_loss(
     max_fun: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> impl Fn(&Tensor, &Tensor) -> Result<Tensor> {
@@ -40,7 +40,7 @@ pub fn make_fenchel_young_loss(
             return Err(Error::shape(format!("the maximum of `{name}` has the wrong shape"))
                 .expected(format!("{:?}: one number for each row", products.dims()))
                 .found(format!("{:?}", maximum.dims()))
-                .remedy("reduce over the last axis, `D::Minus1`, and do not keep it"));
+                .remedy("reduce over the last axis, `D::Minus1`, without keeping it"));
         }
         Ok((maximum - products)?)
     }

@@ -1,9 +1,9 @@
-//! Labels that number classes.
+//! Labels that are class indices.
 
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, ErrorKind, Result};
 
-/// The error for scores or logits that have none.
+/// The error for scores or logits without classes.
 pub(super) fn without_classes(loss: &str, name: &str, logits: &Tensor) -> Error {
     Error::shape(format!("`{loss}` got {name} without classes"))
         .expected("shape [.., classes]")
@@ -28,13 +28,10 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
         DType::U8 => labels.to_dtype(DType::U32)?,
         DType::U32 | DType::I64 => labels.clone(),
         other => {
-            return Err(Error::new(
-                ErrorKind::DType,
-                format!("`{loss}` got labels that do not number classes"),
-            )
-            .expected("`u8`, `u32` or `i64`")
-            .found(format!("`{}`", other.as_str()))
-            .remedy("cast them with `to_dtype(DType::U32)?`"));
+            return Err(Error::new(ErrorKind::DType, format!("`{loss}` got labels that are not integers"))
+                .expected("`u8`, `u32` or `i64`")
+                .found(format!("`{}`", other.as_str()))
+                .remedy("cast them with `to_dtype(DType::U32)?`"));
         }
     };
     if labels.device().is_cpu() {
@@ -42,10 +39,10 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
         if let Some(number) =
             numbers.into_iter().find(|&label| usize::try_from(label).map_or(true, |label| label >= classes))
         {
-            return Err(Error::argument(format!("`{loss}` got a label that is not the number of a class"))
-                .expected(format!("labels from 0 to {}, as many as the logits have columns", classes - 1))
+            return Err(Error::argument(format!("`{loss}` got a label that is not a class index"))
+                .expected(format!("labels from 0 to {}: one per column of the logits", classes - 1))
                 .found(number)
-                .remedy("give the last layer as many outputs as there are classes, or count labels from 0"));
+                .remedy("give the last layer one output per class, or count labels from 0"));
         }
     }
     Ok(labels.unsqueeze(D::Minus1)?.contiguous()?)

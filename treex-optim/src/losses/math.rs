@@ -1,14 +1,14 @@
-//! Functions that losses share, with gradients that are right everywhere.
+//! Functions that losses share, with correct gradients everywhere.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
 use treex_core::{Result, autograd};
 
-/// `log(1 + exp(x))`, without overflow and without loss for very negative `x`, in f32 and f64.
+/// `log(1 + exp(x))`, without overflow, and accurate for very negative `x`, in f32 and f64.
 pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && !autograd::is_reference() {
         return Ok(x.apply_op1(Softplus)?);
     }
-    // At 0 Candle's derivatives are 1 for `relu` and for `abs`, which together give the half that is right.
+    // At 0 Candle's derivatives are 1 for `relu` and for `abs`; combined they give 1/2, which is correct.
     Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.)?.log()?)?)
 }
 
@@ -50,8 +50,8 @@ impl CustomOp1 for Softplus {
     }
 }
 
-/// The largest of each row. Elements that tie share the gradient, as in JAX; with Candle's own maximum each
-/// has all of it, and equal scores, such as those of a last layer of zeros, would get a multiple.
+/// The maximum of each row. Tied elements share the gradient, as in JAX; with Candle's own maximum each gets
+/// all of it, so that equal scores, such as those of a last layer of zeros, would get a multiple.
 pub(crate) fn row_max(rows: &Tensor) -> Result<Tensor> {
     if rows.elem_count() == 0 {
         return Ok(rows.sum(D::Minus1)?);

@@ -1,8 +1,8 @@
 //! Losses, on tensors, one file for each family.
 //!
-//! They have Optax's names and take its arguments in its order. Keyword arguments of Optax are arguments of a
-//! second function, whose name ends in `_with`: `axis` and `where` together are [`Over`], and what has more
-//! than two has a struct of options.
+//! They have Optax's names and take its arguments in its order. Optax's keyword arguments are arguments of a
+//! second function, whose name ends in `_with`: `axis` and `where` together are [`Over`], and a function with
+//! more than two has a struct of options.
 //!
 //! | | |
 //! |---|---|
@@ -15,8 +15,9 @@
 //! | embeddings | [`ntxent`], [`triplet_margin_loss`] |
 //! | regions | [`dice_loss`], [`multiclass_generalized_dice_loss`], [`binary_dice_loss`] |
 //!
-//! Most do not reduce over the batch: take `mean_all` of what they return, or put them into a [`Loss`]. What
-//! does says so. Half-precision inputs give f32 losses, since a sum in half precision stops growing early.
+//! Most do not reduce over the batch: call `mean_all` on the result, or use them in a [`Loss`]. The docs of
+//! those that reduce say so. Half-precision inputs give f32 losses, since a sum in half precision stops
+//! growing early.
 
 use candle_core::Tensor;
 use treex_core::{Error, ErrorKind, Result};
@@ -76,7 +77,7 @@ pub use self_supervised::{
 pub use smoothing::{smooth_labels, smooth_labels_with};
 pub use tree::{Loss, Outputs};
 
-/// Both in the type to compute in, if they have the same shape and element type.
+/// Both in the compute type; an error unless they have the same shape and element type.
 fn aligned(loss: &str, first: (&str, &Tensor), second: (&str, &Tensor)) -> Result<(Tensor, Tensor)> {
     check_shapes(loss, first, second)?;
     let ((name, first), (other, second)) = (first, second);
@@ -92,7 +93,7 @@ fn aligned(loss: &str, first: (&str, &Tensor), second: (&str, &Tensor)) -> Resul
     Ok((widened(loss, name, first)?, second.to_dtype(wide(second.dtype()))?))
 }
 
-/// Both in the type to compute in, if they have the same shape, for labels of any element type.
+/// Both in the compute type, with labels of any element type; an error unless they have the same shape.
 fn labeled(loss: &str, first: (&str, &Tensor), labels: &Tensor) -> Result<(Tensor, Tensor)> {
     check_shapes(loss, first, ("labels", labels))?;
     let wide = widened(loss, first.0, first.1)?;
@@ -110,7 +111,7 @@ fn check_shapes(loss: &str, (name, first): (&str, &Tensor), (other, second): (&s
         .remedy("`reshape` or `unsqueeze` one of them; losses do not broadcast"))
 }
 
-/// In the type to compute in, if these are floats.
+/// In the compute type; an error unless these are floats.
 fn widened(loss: &str, name: &str, tensor: &Tensor) -> Result<Tensor> {
     check_floats(loss, name, tensor)?;
     Ok(tensor.to_dtype(wide(tensor.dtype()))?)

@@ -1,4 +1,4 @@
-//! The mean squared error as one operation: one read of both forward, and one backward.
+//! The mean squared error as one operation: one read of both tensors forward, and one backward.
 
 use std::marker::PhantomData;
 

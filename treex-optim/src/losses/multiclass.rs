@@ -1,4 +1,4 @@
-//! Losses over classes that exclude each other, as scores without probabilities.
+//! Losses over mutually exclusive classes, as scores.
 
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::Result;
@@ -6,10 +6,10 @@ use treex_core::Result;
 use super::labels::{class_numbers, without_classes};
 use super::math::row_max;
 use super::widened;
-use crate::host::numbers;
 use crate::projections::simplex_threshold;
+use crate::transfer::to_vec_f64;
 
-/// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that number classes:
+/// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that are class indices:
 /// `[.., classes]`, `[..]` to `[..]`. It is 0 where the right score leads by at least 1.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub fn multiclass_hinge_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor>
     Ok((row_max(&(&scores + others)?)? - label_scores(&scores, &labels)?)?)
 }
 
-/// `max_i(scores[i]) - scores[label]` over the last axis, for labels that number classes: `[.., classes]`,
+/// `max_i(scores[i]) - scores[label]` over the last axis, for labels that are class indices: `[.., classes]`,
 /// `[..]` to `[..]`. It is 0 where the right score is the largest.
 ///
 /// # Errors
@@ -38,8 +38,8 @@ pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Te
 /// sum(p * (scores - scores[label])) + (1 - sum(p^2)) / 2
 /// ```
 ///
-/// over the last axis, for labels that number classes: `[.., classes]`, `[..]` to `[..]`. Its gradient is `p`
-/// less the one-hot label. `p` is found on the host.
+/// over the last axis, for labels that are class indices: `[.., classes]`, `[..]` to `[..]`. Its gradient
+/// is `p` minus the one-hot label. `p` is computed on the CPU.
 ///
 /// Martins and Astudillo, [From Softmax to Sparsemax](https://arxiv.org/abs/1602.02068), 2016.
 ///
@@ -48,11 +48,11 @@ pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Te
 pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (scores, labels) = scored("multiclass_sparsemax_loss", scores, labels)?;
     let classes = scores.dim(D::Minus1)?;
-    let host = numbers(&scores)?;
+    let host = to_vec_f64(&scores)?;
     let thresholds = host.chunks_exact(classes).map(|row| simplex_threshold(row.to_vec(), 1.)).collect();
     let thresholds = Tensor::from_vec(thresholds, labels.shape(), &Device::Cpu)?;
     let thresholds = thresholds.to_dtype(scores.dtype())?.to_device(scores.device())?;
-    // `p` is the best of its kind, so to first order its own changes do not count.
+    // `p` is optimal, so its derivative does not contribute.
     let p = scores.detach().broadcast_sub(&thresholds)?.relu()?;
     let leads = scores.broadcast_sub(&scores.gather(&labels, D::Minus1)?)?;
     let leads = p.gt(&p.zeros_like()?)?.where_cond(&leads, &leads.zeros_like()?)?;
@@ -65,7 +65,7 @@ fn label_scores(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     Ok(scores.gather(labels, D::Minus1)?.squeeze(D::Minus1)?)
 }
 
-/// Scores in the type to compute in, and labels that number their columns.
+/// Scores in the compute type, and labels that index their columns.
 fn scored(loss: &str, scores: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
     let wide = widened(loss, "scores", scores)?.contiguous()?;
     if wide.dims().last().is_none_or(|&classes| classes == 0) {

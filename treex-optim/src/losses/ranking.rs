@@ -1,4 +1,4 @@
-//! Losses over lists that are to be ranked.
+//! Ranking losses.
 
 use candle_core::{D, Tensor};
 use treex_core::Result;
@@ -14,28 +14,27 @@ pub struct Ranking<'a> {
 }
 
 impl<'a> Ranking<'a> {
-    /// Only the items where `mask` is not 0 are there at all; `[.., items]`, in any element type. Optax's
-    /// `where`.
+    /// Only the items where `mask` is not 0 exist; `[.., items]`, in any element type. Optax's `where`.
     #[must_use]
     pub fn mask(self, mask: &'a Tensor) -> Self {
         Self { mask: Some(mask), ..self }
     }
 
-    /// What each item counts; `[.., items]`.
+    /// The weight of each item; `[.., items]`.
     #[must_use]
     pub fn weights(self, weights: &'a Tensor) -> Self {
         Self { weights: Some(weights), ..self }
     }
 
-    /// How the lists' losses become one: their mean by default. Optax's `reduce_fn`.
+    /// The reduction over lists. Default: the mean. Optax's `reduce_fn`.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 }
 
-/// [`ranking_softmax_loss_with`] the mean over lists of which every item counts: `[.., items]`, `[.., items]`
-/// to a scalar.
+/// [`ranking_softmax_loss_with`] the mean over lists, without a mask: `[.., items]`, `[.., items]` to a
+/// scalar.
 ///
 /// # Errors
 /// As `ranking_softmax_loss_with`.
@@ -44,8 +43,7 @@ pub fn ranking_softmax_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> 
 }
 
 /// `-sum(weights * labels * log_softmax(logits))` over the last axis, for labels that are relevances of any
-/// size, in any element type. A list without any item counts nothing: its loss is 0, and the mean is over the
-/// other lists.
+/// size, in any element type. An empty list has loss 0 and is not part of the mean.
 ///
 /// Cao et al., [Learning to Rank: From Pairwise Approach to Listwise
 /// Approach](https://dl.acm.org/doi/10.1145/1273496.1273513), 2007.

@@ -1,12 +1,12 @@
-//! How many losses become one.
+//! Reductions of losses.
 
 use candle_core::Tensor;
 use treex_core::Result;
 
-/// What is done with the losses of a batch.
+/// The reduction of the losses of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// Nothing: they stay as they are.
+    /// No reduction.
     None,
     /// Their sum.
     Sum,
@@ -20,7 +20,7 @@ impl Reduction {
     /// Reduces over everything.
     ///
     /// # Errors
-    /// If Candle cannot.
+    /// If a Candle operation fails.
     pub fn reduce(self, losses: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::None => losses.clone(),

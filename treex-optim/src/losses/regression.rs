@@ -1,4 +1,4 @@
-//! Losses over real numbers. (Optax takes absent targets for zeros; here zeros are written.)
+//! Losses over real numbers. (In Optax missing targets are zeros; here targets are required.)
 
 use std::f64::consts::LN_2;
 
@@ -8,7 +8,7 @@ use treex_core::Result;
 use super::math::softplus;
 use super::{Over, aligned};
 
-/// `(predictions - targets)^2`, element by element: any shape, the same for both.
+/// `(predictions - targets)^2`, elementwise: any shape, the same for both.
 ///
 /// # Errors
 /// If shapes or element types differ, or are not floats.
@@ -32,7 +32,7 @@ pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     huber_loss_with(predictions, targets, 1.)
 }
 
-/// [`l2_loss`] up to errors of `delta`, and from there on in a straight line, element by element:
+/// [`l2_loss`] for errors up to `delta`, linear beyond, elementwise:
 ///
 /// ```text
 /// q = min(|error|, delta)
@@ -45,13 +45,13 @@ pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// As [`squared_error`].
 pub fn huber_loss_with(predictions: &Tensor, targets: &Tensor, delta: f64) -> Result<Tensor> {
     let errors = errors("huber_loss", predictions, targets)?;
-    // The gradient is the clipped error itself, so it is enough to differentiate by the other factor.
+    // The gradient is the clipped error itself, so differentiating the other factor suffices.
     let clipped = errors.detach().clamp(-delta, delta)?;
     Ok((&clipped * (errors - (&clipped * 0.5)?)?)?)
 }
 
-/// `log(cosh(predictions - targets))`, element by element: about half of the square for small errors, and the
-/// error less `log(2)` for large ones.
+/// `log(cosh(predictions - targets))`, elementwise: about half the square for small errors, and the
+/// error minus `log(2)` for large ones.
 ///
 /// Chen et al., [Log Hyperbolic Cosine Loss Improves Variational
 /// Auto-Encoder](https://openreview.net/forum?id=rkglvsC9Ym), 2019.
@@ -80,7 +80,7 @@ pub fn cosine_similarity(predictions: &Tensor, targets: &Tensor) -> Result<Tenso
 /// With an `epsilon` of 0 it is NaN for a vector of zeros.
 ///
 /// # Errors
-/// If shapes or element types differ or are not floats, or what to sum over does not fit.
+/// If shapes or element types differ or are not floats, or the axes or the mask do not fit.
 pub fn cosine_similarity_with(
     predictions: &Tensor,
     targets: &Tensor,

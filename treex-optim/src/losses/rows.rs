@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result};
 
-use crate::host::constant;
+use crate::transfer::constant_like;
 
 /// The axes and elements that a loss sums over: `axis` and `where` in Optax. Default: the last axis, all elements.
 ///
@@ -181,7 +181,7 @@ impl Rows {
             let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
             return Ok((shifted, normalizer));
         };
-        let never = constant(f64::NEG_INFINITY, rows)?;
+        let never = constant_like(f64::NEG_INFINITY, rows)?;
         let largest = mask.where_cond(&rows.detach(), &never)?.max_keepdim(D::Minus1)?;
         let none = mask.to_dtype(rows.dtype())?.max_keepdim(D::Minus1)?.affine(-1., 1.)?;
         let largest = none.gt(0f64)?.where_cond(&largest.zeros_like()?, &largest)?;

@@ -5,9 +5,9 @@ use treex_core::{Error, Result};
 
 use super::math::sigmoid;
 use super::{Over, Reduction, aligned};
-use crate::host::numbers;
+use crate::transfer::to_vec_f64;
 
-/// The options of [`dice_loss_with`], and, as far as they say, of the other two.
+/// The options of [`dice_loss_with`] and of the other Dice losses.
 #[derive(Clone, Debug)]
 pub struct Dice<'a> {
     class_weights: Option<&'a Tensor>,
@@ -21,8 +21,7 @@ pub struct Dice<'a> {
 }
 
 impl Default for Dice<'_> {
-    /// `smooth = 1`, `alpha = beta = 0.5`, of logits, the mean over the classes, in each batch element by
-    /// itself.
+    /// `smooth = 1`, `alpha = beta = 0.5`, of logits, the mean over the classes, for each batch element.
     fn default() -> Self {
         Self {
             class_weights: None,
@@ -38,25 +37,25 @@ impl Default for Dice<'_> {
 }
 
 impl<'a> Dice<'a> {
-    /// What each class counts; `[classes]`.
+    /// The weight of each class; `[classes]`.
     #[must_use]
     pub fn class_weights(self, class_weights: &'a Tensor) -> Self {
         Self { class_weights: Some(class_weights), ..self }
     }
 
-    /// Added to what is divided and to what it is divided by.
+    /// Added to numerator and denominator.
     #[must_use]
     pub fn smooth(self, smooth: f64) -> Self {
         Self { smooth, ..self }
     }
 
-    /// What false positives count.
+    /// The weight of false positives.
     #[must_use]
     pub fn alpha(self, alpha: f64) -> Self {
         Self { alpha, ..self }
     }
 
-    /// What false negatives count.
+    /// The weight of false negatives.
     #[must_use]
     pub fn beta(self, beta: f64) -> Self {
         Self { beta, ..self }
@@ -69,19 +68,19 @@ impl<'a> Dice<'a> {
         Self { apply_softmax, ..self }
     }
 
-    /// How the classes' losses become one.
+    /// The reduction over classes.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 
-    /// Whether the first class, if there is another, does not count.
+    /// Whether to ignore the first class, if there are more.
     #[must_use]
     pub fn ignore_background(self, ignore_background: bool) -> Self {
         Self { ignore_background, ..self }
     }
 
-    /// The axes of a region; all but the first and the last by default.
+    /// The axes of a region. Default: all but the first and the last.
     #[must_use]
     pub fn axes(self, axes: impl IntoIterator<Item = i64>) -> Self {
         Self { axes: Some(axes.into_iter().collect()), ..self }
@@ -96,7 +95,7 @@ pub fn dice_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     dice_loss_with(predictions, targets, &Dice::default())
 }
 
-/// How little the predicted region of a class overlaps with the one that it should be:
+/// One minus the overlap of the predicted and the target region of a class:
 ///
 /// ```text
 /// i = sum(p * t)
@@ -104,15 +103,15 @@ pub fn dice_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// ```
 ///
 /// with sums over a region and `p` the softmax of the predictions over the classes in the last axis, or the
-/// sigmoid if there is one class. Then the classes are reduced, over the last axis. If one of the two has an
-/// axis less than the other, an axis of one class is added.
+/// sigmoid if there is one class. Then the classes are reduced, over the last axis. If one of the two has one
+/// axis less, an axis of one class is added.
 ///
 /// Milletari et al., [V-Net](https://arxiv.org/abs/1606.04797), 2016; with other `alpha` and `beta`, Salehi
 /// et al., [Tversky loss](https://arxiv.org/abs/1706.05721), 2017.
 ///
 /// # Errors
 /// If shapes or element types differ or are not floats, class weights or axes do not fit, or (on the CPU,
-/// where looking costs nothing) probabilities of more than one class do not sum to 1.
+/// where the check is free) probabilities of more than one class do not sum to 1.
 pub fn dice_loss_with(predictions: &Tensor, targets: &Tensor, options: &Dice<'_>) -> Result<Tensor> {
     let name = "dice_loss";
     let (mut predictions, mut targets) = (predictions.clone(), targets.clone());
@@ -158,8 +157,8 @@ pub fn multiclass_generalized_dice_loss(predictions: &Tensor, targets: &Tensor) 
 }
 
 /// The mean over batch and classes of [`dice_loss_with`] the class weights `1 / (sum(targets)^2 + 1e-7)`,
-/// with sums over everything but the classes, scaled to a mean of 1: rare classes count as much as frequent
-/// ones. Class weights and reduction among the options do not count.
+/// with sums over everything but the classes, scaled to a mean of 1: rare classes have the weight of
+/// frequent ones. The options for class weights and reduction are ignored.
 ///
 /// Sudre et al., [Generalised Dice overlap](https://arxiv.org/abs/1707.03237), 2017.
 ///
@@ -187,7 +186,7 @@ pub fn binary_dice_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor
     binary_dice_loss_with(predictions, targets, &Dice::default())
 }
 
-/// [`dice_loss_with`] of one class, whose axis may be left out.
+/// [`dice_loss_with`] of one class, whose axis may be omitted.
 ///
 /// # Errors
 /// As `dice_loss_with`.
@@ -206,7 +205,7 @@ fn probabilities(loss: &str, predictions: &Tensor, apply_softmax: bool) -> Resul
         (true, true) => sigmoid(predictions),
         (true, false) => Ok(rows.log_softmax(predictions)?.exp()?),
         (false, false) if predictions.device().is_cpu() => {
-            match numbers(&rows.sum(predictions)?)?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
+            match to_vec_f64(&rows.sum(predictions)?)?.into_iter().find(|sum| (sum - 1.).abs() > 1e-5) {
                 None => Ok(predictions.clone()),
                 Some(sum) => Err(Error::argument(format!("`{loss}` got probabilities that do not sum to 1"))
                     .expected("a sum of 1 over the last axis")

@@ -20,8 +20,8 @@ pub fn ntxent(embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// -log(exp(s[i, j]) / (exp(s[i, j]) + sum(exp(s[i, k]) for labels[k] != labels[i])))
 /// ```
 ///
-/// averaged over all pairs `i != j` of the same label. Labels are of any element type. It is NaN if there is
-/// no such pair. The mean square of an embedding counts as the epsilon of its element type at least.
+/// averaged over all pairs `i != j` of the same label. Labels are of any element type. It is NaN without
+/// such a pair. The mean square of an embedding is at least the epsilon of its element type.
 ///
 /// Chen et al., [A Simple Framework for Contrastive Learning](https://arxiv.org/abs/2002.05709), 2020.
 ///
@@ -46,8 +46,8 @@ pub fn ntxent_with(embeddings: &Tensor, labels: &Tensor, temperature: f64) -> Re
     let same = labels.unsqueeze(1)?.broadcast_eq(&labels.unsqueeze(0)?)?.to_dtype(wide.dtype())?;
     let itself = Tensor::eye(batch, wide.dtype(), wide.device())?;
     let (matches, differs) = ((&same - &itself)?, same.affine(-1., 1.)?);
-    // Pairs with itself are in neither, and stay out of the largest, which keeps exponentials from
-    // overflowing.
+    // Pairs of an embedding with itself are in neither set, and not part of the maximum, which prevents
+    // overflow.
     let apart = (similarities.detach() - (itself * f64::from(f32::MAX))?)?;
     let shifted = similarities.broadcast_sub(&apart.max_keepdim(1)?)?;
     let zeros = shifted.zeros_like()?;
@@ -87,13 +87,13 @@ impl TripletMargin {
         Self { norm_degree, ..self }
     }
 
-    /// By how much negatives should be farther away than positives.
+    /// The margin between the distances of negatives and positives.
     #[must_use]
     pub fn margin(self, margin: f64) -> Self {
         Self { margin, ..self }
     }
 
-    /// Added under the root, so that the distance of what is equal has a gradient.
+    /// Added inside the root, so that the distance of equal vectors has a gradient.
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }
@@ -108,7 +108,7 @@ pub fn triplet_margin_loss(anchors: &Tensor, positives: &Tensor, negatives: &Ten
     triplet_margin_loss_with(anchors, positives, negatives, TripletMargin::default())
 }
 
-/// How much farther than `margin` the positives are from the anchors than the negatives are:
+/// The amount by which positives are not closer to the anchors than negatives by `margin`:
 ///
 /// ```text
 /// d(x) = (sum((anchors - x)^norm_degree) + eps)^(1 / norm_degree)
@@ -119,7 +119,7 @@ pub fn triplet_margin_loss(anchors: &Tensor, positives: &Tensor, negatives: &Ten
 /// losses](https://bmva-archive.org.uk/bmvc/2016/papers/paper119/abstract119.pdf), 2016.
 ///
 /// # Errors
-/// If shapes or element types differ or are not floats, or there is no such axis.
+/// If shapes or element types differ or are not floats, or the axis does not exist.
 pub fn triplet_margin_loss_with(
     anchors: &Tensor,
     positives: &Tensor,

@@ -1,4 +1,4 @@
-//! Labels that are a little less sure.
+//! Label smoothing.
 
 use candle_core::Tensor;
 use treex_core::Result;
@@ -24,11 +24,11 @@ pub fn smooth_labels(labels: &Tensor, alpha: f64) -> Result<Tensor> {
     smooth_labels_with(labels, alpha, &Over::default())
 }
 
-/// [`smooth_labels`] with the classes in other axes than the last, or of which only some count: `classes` is
-/// the number of those that do. Where none does, labels are only scaled. (Optax makes them infinite.)
+/// [`smooth_labels`] with the classes in other axes than the last, or with a mask: `classes` is the number
+/// of unmasked ones. Without any, labels are only scaled. (In Optax they become infinite.)
 ///
 /// # Errors
-/// As `smooth_labels`, and if what to sum over does not fit.
+/// As `smooth_labels`, and if the axes or the mask do not fit.
 pub fn smooth_labels_with(labels: &Tensor, alpha: f64, over: &Over<'_>) -> Result<Tensor> {
     let name = "smooth_labels";
     let wide = widened(name, "labels", labels)?;

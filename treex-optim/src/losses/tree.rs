@@ -1,4 +1,4 @@
-//! Losses as parts of a program: a function, how it reduces, and what it counts.
+//! Losses as objects: a function, its reduction and its weight.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -8,8 +8,8 @@ use treex_core::{Error, Result, TreeObject};
 
 use super::Reduction;
 
-/// A loss function with a reduction, a weight and a place in the outputs: treex's `Loss` in Python, around
-/// any of the functions here or one's own. It is a tree without leaves, so a struct of losses can stand in a
+/// A loss function with a reduction, a weight and a path in the outputs: Python treex's `Loss`, for any of
+/// the functions here or your own. It is a tree without leaves, so a struct of losses can be a field of a
 /// model.
 ///
 /// ```
@@ -22,7 +22,7 @@ use super::Reduction;
 /// let loss = Loss::new(squared_error).weight(0.5);
 /// assert_eq!(loss.call(&preds, &target)?.to_scalar::<f32>()?, 2.);
 ///
-/// // Samples that count more or less.
+/// // Weighted samples.
 /// let sample_weight = Tensor::new(&[1f32, 0.5], &Device::Cpu)?;
 /// assert_eq!(loss.call_weighted(&preds, &target, &sample_weight)?.to_scalar::<f32>()?, 1.);
 ///
@@ -48,20 +48,20 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync> Loss<F> {
         Self { function, reduction: Reduction::Mean, weight: 1., on: None }
     }
 
-    /// How the losses of a batch become one.
+    /// The reduction of the losses of a batch.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 
-    /// What the result is multiplied by.
+    /// A factor on the result.
     #[must_use]
     pub fn weight(self, weight: f64) -> Self {
         Self { weight, ..self }
     }
 
-    /// Where predictions and targets stand in what [`call`](Self::call) gets: keys and indices with points
-    /// between them, as in `"heads.0"`.
+    /// The path of predictions and targets in the arguments of [`call`](Self::call): keys and indices
+    /// separated by points, such as `"heads.0"`.
     #[must_use]
     pub fn on(self, path: impl Into<String>) -> Self {
         Self { on: Some(path.into()), ..self }
@@ -70,7 +70,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync> Loss<F> {
     /// The reduced loss, times the weight.
     ///
     /// # Errors
-    /// What the function reports, or if there is nothing at the path.
+    /// The errors of the function, or if the path has no tensor.
     pub fn call<P: Outputs + ?Sized, T: Outputs + ?Sized>(&self, preds: &P, target: &T) -> Result<Tensor> {
         self.reduced(&self.losses(preds, target)?)
     }
@@ -111,7 +111,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync> Loss<F> {
         let path = self.on.as_deref().unwrap_or_default();
         outputs.at(&mut path.split('.').filter(|segment| !segment.is_empty())).ok_or_else(|| {
             Error::argument(format!("the {what} of `{self:?}` have no tensor at `{path}`"))
-                .remedy("`on` says where it stands: keys and indices with points between them")
+                .remedy("`on` takes a path: keys and indices separated by points")
         })
     }
 }
@@ -130,9 +130,9 @@ impl<F: Send + Sync> fmt::Debug for Loss<F> {
     }
 }
 
-/// A tensor, or lists and maps of such, in which [`Loss::on`] finds one.
+/// A tensor, or nested lists and maps of tensors, for [`Loss::on`].
 pub trait Outputs {
-    /// The tensor at the path that is left, or `None`.
+    /// The tensor at the remaining path, or `None`.
     fn at(&self, path: &mut dyn Iterator<Item = &str>) -> Option<&Tensor>;
 }
 

@@ -1,4 +1,4 @@
-//! Onto intervals, element by element.
+//! Onto intervals, elementwise.
 
 use treex_core::{Result, Tree};
 
@@ -39,12 +39,12 @@ impl<T: Tree> Bound<T> for &T {
     }
 }
 
-/// Onto what is not negative: `max(x, 0)`.
+/// Onto the non-negative orthant: `max(x, 0)`.
 ///
 /// # Errors
-/// If Candle cannot.
+/// If a Candle operation fails.
 pub fn projection_non_negative<T: Tree>(tree: &T) -> Result<T> {
-    // What is 0 already has no gradient, as in Optax, nor has what is below.
+    // The gradient is 0 at and below 0, as in Optax.
     tree.map(|x| Ok(x.le(&x.zeros_like()?)?.where_cond(&x.zeros_like()?, x)?))
 }
 
@@ -64,8 +64,7 @@ pub fn projection_hypercube<T: Tree>(tree: &T, scale: impl Bound<T>) -> Result<T
     projection_box(tree, 0., scale)
 }
 
-/// Onto the ball of radius `scale` in the norm that is the largest absolute value: [`projection_box`] from
-/// `-scale` to `scale`.
+/// Onto the ball of radius `scale` in the maximum norm: [`projection_box`] from `-scale` to `scale`.
 ///
 /// # Errors
 /// If `scale` is not a positive number.

@@ -2,13 +2,13 @@
 //!
 //! | onto | |
 //! |---|---|
-//! | intervals, element by element | [`projection_non_negative`], [`projection_box`], [`projection_hypercube`], [`projection_linf_ball`] |
+//! | intervals, elementwise | [`projection_non_negative`], [`projection_box`], [`projection_hypercube`], [`projection_linf_ball`] |
 //! | sums of all elements | [`projection_simplex`], [`projection_l1_sphere`], [`projection_l1_ball`] |
 //! | Euclidean norms | [`projection_l2_sphere`], [`projection_l2_ball`] |
 //! | vectors and planes | [`projection_vector`], [`projection_hyperplane`], [`projection_halfspace`] |
 //!
-//! A tree counts as one vector. Any tree will do, so what is projected is chosen by a filter, and what was
-//! filtered out stays out. After a step of an optimizer this is projected gradient descent:
+//! A tree counts as one vector. Any tree can be projected: choose leaves by a filter; filtered-out leaves
+//! stay out. After a step of an optimizer this is projected gradient descent:
 //!
 //! ```
 //! # use candle_core::{Device, Tensor};
@@ -22,7 +22,7 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 //!
-//! Gradients go through them.
+//! They are differentiable.
 
 use treex_core::{Error, Result};
 
@@ -37,12 +37,12 @@ pub use planes::{projection_halfspace, projection_hyperplane, projection_vector}
 pub(crate) use simplex::simplex_threshold;
 pub use simplex::{projection_l1_ball, projection_l1_sphere, projection_simplex};
 
-/// An error unless `scale` is the size of something.
+/// An error unless `scale` is finite and above 0.
 fn check_scale(projection: &str, scale: f64) -> Result<()> {
     if scale.is_finite() && scale > 0. {
         return Ok(());
     }
-    Err(Error::argument(format!("`scale` of `{projection}` is outside of what it may be"))
+    Err(Error::argument(format!("`scale` of `{projection}` is out of range"))
         .expected("a finite number above 0")
         .found(scale))
 }

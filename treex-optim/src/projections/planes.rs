@@ -21,7 +21,7 @@ pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
     add_times(x, &distance(x, a, b)?, a)
 }
 
-/// Onto one side of a plane, all `y` with `<a, y> <= b`: what is there stays, else [`projection_hyperplane`].
+/// Onto a half-space, all `y` with `<a, y> <= b`: the identity inside, else [`projection_hyperplane`].
 ///
 /// # Errors
 /// If the trees differ in structure or shapes.
@@ -29,7 +29,7 @@ pub fn projection_halfspace<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
     add_times(x, &distance(x, a, b)?.minimum(0.)?, a)
 }
 
-/// How many `a` it is from `x` to the plane.
+/// The distance from `x` to the plane, in multiples of `a`.
 fn distance<T: Tree>(x: &T, a: &T, b: f64) -> Result<Tensor> {
     Ok((vdot(x, a)?.affine(-1., b)? / vdot(a, a)?)?)
 }

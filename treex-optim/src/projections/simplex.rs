@@ -4,12 +4,12 @@ use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
 use super::check_scale;
-use crate::host::{number, numbers};
 use crate::numerics::wide;
+use crate::transfer::{to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
 
-/// By how much to lower `values` so that, with what falls below 0 put to 0, they sum to `scale`: the
-/// projection onto the simplex is `max(0, values - threshold)`.
+/// The threshold with `sum(max(0, values - threshold)) = scale`: the projection onto the simplex is
+/// `max(0, values - threshold)`.
 ///
 /// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191),
 /// 2008.
@@ -34,7 +34,7 @@ pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
 /// max(0, x - t), with t such that they sum to scale
 /// ```
 ///
-/// Which elements stay above 0 is found on the host, with one transfer of the whole tree.
+/// Which elements stay above 0 is found on the CPU, with one transfer of the whole tree.
 ///
 /// # Errors
 /// If `scale` is not a positive number, or a leaf does not hold floats.
@@ -43,7 +43,7 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     let leaves = tree.flatten();
     let mut values = Vec::with_capacity(leaves.len());
     for x in leaves.tensors() {
-        values.push(numbers(x)?);
+        values.push(to_vec_f64(x)?);
     }
     let threshold = simplex_threshold(values.concat(), scale);
     let (mut kept, mut masks) = (0, Vec::with_capacity(values.len()));
@@ -64,9 +64,9 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     })
 }
 
-/// Onto the sphere of radius `scale` in the norm that is the sum of absolute values: [`projection_simplex`]
-/// of the absolute values, with the signs that they had. As in Optax a 0, which has none, stays, so that on a
-/// sphere larger than the tree the norm may stay below `scale`.
+/// Onto the sphere of radius `scale` in the L1 norm: [`projection_simplex`] of the absolute values, with
+/// their signs. As in Optax a 0 stays 0, so on a sphere larger than the tree the norm may stay below
+/// `scale`.
 ///
 /// # Errors
 /// As `projection_simplex`.
@@ -74,14 +74,13 @@ pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     projection_simplex(&tree.map(|x| Ok(x.abs()?))?, scale)?.zip_map(tree, |x, old| Ok((x * old.sign()?)?))
 }
 
-/// Onto the ball of radius `scale` in the norm that is the sum of absolute values: what is inside stays, else
-/// [`projection_l1_sphere`].
+/// Onto the ball of radius `scale` in the L1 norm: the identity inside, else [`projection_l1_sphere`].
 ///
 /// # Errors
 /// As `projection_simplex`.
 pub fn projection_l1_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l1_ball", scale)?;
-    if number(&tree::norm(tree, Order::L1)?)? <= scale {
+    if to_f64(&tree::norm(tree, Order::L1)?)? <= scale {
         tree.map(|x| Ok(x.clone()))
     } else {
         projection_l1_sphere(tree, scale)

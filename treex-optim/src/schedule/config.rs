@@ -1,4 +1,4 @@
-//! Schedules as data: what a configuration file says.
+//! Schedules as data, for configuration files.
 
 use std::fmt;
 

@@ -51,19 +51,19 @@ pub fn cosine_onecycle(steps: u64, peak: f64) -> CosineOnecycle {
 }
 
 impl CosineOnecycle {
-    /// The part of the steps that goes up.
+    /// The fraction of the steps with an increasing rate.
     #[must_use]
     pub fn pct_start(self, pct_start: f64) -> Self {
         Self { pct_start, ..self }
     }
 
-    /// How many times the first value goes into the peak.
+    /// The quotient of the peak and the first value.
     #[must_use]
     pub fn div_factor(self, div_factor: f64) -> Self {
         Self { div_factor, ..self }
     }
 
-    /// How many times the last value goes into the first.
+    /// The quotient of the first and the last value.
     #[must_use]
     pub fn final_div_factor(self, final_div_factor: f64) -> Self {
         Self { final_div_factor, ..self }

@@ -1,4 +1,4 @@
-//! Multiplied by the same factor every so many steps.
+//! Exponential decay.
 
 use std::fmt;
 
@@ -21,14 +21,14 @@ pub struct ExponentialDecay {
     end: Option<f64>,
 }
 
-/// `init`, multiplied by `rate` in the course of every `steps` steps:
+/// `init`, multiplied by `rate` every `steps` steps:
 ///
 /// ```text
 /// k = max(c - begin, 0)
-/// init * rate^(k / steps), not beyond end
+/// init * rate^(k / steps), bounded by end
 /// ```
 ///
-/// with `begin = 0` and no `end`. As in Optax, no steps at all and a rate of 0 mean `init` for ever.
+/// with `begin = 0` and no `end`. As in Optax, `steps = 0` and `rate = 0` mean a constant `init`.
 ///
 /// ```
 /// # use treex_optim::{Curve, exponential_decay};
@@ -41,19 +41,19 @@ pub fn exponential_decay(init: f64, steps: u64, rate: f64) -> ExponentialDecay {
 }
 
 impl ExponentialDecay {
-    /// The step at which it starts to decay.
+    /// The first step of the decay.
     #[must_use]
     pub fn begin(self, begin: u64) -> Self {
         Self { begin, ..self }
     }
 
-    /// Whether it decays every `steps` steps by the whole factor, not at each step by a part of it.
+    /// Whether it decays at every `steps`-th step by the whole factor, or at each step by a part of it.
     #[must_use]
     pub fn staircase(self, staircase: bool) -> Self {
         Self { staircase, ..self }
     }
 
-    /// The value that it does not pass: the least for a rate below 1, else the greatest.
+    /// The bound of the values: the smallest for a rate below 1, else the largest.
     #[must_use]
     pub fn end(self, end: f64) -> Self {
         Self { end: Some(end), ..self }

@@ -1,4 +1,4 @@
-//! One schedule after the other.
+//! Schedules in sequence.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub struct JoinSchedules {
     boundaries: Vec<u64>,
 }
 
-/// The first schedule up to the first boundary, the second from there to the next boundary, and so on. Each
-/// counts its own steps from 0. There must be one boundary less than there are schedules.
+/// The first schedule up to the first boundary, the second up to the next boundary, and so on. Each counts
+/// its steps from 0. There must be one boundary fewer than schedules.
 ///
 /// ```
 /// # use treex_optim::{Curve, constant, join_schedules, linear};
@@ -44,9 +44,9 @@ impl Curve for JoinSchedules {
     fn check(&self) -> Result<()> {
         if self.schedules.len() != self.boundaries.len() + 1 {
             return Err(Error::argument(format!("`{self:?}` has the wrong number of boundaries"))
-                .expected("one less than there are schedules")
+                .expected("one less than the number of schedules")
                 .found(format!("{} for {} schedules", self.boundaries.len(), self.schedules.len()))
-                .remedy("a boundary is the step at which the next schedule takes over"));
+                .remedy("a boundary is the first step of the next schedule"));
         }
         self.schedules.iter().try_for_each(|schedule| schedule.0.check())
     }

@@ -1,4 +1,4 @@
-//! Up, down and out, in straight lines.
+//! A one-cycle schedule of linear segments.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub struct LinearOnecycle {
     final_div_factor: f64,
 }
 
-/// One cycle of `steps` steps, in straight lines through
+/// One cycle of `steps` steps, linear between
 ///
 /// ```text
 /// peak / div_factor                       at step 0
@@ -32,8 +32,8 @@ pub struct LinearOnecycle {
 /// peak / (div_factor * final_div_factor)  at step steps
 /// ```
 ///
-/// with `pct_start = 0.3`, `pct_final = 0.85`, `div_factor = 25` and `final_div_factor = 1e4`. Of knots that
-/// a short cycle brings to the same step, the last counts. `steps` must be positive.
+/// with `pct_start = 0.3`, `pct_final = 0.85`, `div_factor = 25` and `final_div_factor = 1e4`. If a short
+/// cycle has two knots at one step, the last counts. `steps` must be positive.
 ///
 /// Smith and Topin, [Super-Convergence](https://arxiv.org/abs/1708.07120), 2017.
 ///
@@ -55,25 +55,25 @@ pub fn linear_onecycle(steps: u64, peak: f64) -> LinearOnecycle {
 }
 
 impl LinearOnecycle {
-    /// The part of the steps that goes up.
+    /// The fraction of the steps with an increasing rate.
     #[must_use]
     pub fn pct_start(self, pct_start: f64) -> Self {
         Self { pct_start, ..self }
     }
 
-    /// The part of the steps after which it is back where it began.
+    /// The fraction of the steps at the end of the cycle.
     #[must_use]
     pub fn pct_final(self, pct_final: f64) -> Self {
         Self { pct_final, ..self }
     }
 
-    /// How many times the first value goes into the peak.
+    /// The quotient of the peak and the first value.
     #[must_use]
     pub fn div_factor(self, div_factor: f64) -> Self {
         Self { div_factor, ..self }
     }
 
-    /// How many times the last value goes into the first.
+    /// The quotient of the first and the last value.
     #[must_use]
     pub fn final_div_factor(self, final_div_factor: f64) -> Self {
         Self { final_div_factor, ..self }

@@ -2,21 +2,21 @@
 //!
 //! | | |
 //! |---|---|
-//! | in one piece | [`constant`], [`linear`], [`polynomial`], [`exponential_decay`], [`cosine_decay`] |
-//! | in pieces | [`piecewise_constant`], [`piecewise_interpolate`], [`linear_onecycle`], [`cosine_onecycle`] |
+//! | smooth | [`constant`], [`linear`], [`polynomial`], [`exponential_decay`], [`cosine_decay`] |
+//! | piecewise | [`piecewise_constant`], [`piecewise_interpolate`], [`linear_onecycle`], [`cosine_onecycle`] |
 //! | with a warm-up | [`warmup_constant`], [`warmup_cosine`], [`warmup_cosine_decay`], [`warmup_exponential_decay`] |
-//! | of others | [`join_schedules`], [`sgdr`], and [`Schedule::new`] around a closure |
+//! | composed | [`join_schedules`], [`sgdr`], and [`Schedule::new`] around a closure |
 //!
-//! Steps are counted from 0. What makes no sense, such as a decay in no steps, is told by
-//! [`check`](Curve::check) when an optimizer is initialized, so that a schedule is written without a `?`.
-//! Values that are not finite are told at the step that has one.
+//! Steps are counted from 0. Invalid arguments, such as a decay in 0 steps, are errors of
+//! [`check`](Curve::check), which an optimizer calls at `init`, so that a schedule is written without a
+//! `?`. A value that is not finite is an error at its step.
 
 use std::fmt;
 use std::sync::Arc;
 
 use treex_core::{Error, Result};
 
-use crate::count::Count;
+use crate::scalar::Count;
 
 mod config;
 mod cosine_decay;
@@ -54,14 +54,13 @@ pub use warmup_exponential_decay::{WarmupExponentialDecay, warmup_exponential_de
             `Schedule::new(\"name\", |count| ...)` around a closure"
 )]
 pub trait Curve: fmt::Debug + Send + Sync + 'static {
-    /// The value at the step that has `count` steps before it: 0 is the first.
+    /// The value at the step after `count` steps: 0 is the first.
     fn value(&self, count: u64) -> f64;
 
-    /// Whether the numbers that describe it make sense. Asked by whoever is initialized with it, so that a
-    /// curve can be written down without a `?`.
+    /// Checks the arguments. An optimizer calls it at `init`, so that a curve is written without a `?`.
     ///
     /// # Errors
-    /// If they do not.
+    /// If an argument is out of range.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -82,7 +81,7 @@ impl Curve for f64 {
     }
 }
 
-/// Any [`Curve`], its type forgotten. Cheap to clone, and prints as it was written.
+/// A type-erased [`Curve`]. Cheap to clone, and prints as it was written.
 ///
 /// ```
 /// use treex_optim::{Schedule, cosine_decay, sgd};
@@ -100,12 +99,12 @@ impl Curve for f64 {
 pub struct Schedule(Arc<dyn Curve>);
 
 impl Schedule {
-    /// A closure, under a name by which it prints.
+    /// A closure, with a name for printing.
     pub fn new(name: impl Into<String>, curve: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(Named { name: name.into(), curve }))
     }
 
-    /// The value at the step that has `count` steps before it.
+    /// The value at the step after `count` steps.
     #[must_use]
     pub fn value(&self, count: u64) -> f64 {
         self.0.value(count)
@@ -115,19 +114,19 @@ impl Schedule {
         self.0.is_constant()
     }
 
-    /// Whether it can be started from; `what` it gives is for the error.
+    /// Checks the curve and its first value; `what` names the hyperparameter in the error.
     pub(crate) fn check(&self, what: &str) -> Result<()> {
         self.0.check()?;
         self.finite(0, what).map(|_| ())
     }
 
-    /// What a state has to count for it: nothing where every step has the same value.
+    /// The count that a state needs for it: `None` for a constant.
     pub(crate) fn start(&self, what: &str) -> Result<Option<Count>> {
         self.check(what)?;
         if self.is_constant() { Ok(None) } else { Count::zero().map(Some) }
     }
 
-    /// The value of this step, which is then counted.
+    /// The value of this step; advances the count.
     pub(crate) fn step(&self, count: &mut Option<Count>, what: &str) -> Result<f64> {
         let value = self.at(count.as_ref(), what)?;
         if let Some(count) = count {
@@ -136,7 +135,7 @@ impl Schedule {
         Ok(value)
     }
 
-    /// The value for a state's count, which is absent where it does not matter.
+    /// The value for a state's count, which is `None` for a constant.
     pub(crate) fn at(&self, count: Option<&Count>, what: &str) -> Result<f64> {
         self.finite(count.map_or(Ok(0), Count::get)?, what)
     }
@@ -146,7 +145,7 @@ impl Schedule {
         if value.is_finite() {
             return Ok(value);
         }
-        Err(Error::argument(format!("`{what}` is `{self:?}`, which is no number to step by at step {count}"))
+        Err(Error::argument(format!("`{what}` is `{self:?}`, which is not finite at step {count}"))
             .expected("a finite number")
             .found(value)
             .remedy("correct the schedule; steps are counted from 0"))
@@ -183,13 +182,13 @@ impl<F: Fn(u64) -> f64 + Send + Sync + 'static> Curve for Named<F> {
     }
 }
 
-/// The same value at every step. Where a schedule is asked for, the number alone does as well.
+/// The same value at every step. A number converts to it where a schedule is expected.
 #[must_use]
 pub fn constant(value: f64) -> Schedule {
     value.into()
 }
 
-/// Prints an option of a builder, unless it has its default.
+/// Prints an option of a builder that differs from its default.
 fn fmt_option<T: fmt::Debug + PartialEq>(
     f: &mut fmt::Formatter<'_>,
     name: &str,
@@ -199,7 +198,7 @@ fn fmt_option<T: fmt::Debug + PartialEq>(
     if value == default { Ok(()) } else { write!(f, ".{name}({value:?})") }
 }
 
-/// An error unless `steps`, from where a curve falls to its end, are more than `least`.
+/// An error unless `steps` is more than `least`.
 fn check_steps(curve: &impl fmt::Debug, name: &str, steps: u64, least: u64) -> Result<()> {
     if steps > least {
         return Ok(());
@@ -215,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_as_it_was_written() {
+    fn schedules_print_as_written() {
         let cases: [(Schedule, &str); 18] = [
             (1e-3.into(), "0.001"),
             (linear(1., 0., 10).into(), "linear(1.0, 0.0, 10)"),
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told() {
+    fn invalid_schedules_are_errors() {
         let upside_down = warmup_cosine(0.1, 10, 5);
         assert!(upside_down.value(20).is_nan());
         let cases: [(Schedule, &str); 9] = [
@@ -291,13 +290,10 @@ mod tests {
             (cosine_decay(0.1, 0).into(), "`decay_steps` of `cosine_decay(0.1, 0)` is too small"),
             (linear_onecycle(0, 0.1).into(), "`steps` of `linear_onecycle(0, 0.1)` is too small"),
             (cosine_onecycle(0, 0.1).into(), "`steps` of `cosine_onecycle(0, 0.1)` is too small"),
-            (
-                piecewise_constant(0.1, [(5, 0.5), (7, -0.1)]).into(),
-                "scales by a wrong factor from step 7 on",
-            ),
+            (piecewise_constant(0.1, [(5, 0.5), (7, -0.1)]).into(), "has a factor out of range at step 7 on"),
             (
                 piecewise_interpolate(Interpolation::Linear, 0.1, [(2, f64::NAN)]).into(),
-                "scales by a wrong factor from step 2 on",
+                "has a factor out of range at step 2 on",
             ),
             (join_schedules([constant(1.)], [3]).into(), "found 1 for 1 schedules"),
             (

@@ -1,4 +1,4 @@
-//! Multiplied at some steps, and constant between them.
+//! Piecewise constant schedules.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct PiecewiseConstant {
     boundaries_and_scales: Scales,
 }
 
-/// `init`, multiplied by each scale from its boundary on: the product of `init` and of every scale with
+/// `init`, multiplied by each scale from its boundary on: the product of `init` and every scale with
 /// `boundary <= c`. Scales must not be negative.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! From knot to knot, along lines or along halves of cosines.
+//! Interpolation between knots, linear or by half cosines.
 
 use std::f64::consts::PI;
 use std::fmt;
@@ -9,19 +9,19 @@ use treex_core::Result;
 use super::Curve;
 use super::scales::Scales;
 
-/// How a value gets from one knot to the next.
+/// The interpolation between two knots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// In a straight line: `start + (end - start) * x`, for `x` from 0 to 1.
+    /// Linear: `start + (end - start) * x`, for `x` from 0 to 1.
     Linear,
-    /// Along half a cosine: `end + (start - end) / 2 * (cos(pi * x) + 1)`.
+    /// Half a cosine: `end + (start - end) / 2 * (cos(pi * x) + 1)`.
     Cosine,
 }
 
 impl Interpolation {
     /// The value at `count` on the curve from `(0, init)` through `knots`, pairs of a step and a value in the
-    /// order of the steps. After the last it stays there.
+    /// order of the steps. After the last knot it is constant.
     pub(super) fn through(self, init: f64, knots: impl IntoIterator<Item = (u64, f64)>, count: u64) -> f64 {
         let (mut from, mut start) = (0, init);
         for (to, end) in knots {
@@ -47,7 +47,7 @@ pub struct PiecewiseInterpolate {
     boundaries_and_scales: Scales,
 }
 
-/// [`piecewise_constant`](super::piecewise_constant) without its jumps: at each boundary the value is the
+/// [`piecewise_constant`](super::piecewise_constant), interpolated: at each boundary the value is the
 /// product of `init` and of all scales so far, and between boundaries it is interpolated. Scales must not be
 /// negative.
 ///

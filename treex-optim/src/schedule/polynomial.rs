@@ -1,4 +1,4 @@
-//! From one value to another along a power, or a straight line.
+//! Polynomial and linear transitions.
 
 use std::fmt;
 
@@ -19,20 +19,20 @@ pub struct Polynomial {
     begin: u64,
 }
 
-/// From `init` to `end` in `steps` steps, along a power:
+/// From `init` to `end` in `steps` steps, along a polynomial:
 ///
 /// ```text
 /// k = clip(c - begin, 0, steps)
 /// (init - end) * (1 - k / steps)^power + end
 /// ```
 ///
-/// As in Optax, no steps at all mean `init` for ever.
+/// As in Optax, `steps = 0` means a constant `init`.
 #[must_use]
 pub fn polynomial(init: f64, end: f64, power: f64, steps: u64) -> Polynomial {
     Polynomial { init, end, power, steps, begin: 0 }
 }
 
-/// From `init` to `end` in `steps` steps, in a straight line: [`polynomial`] with power 1.
+/// From `init` to `end` in `steps` steps, linearly: [`polynomial`] with power 1.
 ///
 /// ```
 /// let rate = treex_optim::linear(1.0, 0.0, 4).begin(2);
@@ -44,7 +44,7 @@ pub fn linear(init: f64, end: f64, steps: u64) -> Polynomial {
 }
 
 impl Polynomial {
-    /// The step at which it starts to move; 0 by default.
+    /// The first step of the transition. Default: 0.
     #[must_use]
     pub fn begin(self, begin: u64) -> Self {
         Self { begin, ..self }

@@ -1,4 +1,4 @@
-//! At which steps a value is multiplied, and by what.
+//! Boundaries and scales.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use treex_core::{Error, Result};
 
 /// Pairs of a step and a factor, in the order of the steps. Of two factors for one step the later is kept, as
-/// in the dictionaries that Optax takes.
+/// in Optax's dictionaries.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, f64)>")]
 pub(super) struct Scales(Vec<(u64, f64)>);
@@ -21,14 +21,14 @@ impl Scales {
         self.0.iter().copied()
     }
 
-    /// An error if a factor is negative; `curve` is whose they are.
+    /// An error if a factor is negative or not finite; `curve` is for the error.
     pub(super) fn check(&self, curve: &impl fmt::Debug) -> Result<()> {
         match self.iter().find(|&(_, scale)| !(scale.is_finite() && scale >= 0.)) {
             None => Ok(()),
             Some((boundary, scale)) => Err(Error::argument(format!(
-                "`{curve:?}` scales by a wrong factor from step {boundary} on"
+                "`{curve:?}` has a factor out of range at step {boundary} on"
             ))
-            .expected("a finite number from 0 on")
+            .expected("a finite number, at least 0")
             .found(scale)
             .remedy(
                 "a factor multiplies the value so far; give the quotient of the values, not a difference",
@@ -45,7 +45,7 @@ impl From<Vec<(u64, f64)>> for Scales {
 
 impl fmt::Debug for Scales {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In one line even where the tree around is printed in many.
+        // In one line even in pretty-printing.
         write!(f, "{:?}", self.0)
     }
 }

@@ -1,4 +1,4 @@
-//! Warm restarts.
+//! SGDR: warm restarts.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub struct Sgdr {
     cycles: Vec<WarmupCosineDecay>,
 }
 
-/// One [`warmup_cosine_decay`](super::warmup_cosine_decay) after the other, each for its `decay_steps`. The
-/// last value of the last cycle stays.
+/// A sequence of [`warmup_cosine_decay`](super::warmup_cosine_decay)s, each for its `decay_steps`. After
+/// the last cycle its last value is kept.
 ///
 /// Loshchilov and Hutter, [SGDR](https://arxiv.org/abs/1608.03983), 2016.
 ///

@@ -1,4 +1,4 @@
-//! Up in a straight line, then constant.
+//! A linear warm-up, then constant.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ pub struct WarmupConstant {
     warmup_steps: u64,
 }
 
-/// From `init` up to `peak` in `warmup_steps` steps, and `peak` from then on.
+/// From `init` up to `peak` in `warmup_steps` steps, then constant at `peak`.
 ///
-/// Without a warm-up it is `peak`, as in every schedule here that warms up. (Optax makes of this one a
-/// [`linear`] without steps, which stays at `init`.)
+/// With `warmup_steps = 0` it is `peak`, as in every schedule here with a warm-up. (In Optax this one stays
+/// at `init`, as [`linear`] in 0 steps.)
 ///
 /// ```
 /// # use treex_optim::{Curve, warmup_constant};

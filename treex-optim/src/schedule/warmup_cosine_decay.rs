@@ -1,4 +1,4 @@
-//! Up in a straight line, then down along half a cosine.
+//! A linear warm-up, then cosine decay.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ pub struct WarmupCosineDecay {
     exponent: f64,
 }
 
-/// From `init` up to `peak` in `warmup_steps` steps, then down to `end` at step `decay_steps`, which counts
-/// from the very first step: [`linear`], then [`cosine_decay`] over the steps that are left.
+/// From `init` up to `peak` in `warmup_steps` steps, then down to `end` at step `decay_steps`, which
+/// includes the warm-up: [`linear`], then [`cosine_decay`] over the remaining steps.
 ///
 /// `decay_steps` must be more than `warmup_steps`. Without a warm-up it starts at `peak`.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn warmup_cosine_decay(
     WarmupCosineDecay { init, peak, warmup_steps, decay_steps, end, exponent: 1. }
 }
 
-/// [`warmup_cosine_decay`] from zero and back to it, the everyday learning rate.
+/// [`warmup_cosine_decay`] from zero to zero.
 ///
 /// ```
 /// let rate = treex_optim::warmup_cosine(1e-3, 100, 10_000);
@@ -50,7 +50,7 @@ pub fn warmup_cosine(peak: f64, warmup_steps: u64, decay_steps: u64) -> WarmupCo
 }
 
 impl WarmupCosineDecay {
-    /// The power of the cosine; 1 by default.
+    /// The power of the cosine. Default: 1.
     #[must_use]
     pub fn exponent(self, exponent: f64) -> Self {
         Self { exponent, ..self }

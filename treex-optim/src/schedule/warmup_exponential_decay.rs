@@ -1,4 +1,4 @@
-//! Up in a straight line, then multiplied by the same factor every so many steps.
+//! A linear warm-up, then exponential decay.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ pub fn warmup_exponential_decay(
 }
 
 impl WarmupExponentialDecay {
-    /// The step after the warm-up at which it starts to decay; 0 by default.
+    /// The first step of the decay, counted from the end of the warm-up. Default: 0.
     #[must_use]
     pub fn begin(self, begin: u64) -> Self {
         Self { begin, ..self }

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
-use crate::numerics::{check_not_negative, each_update, held};
-use crate::transformation::{Extra, Stateless};
+use crate::numerics::{check_not_negative, each_update, leaf_at};
+use crate::transformation::Stateless;
 
 /// See [`adaptive_grad_clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub struct AdaptiveGradClip {
 ///        g * most / max(norm(g), 1e-6)        elsewhere
 /// ```
 ///
-/// with `eps = 1e-3`. A unit is what feeds one output in Flax's layouts: norms are over the inputs of a
+/// with `eps = 1e-3`. A unit is the weights of one output in Flax's layouts: norms are over the inputs of a
 /// kernel. For a matrix, and for three dimensions as in an attention's projections, that is axis 0; for four
 /// and five, as in convolutions, all but the last; a leaf with one dimension or none, those of size 1 apart,
 /// is one unit. Leaves with more dimensions need [`axis`](AdaptiveGradClip::axis).
@@ -36,7 +36,7 @@ pub fn adaptive_grad_clip(clipping: f64) -> AdaptiveGradClip {
 }
 
 builder!(AdaptiveGradClip {
-    /// Smaller norms of weights are taken to be this, so that zeros can be trained.
+    /// The smallest norm of weights, so that zeros can be trained.
     eps: f64,
 });
 
@@ -51,15 +51,15 @@ impl Stateless for AdaptiveGradClip {
         Ok(())
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
-            each_update(&updates, |index, g| self.clipped(g, held(params, index)?))
+            each_update(&updates, |index, g| self.clipped(g, leaf_at(params, index)?))
         }))
     }
 }
 
 impl AdaptiveGradClip {
-    /// The axes that every norm is over, in place of those that the number of dimensions tells.
+    /// The axes of every norm, instead of those chosen by the rank.
     #[must_use]
     pub fn axis(self, axis: impl Into<Vec<usize>>) -> Self {
         Self { axes: Some(axis.into()), ..self }
@@ -70,16 +70,16 @@ impl AdaptiveGradClip {
         match &self.axes {
             _ if rank == 0 => Ok(Vec::new()),
             Some(axes) if axes.iter().all(|&axis| axis < rank) => Ok(axes.clone()),
-            Some(axes) => Err(Error::argument("`axis` is none of a parameter")
+            Some(axes) => Err(Error::argument("`axis` is out of range for a parameter")
                 .expected(format!("axes of a parameter with shape {dims:?}"))
                 .found(format!("{axes:?}"))),
             None if dims.iter().filter(|&&dim| dim != 1).count() <= 1 => Ok((0..rank).collect()),
             None if rank <= 3 => Ok(vec![0]),
             None if rank <= 5 => Ok((0..rank - 1).collect()),
-            None => Err(Error::shape("it is not known what the units of a parameter are")
+            None => Err(Error::shape("the unit axes of a parameter are ambiguous")
                 .expected("at most 5 dimensions")
                 .found(format!("{dims:?}"))
-                .remedy("say which axes belong to one unit: `adaptive_grad_clip(0.01).axis([0, 1])`")),
+                .remedy("name the axes of one unit: `adaptive_grad_clip(0.01).axis([0, 1])`")),
         }
     }
 

@@ -2,16 +2,16 @@
 
 use treex_core::{Filter, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`add_decayed_weights`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct AddDecayedWeightsState {
-    /// Steps so far: an i64 without dimensions; no leaf where the decay is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the decay is constant.
     pub count: Option<Count>,
 }
 
@@ -32,7 +32,7 @@ pub fn add_decayed_weights(weight_decay: impl Into<Schedule>) -> AddDecayedWeigh
 }
 
 impl AddDecayedWeights {
-    /// By how much of itself a parameter decays.
+    /// The weight decay.
     #[must_use]
     pub fn weight_decay(self, weight_decay: impl Into<Schedule>) -> Self {
         Self { weight_decay: weight_decay.into(), ..self }
@@ -40,7 +40,7 @@ impl AddDecayedWeights {
 
     /// Only the parameters that `filter` selects decay: `path("**.kernel")` spares biases and scales.
     #[must_use]
-    pub fn to(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+    pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
     }
 }
@@ -52,13 +52,7 @@ impl GradientTransformation for AddDecayedWeights {
         Ok(AddDecayedWeightsState { count: self.weight_decay.start("weight_decay")? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let decay = self.weight_decay.step(&mut state.count, "weight_decay")?;
         match &self.selection {
             _ if decay == 0. => Ok(updates),

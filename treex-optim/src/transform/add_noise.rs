@@ -1,17 +1,17 @@
-//! Noise that fades.
+//! Annealed gradient noise.
 
 use treex_core::random::Key;
 use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`add_noise`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct AddNoiseState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The key for the steps to come: two u32.
     pub rng_key: Leaf<OptState>,
@@ -31,8 +31,9 @@ pub struct AddNoise {
 /// u = g + sqrt(eta / t^gamma) * n             n ~ N(0, 1)
 /// ```
 ///
-/// The numbers are those of JAX: the key is split at each step, and the part for this step into one for each
-/// trained leaf. They are drawn on the host, in f32 for narrower parameters, where Optax draws in their type.
+/// The noise has JAX's bits: the key is split at each step, and the step's key is folded with the index of
+/// each trained leaf. It is drawn on the CPU, in f32 for narrower parameters, where Optax draws in their
+/// type.
 ///
 /// Neelakantan et al., [Adding gradient noise improves learning for very deep
 /// networks](https://arxiv.org/abs/1511.06807), 2015.
@@ -44,7 +45,7 @@ pub fn add_noise(eta: f64, gamma: f64, key: impl Into<Key>) -> AddNoise {
 builder!(AddNoise {
     /// The variance of the noise at the first step.
     eta: f64,
-    /// How fast the variance fades.
+    /// The exponent of the decay of the variance.
     gamma: f64,
 });
 
@@ -57,17 +58,12 @@ impl GradientTransformation for AddNoise {
         Ok(AddNoiseState { count: Count::zero()?, rng_key: Leaf::new(self.key.to_tensor()?)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let deviation = (self.eta / (state.count.advance()? as f64).powf(self.gamma)).sqrt();
         let [next, now] = Key::from_tensor(&state.rng_key.get()?)?.split2();
         state.rng_key.set(next.to_tensor()?)?;
         let mut trained = 0;
+        let params = updates.params();
         let mut keys = Vec::with_capacity(params.len());
         for index in 0..params.len() {
             keys.push(now.fold_in(trained));

@@ -1,16 +1,16 @@
-//! Sums of updates over several steps.
+//! Updates summed over several steps.
 
 use treex_core::{Error, Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::zeros_like;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`apply_every`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ApplyEveryState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The sum since the last `k`-th step: the parameters' shapes, f32 (f64 for f64 parameters).
     pub grad_acc: Leaves,
@@ -22,7 +22,7 @@ pub struct ApplyEvery {
     k: u64,
 }
 
-/// Sums the updates of `k` steps and hands out the sum at every `k`-th; zeros at the other steps:
+/// Sums the updates of `k` steps and returns the sum at every `k`-th, zeros at the other steps:
 ///
 /// ```text
 /// sum = sum + g
@@ -30,8 +30,8 @@ pub struct ApplyEvery {
 ///       0                     at the others
 /// ```
 ///
-/// It is a sum, not a mean, and what follows in the chain sees the zeros: momentum coasts and weights decay
-/// at every step. Optax empties the sum one step later, which changes no update.
+/// It is a sum, not a mean, and later members of the chain see the zeros: momentum continues and weights
+/// decay at every step. Optax resets the sum one step later, which changes no update.
 #[must_use]
 pub fn apply_every(k: u64) -> ApplyEvery {
     ApplyEvery { k }
@@ -49,19 +49,13 @@ impl GradientTransformation for ApplyEvery {
         Ok(ApplyEveryState { count: Count::zero()?, grad_acc: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let emit = state.count.advance()?.is_multiple_of(self.k);
         updates.map(Sum { emit }, [&mut state.grad_acc])
     }
 }
 
-/// One step; the last of `k` hands out.
+/// One step; the last of `k` emits the sum.
 struct Sum {
     emit: bool,
 }

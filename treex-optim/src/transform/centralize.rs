@@ -1,11 +1,11 @@
-//! Gradients without their mean.
+//! Gradient centralization.
 
 use candle_core::Tensor;
 use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::each_update;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`centralize`].
 #[derive(Clone, Debug, PartialEq)]
@@ -14,10 +14,11 @@ pub struct Centralize {
 }
 
 /// Subtracts from the gradient of each unit its mean: `u = g - mean(g)`, the mean being over all axes but
-/// `output_axis`, the last by default. Leaves with fewer than two dimensions stay as they are.
+/// `output_axis`, the last by default. Leaves with fewer than two dimensions are unchanged.
 ///
-/// A unit is what feeds one output, and Flax's kernels have their outputs last. Optax takes the mean over all
-/// axes but the first, which fits PyTorch's kernels and not Flax's; `output_axis(0)` does the same.
+/// A unit is the weights of one output, and Flax's kernels have their outputs last. Optax takes the mean
+/// over all axes but the first, which suits PyTorch's kernels and not Flax's; `output_axis(0)` does the
+/// same.
 ///
 /// Yong et al., [Gradient centralization: a new optimization technique for deep neural
 /// networks](https://arxiv.org/abs/2004.01461), 2020.
@@ -27,7 +28,7 @@ pub fn centralize() -> Centralize {
 }
 
 builder!(Centralize {
-    /// The axis of the units, from the end where it is negative.
+    /// The axis of the units; a negative one counts from the end.
     output_axis: isize,
 });
 
@@ -40,7 +41,7 @@ impl Stateless for Centralize {
         Ok(())
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, _| {
             each_update(&updates, |_, g| {
                 let axes = self.reduced(g.rank())?;
@@ -54,7 +55,7 @@ impl Stateless for Centralize {
 }
 
 impl Centralize {
-    /// The axes that the mean is over; none for what stays as it is.
+    /// The axes of the mean; none for a leaf that is unchanged.
     fn reduced(&self, rank: usize) -> Result<Vec<usize>> {
         if rank < 2 {
             return Ok(Vec::new());

@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_not_negative;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`clip`].
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Clip {
     max_delta: f64,
 }
 
-/// `u = min(max(g, -max_delta), max_delta)`, element by element. A NaN stays one. As PyTorch's
+/// `u = min(max(g, -max_delta), max_delta)`, elementwise. A NaN stays one. As PyTorch's
 /// `clip_grad_value_`.
 #[must_use]
 pub fn clip(max_delta: f64) -> Clip {
@@ -24,7 +24,7 @@ impl Stateless for Clip {
         check_not_negative("max_delta", self.max_delta)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(self.clone(), [])
     }
 }

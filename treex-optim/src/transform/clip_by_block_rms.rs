@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_positive, sizes};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`clip_by_block_rms`].
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +28,8 @@ impl Stateless for ClipByBlockRms {
         check_positive("threshold", self.threshold)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
-        let sizes = sizes(params);
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let sizes = sizes(updates.params());
         updates.measure_each(Squares, [], move |squares| {
             let rms = move |index| (squares.leaf(index, 0) / sizes[index]).sqrt();
             Ok(move |index| Times(1. / at_least(rms(index) / self.threshold, 1.)))

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Squares, Updates};
 use crate::numerics::check_not_negative;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`clip_by_global_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +21,8 @@ pub struct ClipByGlobalNorm {
 ///     g / n * max_norm    otherwise
 /// ```
 ///
-/// As in Optax there is no epsilon, and what is not a number shows: a NaN makes every update NaN, an infinity
-/// makes itself NaN and everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
+/// As in Optax there is no epsilon, and NaN propagates: a NaN makes every update NaN, an infinity becomes
+/// NaN and makes everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
 #[must_use]
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
     ClipByGlobalNorm { max_norm }
@@ -33,7 +33,7 @@ impl Stateless for ClipByGlobalNorm {
         check_not_negative("max_norm", self.max_norm)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             let norm = squares.total(0).sqrt();
             Ok(Times(if norm < self.max_norm { 1. } else { self.max_norm / norm }))

@@ -3,16 +3,16 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_float, zeros_in};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`ema`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct EmaState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average, not debiased: the parameters' shapes, f32 (f64 for f64 parameters), or
     /// `accumulator_dtype`.
@@ -34,19 +34,19 @@ pub struct Ema {
 /// u   = ema / (1 - decay^t)           ema without debias
 /// ```
 ///
-/// What is kept is never debiased. The average is f32 for narrower parameters, where Optax keeps the
-/// parameters' type; `accumulator_dtype` says otherwise, and rounds only what is kept.
+/// The stored average is never debiased. The average is f32 for narrower parameters, where Optax keeps the
+/// parameters' type; `accumulator_dtype` overrides this, and rounds only the state.
 #[must_use]
 pub fn ema(decay: f64) -> Ema {
     Ema { decay, debias: true, accumulator_dtype: None }
 }
 
 builder!(Ema {
-    /// How much of the average is kept at each step.
+    /// The decay rate of the average.
     decay: f64,
-    /// Whether to make up for the start at zero; so by default.
+    /// Whether to correct the bias of the start at zero. Default: true.
     debias: bool,
-    /// The type in which the average is kept.
+    /// The element type of the average.
     accumulator_dtype: impl Into<Option<DType>>,
 });
 
@@ -59,13 +59,7 @@ impl GradientTransformation for Ema {
         Ok(EmaState { count: Count::zero()?, ema: zeros_in(params, self.accumulator_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let average = if self.debias { Average::debiased(self.decay, t) } else { Average::raw(self.decay) };
         updates.map(average, [&mut state.ema])

@@ -1,9 +1,9 @@
-//! What changes nothing.
+//! The identity.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::Updates;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`identity`].
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub fn identity() -> Identity {
 }
 
 impl Stateless for Identity {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates)
     }
 }

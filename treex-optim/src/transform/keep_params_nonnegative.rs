@@ -1,23 +1,23 @@
-//! Parameters from zero on.
+//! Non-negative parameters.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`keep_params_nonnegative`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeepParamsNonnegative;
 
 /// Keeps parameters that start at zero or above from falling below it: `u = -p` where `p + g < 0`, elsewhere
-/// `g`. It reads updates, not gradients, so it stands at the end of a chain.
+/// `g`. It needs updates, not gradients, so put it last in a chain.
 #[must_use]
 pub fn keep_params_nonnegative() -> KeepParamsNonnegative {
     KeepParamsNonnegative
 }
 
 impl Stateless for KeepParamsNonnegative {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(AtLeastZero, [])
     }
 }

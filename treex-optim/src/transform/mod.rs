@@ -1,6 +1,6 @@
-//! The transformations, one a file, each with its state directly above it.
+//! The transformations, one per file, each with its state directly above it.
 
-/// Gives a transformation its options: `builder!(Trace { /// What it means. nesterov: bool });`.
+/// Adds builder methods for options: `builder!(Trace { /// The docs. nesterov: bool });`.
 macro_rules! builder {
     ($transformation:ident { $($(#[$doc:meta])* $option:ident: $type:ty),* $(,)? }) => {
         impl $transformation {

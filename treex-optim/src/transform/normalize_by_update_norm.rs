@@ -1,11 +1,11 @@
-//! Updates of one length.
+//! Normalized updates.
 
 use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
 use crate::numerics::{check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`normalize_by_update_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -14,15 +14,15 @@ pub struct NormalizeByUpdateNorm {
     eps: f64,
 }
 
-/// `u = g * scale_factor / (global_norm(g) + eps)`, with `scale_factor = 1` and `eps = 1e-6`: all updates
-/// together have the length `scale_factor`.
+/// `u = g * scale_factor / (global_norm(g) + eps)`, with `scale_factor = 1` and `eps = 1e-6`: the
+/// global norm becomes `scale_factor`.
 #[must_use]
 pub fn normalize_by_update_norm() -> NormalizeByUpdateNorm {
     NormalizeByUpdateNorm { scale_factor: 1., eps: 1e-6 }
 }
 
 builder!(NormalizeByUpdateNorm {
-    /// The length of all updates together.
+    /// The global norm of the updates.
     scale_factor: f64,
     /// Added to the norm.
     eps: f64,
@@ -34,7 +34,7 @@ impl Stateless for NormalizeByUpdateNorm {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             Ok(Times(self.scale_factor / (squares.total(0).sqrt() + self.eps)))
         })

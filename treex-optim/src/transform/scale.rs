@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale`].
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Scale {
     step_size: f64,
 }
 
-/// `u = step_size * g`. With -1 it turns ascent into descent.
+/// `u = step_size * g`. With -1, ascent becomes descent.
 #[must_use]
 pub fn scale(step_size: f64) -> Scale {
     Scale { step_size }
@@ -23,7 +23,7 @@ impl Stateless for Scale {
         numerics::check_finite("step_size", self.step_size)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size), [])
     }
 }

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adadelta`].
 #[derive(Clone, Debug, TreeObject)]
@@ -31,7 +31,7 @@ pub struct ScaleByAdadelta {
 /// e_x = rho * e_x + (1 - rho) * u^2
 /// ```
 ///
-/// with `rho = 0.9` and `eps = 1e-6`. As PyTorch's `Adadelta`.
+/// with `rho = 0.9` and `eps = 1e-6`. The same as PyTorch's `Adadelta`.
 ///
 /// Zeiler, [Adadelta: an adaptive learning rate method](https://arxiv.org/abs/1212.5701), 2012.
 #[must_use]
@@ -40,7 +40,7 @@ pub fn scale_by_adadelta() -> ScaleByAdadelta {
 }
 
 builder!(ScaleByAdadelta {
-    /// How much of both averages is kept at each step.
+    /// The decay rate of both averages.
     rho: f64,
     /// Added under both roots.
     eps: f64,
@@ -55,13 +55,7 @@ impl GradientTransformation for ScaleByAdadelta {
         Ok(ScaleByAdadeltaState { e_g: zeros_like(params)?, e_x: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.e_g, &mut state.e_x])
     }
 }

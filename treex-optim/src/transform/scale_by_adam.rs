@@ -3,16 +3,16 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adam`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAdamState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
     /// `mu_dtype`.
@@ -43,10 +43,10 @@ pub struct ScaleByAdam {
 /// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8` and `eps_root = 0`. With `nesterov`, after Dozat,
 /// `mu^ = b1 * mu / (1 - b1^(t+1)) + (1 - b1) * g / (1 - b1^t)`.
 ///
-/// This is the first form of the paper (section 2), with `eps` outside of the root, as in PyTorch. PyTorch's
-/// `NAdam` also schedules its momentum; this does not. Both averages are f32 for narrower parameters, where
-/// Optax keeps the parameters' type; `mu_dtype` says otherwise for `mu`, which is rounded only when it is
-/// kept.
+/// This is the first form of the paper (section 2), with `eps` outside the square root, as in PyTorch.
+/// PyTorch's `NAdam` also schedules its momentum; this does not. Both averages are f32 for narrower
+/// parameters, where Optax keeps the parameters' type; `mu_dtype` overrides this for `mu`, which is rounded
+/// only when it is kept.
 ///
 /// Kingma and Ba, [Adam: a method for stochastic optimization](https://arxiv.org/abs/1412.6980), 2014; Dozat,
 /// [Incorporating Nesterov momentum into Adam](https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ), 2016.
@@ -56,17 +56,17 @@ pub fn scale_by_adam() -> ScaleByAdam {
 }
 
 builder!(ScaleByAdam {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root, for those who differentiate through it.
+    /// Added inside the square root, for a finite derivative.
     eps_root: f64,
-    /// The type in which `mu` is kept.
+    /// The element type of `mu`.
     mu_dtype: impl Into<Option<DType>>,
-    /// Whether the average of the gradients looks one step ahead.
+    /// Whether to use Nesterov momentum.
     nesterov: bool,
 });
 
@@ -83,13 +83,7 @@ impl GradientTransformation for ScaleByAdam {
         Ok(ScaleByAdamState { count: Count::zero()?, mu, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = AdamRule {
             of: self.clone(),
@@ -100,7 +94,7 @@ impl GradientTransformation for ScaleByAdam {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct AdamRule {
     of: ScaleByAdam,
     mu: Average,

@@ -2,20 +2,20 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adamax`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAdamaxState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
-    /// The largest magnitude, fading: as `mu`.
+    /// The largest absolute value, fading: as `mu`.
     pub nu: Leaves,
 }
 
@@ -27,7 +27,7 @@ pub struct ScaleByAdamax {
     eps: f64,
 }
 
-/// Adam with the largest magnitude in place of the average of squares, at step `t` (from 1):
+/// Adam with the largest absolute value in place of the average of squares, at step `t` (from 1):
 ///
 /// ```text
 /// mu = b1 * mu + (1 - b1) * g
@@ -35,8 +35,8 @@ pub struct ScaleByAdamax {
 /// u  = mu / (1 - b1^t) / nu
 /// ```
 ///
-/// with `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`, which the paper (section 7.1) does without. As PyTorch's
-/// `Adamax`.
+/// with `b1 = 0.9`, `b2 = 0.999` and `eps = 1e-8`, which the paper (section 7.1) does not have. The same as
+/// PyTorch's `Adamax`.
 ///
 /// Kingma and Ba, [Adam: a method for stochastic optimization](https://arxiv.org/abs/1412.6980), 2014.
 #[must_use]
@@ -45,11 +45,11 @@ pub fn scale_by_adamax() -> ScaleByAdamax {
 }
 
 builder!(ScaleByAdamax {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the largest magnitude is kept at each step.
+    /// The decay rate of the largest absolute value.
     b2: f64,
-    /// Added to the magnitude.
+    /// Added to the absolute value.
     eps: f64,
 });
 
@@ -63,19 +63,13 @@ impl GradientTransformation for ScaleByAdamax {
         Ok(ScaleByAdamaxState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mu = Average::debiased(self.b1, state.count.advance()?);
         updates.map(AdamaxRule { of: self.clone(), mu }, [&mut state.mu, &mut state.nu])
     }
 }
 
-/// One step, with what its count makes of the average.
+/// One step, with its bias corrections.
 struct AdamaxRule {
     of: ScaleByAdamax,
     mu: Average,

@@ -2,16 +2,16 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_adan`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAdanState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub t: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub m: Leaves,
@@ -44,7 +44,7 @@ pub struct ScaleByAdan {
 /// ```
 ///
 /// with `b1 = 0.98`, `b2 = 0.92`, `b3 = 0.99`, `eps = 1e-8` and `eps_root = 0`; `d` is 0 at the first step.
-/// The decays say what is kept; those of the paper say what is added.
+/// The decay rates are one minus those of the paper.
 ///
 /// Xie et al., [Adan: adaptive Nesterov momentum algorithm for faster optimizing deep
 /// models](https://arxiv.org/abs/2208.06677), 2022.
@@ -54,15 +54,15 @@ pub fn scale_by_adan() -> ScaleByAdan {
 }
 
 builder!(ScaleByAdan {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the differences is kept at each step.
+    /// The decay rate of the average of the differences.
     b2: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b3: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
 });
 
@@ -79,13 +79,7 @@ impl GradientTransformation for ScaleByAdan {
         Ok(ScaleByAdanState { t: Count::zero()?, m: zeros()?, v: zeros()?, n: zeros()?, g: zeros()? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.t.advance()?;
         let rule = AdanRule {
             of: self.clone(),
@@ -98,7 +92,7 @@ impl GradientTransformation for ScaleByAdan {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct AdanRule {
     of: ScaleByAdan,
     m: Average,

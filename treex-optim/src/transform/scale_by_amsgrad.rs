@@ -3,16 +3,16 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_amsgrad`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByAmsgradState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
     /// `mu_dtype`.
@@ -45,8 +45,8 @@ pub struct ScaleByAmsgrad {
 /// ```
 ///
 /// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-8` and `eps_root = 0`. Either correction can be turned off, as in
-/// the paper; the largest corrected average is kept otherwise, where PyTorch keeps the largest raw one and
-/// corrects it.
+/// the paper. By default the state keeps the largest corrected average; PyTorch keeps the largest raw one and
+/// corrects that.
 ///
 /// Reddi et al., [On the convergence of Adam and beyond](https://openreview.net/forum?id=ryQu7f-RZ), 2018.
 #[must_use]
@@ -63,19 +63,19 @@ pub fn scale_by_amsgrad() -> ScaleByAmsgrad {
 }
 
 builder!(ScaleByAmsgrad {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
-    /// The type in which `mu` is kept.
+    /// The element type of `mu`.
     mu_dtype: impl Into<Option<DType>>,
-    /// Whether `mu` is corrected for its start at zero; so by default.
+    /// Whether `mu` is bias-corrected. Default: true.
     bias_correction_mu: bool,
-    /// Whether `nu` is corrected for its start at zero; so by default.
+    /// Whether `nu` is bias-corrected. Default: true.
     bias_correction_nu: bool,
 });
 
@@ -96,13 +96,7 @@ impl GradientTransformation for ScaleByAmsgrad {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let average = |on, decay| if on { Average::debiased(decay, t) } else { Average::raw(decay) };
         let rule = AmsgradRule {
@@ -114,7 +108,7 @@ impl GradientTransformation for ScaleByAmsgrad {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct AmsgradRule {
     of: ScaleByAmsgrad,
     mu: Average,

@@ -2,16 +2,16 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_belief`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByBeliefState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -38,7 +38,7 @@ pub struct ScaleByBelief {
 /// ```
 ///
 /// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-16` and `eps_root = 1e-16`. As in the paper `mu` is the new
-/// average, and `eps_root` is added to what is kept, at every step. `nesterov` changes `mu^` as in
+/// average, and `eps_root` is added to the stored average at every step. `nesterov` changes `mu^` as in
 /// [`scale_by_adam`](crate::scale_by_adam).
 ///
 /// Zhuang et al., [AdaBelief optimizer: adapting stepsizes by the belief in observed
@@ -49,15 +49,15 @@ pub fn scale_by_belief() -> ScaleByBelief {
 }
 
 builder!(ScaleByBelief {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the deviations is kept at each step.
+    /// The decay rate of the average of the deviations.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
     /// Added to the average of the deviations at every step.
     eps_root: f64,
-    /// Whether the average of the gradients looks one step ahead.
+    /// Whether to use Nesterov momentum.
     nesterov: bool,
 });
 
@@ -72,13 +72,7 @@ impl GradientTransformation for ScaleByBelief {
         Ok(ScaleByBeliefState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = BeliefRule {
             of: self.clone(),
@@ -89,7 +83,7 @@ impl GradientTransformation for ScaleByBelief {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct BeliefRule {
     of: ScaleByBelief,
     mu: Average,

@@ -5,15 +5,15 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::numerics::{
-    at_least, check_finite, check_float, check_not_negative, each_update, held, hold_scalar, scalar,
-    scalars_like, squared_norm, wide,
+    at_least, check_finite, check_float, check_not_negative, each_update, leaf_at, scalar, scalars_like,
+    squared_norm, store_scalar_at, wide,
 };
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_distance_over_gradients`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByDistanceOverGradientsState {
-    /// The largest distance so far: a number for each leaf, f32 (f64 for f64 parameters), on the host.
+    /// The largest distance so far: a number for each leaf, f32 (f64 for f64 parameters), on the CPU.
     pub max_dist: Leaves,
     /// The sum of the squared norms: as `max_dist`.
     pub grad_sum_of_squares: Leaves,
@@ -30,7 +30,7 @@ pub struct ScaleByDistanceOverGradients {
     global_scale: f64,
 }
 
-/// A step for each leaf from how far it has come, without a learning rate:
+/// A step size for each leaf from its distance to the start, without a learning rate:
 ///
 /// ```text
 /// d = max(d, norm(p - p_0))                   reps_rel * (1 + norm(p_0)) before the first step
@@ -52,11 +52,11 @@ pub fn scale_by_distance_over_gradients() -> ScaleByDistanceOverGradients {
 builder!(ScaleByDistanceOverGradients {
     /// The first distance, in proportion to the parameters.
     reps_rel: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
-    /// The type in which the first parameters are kept.
+    /// The element type of the first parameters.
     param_dtype: impl Into<Option<DType>>,
-    /// Multiplies every update; -1 makes this descend without anything else.
+    /// A factor on every update; -1 for descent without another transformation.
     global_scale: f64,
 });
 
@@ -77,21 +77,15 @@ impl GradientTransformation for ScaleByDistanceOverGradients {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(|updates, params| {
             each_update(&updates, |index, g| {
-                let start = held(&state.init_params, index)?.to_dtype(g.dtype())?;
-                let distance = squared_norm(&(held(params, index)? - start)?)?.sqrt();
+                let start = leaf_at(&state.init_params, index)?.to_dtype(g.dtype())?;
+                let distance = squared_norm(&(leaf_at(params, index)? - start)?)?.sqrt();
                 let distance = at_least(distance, scalar(&state.max_dist, index)?);
                 let sum = scalar(&state.grad_sum_of_squares, index)? + squared_norm(g)?;
-                hold_scalar(&mut state.max_dist, index, distance)?;
-                hold_scalar(&mut state.grad_sum_of_squares, index, sum)?;
+                store_scalar_at(&mut state.max_dist, index, distance)?;
+                store_scalar_at(&mut state.grad_sum_of_squares, index, sum)?;
                 Ok((g * (self.global_scale * distance / (sum + self.eps).sqrt()))?)
             })
         }))

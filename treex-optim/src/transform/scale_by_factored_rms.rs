@@ -3,23 +3,23 @@
 use candle_core::Tensor;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
-use crate::numerics::{check_finite, check_not_negative, each_update, held, hold, zeros_like};
+use crate::numerics::{check_finite, check_not_negative, each_update, leaf_at, store_at, zeros_like};
+use crate::scalar::Count;
 use crate::schedule::Schedule;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_factored_rms`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByFactoredRmsState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The means of rows: the shape without `d0`, f32 (f64 for f64 parameters); nothing for what is not
-    /// factored.
+    /// The means of rows: the shape without `d0`, f32 (f64 for f64 parameters); empty for leaves that are
+    /// not factored.
     pub v_row: Leaves,
     /// The means of columns: the shape without `d1`, otherwise as `v_row`.
     pub v_col: Leaves,
-    /// The averages of what is not factored: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The averages of leaves that are not factored: the parameters' shapes, f32 (f64 for f64 parameters).
     pub v: Leaves,
 }
 
@@ -34,8 +34,8 @@ pub struct ScaleByFactoredRms {
     decay_rate_fn: Option<Schedule>,
 }
 
-/// Divides by the root of an average of the squares, of which matrices keep only the means of rows and
-/// columns. With `c` the number of steps before this one and `q = g^2 + epsilon`:
+/// Divides by the root of an average of the squares; for matrices only the means of rows and columns are
+/// stored. With `c` the number of steps before this one and `q = g^2 + epsilon`:
 ///
 /// ```text
 /// b     = 1 - (c - step_offset + 1)^(-decay_rate)
@@ -66,11 +66,11 @@ pub fn scale_by_factored_rms() -> ScaleByFactoredRms {
 }
 
 builder!(ScaleByFactoredRms {
-    /// Whether matrices are factored; so by default.
+    /// Whether matrices are factored. Default: true.
     factored: bool,
-    /// How fast the average becomes a longer one.
+    /// The exponent with which the average lengthens.
     decay_rate: f64,
-    /// The step at which the average starts anew, as when a model is tuned further.
+    /// The step at which the average restarts, for fine-tuning.
     step_offset: u64,
     /// Smaller leaves are not factored.
     min_dim_size_to_factor: usize,
@@ -102,13 +102,7 @@ impl GradientTransformation for ScaleByFactoredRms {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b = match &self.decay_rate_fn {
             Some(decay) => decay.at(Some(&state.count), "decay_rate_fn")?,
             None => {
@@ -137,7 +131,7 @@ fn without(zeros: &Tensor, axis: usize) -> Result<Tensor> {
 }
 
 impl ScaleByFactoredRms {
-    /// What the averages keep at each step, in place of `b` above: the value for `c`.
+    /// The decay rate of the averages, instead of `b` above, as a function of `c`.
     #[must_use]
     pub fn decay_rate_fn(self, decay: impl Into<Schedule>) -> Self {
         Self { decay_rate_fn: Some(decay.into()), ..self }
@@ -159,9 +153,9 @@ impl ScaleByFactoredRms {
     ) -> Result<Tensor> {
         let squares = g.sqr()?.affine(1., self.epsilon)?;
         let average = |kept: &mut Leaves, new: Tensor| -> Result<Tensor> {
-            let old = held(kept, index)?.to_dtype(g.dtype())?;
+            let old = leaf_at(kept, index)?.to_dtype(g.dtype())?;
             let next = ((old * b)? + (new * (1. - b))?)?;
-            hold(kept, index, &next)?;
+            store_at(kept, index, &next)?;
             Ok(next)
         };
         let Some(Axes { largest, second }) = self.axes(g.dims()) else {

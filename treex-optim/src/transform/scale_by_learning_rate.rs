@@ -1,4 +1,4 @@
-//! The learning rate, and the minus of gradient descent.
+//! The learning rate, and the minus sign of gradient descent.
 
 use treex_core::{Leaves, Result};
 
@@ -6,7 +6,7 @@ use crate::engine::Updates;
 use crate::schedule::Schedule;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_schedule::ScaleByScheduleState;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// See [`scale_by_learning_rate`].
 #[derive(Clone, Debug)]
@@ -18,16 +18,16 @@ pub struct ScaleByLearningRate {
 /// `u = -lr(c) * g`, with `c` the number of steps before this one: the first step uses `lr(0)`. Its state is
 /// that of [`scale_by_schedule`](crate::scale_by_schedule).
 ///
-/// This is the one place where the sign turns, so it ends a chain; without `flip_sign`, `u = lr(c) * g`. A
-/// negative rate goes uphill, as in Optax; one that is not finite is an error. Optax's `None` for a rate also
-/// leaves the sign as it is; leave this out instead.
+/// This is the one place where the sign is flipped, so put it last in a chain; without `flip_sign`, `u =
+/// lr(c) * g`. A negative rate ascends, as in Optax; a rate that is not finite is an error. Optax's `None`
+/// for a rate also keeps the sign; omit this transformation instead.
 #[must_use]
 pub fn scale_by_learning_rate(learning_rate: impl Into<Schedule>) -> ScaleByLearningRate {
     ScaleByLearningRate { learning_rate: learning_rate.into(), flip_sign: true }
 }
 
 builder!(ScaleByLearningRate {
-    /// Whether ascent becomes descent; so by default.
+    /// Whether to flip the sign, for descent. Default: true.
     flip_sign: bool,
 });
 
@@ -38,13 +38,7 @@ impl GradientTransformation for ScaleByLearningRate {
         Ok(ScaleByScheduleState { count: self.learning_rate.start("learning_rate")? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let rate = self.learning_rate.step(&mut state.count, "learning_rate")?;
         updates.map(Times(if self.flip_sign { -rate } else { rate }), [])
     }

@@ -7,7 +7,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_finite, check_float, zeros_in};
 use crate::transform::scale_by_sign::Sign;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_lion`].
 #[derive(Clone, Debug, TreeObject)]
@@ -36,7 +36,7 @@ pub struct ScaleByLion {
 /// ```
 ///
 /// with `b1 = 0.9` and `b2 = 0.99`. Other modes than [`LionMode::Hard`] replace the sign. There is no
-/// correction for the start at zero, and Optax's count, which nothing reads, is left out.
+/// bias correction, and no count; Optax has one that it does not read.
 ///
 /// Chen et al., [Symbolic discovery of optimization algorithms](https://arxiv.org/abs/2302.06675), 2023.
 #[must_use]
@@ -45,13 +45,13 @@ pub fn scale_by_lion() -> ScaleByLion {
 }
 
 builder!(ScaleByLion {
-    /// How much of the average goes into the update.
+    /// The weight of the average in the update.
     b1: f64,
-    /// How much of the average is kept at each step.
+    /// The decay rate of the average.
     b2: f64,
-    /// The type in which `mu` is kept.
+    /// The element type of `mu`.
     mu_dtype: impl Into<Option<DType>>,
-    /// What the mixture becomes.
+    /// The function of the mixture.
     mode: LionMode,
     /// How steep [`LionMode::Smooth`] is.
     smooth_beta: f64,
@@ -68,13 +68,7 @@ impl GradientTransformation for ScaleByLion {
         Ok(ScaleByLionState { mu: zeros_in(params, self.mu_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mixed = updates.map(Mixture { b1: self.b1, b2: self.b2 }, [&mut state.mu])?;
         match self.mode {
             LionMode::Hard => mixed.map(Sign, []),
@@ -84,7 +78,7 @@ impl GradientTransformation for ScaleByLion {
     }
 }
 
-/// What [`scale_by_lion`] makes of the mixture `x` of gradient and average.
+/// The function that [`scale_by_lion`] applies to the mixture `x` of gradient and average.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LionMode {
@@ -93,7 +87,7 @@ pub enum LionMode {
     Hard,
     /// `tanh(smooth_beta * x)`.
     Smooth,
-    /// `x` where it lies between -1 and 1, elsewhere `sign(x)`.
+    /// `x` where it is between -1 and 1, elsewhere `sign(x)`.
     Refined,
 }
 

@@ -3,22 +3,23 @@
 use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Squares, Updates};
 use crate::numerics::{
-    check_decay, check_finite, check_float, check_not_negative, hold_scalar, scalars, scalars_like, zeros_in,
+    check_decay, check_finite, check_float, check_not_negative, scalars, scalars_like, store_scalar_at,
+    zeros_in,
 };
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_novograd`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByNovogradState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The sum of the rescaled gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
     /// `mu_dtype`.
     pub mu: Leaves,
-    /// The average of the squared norms: a number for each leaf, f32 (f64 for f64 parameters), on the host.
+    /// The average of the squared norms: a number for each leaf, f32 (f64 for f64 parameters), on the CPU.
     pub nu: Leaves,
 }
 
@@ -52,17 +53,17 @@ pub fn scale_by_novograd() -> ScaleByNovograd {
 }
 
 builder!(ScaleByNovograd {
-    /// How much of the sum is kept at each step.
+    /// The decay rate of the sum.
     b1: f64,
-    /// How much of the average of the squared norms is kept at each step.
+    /// The decay rate of the average of the squared norms.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
-    /// By how much of itself a parameter decays, before momentum.
+    /// The weight decay, before momentum.
     weight_decay: f64,
-    /// The type in which `mu` is kept.
+    /// The element type of `mu`.
     mu_dtype: impl Into<Option<DType>>,
 });
 
@@ -83,13 +84,7 @@ impl GradientTransformation for ScaleByNovograd {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let b2 = if state.count.advance()? == 1 { 0. } else { self.b2 };
         let ScaleByNovogradState { mu, nu, .. } = state;
         let before = scalars(nu, &updates)?;
@@ -98,7 +93,7 @@ impl GradientTransformation for ScaleByNovograd {
             let mut now = before;
             for index in on {
                 now[index] = b2 * now[index] + (1. - b2) * squares.leaf(index, 0);
-                hold_scalar(nu, index, now[index])?;
+                store_scalar_at(nu, index, now[index])?;
             }
             let norm = move |index: usize| (now[index] + self.eps_root).sqrt() + self.eps;
             Ok(move |index| NovogradRule { of: self.clone(), norm: norm(index) })

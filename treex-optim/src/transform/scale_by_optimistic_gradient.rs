@@ -2,17 +2,17 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, zeros_like};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::scalar::Count;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_optimistic_gradient`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByOptimisticGradientState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The gradients of the step before: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The gradients of the previous step: the parameters' shapes, f32 (f64 for f64 parameters).
     pub previous_gradient: Leaves,
 }
 
@@ -23,7 +23,7 @@ pub struct ScaleByOptimisticGradient {
     beta: f64,
 }
 
-/// Adds a step back along the gradient before: `u = (alpha + beta) * g - beta * g_before`, with `alpha = 1`
+/// Adds a step back along the previous gradient: `u = (alpha + beta) * g - beta * g_before`, with `alpha = 1`
 /// and `beta = 1`. At the first step `g_before` is `g`.
 ///
 /// Mokhtari et al., [A unified analysis of extra-gradient and optimistic gradient methods for saddle point
@@ -34,9 +34,9 @@ pub fn scale_by_optimistic_gradient() -> ScaleByOptimisticGradient {
 }
 
 builder!(ScaleByOptimisticGradient {
-    /// How much of the gradient itself there is in the update.
+    /// The weight of the gradient.
     alpha: f64,
-    /// How much of the difference to the gradient before there is in the update.
+    /// The weight of the difference to the previous gradient.
     beta: f64,
 });
 
@@ -49,19 +49,13 @@ impl GradientTransformation for ScaleByOptimisticGradient {
         Ok(ScaleByOptimisticGradientState { count: Count::zero()?, previous_gradient: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let is_first = state.count.advance()? == 1;
         updates.map(OptimisticRule { of: self.clone(), is_first }, [&mut state.previous_gradient])
     }
 }
 
-/// One step; at the first there is no gradient before.
+/// One step; the first has no previous gradient.
 struct OptimisticRule {
     of: ScaleByOptimisticGradient,
     is_first: bool,

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result};
 use crate::engine::{Number, Terms, Updates};
 use crate::numerics::{at_least, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_param_block_norm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub fn scale_by_param_block_norm() -> ScaleByParamBlockNorm {
 }
 
 builder!(ScaleByParamBlockNorm {
-    /// Leaves with a smaller norm are taken to have this one, so that zeros can be trained.
+    /// The smallest norm of a leaf, so that zeros can be trained.
     min_scale: f64,
 });
 
@@ -29,7 +29,7 @@ impl Stateless for ScaleByParamBlockNorm {
         check_not_negative("min_scale", self.min_scale)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure_each(ParamSquares, [], move |squares| {
             Ok(move |index| Times(at_least(squares.leaf(index, 0).sqrt(), self.min_scale)))
         })

@@ -6,7 +6,7 @@ use crate::engine::Updates;
 use crate::numerics::{at_least, check_not_negative, sizes};
 use crate::transform::scale::Times;
 use crate::transform::scale_by_param_block_norm::ParamSquares;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_param_block_rms`].
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub fn scale_by_param_block_rms() -> ScaleByParamBlockRms {
 }
 
 builder!(ScaleByParamBlockRms {
-    /// Leaves with a smaller root mean square are taken to have this one, so that zeros can be trained.
+    /// The smallest root mean square of a leaf, so that zeros can be trained.
     min_scale: f64,
 });
 
@@ -31,8 +31,8 @@ impl Stateless for ScaleByParamBlockRms {
         check_not_negative("min_scale", self.min_scale)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, params: &Leaves, _: &Extra) -> Result<Updates<'a>> {
-        let sizes = sizes(params);
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let sizes = sizes(updates.params());
         updates.measure_each(ParamSquares, [], move |squares| {
             Ok(move |index| Times(at_least((squares.leaf(index, 0) / sizes[index]).sqrt(), self.min_scale)))
         })

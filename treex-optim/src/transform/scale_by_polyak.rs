@@ -1,12 +1,12 @@
 //! Polyak's step size.
 
 use serde::{Deserialize, Serialize};
-use treex_core::{Error, Leaves, Result};
+use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_polyak`].
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,8 @@ pub struct ScaleByPolyak {
 /// u = g * min((value - f_min) / n, max_learning_rate)         0 where n is 0 (up to 2e-16)
 /// ```
 ///
-/// with `f_min = 0`, `max_learning_rate = 1` and `eps = 0`. It needs [`Extra::value`], the loss at these
-/// parameters.
+/// with `f_min = 0`, `max_learning_rate = 1` and `eps = 0`. It needs [`Extra::value`](crate::Extra::value),
+/// the loss at these parameters.
 ///
 /// Polyak, *Introduction to optimization*, 1987; Loizou et al., [Stochastic Polyak step-size for SGD: an
 /// adaptive learning rate for fast convergence](https://arxiv.org/abs/2002.10542), 2020.
@@ -35,13 +35,13 @@ pub fn scale_by_polyak() -> ScaleByPolyak {
 }
 
 builder!(ScaleByPolyak {
-    /// The least value that the loss can have.
+    /// The lower bound of the loss.
     f_min: f64,
-    /// No step is longer than this times the gradient.
+    /// The largest step size.
     max_learning_rate: f64,
     /// Added to the square of the norm.
     eps: f64,
-    /// What a loss below `f_min` does.
+    /// The behaviour for a loss below `f_min`.
     variant: PolyakVariant,
 });
 
@@ -52,11 +52,8 @@ impl Stateless for ScaleByPolyak {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, extra: &Extra) -> Result<Updates<'a>> {
-        let value = extra.value.ok_or_else(|| {
-            Error::argument("Polyak's step size needs the value of the loss")
-                .remedy("call `optimizer.update_with(&grads, &mut model, &Extra::value(loss))`")
-        })?;
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+        let value = updates.extra().loss("scale_by_polyak")?;
         let gap = value - self.f_min;
         let gap = if self.variant == PolyakVariant::SpsPlus { at_least(gap, 0.) } else { gap };
         updates.measure(Squares, [], move |squares| {
@@ -68,14 +65,14 @@ impl Stateless for ScaleByPolyak {
     }
 }
 
-/// What [`scale_by_polyak`] does where the loss is below `f_min`.
+/// The step of [`scale_by_polyak`] where the loss is below `f_min`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolyakVariant {
-    /// It goes uphill: `sps`.
+    /// A step uphill: `sps`.
     #[default]
     Sps,
-    /// It stays: `sps+`.
+    /// No step: `sps+`.
     #[serde(rename = "sps+")]
     SpsPlus,
 }

@@ -2,16 +2,16 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_at_least, check_decay, check_not_negative, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_radam`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByRadamState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -30,7 +30,7 @@ pub struct ScaleByRadam {
     nesterov: bool,
 }
 
-/// Adam that waits with dividing until the average of squares is reliable, at step `t` (from 1):
+/// Adam that divides only once the variance of the average of squares is tractable, at step `t` (from 1):
 ///
 /// ```text
 /// mu^, nu^ as in Adam
@@ -41,9 +41,9 @@ pub struct ScaleByRadam {
 /// r      = sqrt((ro - 4) (ro - 2) ro_inf / ((ro_inf - 4) (ro_inf - 2) ro))
 /// ```
 ///
-/// with Adam's defaults and `threshold = 5`: with `b2 = 0.999` it divides from step 6 on. `nesterov` changes
-/// `mu^` as in [`scale_by_adam`](crate::scale_by_adam). PyTorch's `RAdam` is the same up to where `eps`
-/// stands.
+/// with Adam's defaults and `threshold = 5`: with `b2 = 0.999` it divides from step 6 on. `nesterov`
+/// changes `mu^` as in [`scale_by_adam`](crate::scale_by_adam). PyTorch's `RAdam` differs in the place of
+/// `eps`.
 ///
 /// Liu et al., [On the variance of the adaptive learning rate and beyond](https://arxiv.org/abs/1908.03265), 2019.
 #[must_use]
@@ -52,17 +52,17 @@ pub fn scale_by_radam() -> ScaleByRadam {
 }
 
 builder!(ScaleByRadam {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// How much of the average of the squares is kept at each step.
+    /// The decay rate of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
-    /// How reliable the average of squares must be; at least 4, where the variance exists.
+    /// The smallest length of the average of squares to divide by it; at least 4, where the variance exists.
     threshold: f64,
-    /// Whether the average of the gradients looks one step ahead.
+    /// Whether to use Nesterov momentum.
     nesterov: bool,
 });
 
@@ -78,13 +78,7 @@ impl GradientTransformation for ScaleByRadam {
         Ok(ScaleByRadamState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let last = 2. / (1. - self.b2) - 1.;
         let now = last - 2. * t as f64 * self.b2.powf(t as f64) / bias_correction(self.b2, t);
@@ -99,12 +93,12 @@ impl GradientTransformation for ScaleByRadam {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct RadamRule {
     of: ScaleByRadam,
     mu: Average,
     nu: Average,
-    /// The rectification; nothing before there is one.
+    /// The rectification; `None` below the threshold.
     scale: Option<f64>,
 }
 

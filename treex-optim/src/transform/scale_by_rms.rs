@@ -2,18 +2,18 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, full_like, zeros_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_rms`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByRmsState {
-    /// Steps so far: an i64 without dimensions; no leaf without `bias_correction`.
+    /// The number of steps so far: a scalar i64; no leaf without `bias_correction`.
     pub count: Option<Count>,
-    /// The average of the gradients: as `nu`; no leaves unless `centered`.
+    /// The average of the gradients: as `nu`; no leaves without `centered`.
     pub mu: Option<Leaves>,
     /// The average of the squares: the parameters' shapes, f32 (f64 for f64 parameters).
     pub nu: Leaves,
@@ -67,22 +67,22 @@ pub fn scale_by_rms() -> ScaleByRms {
 ///
 /// with the options and defaults of [`scale_by_rms`], of which this is the `centered` form. With
 /// `bias_correction` both averages are divided by `1 - decay^t`. As in Optax the difference can come out
-/// below zero by rounding, and the update is then NaN; `initial_scale(1.0)` keeps away from that.
+/// below zero by rounding, and the update is then NaN; `initial_scale(1.0)` avoids that.
 #[must_use]
 pub fn scale_by_stddev() -> ScaleByRms {
     scale_by_rms().centered(true)
 }
 
 builder!(ScaleByRms {
-    /// How much of the averages is kept at each step.
+    /// The decay rate of the averages.
     decay: f64,
-    /// Keeps from dividing by zero.
+    /// Avoids a division by zero.
     eps: f64,
     /// `nu` before the first step.
     initial_scale: f64,
-    /// Whether `eps` stands under the root; so by default.
+    /// Whether `eps` is inside the square root. Default: true.
     eps_in_sqrt: bool,
-    /// Whether to make up for the start at zero.
+    /// Whether to correct the bias of the start at zero.
     bias_correction: bool,
     /// Whether the square of the average is subtracted from the average of the squares.
     centered: bool,
@@ -102,13 +102,7 @@ impl GradientTransformation for ScaleByRms {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let average = match &mut state.count {
             Some(count) => Average::debiased(self.decay, count.advance()?),
             None => Average::raw(self.decay),
@@ -121,7 +115,7 @@ impl GradientTransformation for ScaleByRms {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct RmsRule {
     of: ScaleByRms,
     average: Average,

@@ -4,14 +4,14 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_at_least, check_not_negative, full_like, zeros_like};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_rprop`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByRpropState {
     /// The step sizes: the parameters' shapes, f32 (f64 for f64 parameters).
     pub step_sizes: Leaves,
-    /// What the updates of the step before should have been: as `step_sizes`.
+    /// The previous updates: as `step_sizes`.
     pub prev_updates: Leaves,
 }
 
@@ -26,7 +26,7 @@ pub struct ScaleByRprop {
     lagged: bool,
 }
 
-/// A step size for each element, which grows while the gradient keeps its sign and shrinks when that turns:
+/// A step size for each element, which grows while the gradient keeps its sign and shrinks when it changes:
 ///
 /// ```text
 /// s    = g * before
@@ -37,7 +37,7 @@ pub struct ScaleByRprop {
 /// ```
 ///
 /// with `step = learning_rate` before the first step, `eta_minus = 0.5`, `eta_plus = 1.2`, `min_step_size =
-/// 1e-6` and `max_step_size = 50`. As PyTorch's `Rprop`. Optax hands out the update of the step *before*
+/// 1e-6` and `max_step_size = 50`. As PyTorch's `Rprop`. Optax returns the update of the *previous* step
 /// where `s` is not negative, so that its first update is zero and every other is one step late;
 /// `lagged(true)` does the same.
 ///
@@ -58,15 +58,15 @@ pub fn scale_by_rprop(learning_rate: f64) -> ScaleByRprop {
 }
 
 builder!(ScaleByRprop {
-    /// By what a step shrinks.
+    /// The factor by which a step shrinks.
     eta_minus: f64,
-    /// By what a step grows.
+    /// The factor by which a step grows.
     eta_plus: f64,
-    /// No step shrinks below this.
+    /// The smallest step.
     min_step_size: f64,
-    /// No step grows beyond this.
+    /// The largest step.
     max_step_size: f64,
-    /// Whether to be one step late, as Optax; not by default.
+    /// Whether updates are one step late, as in Optax. Default: false.
     lagged: bool,
 });
 
@@ -85,13 +85,7 @@ impl GradientTransformation for ScaleByRprop {
         })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.step_sizes, &mut state.prev_updates])
     }
 }

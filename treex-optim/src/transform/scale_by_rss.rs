@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_not_negative, full_like};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_rss`].
 #[derive(Clone, Debug, TreeObject)]
@@ -40,7 +40,7 @@ pub fn scale_by_rss() -> ScaleByRss {
 builder!(ScaleByRss {
     /// The sum before the first step.
     initial_accumulator_value: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
 });
 
@@ -53,13 +53,7 @@ impl GradientTransformation for ScaleByRss {
         Ok(ScaleByRssState { sum_of_squares: full_like(params, self.initial_accumulator_value)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.sum_of_squares])
     }
 }

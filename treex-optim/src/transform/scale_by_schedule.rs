@@ -2,16 +2,16 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::Updates;
+use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_schedule`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByScheduleState {
-    /// Steps so far: an i64 without dimensions; no leaf where the step size is constant.
+    /// The number of steps so far: a scalar i64; no leaf where the step size is constant.
     pub count: Option<Count>,
 }
 
@@ -35,13 +35,7 @@ impl GradientTransformation for ScaleBySchedule {
         Ok(ScaleByScheduleState { count: self.step_size.start("step_size")? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size.step(&mut state.count, "step_size")?), [])
     }
 }

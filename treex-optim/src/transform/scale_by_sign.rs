@@ -1,9 +1,9 @@
 //! The signs of the updates.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_sign`].
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub fn scale_by_sign() -> ScaleBySign {
 }
 
 impl Stateless for ScaleBySign {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Sign, [])
     }
 }

@@ -4,15 +4,15 @@ use candle_core::Tensor;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
-use crate::numerics::{check_decay, check_not_negative, each_update, held, hold, zeros_like};
+use crate::numerics::{check_decay, check_not_negative, each_update, leaf_at, store_at, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_sm3`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleBySm3State {
-    /// For each axis, the largest sums along it: vectors, f32 (f64 for f64 parameters). A leaf with fewer
-    /// axes has none there.
+    /// For each axis, the largest sums along it: vectors, f32 (f64 for f64 parameters). Empty for a
+    /// leaf with fewer axes.
     pub mu: Vec<Leaves>,
     /// The average of the rescaled gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub nu: Leaves,
@@ -26,7 +26,7 @@ pub struct ScaleBySm3 {
     eps: f64,
 }
 
-/// Divides by the root of a sum of squares that is kept as one vector for each axis:
+/// Divides by the root of a sum of squares that is stored as one vector per axis:
 ///
 /// ```text
 /// sum  = min over the axes of mu[axis] + g^2                  b2 * min + (1 - b2) * g^2 if b2 is not 1
@@ -36,7 +36,7 @@ pub struct ScaleBySm3 {
 /// ```
 ///
 /// with `b1 = 0.9`, `b2 = 1` and `eps = 1e-8`. For an (m, n) matrix `mu` takes m + n numbers, not m times n.
-/// A leaf without dimensions is taken as a vector with one element, where Optax fails.
+/// A scalar leaf counts as a vector with one element; Optax fails on it.
 ///
 /// Anil et al., [Memory-efficient adaptive optimization](https://arxiv.org/abs/1901.11150), 2019.
 #[must_use]
@@ -45,11 +45,11 @@ pub fn scale_by_sm3() -> ScaleBySm3 {
 }
 
 builder!(ScaleBySm3 {
-    /// How much of the average of the rescaled gradients is kept at each step.
+    /// The decay rate of the average of the rescaled gradients.
     b1: f64,
-    /// How much of the sum of squares is kept at each step; everything if 1.
+    /// The decay rate of the sum of squares; 1 for a plain sum.
     b2: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps: f64,
 });
 
@@ -74,13 +74,7 @@ impl GradientTransformation for ScaleBySm3 {
         Ok(ScaleBySm3State { mu: (0..rank).map(along).collect::<Result<_>>()?, nu })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let ScaleBySm3State { mu, nu } = state;
         let rescaled =
             updates.tensors(|updates, _| each_update(&updates, |index, g| self.rescaled(g, mu, index)));
@@ -88,7 +82,7 @@ impl GradientTransformation for ScaleBySm3 {
     }
 }
 
-/// The sizes of the axes; a number has one axis.
+/// The sizes of the axes; a scalar has one axis.
 fn axes(leaf: &Tensor) -> &[usize] {
     if leaf.rank() == 0 { &[1] } else { leaf.dims() }
 }
@@ -100,7 +94,7 @@ impl ScaleBySm3 {
         for (axis, mu) in mu.iter().enumerate().take(g.rank()) {
             let mut along = vec![1; g.rank()];
             along[axis] = g.dim(axis)?;
-            let mu = held(mu, index)?.to_dtype(g.dtype())?.reshape(along)?;
+            let mu = leaf_at(mu, index)?.to_dtype(g.dtype())?.reshape(along)?;
             least = Some(match least {
                 Some(least) => least.broadcast_minimum(&mu)?,
                 None => mu,
@@ -114,7 +108,7 @@ impl ScaleBySm3 {
         for (axis, mu) in mu.iter_mut().enumerate().take(g.rank()) {
             let mut others = (0..g.rank()).rev().filter(|&other| other != axis);
             let largest = others.try_fold(sum.clone(), |sum, other| sum.max(other))?;
-            hold(mu, index, &largest)?;
+            store_at(mu, index, &largest)?;
         }
         let scaled = (g / (&sum + self.eps)?.sqrt()?)?;
         Ok(sum.gt(0.)?.where_cond(&scaled, &scaled.zeros_like()?)?.reshape(shape)?)

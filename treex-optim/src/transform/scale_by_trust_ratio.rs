@@ -6,7 +6,7 @@ use crate::engine::{Number, Terms, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::selection::Selection;
 use crate::transform::scale::Times;
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`scale_by_trust_ratio`].
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct ScaleByTrustRatio {
     selection: Option<Selection>,
 }
 
-/// Gives the update of each leaf a length in proportion to its parameter:
+/// Scales the update of each leaf in proportion to the norm of its parameter:
 ///
 /// ```text
 /// u = g * trust_coefficient * max(norm(p), min_norm) / (max(norm(g), min_norm) + eps)
@@ -25,7 +25,7 @@ pub struct ScaleByTrustRatio {
 /// ```
 ///
 /// with `min_norm = 0`, `trust_coefficient = 1` and `eps = 0`, for the leaves that a filter selects, all of
-/// them by default; the others pass as they are.
+/// them by default; the others pass unchanged.
 ///
 /// You et al., [Large batch training of convolutional networks](https://arxiv.org/abs/1708.03888), 2017; You
 /// et al., [Large batch optimization for deep learning: training BERT in 76
@@ -36,9 +36,9 @@ pub fn scale_by_trust_ratio() -> ScaleByTrustRatio {
 }
 
 builder!(ScaleByTrustRatio {
-    /// Smaller norms are taken to be this.
+    /// The smallest norm.
     min_norm: f64,
-    /// How much the ratio is trusted.
+    /// A factor on the ratio.
     trust_coefficient: f64,
     /// Added to the norm of the update.
     eps: f64,
@@ -47,7 +47,7 @@ builder!(ScaleByTrustRatio {
 impl ScaleByTrustRatio {
     /// Only the updates of parameters that `filter` selects are rescaled.
     #[must_use]
-    pub fn to(self, filter: impl Filter + Send + Sync + 'static) -> Self {
+    pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
     }
 
@@ -68,7 +68,7 @@ impl Stateless for ScaleByTrustRatio {
         check_not_negative("eps", self.eps)
     }
 
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         let rescaled = move |updates: Updates<'a>| {
             updates.measure_each(Norms, [], move |squares| {
                 Ok(move |index| {

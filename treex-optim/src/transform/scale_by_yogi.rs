@@ -2,16 +2,16 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::count::Count;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, full_like};
+use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_yogi`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ScaleByYogiState {
-    /// Steps so far: an i64 without dimensions.
+    /// The number of steps so far: a scalar i64.
     pub count: Count,
     /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
     pub mu: Leaves,
@@ -29,7 +29,7 @@ pub struct ScaleByYogi {
     initial_accumulator_value: f64,
 }
 
-/// Adam whose average of squares moves by steps of the square's size, at step `t` (from 1):
+/// Adam whose average of squares changes additively, at step `t` (from 1):
 ///
 /// ```text
 /// mu = b1 * mu + (1 - b1) * g                             mu^ = mu / (1 - b1^t)
@@ -38,7 +38,7 @@ pub struct ScaleByYogi {
 /// ```
 ///
 /// with `b1 = 0.9`, `b2 = 0.999`, `eps = 1e-3` and `eps_root = 0`. Before the first step `nu` is
-/// `initial_accumulator_value = 1e-6`; as in Optax so is `mu`, which the paper starts at 0.
+/// `initial_accumulator_value = 1e-6`; as in Optax `mu` is too; the paper starts it at 0.
 ///
 /// Zaheer et al., [Adaptive methods for nonconvex
 /// optimization](https://papers.nips.cc/paper/2018/hash/90365351ccc7437a1309dc64e4db32a3-Abstract.html),
@@ -49,15 +49,15 @@ pub fn scale_by_yogi() -> ScaleByYogi {
 }
 
 builder!(ScaleByYogi {
-    /// How much of the average of the gradients is kept at each step.
+    /// The decay rate of the average of the gradients.
     b1: f64,
-    /// By how little the average of the squares moves at each step.
+    /// One minus the step of the average of the squares.
     b2: f64,
-    /// Added to the root.
+    /// Added to the denominator.
     eps: f64,
-    /// Added under the root.
+    /// Added inside the square root.
     eps_root: f64,
-    /// Both averages before the first step.
+    /// The first value of both averages.
     initial_accumulator_value: f64,
 });
 
@@ -74,13 +74,7 @@ impl GradientTransformation for ScaleByYogi {
         Ok(ScaleByYogiState { count: Count::zero()?, mu: initial()?, nu: initial()? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         let rule = YogiRule {
             of: self.clone(),
@@ -91,7 +85,7 @@ impl GradientTransformation for ScaleByYogi {
     }
 }
 
-/// One step, with what its count makes of the averages.
+/// One step, with its bias corrections.
 struct YogiRule {
     of: ScaleByYogi,
     mu: Average,

@@ -1,9 +1,9 @@
-//! Updates that leave every parameter where it is.
+//! Updates of zero.
 
-use treex_core::{Leaves, Result};
+use treex_core::Result;
 
 use crate::engine::{Number, Rule, Updates};
-use crate::transformation::{Extra, Stateless};
+use crate::transformation::Stateless;
 
 /// See [`set_to_zero`].
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub fn set_to_zero() -> SetToZero {
 }
 
 impl Stateless for SetToZero {
-    fn transform<'a>(&'a self, updates: Updates<'a>, _: &Leaves, _: &Extra) -> Result<Updates<'a>> {
+    fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Zero, [])
     }
 }

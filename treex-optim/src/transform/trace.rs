@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, check_float, zeros_in};
-use crate::transformation::{Extra, GradientTransformation};
+use crate::transformation::GradientTransformation;
 
 /// The state of [`trace`].
 #[derive(Clone, Debug, TreeObject)]
@@ -30,20 +30,20 @@ pub struct Trace {
 /// u     = trace                   g + decay * trace with nesterov
 /// ```
 ///
-/// It is a sum, not an average: a constant gradient grows to `g / (1 - decay)`. As PyTorch's momentum without
-/// dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters' type;
-/// `accumulator_dtype` says otherwise, and rounds only what is kept.
+/// It is a sum, not an average: a constant gradient grows to `g / (1 - decay)`. The same as PyTorch's
+/// momentum without dampening. The sum is f32 for narrower parameters, where Optax keeps the parameters'
+/// type; `accumulator_dtype` overrides this, and rounds only the state.
 #[must_use]
 pub fn trace(decay: f64) -> Trace {
     Trace { decay, nesterov: false, accumulator_dtype: None }
 }
 
 builder!(Trace {
-    /// How much of the sum is kept at each step.
+    /// The decay rate of the sum.
     decay: f64,
-    /// Whether the update looks one step ahead, after Nesterov; not by default.
+    /// Whether to use Nesterov momentum. Default: false.
     nesterov: bool,
-    /// The type in which the sum is kept.
+    /// The element type of the sum.
     accumulator_dtype: impl Into<Option<DType>>,
 });
 
@@ -56,13 +56,7 @@ impl GradientTransformation for Trace {
         Ok(TraceState { trace: zeros_in(params, self.accumulator_dtype)? })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.trace])
     }
 }

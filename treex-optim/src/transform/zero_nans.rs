@@ -4,13 +4,13 @@ use candle_core::{Device, Tensor};
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Terms, Updates};
-use crate::numerics::hold_scalar;
-use crate::transformation::{Extra, GradientTransformation};
+use crate::numerics::store_scalar_at;
+use crate::transformation::GradientTransformation;
 
 /// The state of [`zero_nans`].
 #[derive(Clone, Debug, TreeObject)]
 pub struct ZeroNansState {
-    /// Whether each leaf had a NaN at the last step: a u8 without dimensions, 1 or 0.
+    /// Whether each leaf had a NaN at the last step: a scalar u8, 1 or 0.
     pub found_nan: Leaves,
 }
 
@@ -18,8 +18,8 @@ pub struct ZeroNansState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZeroNans;
 
-/// `u = 0` where `g` is NaN, elsewhere `g`. Infinities stay. The state tells in which leaves there were any
-/// at the last step.
+/// `u = 0` where `g` is NaN, elsewhere `g`. Infinities stay. The state records which leaves had a NaN at the
+/// last step.
 #[must_use]
 pub fn zero_nans() -> ZeroNans {
     ZeroNans
@@ -33,17 +33,11 @@ impl GradientTransformation for ZeroNans {
         Ok(ZeroNansState { found_nan })
     }
 
-    fn update<'a>(
-        &'a self,
-        updates: Updates<'a>,
-        state: &'a mut Self::State,
-        _params: &Leaves,
-        _extra: &Extra,
-    ) -> Result<Updates<'a>> {
+    fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let on: Vec<_> = (0..updates.len()).filter(|&index| updates.has(index)).collect();
         updates.measure(Nans, [], move |nans| {
             for index in on {
-                hold_scalar(&mut state.found_nan, index, f64::from(nans.leaf(index, 0) > 0.))?;
+                store_scalar_at(&mut state.found_nan, index, f64::from(nans.leaf(index, 0) > 0.))?;
             }
             Ok(WithoutNans)
         })

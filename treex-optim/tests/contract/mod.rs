@@ -1,4 +1,4 @@
-//! What the tests of combinators and contributed optimizers share: Optax's numbers, and what each promises.
+//! Shared by the tests of combinators and contributed optimizers: Optax's numbers, and their contracts.
 
 #![allow(dead_code)] // each of them needs a part
 
@@ -6,6 +6,7 @@ use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
+use treex_optim::engine::Updates;
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
 use treex_testing::compare::{assert_close, tree_values, values};
 use treex_testing::fixture;
@@ -32,7 +33,7 @@ pub(crate) fn contrib() -> Value {
     fixture!("contrib.json")
 }
 
-/// The gradients of a step, with something that is no number in them where the case says so.
+/// The gradients of a step, with a NaN or an infinity if the case has one.
 fn gradients(meta: &Value, case: &Value, step: usize) -> Params {
     let mut grads = Params::read(&meta["grads"][step], DType::F64);
     let broken =
@@ -45,7 +46,7 @@ fn gradients(meta: &Value, case: &Value, step: usize) -> Params {
     grads
 }
 
-/// The loss that the fixture says at a step.
+/// The loss of the fixture at a step.
 pub(crate) fn extra<'e>(step: usize) -> Extra<'e> {
     Extra::value(3. - 0.3 * step as f64)
 }
@@ -69,7 +70,8 @@ pub(crate) fn assert_golden(meta: &Value, case: &Value, name: &str, transformati
     for step in 0..meta["grads"].as_array().unwrap().len() {
         let grads = gradients(meta, case, step);
         let flat = params.flatten();
-        let updates = transformation.updates(grads.flatten(), &mut state, &flat, &extra(step)).unwrap();
+        let updates = Updates::new(grads.flatten(), flat.clone()).with_extra(extra(step));
+        let updates = transformation.update(updates, &mut state).unwrap().compute().unwrap();
         let expected = numbers(&case["updates"][step]);
         assert_close(
             &update_values(&updates, &flat),
@@ -88,7 +90,7 @@ pub(crate) fn assert_golden(meta: &Value, case: &Value, name: &str, transformati
         tolerance,
         &format!("{name}, final parameters"),
     );
-    assert_eq!(optimizer.step().unwrap(), meta["grads"].as_array().unwrap().len() as u64);
+    assert_eq!(optimizer.step_count().unwrap(), meta["grads"].as_array().unwrap().len() as u64);
 }
 
 fn train(optimizer: &mut Optimizer<Boxed>, params: &mut Params, meta: &Value, steps: std::ops::Range<usize>) {
@@ -137,12 +139,12 @@ pub(crate) fn assert_resumes(meta: &Value, name: &str, transformation: &Boxed) {
     }
 }
 
-/// A leaf whose gradient is missing stays, with its part of the state.
+/// A leaf without a gradient is unchanged, with its part of the state.
 pub(crate) fn assert_skips_missing(meta: &Value, name: &str, transformation: &Boxed) {
     let mut params = Params::read(&meta["params"], DType::F32);
     let mut optimizer = Optimizer::new(transformation.clone()).init(&params).unwrap();
     train(&mut optimizer, &mut params, meta, 0..2);
-    // Where a climb begins is known of every leaf.
+    // The start of an ascent is stored for every leaf.
     let own = || path("**.b") & !path("**.cache.**");
     let (before, state) = (params.clone(), optimizer.filter(own()).flatten());
     let copy = |leaves: &Leaves| leaves.tensors().map(values).collect::<Vec<_>>();
@@ -153,11 +155,11 @@ pub(crate) fn assert_skips_missing(meta: &Value, name: &str, transformation: &Bo
     }
     assert_eq!(params.b, before.b, "{name}");
     assert_eq!(copy(&optimizer.filter(own()).flatten()), state_values, "{name}");
-    assert_eq!(optimizer.step().unwrap(), 6, "{name}");
+    assert_eq!(optimizer.step_count().unwrap(), 6, "{name}");
 }
 
-/// All of it but Optax's numbers.
-pub(crate) fn assert_promises(meta: &Value, name: &str, transformation: &Boxed) {
+/// All contracts but Optax's numbers.
+pub(crate) fn assert_contracts(meta: &Value, name: &str, transformation: &Boxed) {
     assert_as_plain(meta, name, transformation, DType::F64, 1e-12);
     // Two ways to round in f32, over six steps of numbers around 1.
     assert_as_plain(meta, name, transformation, DType::F32, 2e-5);
@@ -165,7 +167,7 @@ pub(crate) fn assert_promises(meta: &Value, name: &str, transformation: &Boxed) 
     assert_skips_missing(meta, name, transformation);
 }
 
-/// A scalar that is no number.
+/// A scalar NaN.
 pub(crate) fn nan_like(tensor: &Tensor) -> Tensor {
     (tensor * f64::NAN).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Losses: what Optax computed, in f64 and in other element types.
+//! Losses against Optax's values, in f64 and in other element types.
 
 #![allow(clippy::unwrap_used)]
 
@@ -92,15 +92,15 @@ fn edges_in_f64() {
     check_edges(DType::F64, F64, &[]);
 }
 
-/// Not what has numbers beyond f32, or stands on the epsilon of its type.
+/// Excludes cases with numbers beyond f32, or at the epsilon of their type.
 #[test]
 fn edges_in_f32() {
     check_edges(DType::F32, F32, &["huber_loss of infinity", "ntxent of zeros"]);
 }
 
-/// The way of devices without a kernel.
+/// The path of devices without a kernel.
 #[test]
-fn edges_without_kernels() {
+fn edge_cases_of_the_reference() {
     autograd::with_reference(|| check_edges(DType::F64, F64, &[]));
 }
 
@@ -119,7 +119,7 @@ fn plain_cases() {
 }
 
 #[test]
-fn no_case_of_the_fixtures_is_left_out() {
+fn every_fixture_case_is_tested() {
     let names = |of: &Value| of.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let ours = |cases: Vec<(&str, Call)>| cases.iter().map(|case| case.0.to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(ours(edges()), names(&fixture()["cases"]));
@@ -131,7 +131,7 @@ fn no_case_of_the_fixtures_is_left_out() {
 #[test]
 fn half_precision_is_computed_in_f32() {
     let fixture = fixture();
-    // Of these the rounded arguments are no distributions any more, or beyond the type.
+    // Here the rounded arguments are not distributions any more, or overflow.
     let skipped = ["dice_loss(probabilities)", "huber_loss of infinity"];
     for (name, call) in edges().into_iter().filter(|(name, _)| !skipped.contains(name)) {
         let half = arguments(&fixture["cases"][name], DType::BF16);
@@ -169,7 +169,7 @@ fn ntxent_of_a_small_temperature_has_a_gradient() {
     assert!(values(grads.get(&embeddings).unwrap()).iter().all(|grad| grad.is_finite()));
 }
 
-/// Graphs are walked recursively, so a loss over many frames must not be a deep one.
+/// Graphs are traversed recursively, so the graph of a loss over many frames must not be deep.
 #[test]
 fn ctc_of_a_long_sequence() {
     let (frames, classes) = (20_000, 3);
@@ -206,8 +206,8 @@ fn a_loss_is_a_function_with_a_reduction_and_a_weight() {
     let error = on_head.call(&heads(&preds), &BTreeMap::from([("tail", target.clone())])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the targets of `Loss::new(squared_error).weight(0.5).on(\"heads.1\")` have no tensor at `heads.1`; `on` says \
-         where it stands: keys and indices with points between them"
+        "the targets of `Loss::new(squared_error).weight(0.5).on(\"heads.1\")` have no tensor at `heads.1`; `on` takes \
+         a path: keys and indices separated by points"
     );
     let short = Tensor::new(&[1f32], &Device::Cpu).unwrap();
     assert!(loss.call_weighted(&preds, &target, &short).is_err());

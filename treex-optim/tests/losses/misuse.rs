@@ -1,9 +1,9 @@
-//! What is no loss is an error that says so.
+//! Invalid arguments of losses are errors.
 
 use super::*;
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_an_error() {
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
     let cases = [
         (
@@ -32,7 +32,7 @@ fn misuse_is_told() {
         ),
         (
             softmax_cross_entropy_with_integer_labels(&zeros(&[8, 3], DType::F32), &zeros(&[8], DType::F32)),
-            "`softmax_cross_entropy_with_integer_labels` got labels that do not number classes: expected `u8`, `u32` or \
+            "`softmax_cross_entropy_with_integer_labels` got labels that are not integers: expected `u8`, `u32` or \
              `i64`, found `f32`; cast them with `to_dtype(DType::U32)?`",
         ),
         (
@@ -68,7 +68,7 @@ fn misuse_is_told() {
                 &zeros(&[8, 3], DType::F32),
             ),
             "the maximum of `fenchel_young_loss` has the wrong shape: expected [8]: one number for each row, found []; \
-             reduce over the last axis, `D::Minus1`, and do not keep it",
+             reduce over the last axis, `D::Minus1`, without keeping it",
         ),
         (
             ntxent(&zeros(&[8, 3], DType::F32), &zeros(&[7], DType::U8)),
@@ -99,7 +99,7 @@ fn misuse_is_told() {
 }
 
 #[test]
-fn what_ctc_does_not_understand_is_told() {
+fn invalid_ctc_inputs_are_errors() {
     let tensor = |rows: &[[f64; 2]; 1]| Tensor::new(rows, &Device::Cpu).unwrap();
     let logits = Tensor::zeros((1, 2, 3), DType::F32, &Device::Cpu).unwrap();
     let (zeros, labels) = (tensor(&[[0., 0.]]), tensor(&[[1., 2.]]));
@@ -123,7 +123,7 @@ fn what_ctc_does_not_understand_is_told() {
 
 /// Candle's `gather` takes the largest number of a type for padding.
 #[test]
-fn labels_that_are_no_class_are_told() {
+fn labels_out_of_range_are_errors() {
     let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     for wrong in [3, -1, i64::MAX, i64::from(u32::MAX)] {
         let labels = Tensor::new(&[0, wrong], &Device::Cpu).unwrap();

@@ -247,7 +247,7 @@ fn ctc_forward(args: &[Tensor], options: Ctc) -> Result<Vec<Tensor>> {
     Ok(vec![found.loss, found.logalpha_blank, found.logalpha_nonblank])
 }
 
-/// `optax.json`: one plain case of each, of the fixture's `x`.
+/// `optax.json`: one basic case of each, of the fixture's `x`.
 pub(super) fn plain() -> Vec<(&'static str, Call)> {
     cases![
         ("sigmoid_binary_cross_entropy", |a| sigmoid_binary_cross_entropy(&a[0], &other("binary"))),
@@ -297,7 +297,7 @@ pub(super) fn plain() -> Vec<(&'static str, Call)> {
     ]
 }
 
-/// What else stands in the fixture.
+/// The remaining cases of the fixture.
 pub(super) fn other(name: &str) -> Tensor {
     tensor(&fixture!("optax.json")["losses"][name])
 }

@@ -1,10 +1,11 @@
-//! What a step writes: the leaves themselves where nobody else holds them, and never what another one reads.
+//! A step writes unshared leaves in place, and never memory that another leaf reads.
 
 use proptest::prelude::*;
+use treex_optim::engine::Updates;
 
 use super::*;
 
-/// Where the leaf's numbers lie in memory.
+/// The address of the leaf's storage.
 fn address(leaf: &Leaf<Parameter>) -> usize {
     let tensor = leaf.get().unwrap();
     let (storage, _) = tensor.storage_and_layout();
@@ -15,7 +16,7 @@ fn address(leaf: &Leaf<Parameter>) -> usize {
 }
 
 #[test]
-fn a_tree_that_nobody_else_holds_is_written_in_place() {
+fn an_unshared_tree_is_written_in_place() {
     for (name, transformation) in all() {
         let mut model = model(DType::F32);
         let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
@@ -29,7 +30,7 @@ fn a_tree_that_nobody_else_holds_is_written_in_place() {
     }
 }
 
-/// The gradient's closure is over, so the model is held once again.
+/// After the gradient's closure the model is unshared again.
 #[test]
 fn a_training_step_writes_in_place() -> Result<()> {
     let mut model = model(DType::F32);
@@ -43,7 +44,7 @@ fn a_training_step_writes_in_place() -> Result<()> {
     Ok(())
 }
 
-/// Gradients come as views, of a transposed product for instance.
+/// Gradients may be views, of a transposed product for example.
 #[test]
 fn a_gradient_may_be_a_view() {
     for (name, transformation) in all() {
@@ -70,9 +71,9 @@ fn a_gradient_may_be_a_view() {
     }
 }
 
-/// Gradients in the memory of a state that is written in the same step, each in that of the other leaf.
+/// Gradients that share storage with the state of the other leaf, which is written in the same step.
 #[test]
-fn what_is_read_may_be_what_another_leaf_writes() {
+fn a_leaf_may_read_memory_that_another_leaf_writes() {
     for len in [3, 100_000] {
         let of =
             |value: f32| Leaf::<Parameter>::new(Tensor::full(value, len, &Device::Cpu).unwrap()).unwrap();
@@ -81,7 +82,8 @@ fn what_is_read_may_be_what_another_leaf_writes() {
         let mut state = transformation.init(&params).unwrap();
         state.trace.store(&vec![of(1.), of(2.)].flatten()).unwrap();
         let crossed = state.trace.rebuild(|index| Ok(state.trace.get(1 - index).cloned())).unwrap();
-        let found = transformation.updates(crossed, &mut state, &params, &Extra::default()).unwrap();
+        let found =
+            transformation.update(Updates::new(crossed, params), &mut state).unwrap().compute().unwrap();
         for (index, expected) in [2.5, 2.].into_iter().enumerate() {
             for leaves in [&found, &state.trace] {
                 let found = leaves.get(index).unwrap().to_vec1::<f32>().unwrap();
@@ -95,9 +97,9 @@ fn what_is_read_may_be_what_another_leaf_writes() {
     }
 }
 
-/// Leaves that threads share, and those of which a thread gets many, against operations on whole tensors.
+/// Leaves split over threads, and batches of many leaves, against operations on whole tensors.
 #[test]
-fn leaves_of_all_sizes_step_as_whole_tensors_do() {
+fn the_engine_matches_tensor_operations_at_all_sizes() {
     // A rounding of f32 at the size of the parameters; of bf16, a step of the smallest difference there.
     for (dtype, tolerance) in [(DType::F32, 3e-7), (DType::F64, 1e-12), (DType::BF16, 8e-3)] {
         let sizes = [1, 100_000, 0, 70_001, 31, 32, 33, 1024, 1025];
@@ -138,7 +140,7 @@ fn member() -> impl Strategy<Value = Boxed> {
 }
 
 proptest! {
-    /// Rules that share a loop round as they do one by one.
+    /// Fused rules round as separate ones do.
     #[test]
     fn chains_in_any_order_step_as_whole_tensors_do(
         members in prop::collection::vec(member(), 0..7),

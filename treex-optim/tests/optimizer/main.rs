@@ -1,4 +1,4 @@
-//! What every optimizer promises: one table of transformations, one test for each promise.
+//! The contracts of every optimizer: one table of transformations, one test for each contract.
 
 #![allow(clippy::unwrap_used)]
 
@@ -74,7 +74,7 @@ fn train<T: GradientTransformation>(
     }
 }
 
-/// One step, with a value of the loss for those who ask for it.
+/// One step, with a value of the loss for transformations that need it.
 fn step_with<T: GradientTransformation>(optimizer: &mut Optimizer<T>, model: &mut Model, grads: &Model) {
     optimizer.update_with(grads, model, &Extra::value(3.)).unwrap();
 }
@@ -83,12 +83,12 @@ fn values(leaf: &Leaf<Parameter>) -> Vec<f64> {
     leaf.get().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
-/// The names of the leaves that the state has.
+/// The names of the leaves of the state.
 fn names(optimizer: &impl Tree) -> Vec<String> {
     optimizer.leaves().iter().map(|(path, _, _)| path.to_string()).collect()
 }
 
-/// Goes downhill from `start` on a function that is given with its gradient, and returns where it ends.
+/// Minimizes a function, given with its gradient, from `start`, and returns the final point.
 fn descend(
     transformation: Boxed,
     dtype: DType,
@@ -147,7 +147,7 @@ fn converges_on_rosenbrock() {
 }
 
 #[test]
-fn saved_loaded_and_continued_is_not_interrupted() {
+fn resuming_from_a_saved_state_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     for (name, transformation) in all() {
         let mut whole = model(DType::F32);
@@ -160,7 +160,7 @@ fn saved_loaded_and_continued_is_not_interrupted() {
         let mut loaded = Optimizer::new(transformation).init(&resumed).unwrap();
         resumed.load(folder.path().join("model")).unwrap();
         loaded.load(folder.path().join("optimizer")).unwrap();
-        assert_eq!(loaded.step().unwrap(), 3, "{name}");
+        assert_eq!(loaded.step_count().unwrap(), 3, "{name}");
 
         train(&mut optimizer, &mut whole, 3..6);
         train(&mut loaded, &mut resumed, 3..6);
@@ -170,7 +170,7 @@ fn saved_loaded_and_continued_is_not_interrupted() {
 }
 
 #[test]
-fn every_leaf_of_an_optimizer_is_its_state() {
+fn every_leaf_of_an_optimizer_is_of_kind_opt_state() {
     for (name, transformation) in all() {
         let model = model(DType::F32);
         let optimizer = Optimizer::new(transformation).init(&model).unwrap();
@@ -205,13 +205,13 @@ fn the_names_in_a_state() {
     assert_eq!(names(&Optimizer::new(sgd(0.1)).init(&model).unwrap()), ["step"]);
 }
 
-/// What gives no updates.
+/// Transformations without updates.
 fn stands_still(name: &str) -> bool {
     name == "set_to_zero()"
 }
 
 #[test]
-fn what_was_not_selected_stays_bit_for_bit() {
+fn unselected_leaves_stay_bit_identical() {
     for (name, transformation) in all() {
         let before = model(DType::F32);
         let mut after = before.clone();
@@ -253,7 +253,7 @@ fn a_filtered_tree_is_updated_as_the_model_is() {
 }
 
 #[test]
-fn the_same_again_gives_the_same_bits() {
+fn training_is_deterministic() {
     for (name, transformation) in all() {
         let run = || {
             let mut model = model(DType::F32);
@@ -302,11 +302,11 @@ fn a_missing_gradient_skips_its_leaf() {
         assert_eq!(model.x, before.x, "{name}");
         assert_eq!(optimizer.filter(path("**.x")).flatten(), state, "{name}");
         assert_eq!(model.layers == before.layers, stands_still(name), "{name}");
-        assert_eq!(optimizer.step().unwrap(), 5, "{name}");
+        assert_eq!(optimizer.step_count().unwrap(), 5, "{name}");
     }
 }
 
-/// Momentum coasts, moments fade and weights decay where the gradient is zero.
+/// Momentum continues, moments and weights decay where the gradient is zero.
 #[test]
 fn a_zero_gradient_is_a_step() {
     for (name, transformation) in all() {
@@ -317,7 +317,7 @@ fn a_zero_gradient_is_a_step() {
         let (before, state_before) = (model.x.clone(), state(&optimizer));
         let zeros = gradient(&model, 2).map(|leaf| Ok(leaf.zeros_like()?)).unwrap();
         step_with(&mut optimizer, &mut model, &zeros);
-        // Sums stay as they are.
+        // Sums are unchanged.
         let sums = ["scale_by_rss", "adagrad", "apply_every", "zero_nans"];
         let has_moments =
             state_before.tensors().next().is_some() && !sums.iter().any(|sum| name.starts_with(sum));
@@ -328,7 +328,7 @@ fn a_zero_gradient_is_a_step() {
 }
 
 #[test]
-fn a_functional_update_leaves_what_it_got() {
+fn a_functional_update_leaves_its_inputs_unchanged() {
     for (name, transformation) in all() {
         let mut trained = model(DType::F32);
         let params = trained.filter(Parameter);

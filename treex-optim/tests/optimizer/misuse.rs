@@ -1,8 +1,8 @@
-//! What cannot be done is an error, and nothing has then changed.
+//! Misuse is an error that changes nothing.
 
 use super::*;
 
-/// What `attempt` reports, after which model and optimizer must be as they were.
+/// The error of `attempt`, after which model and optimizer must be unchanged.
 #[track_caller]
 fn refused<T: GradientTransformation>(
     optimizer: &mut Optimizer<T>,
@@ -45,33 +45,33 @@ fn another_structure_is_refused() {
         let mut wider = model.clone();
         wider.layers[1] = leaf(&[1., 2., 3.], DType::F32);
         let error = refused(&mut optimizer, &mut wider, |optimizer, wider| optimizer.update(&grads, wider));
-        let text = "a leaf of the model has another shape than at the optimizer's `init` at `layers.1`: expected [2], \
+        let text = "a leaf of the model differs in shape from the optimizer's `init` at `layers.1`: expected [2], \
                     found [3]; a changed model needs an optimizer that is initialized with it";
         assert_eq!((error.kind(), error.to_string()), (ErrorKind::Shape, text.to_owned()), "{name}");
 
         let wider_grads = gradient(&wider, 2);
         let error =
             refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&wider_grads, model));
-        assert!(error.to_string().starts_with("a leaf of the gradient has another shape"), "{error}");
+        assert!(error.to_string().starts_with("a leaf of the gradient differs in shape"), "{error}");
 
         let mut without = model.filter(!path("x"));
         let error =
             refused(&mut optimizer, &mut without, |optimizer, without| optimizer.update(&grads, without));
-        let text = "a leaf has a gradient, and the model has no value for it at `x`; update the whole model, or filter \
+        let text = "a leaf has a gradient but no value in the model at `x`; update the whole model, or filter \
                     the gradient in the same way";
         assert_eq!((error.kind(), error.to_string()), (ErrorKind::FilteredOut, text.to_owned()), "{name}");
     }
 }
 
 #[test]
-fn a_state_that_was_taken_apart_is_refused() {
+fn a_filtered_state_is_refused() {
     let mut model = model(DType::F32);
     let mut optimizer = Optimizer::new(adam(0.1)).init(&model).unwrap();
     train(&mut optimizer, &mut model, 0..2);
     let grads = gradient(&model, 2);
     let mut without = optimizer.filter(!path("state.0.nu.x"));
     let error = refused(&mut without, &mut model, |optimizer, model| optimizer.update(&grads, model));
-    let text = "the state holds nothing for a parameter that has a gradient at `x`; `init` with the model that is \
+    let text = "the state has no leaf for a parameter that has a gradient at `x`; `init` with the model that is \
                 trained, and update with the whole state";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::FilteredOut, text.to_owned()));
 }
@@ -91,14 +91,14 @@ fn the_state_of_another_optimizer_is_not_loaded() {
 }
 
 #[test]
-fn what_was_not_initialized_is_refused() {
+fn an_uninitialized_optimizer_is_refused() {
     let mut model = model(DType::F32);
     let grads = gradient(&model, 0);
     let mut optimizer = Optimizer::new(adam(0.1));
     let error = refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&grads, model));
     let text = "the optimizer has no state yet; call `let mut optimizer = optimizer.init(&model)?` first";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::Uninitialized, text.to_owned()));
-    assert_eq!(optimizer.step().unwrap_err().kind(), ErrorKind::Uninitialized);
+    assert_eq!(optimizer.step_count().unwrap_err().kind(), ErrorKind::Uninitialized);
     assert_eq!(optimizer.learning_rate().unwrap_err().kind(), ErrorKind::Uninitialized);
 
     let unfilled = Model {
@@ -122,7 +122,7 @@ fn nothing_to_train_is_an_error() {
 }
 
 #[test]
-fn rates_that_are_no_numbers_are_refused() {
+fn non_finite_rates_are_refused() {
     let mut model = model(DType::F32);
     for rate in [f64::NAN, f64::NEG_INFINITY, f64::INFINITY] {
         let error = Optimizer::new(adam(rate)).init(&model).unwrap_err();
@@ -137,14 +137,14 @@ fn rates_that_are_no_numbers_are_refused() {
     train(&mut optimizer, &mut model, 0..2);
     let grads = gradient(&model, 2);
     let error = refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&grads, model));
-    let text = "`learning_rate` is `broken`, which is no number to step by at step 2: expected a finite number, found \
+    let text = "`learning_rate` is `broken`, which is not finite at step 2: expected a finite number, found \
                 NaN; correct the schedule; steps are counted from 0";
     assert_eq!(error.to_string(), text);
     assert!(optimizer.learning_rate().is_err());
 }
 
 #[test]
-fn options_outside_of_what_they_may_be_are_refused() {
+fn out_of_range_options_are_refused() {
     let model = model(DType::F32);
     let nan = f64::NAN;
     let wrong = [
@@ -241,14 +241,14 @@ fn options_outside_of_what_they_may_be_are_refused() {
     assert_eq!(error.to_string(), text);
 }
 
-/// Without one there is no step, and nothing is written.
+/// Without one nothing is written.
 #[test]
-fn polyak_asks_for_the_value_of_the_loss() {
+fn polyak_needs_the_value_of_the_loss() {
     let mut model = model(DType::F32);
     let mut optimizer = Optimizer::new(polyak_sgd()).init(&model).unwrap();
     let grads = gradient(&model, 0);
     let error = refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&grads, model));
-    let text = "Polyak's step size needs the value of the loss; call `optimizer.update_with(&grads, &mut model, \
-                &Extra::value(loss))`";
+    let text = "`scale_by_polyak` needs the value of the loss: expected `Extra::value(loss)`; step with \
+                `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::Argument, text.to_owned()));
 }

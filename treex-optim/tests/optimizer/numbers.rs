@@ -1,10 +1,11 @@
-//! The numbers of an optimizer: their types, and those that it shows.
+//! The element types of an optimizer's state, and the numbers that it returns.
 
 use super::*;
+use treex_optim::engine::Updates;
 
-/// Only what is kept is rounded.
+/// Only the state is rounded.
 #[test]
-fn moments_are_kept_in_the_type_that_is_asked_for() {
+fn moments_have_the_requested_type() {
     let half = DType::BF16;
     let cases = [
         (adam(0.1).mu_dtype(half).boxed(), "**.mu.x"),
@@ -25,11 +26,12 @@ fn moments_are_kept_in_the_type_that_is_asked_for() {
         let types: Vec<_> = kept.tensors().map(Tensor::dtype).collect();
         assert_eq!(types, [DType::BF16], "{transformation:?}");
     }
-    // The first update of momentum is the gradient, whatever is kept of it.
+    // The first update of momentum is the gradient, unrounded.
     let x: Leaf<Parameter> = leaf(&[0.1], DType::F32);
     let momentum = trace(0.9).accumulator_dtype(half);
     let mut state = momentum.init(&x.flatten()).unwrap();
-    let updates = momentum.updates(x.flatten(), &mut state, &x.flatten(), &Extra::default()).unwrap();
+    let updates =
+        momentum.update(Updates::new(x.flatten(), x.flatten()), &mut state).unwrap().compute().unwrap();
     assert_eq!(updates.tensors().next().unwrap().to_vec1::<f32>().unwrap(), [0.1]);
 }
 
@@ -48,7 +50,7 @@ fn the_learning_rate_is_that_of_the_next_step() {
     assert_eq!(without.learning_rate().unwrap(), None);
 }
 
-/// In bf16, 0.999 is 1 and a moment never fades; so the moments are f32, and so is the arithmetic.
+/// In bf16, 0.999 is 1 and a moment never decays; so moments and arithmetic are in f32.
 #[test]
 fn half_precision_parameters_have_moments_in_f32() {
     for (name, transformation) in all() {
@@ -65,7 +67,7 @@ fn half_precision_parameters_have_moments_in_f32() {
         }
         assert_eq!(half.x.dtype(), Some(DType::BF16), "{name}");
         let types: Vec<_> = of_half.leaves().iter().filter_map(|(_, _, leaf)| leaf.dtype()).collect();
-        // Beside the moments there are counts, keys and whether there were NaN.
+        // Other leaves are counts, keys and flags of NaN.
         let expected = [DType::F32, DType::I64, DType::U32, DType::U8];
         assert!(types.iter().all(|dtype| expected.contains(dtype)), "{name}: {types:?}");
         // Three roundings of parameters to 8 bits, each by half a unit.
@@ -85,9 +87,9 @@ fn half_precision_parameters_have_moments_in_f32() {
     assert!((f64::from(nu[0]) - expected).abs() < 1e-6, "{nu:?} {expected}");
 }
 
-/// An optimizer is a field like any other.
+/// An optimizer can be a field of a tree.
 #[test]
-fn a_training_is_one_tree() {
+fn model_and_optimizer_form_one_tree() {
     #[derive(Clone, TreeObject)]
     struct Training {
         model: Model,
@@ -136,15 +138,15 @@ fn the_global_norm_is_summed_wide() {
     assert_eq!(global_norm(&mixed.filter(OptState)).unwrap(), 0.);
 }
 
-/// As in Optax: nothing is hidden.
+/// As in Optax, NaN propagates.
 #[test]
-fn clipping_shows_what_is_not_a_number() {
+fn clipping_propagates_nan() {
     let clip = |values: &[f64], max_norm: f64| -> Vec<f64> {
         let leaf: Leaf<Parameter> = leaf(values, DType::F64);
         let transformation = clip_by_global_norm(max_norm);
         transformation.init(&leaf.flatten()).unwrap();
-        let clipped =
-            transformation.updates(leaf.flatten(), &mut (), &leaf.flatten(), &Default::default()).unwrap();
+        let updates = Updates::new(leaf.flatten(), leaf.flatten());
+        let clipped = transformation.update(updates, &mut ()).unwrap().compute().unwrap();
         clipped.get(0).unwrap().to_vec1().unwrap()
     };
     assert_eq!(clip(&[3., 4.], 5.5), [3., 4.]);

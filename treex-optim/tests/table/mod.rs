@@ -6,10 +6,10 @@ use candle_core::DType;
 use treex_core::path;
 use treex_optim::*;
 
-/// A name, and what it names.
+/// A name and its transformation.
 pub(crate) type Row = (&'static str, Boxed);
 
-/// All there are.
+/// All of them.
 pub(crate) fn all() -> Vec<Row> {
     let descents = descents().into_iter().map(|(name, transformation, _)| (name, transformation));
     golden().into_iter().chain(options()).chain(descents).collect()
@@ -80,7 +80,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("ema(.9)", ema(0.9).boxed()),
         ("ema(.9,debias=False)", ema(0.9).debias(false).boxed()),
         ("add_decayed_weights(.1)", add_decayed_weights(0.1).boxed()),
-        ("add_decayed_weights(.1,mask a)", add_decayed_weights(0.1).to(path("a")).boxed()),
+        ("add_decayed_weights(.1,mask a)", add_decayed_weights(0.1).mask(path("a")).boxed()),
         ("add_decayed_weights(schedule .1/(1+c))", add_decayed_weights(falling(0.1)).boxed()),
         ("clip(.3)", clip(0.3).boxed()),
         ("clip_by_block_rms(.4)", clip_by_block_rms(0.4).boxed()),
@@ -96,7 +96,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("adabelief(.01)", adabelief(0.01).boxed()),
         ("adabelief(.01,wd=1e-2)", adabelief(0.01).weight_decay(1e-2).boxed()),
         ("adadelta(.1)", adadelta(0.1).boxed()),
-        // Optax's rate of `None` turns no sign: uphill.
+        // Optax's rate of `None` does not flip the sign: ascent.
         ("adadelta()", adadelta(-1.).boxed()),
         ("adafactor(.01)", adafactor(0.01).boxed()),
         (
@@ -108,7 +108,7 @@ pub(crate) fn golden() -> Vec<Row> {
         ("adam(.1)", adam(0.1).boxed()),
         ("nadam(.1)", nadam(0.1).boxed()),
         ("adamw(.1)", adamw(0.1).boxed()),
-        ("adamw(.1,wd=.1,mask a)", adamw(0.1).weight_decay(0.1).decay(path("a")).boxed()),
+        ("adamw(.1,wd=.1,mask a)", adamw(0.1).weight_decay(0.1).weight_decay_mask(path("a")).boxed()),
         ("nadamw(.1)", nadamw(0.1).boxed()),
         ("adamax(.1)", adamax(0.1).boxed()),
         ("adamaxw(.1)", adamaxw(0.1).boxed()),
@@ -120,7 +120,12 @@ pub(crate) fn golden() -> Vec<Row> {
         ("lars(.1)", lars(0.1).weight_decay(0.01).boxed()),
         (
             "lars(.1,nesterov,mask a)",
-            lars(0.1).weight_decay(0.01).decay(path("a")).trust_ratio(path("a")).nesterov(true).boxed(),
+            lars(0.1)
+                .weight_decay(0.01)
+                .weight_decay_mask(path("a"))
+                .trust_ratio_mask(path("a"))
+                .nesterov(true)
+                .boxed(),
         ),
         ("lion(.01)", lion(0.01).boxed()),
         ("novograd(.01)", novograd(0.01).weight_decay(0.01).boxed()),
@@ -296,8 +301,8 @@ pub(crate) fn options() -> Vec<Row> {
     ]
 }
 
-/// What goes downhill, and the steps that it takes on Rosenbrock's function; `None` for what circles there,
-/// since all its steps have one size. Most rates are those of Optax's own tests.
+/// Transformations that descend, and their number of steps on Rosenbrock's function; `None` for those that
+/// cycle there, since all their steps have one size. Most rates are those of Optax's own tests.
 pub(crate) fn descents() -> Vec<(&'static str, Boxed, Option<usize>)> {
     let halving = scale_by_schedule(linear(1., 0.5, 1_000));
     vec![

@@ -1,25 +1,25 @@
-//! The sums over all ways to tell labels in frames, forwards and backwards.
+//! The sums over all alignments of labels to frames, forward and backward.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
 use treex_core::{Error, Result};
 
 use super::Ctc;
 
-/// What one sequence is to tell.
+/// The labels of one sequence.
 pub(super) struct Sequence {
-    /// The class of each label; what stands behind the last one may be none.
+    /// The class of each label; entries after the last label may be invalid.
     labels: Vec<Option<usize>>,
-    /// How many of them are to be told.
+    /// The number of labels.
     len: usize,
     /// Whether the next label is the same.
     repeats: Vec<bool>,
-    /// Whether a frame does not count.
+    /// Whether a frame is padding.
     frame_pads: Vec<bool>,
     options: Ctc,
 }
 
-/// Logarithms of the probabilities of having told the first `n` labels: with a blank last, for `n` from 0 on,
-/// or with a label last, for `n` from 1 on.
+/// Log-probabilities of having emitted the first `n` labels: with a blank last, for `n` from 0 on, or with
+/// a label last, for `n` from 1 on.
 #[derive(Clone)]
 pub(super) struct Told {
     pub(super) blank: Vec<f64>,
@@ -38,7 +38,7 @@ impl Sequence {
             0. => Ok(false),
             1. => Ok(true),
             other => Err(Error::argument("`ctc_loss` got a padding that is neither 0 nor 1")
-                .expected("1 for what does not count, else 0")
+                .expected("1 for padding, else 0")
                 .found(other)),
         };
         let pads = pads.iter().map(is_padding).collect::<Result<Vec<_>>>()?;
@@ -52,7 +52,7 @@ impl Sequence {
         let class = |&label: &f64| numbers_class(label).then_some(label as usize);
         let numbers: Vec<_> = labels.iter().map(class).collect();
         if let Some(index) = numbers[..len].iter().position(Option::is_none) {
-            return Err(Error::argument("`ctc_loss` got a label that is not the number of a class")
+            return Err(Error::argument("`ctc_loss` got a label that is not a class index")
                 .expected(format!("labels from 0 to {}", classes - 1))
                 .found(labels[index]));
         }
@@ -66,7 +66,7 @@ impl Sequence {
         })
     }
 
-    /// Nothing told yet, as if after a blank.
+    /// No label emitted, as if after a blank.
     fn start(&self) -> Told {
         let (count, never) = (self.labels.len(), self.options.log_epsilon);
         let mut blank = vec![never; count + 1];
@@ -74,12 +74,12 @@ impl Sequence {
         Told { blank, label: vec![never; count] }
     }
 
-    /// `log_epsilon` if a way is closed.
+    /// `log_epsilon` if a transition is not allowed.
     fn toll(&self, closed: bool) -> f64 {
         if closed { self.options.log_epsilon } else { 0. }
     }
 
-    /// After which labels a new one may start: after a blank, or straight after another label.
+    /// The states from which a new label may start: after a blank, or directly after a different label.
     fn ready(&self, told: &Told) -> Vec<f64> {
         let mut ready = told.blank.clone();
         for (n, label) in told.label.iter().enumerate() {
@@ -154,7 +154,7 @@ impl Sequence {
             let (ready, log_blank) = (self.ready(before), frame[self.options.blank_id]);
             let mut inner = Told { blank: vec![0.; outer.blank.len()], label: vec![0.; outer.label.len()] };
             for (n, (&ready, &by)) in ready.iter().zip(&outer.blank).enumerate() {
-                // Only what can still get to the end.
+                // Only states that can reach the end.
                 if by != 0. {
                     let stays = by * share(ready + log_blank, after.blank[n]);
                     inner.blank[n] += stays;
@@ -179,7 +179,7 @@ impl Sequence {
                     }
                 }
             }
-            // What was ready is a blank, or the label before.
+            // The previous state is a blank, or the previous label.
             for (n, &ready) in ready.iter().enumerate().skip(1) {
                 let by = inner.blank[n];
                 inner.blank[n] = by * share(before.blank[n], ready);
@@ -202,8 +202,8 @@ fn share(part: f64, whole: f64) -> f64 {
     if whole == f64::NEG_INFINITY { 0. } else { (part - whole).exp() }
 }
 
-/// `[batch, frames, classes]` to the losses, `[batch]`. As Candle operations, each frame would add to the
-/// depth of a graph that is walked recursively.
+/// `[batch, frames, classes]` to the losses, `[batch]`. As Candle operations, each frame would deepen a
+/// graph that is traversed recursively.
 pub(super) struct Alignments {
     pub(super) sequences: Vec<Sequence>,
 }

@@ -1,11 +1,11 @@
-//! Labels whose places in a sequence are not known.
+//! Connectionist temporal classification.
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, Result};
 
 use super::{Over, widened};
-use crate::host::numbers;
 use crate::numerics::wide;
+use crate::transfer::to_vec_f64;
 
 mod alignments;
 
@@ -26,28 +26,28 @@ impl Default for Ctc {
 }
 
 impl Ctc {
-    /// The class that means no label.
+    /// The blank class.
     #[must_use]
     pub fn blank_id(self, blank_id: usize) -> Self {
         Self { blank_id, ..self }
     }
 
-    /// What stands for the logarithm of 0.
+    /// The value used for the logarithm of 0.
     #[must_use]
     pub fn log_epsilon(self, log_epsilon: f64) -> Self {
         Self { log_epsilon, ..self }
     }
 }
 
-/// What [`ctc_loss_with_forward_probs`] finds.
+/// The results of [`ctc_loss_with_forward_probs`].
 #[derive(Clone, Debug)]
 pub struct CtcForward {
     /// The loss of each sequence: `[batch]`.
     pub loss: Tensor,
-    /// The logarithm of the probability that the first `n` labels were told by frame `t`, which is a blank:
-    /// `[frames, batch, labels + 1]`. Not differentiated.
+    /// The logarithm of the probability that the first `n` labels were emitted by frame `t`, which is a
+    /// blank: `[frames, batch, labels + 1]`. Not differentiated.
     pub logalpha_blank: Tensor,
-    /// The same, with a frame that tells label `n`: `[frames, batch, labels]`. Not differentiated.
+    /// The same, with a frame that emits label `n`: `[frames, batch, labels]`. Not differentiated.
     pub logalpha_nonblank: Tensor,
 }
 
@@ -65,24 +65,23 @@ pub fn ctc_loss(
     sum_alignments(&log_probs, sequences, logits)
 }
 
-/// Connectionist temporal classification: less the logarithm of the probability that the frames tell the
-/// labels, each at one or several frames in a row, with blanks between them where there are any, and always
-/// between two labels that are equal.
+/// Connectionist temporal classification: the negative log-likelihood of the labels, each emitted at one or
+/// more consecutive frames, with optional blanks between them, required between two equal labels.
 ///
 /// - `logits`: `[batch, frames, classes]`, one of the classes being the blank
-/// - `logit_paddings`: `[batch, frames]`, 1 for frames that do not count, else 0, in any element type
-/// - `labels`: `[batch, labels]`, numbers of classes in any element type
-/// - `label_paddings`: `[batch, labels]`, 0 for labels and 1 for what stands behind the last one
+/// - `logit_paddings`: `[batch, frames]`, 1 for padding, else 0, in any element type
+/// - `labels`: `[batch, labels]`, class indices in any element type
+/// - `label_paddings`: `[batch, labels]`, 0 for labels, 1 for padding after the last one
 ///
-/// A sequence with fewer frames than its labels need has a loss around `-log_epsilon`. The sums over
-/// alignments run on the host, in f64, and so do their gradients.
+/// A sequence with too few frames for its labels has a loss around `-log_epsilon`. The sums over
+/// alignments run on the CPU, in f64, and so do their gradients.
 ///
 /// Graves et al., [Connectionist Temporal
 /// Classification](https://dl.acm.org/doi/abs/10.1145/1143844.1143891), 2006.
 ///
 /// # Errors
 /// If shapes do not fit, logits are not floats, there are no frames, `blank_id` or a label is not the number
-/// of a class, or a padding is neither 0 nor 1, or stands before a label.
+/// of a class, or a padding is neither 0 nor 1, or precedes a label.
 pub fn ctc_loss_with_forward_probs(
     logits: &Tensor,
     logit_paddings: &Tensor,
@@ -92,7 +91,7 @@ pub fn ctc_loss_with_forward_probs(
 ) -> Result<CtcForward> {
     let (log_probs, sequences) = prepare(logits, logit_paddings, labels, label_paddings, options)?;
     let (batch, frames, classes) = log_probs.dims3()?;
-    let values = numbers(&log_probs)?;
+    let values = to_vec_f64(&log_probs)?;
     let told: Vec<_> = sequences
         .iter()
         .zip(values.chunks_exact(frames * classes))
@@ -123,7 +122,7 @@ fn sum_alignments(log_probs: &Tensor, sequences: Vec<Sequence>, logits: &Tensor)
     Ok(losses.to_dtype(wide(logits.dtype()))?.to_device(logits.device())?)
 }
 
-/// The logarithms of the probabilities on the host, in f64, and what is to be told in them.
+/// The log-probabilities on the CPU, in f64, and the labels to align.
 fn prepare(
     logits: &Tensor,
     logit_paddings: &Tensor,
@@ -150,11 +149,12 @@ fn prepare(
         }
     };
     if options.blank_id >= classes {
-        return Err(Error::argument(format!("`blank_id` of `{name}` is not the number of a class"))
+        return Err(Error::argument(format!("`blank_id` of `{name}` is not a class index"))
             .expected(format!("less than {classes}"))
             .found(options.blank_id));
     }
-    let (pads, frame_pads, labels) = (numbers(label_paddings)?, numbers(logit_paddings)?, numbers(labels)?);
+    let (pads, frame_pads, labels) =
+        (to_vec_f64(label_paddings)?, to_vec_f64(logit_paddings)?, to_vec_f64(labels)?);
     let sequences = frame_pads.chunks_exact(frames).enumerate().map(|(index, frame_pads)| {
         let range = index * count..(index + 1) * count;
         Sequence::new(&labels[range.clone()], &pads[range], frame_pads, classes, options)

@@ -1,0 +1,113 @@
+//! Type-erased rules and terms: one loop each, instantiated where the rule's type is known.
+
+use candle_core::Tensor;
+use treex_core::Result;
+use treex_kernels::isa::dispatch;
+
+use super::expression::Expression;
+use super::fusion::Fusable;
+use super::loops::{Apply, Chunk, Sum};
+use super::rule::{Rule, Terms};
+
+/// A type-erased [`Rule`].
+pub(crate) trait ErasedRule: Send + Sync {
+    /// The number of tensors of state.
+    fn width(&self) -> usize;
+    /// The fusable form of this rule, if it has one.
+    fn fusable(&self) -> Option<Fusable>;
+    fn run_f32(&self, chunk: Chunk<'_, '_, f32>);
+    fn run_f64(&self, chunk: Chunk<'_, '_, f64>);
+    /// The same as tensor operations: the update, then the state.
+    fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
+}
+
+/// Implements [`ErasedRule`] for a rule with `K` state tensors.
+pub(crate) struct RuleImpl<R, const K: usize>(pub(crate) R);
+
+impl<R: Rule<K>, const K: usize> RuleImpl<R, K> {
+    /// The expression of the rule; inputs are update, parameter and state, in this order.
+    fn traced(&self) -> (Expression, [Expression; K]) {
+        let input = Expression::input;
+        self.0.apply(input(0), input(1), std::array::from_fn(|k| input(k + 2)))
+    }
+}
+
+impl<R: Rule<K>, const K: usize> ErasedRule for RuleImpl<R, K> {
+    fn width(&self) -> usize {
+        K
+    }
+
+    fn fusable(&self) -> Option<Fusable> {
+        if K > 0 {
+            return None;
+        }
+        self.traced().0.fusable()
+    }
+
+    fn run_f32(&self, chunk: Chunk<'_, '_, f32>) {
+        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
+    }
+
+    fn run_f64(&self, chunk: Chunk<'_, '_, f64>) {
+        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
+    }
+
+    fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>> {
+        let (next, kept) = self.traced();
+        let inputs = [&[u.clone(), p.clone()], state].concat();
+        let expressions: Vec<_> = std::iter::once(next).chain(kept).collect();
+        Ok(Expression::evaluate(&expressions, &inputs)?)
+    }
+}
+
+/// One rule for all leaves, or one for each.
+pub(crate) enum Rules {
+    One(Box<dyn ErasedRule>),
+    Each(Vec<Box<dyn ErasedRule>>),
+}
+
+impl Rules {
+    pub(crate) fn at(&self, index: usize) -> &dyn ErasedRule {
+        match self {
+            Self::One(rule) => &**rule,
+            Self::Each(rules) => &*rules[index],
+        }
+    }
+}
+
+/// Type-erased [`Terms`].
+pub(crate) trait ErasedTerms: Send + Sync {
+    /// The number of sums.
+    fn width(&self) -> usize;
+    /// Adds the sums over a chunk to `sums`.
+    fn sum_f32(&self, u: &[f32], p: &[f32], sums: &mut [f64]);
+    fn sum_f64(&self, u: &[f64], p: &[f64], sums: &mut [f64]);
+    /// The terms as tensors.
+    fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>>;
+}
+
+/// Implements [`ErasedTerms`] for `M` terms.
+pub(crate) struct TermsImpl<S, const M: usize>(pub(crate) S);
+
+impl<S: Terms<M>, const M: usize> ErasedTerms for TermsImpl<S, M> {
+    fn width(&self) -> usize {
+        M
+    }
+
+    fn sum_f32(&self, u: &[f32], p: &[f32], sums: &mut [f64]) {
+        add(sums, dispatch(Sum::<_, _, M> { terms: &self.0, u, p }));
+    }
+
+    fn sum_f64(&self, u: &[f64], p: &[f64], sums: &mut [f64]) {
+        add(sums, dispatch(Sum::<_, _, M> { terms: &self.0, u, p }));
+    }
+
+    fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>> {
+        let terms = self.0.terms(Expression::input(0), Expression::input(1));
+        Ok(Expression::evaluate(&terms, &[u.clone(), p.clone()])?)
+    }
+}
+
+fn add(sums: &mut [f64], more: impl IntoIterator<Item = f64>) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
