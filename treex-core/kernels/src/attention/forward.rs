@@ -29,7 +29,10 @@ pub struct Inputs<'a, T: Float> {
 /// Of a row of scores: its maximum, and `1 / Σ exp(score - maximum)`.
 pub type RowStatistics<R> = [R; 2];
 
-pub(super) fn forward<T: Float>(inputs: &Inputs<'_, T>) -> Result<(Vec<T>, Vec<RowStatistics<T::Wide>>)> {
+/// `y`, and the statistics of the rows of scores.
+pub type Outputs<T> = (Vec<T>, Vec<RowStatistics<<T as Float>::Wide>>);
+
+pub(super) fn forward<T: Float>(inputs: &Inputs<'_, T>) -> Result<Outputs<T>> {
     inputs.check()?;
     inputs.run()
 }
@@ -67,7 +70,7 @@ impl<T: Float> Inputs<'_, T> {
     }
 
     /// All queries of all heads; sizes and views have been checked.
-    fn run(&self) -> Result<(Vec<T>, Vec<RowStatistics<T::Wide>>)> {
+    fn run(&self) -> Result<Outputs<T>> {
         let s = self.sizes;
         let y = Output::new(s.batch * s.queries * s.heads * s.value_depth)?;
         let statistics = Output::new(s.batch * s.queries * s.heads)?;

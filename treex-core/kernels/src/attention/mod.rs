@@ -26,7 +26,7 @@ use crate::float::Float;
 use crate::math::Real;
 use crate::microkernel::PANEL;
 
-pub use forward::{Inputs, RowStatistics};
+pub use forward::{Inputs, Outputs, RowStatistics};
 pub use modifiers::Modifiers;
 pub use view::StridedView;
 
@@ -38,8 +38,7 @@ entry_points! {
         ///
         /// # Errors
         /// If a size is 0, sizes and views do not fit together, or memory cannot be allocated.
-        fn attention(inputs: &Inputs<'_, Self>) -> Result<(Vec<Self>, Vec<RowStatistics<Self::Wide>>)>
-            = forward::forward;
+        fn attention(inputs: &Inputs<'_, Self>) -> Result<Outputs<Self>> = forward::forward;
 
         /// The gradients of query, key and value, contiguous; empty where `wanted` is false.
         ///
