@@ -253,7 +253,7 @@ fn pooled(
     let of = |(axis, n): (Axis, usize)| {
         // A maximum of padding alone is not finite: every window covers an element.
         let most = if n == 0 { 0 } else { axis.size - 1 };
-        let padding = (axis.zeros.0.min(most) as isize, axis.zeros.1.min(most) as isize);
+        let padding = (axis.padding.0.min(most) as isize, axis.padding.1.min(most) as isize);
         ((axis.size, axis.stride), padding)
     };
     let (windows, padding): (Vec<_>, Vec<_>) = axes.into_iter().zip(spatial.iter().copied()).map(of).unzip();

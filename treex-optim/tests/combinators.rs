@@ -111,7 +111,7 @@ fn more() -> Vec<(&'static str, Boxed)> {
 }
 
 #[test]
-fn matches_fixture!("optax.json") {
+fn matches_optax() {
     let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);

@@ -124,7 +124,7 @@ fn beyond() -> Vec<(&'static str, Boxed, f64)> {
 }
 
 #[test]
-fn matches_fixture!("optax.json") {
+fn matches_optax() {
     let fixture = fixture!("optax.json");
     for (name, transformation, tolerance) in table() {
         assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, tolerance);

@@ -125,7 +125,7 @@ fn line_search_options_match_optax() {
 }
 
 #[test]
-fn preconditioned_updates_match_fixture!("optax.json") {
+fn preconditioned_updates_match_optax() {
     let fixture = fixture!("optax.json");
     let (name, transformation) = ("scale_by_lbfgs(memory_size=3)", scale_by_lbfgs().memory_size(3).boxed());
     assert_golden(&fixture["meta"], &fixture["transforms"][name], name, &transformation, F64);

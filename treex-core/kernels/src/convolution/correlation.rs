@@ -250,7 +250,8 @@ impl Correlation<'_> {
                         depthwise: is_depthwise,
                     };
                     let (columns, targets) = (&no_offsets[..range.len()], &[rows * chunk.row][..]);
-                    let bias = Product { x: &one, rows: &[0][..], columns, targets, depthwise: false, ..kernel };
+                    let bias =
+                        Product { x: &one, rows: &[0][..], columns, targets, depthwise: false, ..kernel };
                     // SAFETY: what is read is inside of its memory, as in `write`; `b` has a row of
                     // `chunk.row` elements for each output position. `sums` has a row for each tap and
                     // channel, and one for the bias.

@@ -23,6 +23,7 @@ pub enum Source<'t> {
 }
 
 /// A normalized tensor, and the statistics that a layer may store.
+#[derive(Debug)]
 pub struct Normalized {
     pub y: Tensor,
     /// Mean and variance, `[outer * groups]` in `F64`, detached, where they are of groups of columns.

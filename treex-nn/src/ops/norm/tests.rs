@@ -111,8 +111,8 @@ fn running_statistics() -> Result<()> {
         let x = (Key::from(0).normal((9, 700, 5), DType::F32)? + 3.)?;
         let mut fused = BatchNorm::new(5).use_fast_variance(use_fast_variance).init(0, &Device::Cpu)?;
         let mut reference = fused.clone();
-        fused.call_masked(&x, None)?;
-        with_reference(|| reference.call_masked(&x, None))?;
+        fused.call_with(&x, None)?;
+        with_reference(|| reference.call_with(&x, None))?;
         for (a, b) in [(&fused.mean, &reference.mean), (&fused.var, &reference.var)] {
             let difference = (a.get()? - b.get()?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(difference < 1e-6, "{difference}");
@@ -175,7 +175,7 @@ fn a_variance_of_zero() -> Result<()> {
     let x = Tensor::ones((40, 6), DType::F64, &Device::Cpu)?;
     let norm = LayerNorm::new(6).scale_init(normal(1.)).init(0, &Device::Cpu)?;
     let pair = (Leaf::<Parameter>::new(&x.t()?)?, norm);
-    let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_masked(x, None);
+    let call = |norm: &mut LayerNorm, x: &Tensor| norm.call_with(x, None);
     let (found, expected) = (pass(&pair, call)?, with_reference(|| pass(&pair, call))?);
     for (a, b) in found.iter().flatten().zip(expected.iter().flatten()) {
         assert!((a - b).abs() < 1e-9 * (1. + b.abs()), "{a} {b}");
