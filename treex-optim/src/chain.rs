@@ -2,9 +2,9 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// Transformations in sequence; see [`chain`]. Its state is the tuple of their states.
 #[derive(Clone, Debug, PartialEq)]

@@ -34,7 +34,6 @@ use crate::alias::sign_sgd::sign_sgd;
 use crate::alias::signum::signum;
 use crate::alias::sm3::sm3;
 use crate::alias::yogi::yogi;
-use crate::boxed::Boxed;
 use crate::contrib::ademamix::ademamix;
 use crate::contrib::adopt::adopt;
 use crate::contrib::muon::muon;
@@ -43,6 +42,7 @@ use crate::contrib::schedule_free::schedule_free_adamw;
 use crate::schedule::{Schedule, ScheduleConfig};
 use crate::transform::scale_by_lion::LionMode;
 use crate::transform::scale_by_polyak::PolyakVariant;
+use crate::transformation::Boxed;
 use crate::transformation::GradientTransformation;
 
 /// The configuration of each function: its name, its arguments, and the supported options.

@@ -42,7 +42,6 @@
 
 #[macro_use]
 mod alias;
-mod boxed;
 mod chain;
 mod combinators;
 mod config;
@@ -99,7 +98,6 @@ pub use alias::sign_sgd::{SignSgd, sign_sgd};
 pub use alias::signum::{Signum, signum};
 pub use alias::sm3::{Sm3, sm3};
 pub use alias::yogi::{Yogi, yogi};
-pub use boxed::{Boxed, BoxedState, Member};
 pub use candle_core as candle; // its types are part of this API
 pub use chain::{Chain, chain};
 pub use combinators::apply_if_finite::{ApplyIfFinite, ApplyIfFiniteState, apply_if_finite};
@@ -153,7 +151,8 @@ pub use linesearch::backtracking::{
 };
 pub use linesearch::lbfgs::{Lbfgs, lbfgs};
 pub use linesearch::scale_by_lbfgs::{ScaleByLbfgs, ScaleByLbfgsState, scale_by_lbfgs};
-pub use linesearch::zoom::{InitialGuess, ScaleByZoomLinesearch, ZoomState, scale_by_zoom_linesearch};
+pub use linesearch::zoom::{ZoomState, scale_by_zoom_linesearch};
+pub use linesearch::zoom_options::{InitialGuess, ScaleByZoomLinesearch};
 pub use loss_scale::DynamicLossScale;
 pub use losses::{
     Loss, Over, Reduction, binary_dice_loss, cosine_distance, cosine_similarity, ctc_loss, dice_loss,
@@ -222,7 +221,7 @@ pub use transform::scale_by_yogi::{ScaleByYogi, ScaleByYogiState, scale_by_yogi}
 pub use transform::set_to_zero::{SetToZero, set_to_zero};
 pub use transform::trace::{Trace, TraceState, trace};
 pub use transform::zero_nans::{ZeroNans, ZeroNansState, zero_nans};
-pub use transformation::{GradientTransformation, Stateless};
+pub use transformation::{Boxed, BoxedState, GradientTransformation, Member, Stateless};
 pub use treex_core; // the derive names it in a crate that depends on this one alone
 
 /// The items of treex-core that a training program needs: `use treex_optim::prelude::*`.

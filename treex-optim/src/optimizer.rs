@@ -41,8 +41,10 @@ use crate::transformation::GradientTransformation;
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// [`init`](Self::init) fixes which leaves are trained, by position and path: those of floats and of a
-/// differentiable kind that [`wrt`](Self::wrt) selects. Every other leaf stays bit-identical. A gradient that
+/// [`init`](Self::init) fixes which leaves are trained, by position and path: those of floats and of a differentiable
+/// kind that [`wrt`](Self::wrt) selects and that are not frozen. Every other leaf stays bit-identical. A leaf that is
+/// frozen later keeps its state and is not updated; one that is unfrozen later needs
+/// [`reconcile`](Self::reconcile), and until then `update` is an error. A gradient that
 /// is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step, as in Optax.
 ///
 /// The names in a saved state are `step`, the number of updates, and `state.` followed by the path in the
@@ -135,8 +137,8 @@ impl<T: GradientTransformation> Optimizer<T> {
         extra: &Extra<'_>,
     ) -> Result<()> {
         let Initialized { plan, .. } = self.initialized()?;
-        let params = planned(plan, model, "model")?;
-        let grads = planned(plan, grads, "gradient")?;
+        let params = planned(plan, model, "model")?.without_frozen();
+        let grads = planned_gradient(plan, grads, &params)?;
         self.step(grads, params, Target::Model(model.handles_mut()), extra)
     }
 
@@ -196,12 +198,13 @@ impl<T: GradientTransformation> Optimizer<T> {
         let mut after = model.clone();
         let (value, grads) = after.value_and_grad(wrt.clone(), &loss)?;
         let value = to_f64(&value)?;
-        let gradient = planned(&plan, &grads.flatten(), "gradient")?;
+        let frozen = after.flatten();
+        let gradient = planned_gradient(&plan, &grads, &frozen)?;
         let trial = after.clone();
         let value_fn = |params: &Leaves| {
             let mut model = trial.updated(&trial.unflatten(params)?)?;
             let (value, grads) = model.value_and_grad(wrt.clone(), &loss)?;
-            Ok((to_f64(&value)?, planned(&plan, &grads.flatten(), "gradient")?))
+            Ok((to_f64(&value)?, planned_gradient(&plan, &grads, &frozen)?))
         };
         let extra = Extra { value: Some(value), gradient: Some(&gradient), value_fn: Some(&value_fn) };
         self.update_with(&grads, &mut after, &extra)?;
@@ -279,7 +282,9 @@ impl<T: GradientTransformation> TreeObject for Optimizer<T> {
 /// The leaves of a model to train. Not generic, like the functions below: a program instantiates the
 /// methods of [`Optimizer`] for each of its models and transformations.
 fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
-    let leaves = leaves.select(wrt).select(&treex_core::by(is_trainable));
+    let selected = leaves.select(wrt).select(&treex_core::by(is_trainable));
+    let frozen = (0..selected.len()).filter(|&index| selected.is_frozen(index)).count();
+    let leaves = selected.without_frozen();
     if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none()) {
         let message = format!("a leaf of kind `{kind}` has no value yet, so it cannot be trained");
         return Err(Error::new(ErrorKind::Uninitialized, message)
@@ -287,6 +292,12 @@ fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
             .remedy("call `let model = model.init(seed, &device)?` before the optimizer's `init`"));
     }
     let params = leaves.apply(|param| Ok(param.detach()))?;
+    if params.tensors().next().is_none() && frozen > 0 {
+        let message = format!("nothing to train: all leaves that `{wrt:?}` selects are frozen");
+        return Err(Error::new(ErrorKind::Frozen, message)
+            .found(format!("{frozen} frozen leaves"))
+            .remedy("call `model.unfreeze(filter)?` for those to train"));
+    }
     if params.tensors().next().is_none() {
         return Err(Error::argument(format!("nothing to train: `{wrt:?}` selects no differentiable leaf"))
             .expected("at least one leaf that holds floats, of kind `Parameter`")
@@ -308,14 +319,38 @@ fn placeholder(tensor: &Tensor) -> Result<Tensor> {
 
 /// The leaves of `tree` at the planned positions.
 fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
-    check_planned(plan, plan.gather(tree, &format!("the {name}")), name)
+    check_planned(plan, gather(plan, tree, name)?, name)
+}
+
+/// All leaves of `tree`, which must have the structure of the plan.
+fn gather(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
+    plan.gather(tree, &format!("the {name}")).map_err(other_structure)
+}
+
+fn other_structure(error: Error) -> Error {
+    error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, call `optimizer.reconcile(&model)?`")
+}
+
+/// The gradients at the planned positions, without those of leaves that are frozen in `params`.
+fn planned_gradient(plan: &Leaves, grads: &impl TreeObject, params: &Leaves) -> Result<Leaves> {
+    check_planned(plan, without_frozen(plan, gather(plan, grads, "gradient")?, params)?, "gradient")
+}
+
+/// Drops the gradients of frozen leaves, and refuses that of a leaf that was frozen at `init` and no longer is.
+fn without_frozen(plan: &Leaves, grads: Leaves, params: &Leaves) -> Result<Leaves> {
+    grads.retain(|index, gradient| match params.is_frozen(index) {
+        true => Ok(false),
+        false if plan.is_frozen(index) && gradient.value().is_some() => {
+            let message = "a leaf was frozen when the optimizer was initialized, so it has no state";
+            Err(Error::new(ErrorKind::Frozen, message)
+                .remedy("call `let (mut optimizer, _) = optimizer.reconcile(&model)?` after `unfreeze`"))
+        }
+        false => Ok(true),
+    })
 }
 
 /// Checks the gathered leaves, and drops those without a value.
-fn check_planned(plan: &Leaves, gathered: Result<Leaves>, name: &str) -> Result<Leaves> {
-    let leaves = gathered.map_err(|error| {
-        error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, initialize the optimizer again")
-    })?;
+fn check_planned(plan: &Leaves, leaves: Leaves, name: &str) -> Result<Leaves> {
     leaves.retain(|index, leaf| {
         let (Some(planned), Some(found)) = (plan.get(index), leaf.value()) else { return Ok(false) };
         if planned.shape() != found.shape() {

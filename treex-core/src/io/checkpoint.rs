@@ -79,7 +79,7 @@ impl Load {
         self
     }
 
-    /// WorkRange each name in the file into the path that is meant.
+    /// Turns each name in the file into the path that is meant.
     #[must_use]
     pub fn rename(mut self, rename: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.rename = Some(Arc::new(rename));

@@ -177,10 +177,25 @@ impl Leaves {
         let kept: Vec<_> = self.iter().map(|leaf| filter.selects(&leaf)).collect();
         for (handle, kept) in self.handles.iter_mut().zip(kept) {
             if !kept {
-                handle.replace(Handle::nothing());
+                *handle = Handle::nothing();
             }
         }
         self
+    }
+
+    /// Empties the positions of frozen leaves; [`is_frozen`](Self::is_frozen) still tells which they are.
+    #[must_use]
+    pub fn without_frozen(mut self) -> Self {
+        for handle in self.handles.iter_mut().filter(|handle| handle.is_frozen()) {
+            handle.replace(Handle::nothing());
+        }
+        self
+    }
+
+    /// Whether the leaf at a position is frozen.
+    #[must_use]
+    pub fn is_frozen(&self, index: usize) -> bool {
+        self.handles.get(index).is_some_and(Handle::is_frozen)
     }
 
     /// Applies `f` at every position that has a tensor.

@@ -27,8 +27,8 @@ pub(crate) mod vdot;
 // What `tests/operations.rs` calls, and the layers do not export.
 pub use convolution::{convolution, local_convolution};
 pub use embed::rows_of;
-pub use treex_kernels::window::Axis;
 pub use linear::linear;
 pub use norm::{Extent, Normalized, Source, normalize};
+pub use treex_kernels::window::Axis;
 
 pub use crate::functional::normalization::Normalization;

@@ -3,10 +3,10 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::{is_finite, unchanged};
-use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`apply_if_finite`].
 #[derive(Clone, Debug, TreeObject)]

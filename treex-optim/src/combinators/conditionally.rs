@@ -6,11 +6,11 @@ use std::sync::Arc;
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::Unchanged;
-use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::extra::Extra;
 use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`conditionally_transform`] and [`conditionally_mask`].
 #[derive(Clone, Debug, TreeObject)]

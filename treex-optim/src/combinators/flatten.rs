@@ -4,10 +4,10 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::{Leaf, Leaves, Parameter, Result, TreeObject, prelude::*};
 
 use super::in_place_of;
-use crate::boxed::Member;
 use crate::engine::Updates;
 use crate::numerics::wide;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`flatten`].
 #[derive(Clone, Debug, TreeObject)]

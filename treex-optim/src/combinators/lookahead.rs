@@ -3,11 +3,11 @@
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
-use crate::boxed::Member;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::check_finite;
 use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`lookahead`].
 #[derive(Clone, Debug, TreeObject)]

@@ -2,11 +2,11 @@
 
 use treex_core::{Filter, Leaves, Negated, Result};
 
-use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::engine::Updates;
 use crate::selection::Selection;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// See [`masked`].
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@ use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject, by};
 
 use super::{copied, in_place_of};
-use crate::boxed::Member;
 use crate::engine::{Number, Rule, Updates};
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`master_weights`].
 #[derive(Clone, Debug, TreeObject)]

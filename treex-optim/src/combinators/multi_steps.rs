@@ -3,12 +3,12 @@
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{Unchanged, is_finite, unchanged};
-use crate::boxed::Member;
 use crate::engine::{Number, Rule, Squares, Updates, sum};
 use crate::numerics::zeros_like;
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`multi_steps`].
 #[derive(Clone, Debug, TreeObject)]

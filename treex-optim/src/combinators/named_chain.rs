@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use treex_core::{Error, Leaves, Result};
 
-use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
+use crate::transformation::{Boxed, BoxedState, Member};
 use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`named_chain`].

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use treex_core::{Error, Filter, LeafRef, Leaves, Result, by};
 
 use super::named_chain::named_states;
-use crate::boxed::{Boxed, BoxedState, Member};
 use crate::engine::Updates;
 use crate::selection::Selection;
+use crate::transformation::{Boxed, BoxedState, Member};
 use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`partition`].

@@ -2,7 +2,6 @@
 
 use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 
-use crate::boxed::Member;
 use crate::combinators::copied;
 use crate::engine::Updates;
 use crate::extra::Extra;
@@ -10,6 +9,7 @@ use crate::linesearch::add_scaled;
 use crate::scalar::Count;
 use crate::transform::scale::Times;
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`sam`].
 #[derive(Clone, Debug, TreeObject)]

@@ -2,7 +2,6 @@
 
 use treex_core::{Leaves, Result, TreeObject};
 
-use crate::boxed::Member;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
@@ -14,6 +13,7 @@ use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weigh
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::GradientTransformation;
+use crate::transformation::Member;
 
 /// The state of [`schedule_free`].
 #[derive(Clone, Debug, TreeObject)]

@@ -6,6 +6,7 @@ pub(crate) mod backtracking;
 pub(crate) mod lbfgs;
 pub(crate) mod scale_by_lbfgs;
 pub(crate) mod zoom;
+pub(crate) mod zoom_options;
 mod zoom_search;
 
 use treex_core::{Error, ErrorKind, Leaves, Result};

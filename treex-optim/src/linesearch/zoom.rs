@@ -3,11 +3,11 @@
 use treex_core::{Leaves, Result, TreeObject};
 
 use super::Line;
+use super::zoom_options::{InitialGuess, ScaleByZoomLinesearch};
 use super::zoom_search::search;
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
-use crate::transform::builder;
 use crate::transformation::GradientTransformation;
 
 /// The state of [`scale_by_zoom_linesearch`].
@@ -23,29 +23,6 @@ pub struct ZoomState {
     pub decrease_error: Scalar,
     /// The excess of the slope: a scalar f64.
     pub curvature_error: Scalar,
-}
-
-/// See [`scale_by_zoom_linesearch`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScaleByZoomLinesearch {
-    pub(super) max_linesearch_steps: u64,
-    pub(super) max_learning_rate: Option<f64>,
-    pub(super) tol: f64,
-    pub(super) increase_factor: f64,
-    pub(super) slope_rtol: f64,
-    pub(super) curv_rtol: f64,
-    pub(super) approx_dec_rtol: Option<f64>,
-    pub(super) stepsize_precision: f64,
-    initial_guess: InitialGuess,
-}
-
-/// The first trial of a zoom line search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitialGuess {
-    /// 1, the step of Newton's method.
-    One,
-    /// That of the last search.
-    Keep,
 }
 
 /// Scales the updates, which must be a descent direction, by a step `a` that satisfies the strong Wolfe
@@ -82,25 +59,6 @@ pub fn scale_by_zoom_linesearch(max_linesearch_steps: u64) -> ScaleByZoomLinesea
         initial_guess: InitialGuess::Keep,
     }
 }
-
-builder!(ScaleByZoomLinesearch {
-    /// The largest step. Default: none.
-    max_learning_rate: f64,
-    /// The tolerance of both conditions.
-    tol: f64,
-    /// The factor between trials until an interval is found.
-    increase_factor: f64,
-    /// The required fraction of the decrease that the slope predicts.
-    slope_rtol: f64,
-    /// The largest remaining fraction of the slope.
-    curv_rtol: f64,
-    /// The largest relative increase of the loss in the condition near a minimum; `None` disables it.
-    approx_dec_rtol: Option<f64>,
-    /// The smallest interval to search.
-    stepsize_precision: f64,
-    /// The first trial.
-    initial_guess: InitialGuess,
-});
 
 impl GradientTransformation for ScaleByZoomLinesearch {
     type State = ZoomState;

@@ -2,7 +2,7 @@
 
 use treex_core::Result;
 
-use super::zoom::ScaleByZoomLinesearch;
+use super::zoom_options::ScaleByZoomLinesearch;
 use super::{Point, excess};
 
 /// The result of a search.

@@ -31,7 +31,7 @@ fn another_structure_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Structure, "{name}");
         let text = "the model has another structure, from leaf 3 on at `kernel`: expected `kernel` of kind `Parameter`, \
                     found `layers.2` of kind `Parameter`; pass the model that the optimizer was initialized with, or \
-                    a filtered tree of it; after surgery, initialize the optimizer again";
+                    a filtered tree of it; after surgery, call `optimizer.reconcile(&model)?`";
         assert_eq!(error.to_string(), text);
 
         let longer_grads = gradient(&longer, 2);

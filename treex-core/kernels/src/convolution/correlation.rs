@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::Channels;
+use super::channels::Channels;
 use super::geometry::{Geometry, Phase};
 use super::padding::Padded;
 use crate::gather_gemm::{Product, max_width};

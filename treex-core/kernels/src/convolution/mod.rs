@@ -14,12 +14,14 @@
 //! item is a piece of work. The zeros of a dilated input are not multiplied, nor, backward, those between the
 //! positions of a stride.
 
+mod channels;
 mod correlation;
 mod geometry;
 mod padding;
 
 use std::mem::MaybeUninit;
 
+pub use self::channels::Channels;
 use self::correlation::Correlation;
 use self::geometry::{Geometry, Movement};
 use crate::error::{Error, Result};
@@ -55,33 +57,6 @@ entry_points! {
             x: &[Self],
             dy: &[Self],
         ) -> Result<(Vec<Self>, Vec<Self>)> = kernel_gradient;
-    }
-}
-
-/// The channels of a convolution's input and output, and the groups into which both are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Channels {
-    /// Of the input.
-    pub cin: usize,
-    /// Of the output.
-    pub cout: usize,
-    /// A divisor of both: each group of output channels reads the input channels of its own group.
-    pub groups: usize,
-}
-
-impl Channels {
-    fn transposed(self) -> Self {
-        Self { cin: self.cout, cout: self.cin, ..self }
-    }
-
-    /// Whether each channel is convolved by itself.
-    fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.cin == self.groups && self.cout == self.groups
-    }
-
-    /// Input channels of a group.
-    fn per_group(&self) -> usize {
-        self.cin / self.groups
     }
 }
 

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::slice::from_raw_parts;
 
-use super::Matrix;
+use super::matrix::Matrix;
 use super::packing::{pack, scale};
 use super::scratch::Scratch;
 use crate::gather_gemm::{Product, Strided, max_vectors};

@@ -1,6 +1,6 @@
 //! Packing: copies of matrices in the order in which a product reads them.
 
-use super::Matrix;
+use super::matrix::Matrix;
 use crate::math::Real;
 use crate::vector::{Vector, Vectors};
 

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
 use treex_core::{Error, Result};
 
-use super::Ctc;
+use super::options::Ctc;
 
 /// The labels of one sequence.
 pub(super) struct Sequence {
