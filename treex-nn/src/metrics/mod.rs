@@ -43,14 +43,11 @@ mod error;
 mod inputs;
 mod loss_and_logs;
 mod losses;
+mod metric;
 mod named;
 mod on;
 mod reduce;
 mod state;
-
-use candle_core::Tensor;
-use dyn_clone::DynClone;
-use treex_core::{Result, TreeObject};
 
 pub use accuracy::{Accuracy, Average};
 pub use auxiliary::{AuxLosses, AuxMetrics, Log, LossLog, MetricLog};
@@ -59,6 +56,7 @@ pub use error::{MeanAbsoluteError, MeanSquaredError};
 pub use inputs::Inputs;
 pub use loss_and_logs::LossAndLogs;
 pub use losses::Losses;
+pub use metric::Metric;
 pub use named::Logs;
 pub use on::On;
 pub use reduce::{Mean, Sum};
@@ -67,60 +65,3 @@ pub use reduce::{Mean, Sum};
 pub type Mae = MeanAbsoluteError;
 /// Short name.
 pub type Mse = MeanSquaredError;
-
-/// A metric: a value computed over many batches.
-///
-/// Its state is in leaves of kind [`MetricState`](treex_core::MetricState) and additive: two metrics that
-/// observed a half each [`merge`](Self::merge) into one that observed the whole. So `reset` and `merge` are
-/// provided, over the leaves. `Box<dyn Metric>` can be cloned.
-pub trait Metric: TreeObject + DynClone {
-    /// Accumulates a batch; torchmetrics calls this `update`, which is a verb over trees here. Nothing
-    /// changes on an error.
-    ///
-    /// # Errors
-    /// If an input is missing or has the wrong shape, and if a count would overflow.
-    fn observe(&mut self, inputs: &Inputs) -> Result<()>;
-
-    /// The value over all batches since the last reset, in `F64`: a scalar, or one number for each class.
-    ///
-    /// # Errors
-    /// If the state was filtered out.
-    fn compute(&self) -> Result<Tensor>;
-
-    /// Resets the state to that of no batches.
-    ///
-    /// # Errors
-    /// Any error of Candle.
-    fn reset(&mut self) -> Result<()> {
-        state::states(self).into_iter().try_for_each(state::clear)
-    }
-
-    /// Adds the state of `other`, a metric of the same type and options.
-    ///
-    /// # Errors
-    /// If `other` is another metric, and if a count would overflow.
-    fn merge(&mut self, other: &dyn Metric) -> Result<()> {
-        state::merge(self, &mut *dyn_clone::clone_box(other))
-    }
-
-    /// [`observe`](Self::observe), and the value of this batch alone.
-    ///
-    /// # Errors
-    /// As `observe` and `compute`.
-    fn call(&mut self, inputs: &Inputs) -> Result<Tensor> {
-        let mut batch = dyn_clone::clone_box(self);
-        batch.reset()?;
-        batch.observe(inputs)?;
-        let value = batch.compute()?;
-        state::merge(self, &mut *batch)?;
-        Ok(value)
-    }
-}
-
-dyn_clone::clone_trait_object!(Metric);
-
-impl std::fmt::Debug for dyn Metric {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.module_name().unwrap_or("Metric"))
-    }
-}
