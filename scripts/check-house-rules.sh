@@ -32,4 +32,20 @@ if reserved=$(git ls-files --cached --others --exclude-standard | grep -iE '(^|/
     broken=1
 fi
 
+# Words of an earlier vocabulary that the field's terms replaced, by where they meant something else.
+gone() { # gone NAMES PATHSPEC...
+    rule "the field has another name for it (ARCHITECTURE.md, CHANGELOG.md): $1" \
+        "\\b(fn|struct|trait|enum|mod|static) ($1)\\b" "${@:2}"
+}
+gone 'lend|kept|settle|own|unique|redeclare|Whose|place|Edge|Lesson|pupil|learn|Survey|ModuleTurns|Turn|Position|Attempt|replay|Detached|what_was_expected|what_was_found|what_to_do' \
+    treex-core/src treex-core/derive/src
+gone 'seen|Knot|Out|gate|tape|Pass|Call|hang|hand_over|deposit|Fresh|Taken|Buffer|Turns|LOOKING|IS_LOOKING|Normalizer|Level|is_plain|with_plain' \
+    treex-core/src treex-core/kernels/src treex-nn/src
+gone 'patches|windows|GiveBack|places|panels|sum_rows' treex-nn/src treex-core/kernels/src
+gone 'host|plain|Edge|Edges|AnyRule|Typed|AnyTerms|TypedTerms|Goal|Found|Ready|straight|through|Way' \
+    treex-optim/src treex-nn/src/layers
+rule 'a plain phrase: "default: ..", "NaN", "out of range", the subject itself, "freed"' \
+    'unless said|not a number|outside of what it may be|\b([Nn]obody|[Ss]omebody|[Ww]hoever)\b|\blet go\b' \
+    '*.rs' '*.md' ':!scripts'
+
 exit "$broken"

@@ -37,6 +37,8 @@
 //! to values), [`transform`] (gradients and what else is done with functions of trees), [`autograd`] (operations with a
 //! gradient of their own), [`io`] (checkpoints and summaries).
 
+#![deny(unsafe_code)]
+
 #[cfg(test)]
 extern crate self as treex_core; // the name by which the derive finds this crate
 

@@ -83,7 +83,7 @@
 //! import of it does not clash. treex-optim has a `Flatten`, an `identity` and a `normalize` too: import
 //! these by name from one crate, or write `treex_nn::Flatten`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod axes;
 #[cfg(feature = "cuda")]

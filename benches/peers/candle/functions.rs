@@ -10,7 +10,7 @@ use crate::serve::{Data, ELEMENTS, RATE, Result, Work, norm};
 use crate::training::number;
 
 /// A function of the same inputs at every step, and what it gave last. Random numbers are Candle's own: they are
-/// compared with nobody's.
+/// compared with no other library's.
 struct Function<F> {
     f: F,
     outputs: Vec<Tensor>,

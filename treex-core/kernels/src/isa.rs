@@ -133,3 +133,17 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that tests under `TREEX_ISA=portable` test that path.
+    #[test]
+    fn the_environment_restricts_the_choice() {
+        let is_portable = std::env::var_os("TREEX_ISA").is_some_and(|isa| isa == "portable");
+        let expected = if is_portable { Isa::available().next() } else { Isa::available().next_back() };
+        assert_eq!(Some(Isa::best()), expected);
+        assert_eq!(Isa::best().set() == Set::Portable, is_portable || Isa::available().count() == 1);
+    }
+}

@@ -36,6 +36,7 @@ bits!(bf16: bf16::to_bits, f16: f16::to_bits, f32: f32::to_bits, f64: f64::to_bi
 
 /// What each instruction set makes at the indices from `start` on, against one sample after another by the
 /// baseline's instructions.
+#[expect(unsafe_code, reason = "the kernel wrote every element of its piece")]
 fn assert_equal<T: Bits>(
     name: &str,
     start: u64,

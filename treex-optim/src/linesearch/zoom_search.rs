@@ -6,7 +6,7 @@ use super::zoom_options::ScaleByZoomLinesearch;
 use super::{Point, excess};
 
 /// The result of a search.
-pub(super) struct Found {
+pub(super) struct WolfePoint {
     pub(super) point: Point,
     pub(super) decrease_error: f64,
     pub(super) curvature_error: f64,
@@ -20,7 +20,7 @@ struct Search<'s, F> {
     start: Point,
     function: F,
     /// The last trial.
-    last: Found,
+    last: WolfePoint,
     /// The best trial that decreases the function enough.
     safe: Point,
 }
@@ -40,9 +40,9 @@ pub(super) fn search<F: FnMut(f64) -> Result<Point>>(
     start: Point,
     guess: f64,
     function: F,
-) -> Result<Found> {
+) -> Result<WolfePoint> {
     let infinite = f64::INFINITY;
-    let last = Found { point: start, decrease_error: infinite, curvature_error: infinite, trials: 0 };
+    let last = WolfePoint { point: start, decrease_error: infinite, curvature_error: infinite, trials: 0 };
     let mut search = Search { options, start, function, last, safe: start };
     let done = match search.widen(guess)? {
         Some(interval) => search.narrow(interval)?,
@@ -69,7 +69,7 @@ impl<F: FnMut(f64) -> Result<Point>> Search<'_, F> {
             let value = point.value - start.value - rtol * start.value.abs();
             decrease = minimum(decrease, maximum(slope, value));
         }
-        self.last = Found {
+        self.last = WolfePoint {
             point,
             decrease_error: excess(decrease),
             curvature_error: excess(point.slope.abs() - options.curv_rtol * start.slope.abs()),

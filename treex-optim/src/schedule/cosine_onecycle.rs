@@ -75,7 +75,7 @@ impl Curve for CosineOnecycle {
         let Self { steps, peak, pct_start, div_factor, final_div_factor } = *self;
         let init = peak / div_factor;
         let top = (pct_start * steps as f64) as u64;
-        Interpolation::Cosine.through(init, [(top, peak), (steps, init / final_div_factor)], count)
+        Interpolation::Cosine.interpolate(init, [(top, peak), (steps, init / final_div_factor)], count)
     }
 
     fn check(&self) -> Result<()> {

@@ -86,7 +86,7 @@ impl Curve for LinearOnecycle {
         let init = peak / div_factor;
         let at = |part: f64| (part * steps as f64) as u64;
         let knots = [(at(pct_start), peak), (at(pct_final), init), (steps, init / final_div_factor)];
-        Interpolation::Linear.through(init, knots, count)
+        Interpolation::Linear.interpolate(init, knots, count)
     }
 
     fn check(&self) -> Result<()> {

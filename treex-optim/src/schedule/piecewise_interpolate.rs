@@ -22,7 +22,12 @@ pub enum Interpolation {
 impl Interpolation {
     /// The value at `count` on the curve from `(0, init)` through `knots`, pairs of a step and a value in the
     /// order of the steps. After the last knot it is constant.
-    pub(super) fn through(self, init: f64, knots: impl IntoIterator<Item = (u64, f64)>, count: u64) -> f64 {
+    pub(super) fn interpolate(
+        self,
+        init: f64,
+        knots: impl IntoIterator<Item = (u64, f64)>,
+        count: u64,
+    ) -> f64 {
         let (mut from, mut start) = (0, init);
         for (to, end) in knots {
             if count < to {
@@ -71,7 +76,7 @@ impl Curve for PiecewiseInterpolate {
             *value *= scale;
             Some((boundary, *value))
         });
-        self.interpolate_type.through(self.init, knots, count)
+        self.interpolate_type.interpolate(self.init, knots, count)
     }
 
     fn check(&self) -> Result<()> {

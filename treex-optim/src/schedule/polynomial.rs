@@ -12,7 +12,7 @@ use super::{Curve, fmt_option};
 pub struct Polynomial {
     init: f64,
     end: f64,
-    #[serde(default = "straight")]
+    #[serde(default = "linear_power")]
     power: f64,
     steps: u64,
     #[serde(default)]
@@ -73,6 +73,6 @@ impl fmt::Debug for Polynomial {
     }
 }
 
-fn straight() -> f64 {
+fn linear_power() -> f64 {
     1.
 }

@@ -11,7 +11,7 @@ use crate::training::{number, values};
 use crate::weights::Tensors;
 
 /// What an operation gave last: a loss, tensors whose norms are compared. Random numbers are Burn's own: they are
-/// compared with nobody's.
+/// compared with no other library's.
 #[derive(Default)]
 struct Outputs {
     loss: Option<Tensor<1>>,
