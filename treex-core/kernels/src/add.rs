@@ -40,7 +40,7 @@ fn broadcast_add<T: Float>(x: &[T], y: &[T]) -> Result<Vec<T>> {
 }
 
 fn broadcast_add_backward<T: Float<Wide: SumAxis0>>(dy: &[T], len: usize) -> Result<Vec<T>> {
-    if !dy.is_empty() && (len == 0 || dy.len() % len != 0) {
+    if !dy.len().is_multiple_of(len) {
         let expected = format!("a multiple of {len} elements");
         return Err(Error::shape("the gradient of a sum has the wrong size", expected, dy.len()));
     }

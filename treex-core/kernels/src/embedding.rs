@@ -44,7 +44,7 @@ fn check_rows(rows: &[u32], n: usize) -> Result<()> {
 }
 
 fn gather<T: Float>(table: &[T], rows: &[u32], features: usize) -> Result<Vec<T>> {
-    if features == 0 || table.len() % features != 0 {
+    if features == 0 || !table.len().is_multiple_of(features) {
         let expected = format!("whole rows of {features} elements, at least one");
         return Err(Error::shape(
             "the table has the wrong size",
