@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fill::{Fill, collect};
 use crate::float::Float;
 use crate::math::Real;
@@ -63,7 +63,7 @@ entry_points! {
         /// `function'(x) * dy`.
         ///
         /// # Errors
-        /// If memory cannot be allocated.
+        /// If the lengths differ, or memory cannot be allocated.
         fn map_backward(function: Elementwise, x: &[Self], dy: &[Self]) -> Result<Vec<Self>> = map_backward;
     }
 }
@@ -94,6 +94,9 @@ fn map<T: Float>(function: Elementwise, x: &[T]) -> Result<Vec<T>> {
 }
 
 fn map_backward<T: Float>(function: Elementwise, x: &[T], dy: &[T]) -> Result<Vec<T>> {
+    if x.len() != dy.len() {
+        return Err(Error::shape("a gradient has as many elements as its input", x.len(), dy.len()));
+    }
     with_type!(function, function => collect(x.len(), &Derivative { function, x, dy }))
 }
 

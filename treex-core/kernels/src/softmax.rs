@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fill::filled;
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
@@ -21,25 +21,25 @@ entry_points! {
         /// `y = exp(x - max(x)) / sum(exp(x - max(x)))` of each row.
         ///
         /// # Errors
-        /// If memory cannot be allocated.
+        /// If the lengths are not those of whole rows, or memory cannot be allocated.
         fn softmax(x: &[Self], row: usize) -> Result<Vec<Self>> = softmax;
 
         /// `log(softmax(x))` of each row.
         ///
         /// # Errors
-        /// If memory cannot be allocated.
+        /// If the lengths are not those of whole rows, or memory cannot be allocated.
         fn log_softmax(x: &[Self], row: usize) -> Result<Vec<Self>> = log_softmax;
 
         /// `dx = y * (dy - sum(y * dy))`, from the output `y` of a softmax.
         ///
         /// # Errors
-        /// If memory cannot be allocated.
+        /// If the lengths are not those of whole rows, or memory cannot be allocated.
         fn softmax_backward(y: &[Self], dy: &[Self], row: usize) -> Result<Vec<Self>> = softmax_backward;
 
         /// `dx = dy - softmax(x) * sum(dy)`, from the input `x`: rounded logarithms have few digits.
         ///
         /// # Errors
-        /// If memory cannot be allocated.
+        /// If the lengths are not those of whole rows, or memory cannot be allocated.
         fn log_softmax_backward(x: &[Self], dy: &[Self], row: usize) -> Result<Vec<Self>> = log_softmax_backward;
     }
 }
@@ -60,9 +60,19 @@ fn map_rows<T: Send>(
     if len == 0 {
         return Ok(Vec::new());
     }
+    if row == 0 || !len.is_multiple_of(row) {
+        return Err(Error::shape("a softmax needs whole rows", format!("rows of {row}"), len));
+    }
     let piece_len = (PIECE / row).max(1) * row;
     // SAFETY: the kernels write each row of each piece, and pieces are whole rows.
     unsafe { filled(len, |y| pieces(y, piece_len, len >= PARALLEL, |index, y| kernel(index * piece_len, y))) }
+}
+
+fn check_len<T>(x: &[T], dy: &[T]) -> Result<()> {
+    if x.len() == dy.len() {
+        return Ok(());
+    }
+    Err(Error::shape("a gradient has as many elements as its softmax", x.len(), dy.len()))
 }
 
 fn softmax<T: Float>(x: &[T], row: usize) -> Result<Vec<T>> {
@@ -77,6 +87,7 @@ fn log_softmax<T: Float>(x: &[T], row: usize) -> Result<Vec<T>> {
 }
 
 fn softmax_backward<T: Float>(y: &[T], dy: &[T], row: usize) -> Result<Vec<T>> {
+    check_len(y, dy)?;
     map_rows(y.len(), row, |first, dx| {
         let range = first..first + dx.len();
         dispatch(Backward { y: &y[range.clone()], dy: &dy[range], row, dx });
@@ -84,6 +95,7 @@ fn softmax_backward<T: Float>(y: &[T], dy: &[T], row: usize) -> Result<Vec<T>> {
 }
 
 fn log_softmax_backward<T: Float>(x: &[T], dy: &[T], row: usize) -> Result<Vec<T>> {
+    check_len(x, dy)?;
     map_rows(x.len(), row, |first, dx| {
         let range = first..first + dx.len();
         dispatch(LogBackward { x: &x[range.clone()], dy: &dy[range], row, dx });
@@ -210,5 +222,12 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn wrong_sizes_are_errors() {
+        assert!(f32::softmax(&[1., 2., 3.], 2).is_err() && f32::log_softmax(&[1.], 0).is_err());
+        assert!(f32::softmax_backward(&[1., 2.], &[1.], 2).is_err());
+        assert!(f32::log_softmax_backward(&[1., 2.], &[1.], 2).is_err());
     }
 }
