@@ -84,7 +84,7 @@ pub(crate) mod testing {
         for (axis, &n) in window.iter().zip(spatial) {
             let mut padded = vec![None; axis.padding.0];
             for element in 0..n {
-                padded.extend((element > 0).then(|| vec![None; axis.input_dilation - 1]).unwrap_or_default());
+                padded.extend(vec![None; if element > 0 { axis.input_dilation - 1 } else { 0 }]);
                 padded.push(Some(element));
             }
             padded.extend(vec![None; axis.padding.1]);

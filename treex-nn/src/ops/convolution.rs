@@ -104,12 +104,11 @@ impl<T: Element + Convolution> Operation for Convolve<T> {
         let dy = elements::<T>(&dy)?;
         let mut gradients = vec![None; if self.has_bias { 3 } else { 2 }];
         if cx.wanted(0) {
-            let dx = T::convolution_input_gradient(&self.plan, &*elements::<T>(&self.kernel)?, &dy)?;
+            let dx = T::convolution_input_gradient(&self.plan, &elements::<T>(&self.kernel)?, &dy)?;
             gradients[0] = Some(self.narrowed(dx, self.x.shape())?.into_tensor());
         }
         if cx.wanted(1) || cx.wanted(2) {
-            let (dkernel, dbias) =
-                T::convolution_kernel_gradient(&self.plan, &*elements::<T>(&self.x)?, &dy)?;
+            let (dkernel, dbias) = T::convolution_kernel_gradient(&self.plan, &elements::<T>(&self.x)?, &dy)?;
             if cx.wanted(1) {
                 gradients[1] = Some(self.narrowed(dkernel, self.kernel.shape())?.into_tensor());
             }

@@ -34,7 +34,7 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
 
 fn forward<T: Element + Pooling>(plan: Plan, x: &Tensor, dims: Vec<usize>) -> Result<Tensor> {
     let values = x.detach().contiguous()?;
-    let (y, taps) = T::pool(&plan, &*elements::<T>(&values)?, x.track_op())?;
+    let (y, taps) = T::pool(&plan, &elements::<T>(&values)?, x.track_op())?;
     let operation = Pooled { plan, taps, dims: x.dims().to_vec(), element: PhantomData::<T> };
     attach(operation, &[x], OwnedStorage::new(y, dims)?)
 }
@@ -54,7 +54,7 @@ impl<T: Element + Pooling> Operation for Pooled<T> {
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let dy = cx.cotangent()?.contiguous()?;
-        let dx = T::pool_backward(&self.plan, &*elements::<T>(&dy)?, &self.taps)?;
+        let dx = T::pool_backward(&self.plan, &elements::<T>(&dy)?, &self.taps)?;
         Ok(vec![Some(OwnedStorage::new(dx, self.dims.clone())?.into_tensor())])
     }
 }

@@ -126,7 +126,7 @@ mod tests {
         let from: Vec<T> = (0..200).map(|at| T::of(f64::from(at))).collect();
         for isa in Isa::available() {
             for (offset, len) in [(0, 0), (1, 1), (3, 15), (0, 64), (5, 64), (2, 65), (7, 193)] {
-                let mut to = vec![T::of(-1.); 210];
+                let mut to = [T::of(-1.); 210];
                 T::dispatch_on(isa, Copy { from: &from[offset..][..len], to: &mut to[9..][..len] });
                 assert_eq!(to[9..][..len], from[offset..][..len]);
                 let untouched = to[..9].iter().chain(&to[9 + len..]);
