@@ -1,7 +1,8 @@
 //! L-BFGS with its line search.
 
 use super::scale_by_lbfgs::{ScaleByLbfgs, scale_by_lbfgs};
-use super::zoom::{InitialGuess, ScaleByZoomLinesearch, scale_by_zoom_linesearch};
+use super::zoom::scale_by_zoom_linesearch;
+use super::zoom_options::{InitialGuess, ScaleByZoomLinesearch};
 use crate::chain::{Chain, chain};
 use crate::transform::scale::{Scale, scale};
 

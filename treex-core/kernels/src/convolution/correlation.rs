@@ -22,6 +22,9 @@ const BLOCK: usize = 1 << 15;
 /// Fewer multiplications than this run on the calling thread.
 const PARALLEL: usize = 1 << 18;
 
+/// The partial sums of a kernel's gradient: a number that does not depend on the threads, nor do the bits.
+const PARTS: usize = 16;
+
 /// Elements of all partial sums of a kernel's gradient together.
 const PARTIAL_SUMS: usize = 1 << 22;
 
@@ -82,9 +85,13 @@ impl Correlation<'_> {
     /// The number of pieces into which tasks are divided, small enough that threads end at about the same
     /// time.
     fn pieces(&self) -> usize {
+        if self.is_large() { rayon::current_num_threads() * 4 } else { 1 }
+    }
+
+    /// Whether the work is worth more than one thread.
+    fn is_large(&self) -> bool {
         let kernel = self.geometry.taps * self.channels.per_group() * self.channels.cout;
-        let products = self.batch.saturating_mul(self.geometry.positions).saturating_mul(kernel);
-        if products < PARALLEL { 1 } else { rayon::current_num_threads() * 4 }
+        self.batch.saturating_mul(self.geometry.positions).saturating_mul(kernel) >= PARALLEL
     }
 
     fn padded<T: Vectors>(&self) -> Padded<'_, T> {
@@ -264,8 +271,8 @@ impl Correlation<'_> {
             sums
         };
         let tasks = self.tasks();
-        let most = (PARTIAL_SUMS / total.max(1)).max(rayon::current_num_threads());
-        let size = tasks.len().div_ceil(self.pieces().min(most)).max(1);
+        let count = if self.is_large() { (PARTIAL_SUMS / total.max(1)).clamp(2, PARTS) } else { 1 };
+        let size = tasks.len().div_ceil(count).max(1);
         let parts: Vec<_> = tasks.chunks(size).collect();
         let parts = map(parts.len(), true, |part| run(parts[part]));
 
