@@ -47,8 +47,7 @@ entry_points! {
         fn convolution_input_gradient(plan: &Plan, kernel: &[Self], dy: &[Self]) -> Result<Vec<Self>> =
             input_gradient;
 
-        /// The gradients of kernel and bias from that of the output. The order of their sums depends on the
-        /// number of threads, but not on the schedule.
+        /// The gradients of kernel and bias from that of the output.
         ///
         /// # Errors
         /// If an array has another number of elements than the plan.
@@ -279,6 +278,34 @@ mod tests {
             let channels = Channels { cin, cout, groups };
             assert!(check::<f32>(&mut Draw(5), batch, (&[axis, axis], &[21, 20]), channels)?);
             assert!(check::<f64>(&mut Draw(5), batch, (&[axis, axis], &[21, 20]), channels)?);
+        }
+        Ok(())
+    }
+
+    /// Numbers whose sums round, so that another order would give other bits.
+    #[test]
+    fn the_same_bits_on_any_number_of_threads() -> Result<()> {
+        let axis = Axis { size: 3, stride: 1, padding: (1, 1), window_dilation: 1, input_dilation: 1 };
+        let channels = Channels { cin: 33, cout: 50, groups: 1 };
+        let plan = Plan::new(3, &[21, 20], channels, &[axis, axis])?.expect("a plan");
+        let numbers = |len: usize, step: f32| (0..len).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+        let (x, dy) = (numbers(3 * 420 * 33, 0.37), numbers(3 * 420 * 50, 0.73));
+        let kernel = numbers(9 * 33 * 50, 0.11);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| {
+                let (dkernel, dbias) = f32::convolution_kernel_gradient(&plan, &x, &dy)?;
+                let dx = f32::convolution_input_gradient(&plan, &kernel, &dy)?;
+                Ok([f32::convolution(&plan, &x, &kernel, None)?, dx, dkernel, dbias])
+            })
+        };
+        let bits = |arrays: [Vec<f32>; 4]| {
+            arrays.map(|array| array.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let one: Result<_> = on(1);
+        let one = bits(one?);
+        for threads in [2, 3, 7] {
+            assert!(bits(on(threads)?) == one, "{threads} threads");
         }
         Ok(())
     }
