@@ -25,7 +25,7 @@ pub fn declare_blocks<T: TreeObject + Clone>(block: &T, length: usize) -> T {
         if let Some(dtype) = leaf.dtype() {
             declared = declared.with_dtype(dtype);
         }
-        leaf.replace(Handle::waiting(declared));
+        leaf.replace(Handle::uninitialized(declared));
     });
     stacked
 }
