@@ -177,7 +177,7 @@ fn a_checkpoint_that_does_not_fit() {
     assert_error(
         model.load(&extra),
         ErrorKind::Checkpoint,
-        &["1 surplus", "`layers.1.kernels`", "`layers.1.kernel`", "allow_unused"],
+        &["1 unused", "`layers.1.kernels`", "`layers.1.kernel`", "allow_unused"],
     );
 
     let (_folder, misshaped) =
@@ -192,7 +192,7 @@ fn a_checkpoint_that_does_not_fit() {
     let bytes = fs::read(&truncated).unwrap();
     for length in [0, 4, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&truncated, &bytes[..length]).unwrap();
-        assert_error(model.load(&truncated), ErrorKind::Checkpoint, &["not a whole checkpoint"]);
+        assert_error(model.load(&truncated), ErrorKind::Checkpoint, &["not a valid checkpoint"]);
     }
     assert_error(model.load("no/such/file"), ErrorKind::Io, &["`no/such/file`"]);
     assert_error(model.save("no/such/folder/file"), ErrorKind::Io, &["`no/such/folder/file`"]);

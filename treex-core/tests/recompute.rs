@@ -240,7 +240,7 @@ fn misuse() -> Result<()> {
     for xs in [&[][..], &[x.narrow(0, 0, 0)?], &[x.clone(), x.narrow(0, 0, 2)?]] {
         let error = scan(&mut block, from_ref(&x), xs, step).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        assert!(error.to_string().contains("the same length of all, from 1 on"), "{error}");
+        assert!(error.to_string().contains("equal lengths of at least 1"), "{error}");
     }
     let shrinking =
         |_: &mut Block, carry: &[Tensor], _: &[Tensor]| Ok((vec![carry[0].narrow(0, 0, 1)?], Vec::new()));

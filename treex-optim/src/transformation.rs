@@ -7,7 +7,7 @@ use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
 use crate::boxed::{Boxed, Member, first};
 use crate::engine::Updates;
 
-/// WorkRange gradients into updates, and keeps a state from step to step.
+/// Turns gradients into updates, and keeps a state from step to step.
 ///
 /// The transformation itself holds options and no tensors; the state is a tree. All trees here are flat
 /// ([`Leaves`]), so a state is not generic over the model: position by position, updates and `params` are the

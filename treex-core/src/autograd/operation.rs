@@ -1,8 +1,7 @@
-//! Operations with a gradient of their own.
+//! Operations with a custom gradient.
 //!
 //! Forward, an operation is an ordinary function: it fills new memory ([`OwnedStorage`]) and [`attach`]es to it what
-//! backward needs. `node` tells how that becomes a part of Candle's graph, and `op_instance` what happens in a
-//! backward pass.
+//! backward needs. `node` makes it a part of Candle's graph; `op_instance` runs its backward pass.
 
 use std::sync::Arc;
 
@@ -32,7 +31,7 @@ pub trait Operation: Send + Sync + 'static {
     }
 }
 
-/// What an operation gets in a backward pass.
+/// The input of an operation's backward pass.
 #[derive(Debug)]
 pub struct BackwardContext {
     pub(super) outputs: Vec<Tensor>,

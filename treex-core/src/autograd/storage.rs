@@ -11,7 +11,7 @@ use candle_core::{
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Memory that an operation has filled and alone holds: an output to be.
+/// Memory that an operation has filled and owns: its future output.
 #[derive(Debug)]
 pub struct OwnedStorage {
     pub(super) storage: Storage,

@@ -67,9 +67,9 @@ impl Key {
 
     /// Integers from `minval` to `maxval - 1`: `jax.random.randint(key, shape, minval, maxval, dtype)`.
     ///
-    /// As in JAX, bounds outside of the type mean its ends, so that `maxval = 256` lets a `U8` be 255; and
-    /// with `minval >= maxval`, an empty range, every sample is `minval`. Samples are very slightly uneven unless the number
-    /// of values is a power of two.
+    /// As in JAX, bounds outside of the type mean its ends, so that `maxval = 256` lets a `U8` be 255; and with `minval
+    /// >= maxval`, an empty range, every sample is `minval`. Samples are very slightly uneven unless the number of
+    /// values is a power of two.
     ///
     /// # Errors
     /// If `dtype` is not an integer type.
