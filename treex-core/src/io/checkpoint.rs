@@ -255,12 +255,13 @@ impl Contents {
     fn missing(&self, name: &str, leaves: &BTreeSet<String>, file: &FilePath) -> Error {
         let near =
             nearest(name, self.names.iter().filter(|other| !leaves.contains(*other)).map(String::as_str));
-        Error::new(ErrorKind::Checkpoint, format!("a leaf is missing from the checkpoint `{}`", file.display()))
-            .expected(format!("a tensor `{name}`"))
-            .found(format!("{} others{near}", self.names.len()))
-            .remedy(
-                "allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename",
-            )
+        Error::new(
+            ErrorKind::Checkpoint,
+            format!("a leaf is missing from the checkpoint `{}`", file.display()),
+        )
+        .expected(format!("a tensor `{name}`"))
+        .found(format!("{} others{near}", self.names.len()))
+        .remedy("allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename")
     }
 }
 

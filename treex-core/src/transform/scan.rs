@@ -104,9 +104,10 @@ where
         step += 1;
         Ok(((carry, Vec::new()), snapshot))
     };
-    let recompute = |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
-        Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
-    };
+    let recompute =
+        |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
+            Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
+        };
     let (carry, _) = run(sources, before.len(), f, forward, recompute)?;
     detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;
     Ok(carry)
@@ -173,7 +174,8 @@ where
             Ok(Tensor::stack(&column, 0)?)
         };
         let stacked = (0..width).map(column).collect::<Result<Vec<_>>>()?;
-        let backward = move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &recompute, cotangents);
+        let backward =
+            move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &recompute, cotangents);
         Ok(([carry, stacked].concat(), backward))
     })?;
     let ys = outputs.split_off(carries);
