@@ -24,10 +24,7 @@ fn skip_stands_alone(cx: &Ctxt, field: &Field<'_>) {
         cx.error(skip, "`skip` and `kind` on one field: a skipped field has no kind; keep one");
     }
     if field.attrs.rename.is_some() {
-        cx.error(
-            skip,
-            "`skip` and `rename` on one field: a skipped field has no path segment; keep one",
-        );
+        cx.error(skip, "`skip` and `rename` on one field: a skipped field has no path segment; keep one");
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn treex_core() -> TokenStream {
         let name = match crate_name(package) {
             // Only `treex-core` itself gets here, since the others depend on it. Its unit tests also see it under its
             // own
-        // name, by `extern crate self`.
+            // name, by `extern crate self`.
             Ok(FoundCrate::Itself) => package.replace('-', "_"),
             Ok(FoundCrate::Name(name)) => library_name(name),
             Err(_) => return None,
