@@ -59,7 +59,7 @@ pub trait Real:
     /// `1 / (1 + exp(-x))`.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        // Through tanh(x / 2): exp cannot overflow, and both tails are accurate.
+        // By exp(-|x|), which cannot overflow; both tails are accurate.
         let one = Self::of(1.);
         let small = (-self.abs()).exp();
         let numerator = if self < Self::of(0.) { small } else { one };
