@@ -34,7 +34,8 @@ macro_rules! bits {
 
 bits!(bf16: bf16::to_bits, f16: f16::to_bits, f32: f32::to_bits, f64: f64::to_bits, u8: |x| x, u32: |x| x);
 
-/// The samples of each instruction set at the indices from `start` on, against scalar samples.
+/// What each instruction set makes at the indices from `start` on, against one sample after another by the
+/// baseline's instructions.
 fn assert_equal<T: Bits>(
     name: &str,
     start: u64,
