@@ -38,7 +38,9 @@ fn another_structure_is_refused() {
         let error =
             refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&longer_grads, model));
         assert!(
-            error.to_string().starts_with("the gradient has a different structure, from leaf 3 on at `kernel`"),
+            error
+                .to_string()
+                .starts_with("the gradient has a different structure, from leaf 3 on at `kernel`"),
             "{error}"
         );
 
