@@ -9,7 +9,8 @@ use crate::models::EPSILON;
 use crate::serve::{Data, ELEMENTS, RATE, Result, Work, norm};
 use crate::training::number;
 
-/// A function with fixed inputs, and its last outputs. Random numbers are Candle's own and are not compared.
+/// A function of the same inputs at every step, and what it gave last. Random numbers are Candle's own: they are
+/// compared with nobody's.
 struct Function<F> {
     f: F,
     outputs: Vec<Tensor>,

@@ -88,7 +88,7 @@ pub fn attach(operation: impl Operation, inputs: &[&Tensor], output: OwnedStorag
 }
 
 /// The outputs of an operation on `inputs`, which `operation` differentiates. If no input is tracked, `operation` is
-/// dropped and the outputs are outside of any graph.
+/// dropped and the outputs are outside any graph.
 ///
 /// # Errors
 /// What Candle reports. In the backward pass, what the operation reports, or that it returns gradients of
@@ -132,7 +132,7 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The [name](Operation::name) of the operation that produced `x`; `None` for what Candle computed, and outside of a
+/// The [name](Operation::name) of the operation that produced `x`; `None` for what Candle computed, and outside a
 /// gradient scope.
 #[must_use]
 pub fn name_of(x: &Tensor) -> Option<&'static str> {

@@ -60,7 +60,7 @@ impl OwnedStorage {
         }
     }
 
-    /// As a tensor outside of any graph.
+    /// As a tensor outside any graph.
     #[must_use]
     pub fn into_tensor(self) -> Tensor {
         Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)

@@ -117,8 +117,8 @@ pub(crate) fn fill<T: TreeObject>(tree: &mut T, source: Source) -> Result<()> {
 
 /// [`fill`] for the tree at `path` of another.
 fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Result<()> {
-    let mut survey = InitPlan::default();
-    survey.child(ChildInfo::new(&[]), &*tree);
+    let mut plan = InitPlan::default();
+    plan.child(ChildInfo::new(&[]), &*tree);
     if let Source::Chain(_) = source {
         try_walk_mut(tree, |_, _, leaf| {
             if let Some(initializer) = leaf.initializer().filter(|leaf| leaf.phase() == InitPhase::Tree) {
@@ -129,7 +129,7 @@ fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Resul
         })?;
     }
     let mut turns =
-        InitVisitor { source, waiting: survey.waiting, inherited: true, path: path.clone(), result: Ok(()) };
+        InitVisitor { source, pending: plan.pending, inherited: true, path: path.clone(), result: Ok(()) };
     turns.child(ChildInfo::new(&[]), tree);
     turns.result?;
     // Leaves outside any module, as in a tuple of leaves: the root acts as their module.
@@ -152,7 +152,7 @@ pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -
 /// Whether each module is uninitialized, in traversal order. `None` for a module without leaves: as its parent.
 #[derive(Default)]
 struct InitPlan {
-    waiting: VecDeque<Option<bool>>,
+    pending: VecDeque<Option<bool>>,
     leaves: usize,
     uninitialized: usize,
 }
@@ -167,11 +167,11 @@ impl<'a> Visitor<'a> for InitPlan {
         if child.module_name().is_none() {
             return child.visit(self);
         }
-        let (index, leaves, uninitialized) = (self.waiting.len(), self.leaves, self.uninitialized);
-        self.waiting.push_back(None);
+        let (index, leaves, uninitialized) = (self.pending.len(), self.leaves, self.uninitialized);
+        self.pending.push_back(None);
         child.visit(self);
         if self.leaves > leaves {
-            self.waiting[index] = Some(self.uninitialized > uninitialized);
+            self.pending[index] = Some(self.uninitialized > uninitialized);
         }
     }
 }
@@ -179,7 +179,7 @@ impl<'a> Visitor<'a> for InitPlan {
 /// Initializes each uninitialized module, children first.
 struct InitVisitor {
     source: Source,
-    waiting: VecDeque<Option<bool>>,
+    pending: VecDeque<Option<bool>>,
     inherited: bool,
     path: Path,
     result: Result<()>,
@@ -195,11 +195,11 @@ impl<'a> VisitorMut<'a> for InitVisitor {
             child.visit_mut(self);
         } else {
             let outer = self.inherited;
-            let waits = self.waiting.pop_front().flatten().unwrap_or(outer);
-            self.inherited = waits;
+            let is_pending = self.pending.pop_front().flatten().unwrap_or(outer);
+            self.inherited = is_pending;
             child.visit_mut(self);
             self.inherited = outer;
-            if waits && self.result.is_ok() {
+            if is_pending && self.result.is_ok() {
                 let mut key = self.source.module(&self.path);
                 let done = fill_own_leaves(child, &self.source, &mut key, &self.path)
                     .and_then(|()| child.initialize_module(&mut key));

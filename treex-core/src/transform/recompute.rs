@@ -17,7 +17,7 @@ use crate::tree::walk::{attach_path, walk, walk_mut};
 pub(crate) struct Recompute<M> {
     pub(crate) model: M,
     tracked: Vec<bool>,
-    plain: bool,
+    reference: bool,
 }
 
 impl<M: TreeObject + Clone> Recompute<M> {
@@ -30,12 +30,12 @@ impl<M: TreeObject + Clone> Recompute<M> {
             tensors.extend(tensor.cloned());
             leaf.scope = None;
         });
-        (Self { model, tracked, plain: is_reference() }, tensors)
+        (Self { model, tracked, reference: is_reference() }, tensors)
     }
 
     /// The same for another model with the same leaves.
     pub(crate) fn with_model(&self, model: M) -> Self {
-        Self { model, tracked: self.tracked.clone(), plain: self.plain }
+        Self { model, tracked: self.tracked.clone(), reference: self.reference }
     }
 
     /// Runs `f` on the model, with `tensors` as the values of its tracked leaves.
@@ -51,7 +51,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
                 leaf.scope = Some(scope.clone());
             }
         });
-        let result = if self.plain { with_reference(|| f(&mut model)) } else { f(&mut model) };
+        let result = if self.reference { with_reference(|| f(&mut model)) } else { f(&mut model) };
         result.map_err(|error| attach_path(&model, error))
     }
 

@@ -1,13 +1,13 @@
 //! Filters: composable predicates over leaves.
 //!
-//! A filter always *selects what the verb acts on*: `filter(f)` keeps what `f` selects, `freeze(f)`
-//! freezes it, an optimizer's `wrt(f)` trains it.
+//! A filter always *selects the leaves that a method acts on*: `filter(f)` keeps what `f` selects,
+//! `freeze(f)` freezes it, an optimizer's `wrt(f)` trains it.
 //!
 //! ```
 //! use treex_core::{BatchStat, Filter, Parameter, Rng, State, by, exactly, path};
 //!
 //! let encoder = Parameter & path("encoder.**"); // both
-//! let state = BatchStat | Rng; // either; a tuple says the same: (BatchStat, Rng)
+//! let state = BatchStat | Rng; // either; the same as the tuple (BatchStat, Rng)
 //! let sub_kinds = State & !exactly(State); // kinds below `State`, not `State` itself
 //! let matrices = Parameter & by(|leaf| leaf.rank() > Some(1));
 //! assert_eq!(format!("{encoder:?}"), "Parameter & path(\"encoder.**\")");

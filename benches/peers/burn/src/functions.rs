@@ -10,8 +10,8 @@ use crate::serve::{Data, ELEMENTS, RATE, Result, Work, norm};
 use crate::training::{number, values};
 use crate::weights::Tensors;
 
-/// The last outputs of an operation: a loss, and tensors whose norms are compared. Random numbers are Burn's own and
-/// are not compared.
+/// What an operation gave last: a loss, tensors whose norms are compared. Random numbers are Burn's own: they are
+/// compared with nobody's.
 #[derive(Default)]
 struct Outputs {
     loss: Option<Tensor<1>>,
