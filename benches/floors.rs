@@ -1,11 +1,11 @@
-//! Each operation at a large size, beside its floor: the time that its bytes take at the speed of a copy, or its
-//! arithmetic at the peak of the multiply-add units, whichever is longer; both measured in the same run and on as many
-//! threads.
+//! Each operation at a large size, compared with its floor (roofline model): the time of its bytes at copy bandwidth,
+//! or of its arithmetic at peak multiply-add throughput, whichever is longer; both measured in the same run on the same
+//! number of threads.
 //!
-//! `cargo bench --workspace --bench floors`; names of rows may follow `--`. Bytes are those that must move if no cache
-//! holds anything: every input read once, every output written once, twice where statistics come before their use.
-//! Attention's backward pass computes the scores again, which counts as work. Dropout's floor is that of its bytes,
-//! but its time that of the random bits.
+//! `cargo bench --workspace --bench floors`; row names may follow `--`. Bytes are those that must move with cold
+//! caches: every input is read once (twice if statistics are needed first), every output is written once. Recomputed
+//! scores in attention's backward pass count as work. Dropout's floor is that of its bytes, but the random bits
+//! dominate its time.
 #![allow(missing_docs)]
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use treex_nn::{
 };
 use treex_optim::{Optimizer, adam, softmax_cross_entropy_with_integer_labels};
 
-/// What a pass must do at least.
+/// The minimal work of a pass.
 #[derive(Clone, Copy, Default)]
 struct Work {
     bytes: f64,
@@ -38,21 +38,21 @@ fn flops(flops: usize) -> Work {
     Work { bytes: 0., flops: flops as f64 }
 }
 
-/// What the machine can.
+/// The throughput of the machine.
 struct Machine {
-    bytes_a_second: f64,
-    flops_a_second: f64,
+    bytes_per_second: f64,
+    flops_per_second: f64,
 }
 
 impl Machine {
     fn floor(&self, work: Work) -> f64 {
-        (work.bytes / self.bytes_a_second).max(work.flops / self.flops_a_second)
+        (work.bytes / self.bytes_per_second).max(work.flops / self.flops_per_second)
     }
 }
 
-/// The time that counts: the best of some, on a machine that others use.
+/// Measures the best of several runs, since other processes may use the machine.
 struct Clock {
-    patience: Duration,
+    duration: Duration,
 }
 
 impl Clock {
@@ -63,13 +63,13 @@ impl Clock {
             let now = Instant::now();
             f()?;
             best = best.min(now.elapsed().as_secs_f64());
-            if started.elapsed() >= self.patience {
+            if started.elapsed() >= self.duration {
                 return Ok(best);
             }
         }
     }
 
-    /// Copies from one buffer to another, larger than caches, on all threads: the bytes read and written.
+    /// Copy bandwidth on all threads, between buffers larger than the caches: bytes read and written per second.
     fn copy(&self) -> Result<f64> {
         const LEN: usize = 1 << 25;
         let (from, mut to) = (vec![1f32; LEN], vec![0f32; LEN]);
@@ -81,7 +81,7 @@ impl Clock {
         Ok((2 * LEN * size_of::<f32>()) as f64 / seconds)
     }
 
-    /// Multiplies and adds in registers, on all threads.
+    /// Multiply-add throughput in registers, on all threads.
     fn multiply_add(&self) -> Result<f64> {
         let threads = rayon::current_num_threads();
         let seconds = self.best(|| {
@@ -98,7 +98,7 @@ struct MultiplyAdd;
 
 impl MultiplyAdd {
     const ROUNDS: usize = 1 << 20;
-    /// Sums side by side: two units that take four cycles need eight.
+    /// Independent sums: two units with a latency of four cycles need eight.
     const CHAINS: usize = 12;
 }
 
@@ -107,10 +107,10 @@ impl VectorKernel<f32> for MultiplyAdd {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Element = f32>>(self) -> f32 {
-        // SAFETY: the caller promises that the machine has the instructions of `V`.
+        // SAFETY: the caller ensures that the machine has the instructions of `V`.
         unsafe {
             let (a, b) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
-            // No two alike, or the compiler makes one of them.
+            // All different, or the compiler would merge them.
             let mut sums: [V; Self::CHAINS] =
                 std::array::from_fn(|chain| V::splat(std::hint::black_box(chain as f32)));
             for _ in 0..Self::ROUNDS {
@@ -118,19 +118,19 @@ impl VectorKernel<f32> for MultiplyAdd {
                     *sum = sum.mul_add(a, b);
                 }
             }
-            let mut room = [0f32; 64];
+            let mut buffer = [0f32; 64];
             let mut total = 0.;
             for sum in sums {
-                // No vector has more elements than there is room for.
-                sum.store(room.as_mut_ptr());
-                total += room[0];
+                // The buffer is larger than any vector.
+                sum.store(buffer.as_mut_ptr());
+                total += buffer[0];
             }
             total
         }
     }
 }
 
-/// A loss whose gradient is there already, so that backward is that of the operation alone.
+/// A loss with a precomputed gradient, so that only the operation's backward pass is measured.
 struct Given(Tensor);
 
 impl Given {
@@ -166,17 +166,17 @@ struct Bench {
 impl Bench {
     fn line(&self, (name, size, pass): (&str, &str, &str), seconds: f64, work: Work) {
         let floor = self.machine.floor(work);
-        // What costs nothing has no share.
+        // Without a floor, no percentage.
         let share = if floor > 0. { format!("{:.0} %", 100. * floor / seconds) } else { String::new() };
         let (ms, floor) = (seconds * 1e3, floor * 1e3);
         println!("{name:<24} {size:<30} {pass:<9} {ms:>9.3} {floor:>9.3} {share:>8}");
     }
 
-    fn is_asked(&self, name: &str) -> bool {
+    fn is_selected(&self, name: &str) -> bool {
         self.asked.is_empty() || self.asked.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// `f` of a model that is made when it is asked for, with the work of the forward and the backward pass.
+    /// Measures `f` of a model, which is created only if the row is selected, with the work of its two passes.
     fn row<M: TreeObject + Clone>(
         &self,
         (name, size): (&str, &str),
@@ -184,14 +184,14 @@ impl Bench {
         model: impl FnOnce() -> Result<M>,
         f: impl Fn(&mut M) -> Result<Tensor>,
     ) -> Result<()> {
-        if !self.is_asked(name) {
+        if !self.is_selected(name) {
             return Ok(());
         }
         let mut model = model()?;
         let gradient = normal(f(&mut model)?.dims())?;
         let alone = self.clock.best(|| f(&mut model).map(drop))?;
         self.line((name, size, "forward"), alone, forward);
-        // What is tracked takes its gradient's way through the same memory: the difference is the backward pass.
+        // The tracked forward pass touches the same memory: the difference is the backward pass.
         let both = self
             .clock
             .best(|| model.value_and_grad(Parameter, |model| Given::of(&gradient, &f(model)?)).map(drop))?;
@@ -301,7 +301,7 @@ fn all(bench: &Bench) -> Result<()> {
         dot_product_attention(&query.get()?, &key.get()?, &value.get()?, &options)
     })?;
 
-    if bench.is_asked("adam") {
+    if bench.is_selected("adam") {
         let (mut params, grads) = (vec![leaf(&[N])?], vec![leaf(&[N])?]);
         let mut optimizer = Optimizer::new(adam(1e-3)).init(&params)?;
         let seconds = bench.clock.best(|| optimizer.update(&grads, &mut params))?;
@@ -311,18 +311,18 @@ fn all(bench: &Bench) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    // Cargo says `--bench`, and CI `--test`: each once.
+    // Cargo passes `--bench`; CI passes `--test`, which runs each row once.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_test = arguments.iter().any(|argument| argument == "--test");
     let asked = arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect();
-    let clock = Clock { patience: Duration::from_millis(if is_test { 0 } else { 600 }) };
+    let clock = Clock { duration: Duration::from_millis(if is_test { 0 } else { 600 }) };
     keep_memory();
-    let machine = Machine { bytes_a_second: clock.copy()?, flops_a_second: clock.multiply_add()? };
+    let machine = Machine { bytes_per_second: clock.copy()?, flops_per_second: clock.multiply_add()? };
     println!(
-        "{} threads: copies at {:.1} GB/s, multiplies and adds at {:.0} Gflop/s\n",
+        "{} threads: copy {:.1} GB/s, multiply-add {:.0} Gflop/s\n",
         rayon::current_num_threads(),
-        machine.bytes_a_second / 1e9,
-        machine.flops_a_second / 1e9
+        machine.bytes_per_second / 1e9,
+        machine.flops_per_second / 1e9
     );
     println!("{:<24} {:<30} {:<9} {:>9} {:>9} {:>8}", "operation", "size", "pass", "ms", "floor", "share");
     all(&Bench { clock, machine, asked })

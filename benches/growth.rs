@@ -1,9 +1,9 @@
-//! How the time of a training step grows with each size of a model, one at a time: it must not grow faster than its
-//! work does. A step is a forward and a backward pass and Adam in place.
+//! Scaling of a training step with each dimension of a model: its time must not grow faster than its work. A step is a
+//! forward pass, a backward pass and Adam in place.
 //!
-//! `cargo bench --workspace --bench growth` prints a table and leaves `target/growth.png`; names of rows may follow
-//! `--`. The exponent of a row is what its time grew by since the row above, in powers of the size; that of the work
-//! is what it grows by at most, where nothing else counts. A row is marked where two doublings together grew by more.
+//! `cargo bench --workspace --bench growth` prints a table and writes `target/growth.png`; row names may follow `--`.
+//! The exponent of a row is the growth of its time since the row above, as a power of the size; that of the work is the
+//! asymptotic limit. A row is marked if two doublings together exceed it.
 #![allow(missing_docs)]
 
 use std::path::Path;
@@ -17,26 +17,26 @@ use treex_nn::initializers::he_normal;
 use treex_nn::{LayerNorm, Linear, LstmCell, Mlp, MultiHeadDotProductAttention, Rnn, add, gelu, vdot};
 use treex_optim::{Optimizer, adam};
 
-/// One step of a model that stays as large as it is.
+/// One step of a model of fixed size.
 type Step = Box<dyn FnMut() -> Result<()>>;
 
-/// What grows, and where.
+/// A dimension that grows.
 struct Growth {
     name: &'static str,
-    /// From twice to twice.
+    /// Sizes, each twice the previous one.
     sizes: Vec<usize>,
-    /// The power of the size that the work grows by at most.
+    /// The exponent of the work as a function of the size.
     work: f64,
     step: fn(usize) -> Result<Step>,
 }
 
-/// Rounds over all sizes of a row, of which the median counts.
+/// Rounds over all sizes of a row; the median is reported.
 const ROUNDS: usize = 5;
 
-/// A measurement takes at least this long.
-const PATIENCE: Duration = Duration::from_millis(40);
+/// The minimal duration of a measurement.
+const MIN_DURATION: Duration = Duration::from_millis(40);
 
-/// How far a power may be off over two doublings, by what a machine does at its sizes of caches.
+/// The tolerance of an exponent over two doublings, for effects of cache sizes.
 const SLACK: f64 = 0.25;
 
 fn doublings(from: usize, to: usize) -> Vec<usize> {
@@ -65,7 +65,7 @@ fn normal(dims: &[usize]) -> Result<Tensor> {
     Key::from(0).normal(dims, DType::F32)
 }
 
-/// A training step on `x`, whose loss is any that costs next to nothing.
+/// A training step on `x`, with a loss of negligible cost.
 fn training<M: Module + Clone + 'static>(model: M, x: Tensor) -> Result<Step> {
     let mut model = model.init(42, &Device::Cpu)?;
     let weights = (normal(model.call(&x)?.dims())? * 1e-3)?;
@@ -76,7 +76,7 @@ fn training<M: Module + Clone + 'static>(model: M, x: Tensor) -> Result<Step> {
     }))
 }
 
-/// With the initial weights for `relu`: others let a deep one's numbers shrink to where arithmetic is slow.
+/// With initial weights for `relu`: otherwise the activations of a deep network become subnormal, which is slow.
 fn mlp(batch: usize, width: usize, depth: usize) -> Result<Step> {
     training(Mlp::new(vec![width; depth + 1]).kernel_init(he_normal()), normal(&[batch, width])?)
 }
@@ -121,11 +121,11 @@ fn adam_alone(leaves: usize, elements: usize) -> Result<Step> {
     Ok(Box::new(move || optimizer.update(&grads, &mut params)))
 }
 
-/// Seconds a step, of as many steps as the patience has room for.
+/// Seconds per step, over at least [`MIN_DURATION`].
 fn measure(step: &mut Step) -> Result<f64> {
     let started = Instant::now();
     let mut steps = 0;
-    while steps == 0 || started.elapsed() < PATIENCE {
+    while steps == 0 || started.elapsed() < MIN_DURATION {
         step()?;
         steps += 1;
     }
@@ -137,7 +137,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Seconds a step at each size, measured in turn.
+/// Seconds per step at each size, measured in turn.
 fn times(growth: &Growth, rounds: usize) -> Result<Vec<f64>> {
     let mut steps = growth.sizes.iter().map(|&size| (growth.step)(size)).collect::<Result<Vec<_>>>()?;
     let mut times = vec![Vec::new(); steps.len()];
@@ -153,7 +153,7 @@ fn times(growth: &Growth, rounds: usize) -> Result<Vec<f64>> {
     Ok(times.into_iter().map(median).collect())
 }
 
-/// How many rows grew faster than their work.
+/// Prints a table; returns the number of rows that grew faster than their work.
 fn print(growth: &Growth, times: &[f64]) -> usize {
     println!("\n{} (work: {:.0})", growth.name, growth.work);
     println!("{:>10} {:>12} {:>9}", "size", "ms", "exponent");
@@ -172,7 +172,7 @@ fn print(growth: &Growth, times: &[f64]) -> usize {
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     treex_core::keep_memory();
-    // Cargo says `--bench`, and CI `--test`: each of the smallest sizes once.
+    // Cargo passes `--bench`; CI passes `--test`, which runs each of the smallest sizes once.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_test = arguments.iter().any(|argument| argument == "--test");
     let asked: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();

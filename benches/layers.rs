@@ -1,4 +1,4 @@
-//! Each layer at a size that training has: forward, and forward with all gradients, that of the input included.
+//! Each layer at a typical training size: forward, and forward with all gradients, including that of the input.
 //!
 //! `cargo bench --bench layers -- conv` runs those with `conv` in their names.
 #![allow(missing_docs)] // criterion's macro makes a public function
@@ -18,7 +18,7 @@ fn normal(shape: impl Into<Shape>) -> Result<Tensor> {
     Key::from(0).normal(shape.into(), DType::F32)
 }
 
-/// `[rows, features]` of the sizes of a small transformer: 8 sequences of 128.
+/// `[rows, features]` of a small transformer: 8 sequences of 128.
 const ROWS: [usize; 3] = [8, 128, 256];
 const IMAGES: [usize; 4] = [64, 14, 14, 32];
 const SEQUENCES: [usize; 3] = [32, 128, 256];

@@ -1,7 +1,7 @@
-//! Random numbers and dropout, 10 M elements, beside what their memory alone costs.
+//! Random numbers and dropout, 10 M elements, compared with the cost of their memory alone.
 //!
-//! A new buffer this large comes fresh from the system at each call, page by page: that is the difference
-//! between the lines with a new buffer and those with one that is there already.
+//! A new buffer this large is allocated by the system at each call, page by page: that is the difference between the
+//! lines with a new buffer and those with an existing one.
 #![allow(missing_docs)] // criterion's macro makes a public function
 
 use std::hint::black_box;
@@ -21,20 +21,20 @@ fn samplers(criterion: &mut Criterion) {
     let key = Key::from(42);
 
     let mut floats = vec![0f32; N];
-    group.bench_function("nothing but a fill, old buffer", |bencher| {
+    group.bench_function("fill, existing buffer", |bencher| {
         bencher.iter(|| key.fill(0, black_box(&mut floats), |_| 1f32));
     });
     let unit = |[a, b]: [u32; 2]| f32::from_bits((a ^ b) >> 9 | 0x3F80_0000) - 1.;
-    group.bench_function("uniform, old buffer", |bencher| {
+    group.bench_function("uniform, existing buffer", |bencher| {
         bencher.iter(|| key.fill(0, black_box(&mut floats), unit));
     });
     let mut bytes = vec![0u8; N];
     let bernoulli = Bernoulli::new(0.9);
-    group.bench_function("bernoulli, old buffer", |bencher| {
+    group.bench_function("bernoulli, existing buffer", |bencher| {
         bencher.iter(|| key.fill(0, black_box(&mut bytes), move |block| u8::from(bernoulli.sample(block))));
     });
     let none = vec![(); N];
-    group.bench_function("nothing but a fill", |bencher| bencher.iter(|| key.map(0, &none, |_| 1f32)));
+    group.bench_function("fill", |bencher| bencher.iter(|| key.map(0, &none, |_| 1f32)));
     group.bench_function("bernoulli", |bencher| bencher.iter(|| key.bernoulli(0.9, N)));
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
         let name = dtype.as_str();
@@ -56,9 +56,11 @@ fn dropouts(criterion: &mut Criterion) {
         let forward = || dropout(&x, 0.1, Key::from(42), &[]);
         let both = || Ok::<_, Error>(dropout(&var, 0.1, Key::from(42), &[])?.backward()?);
         group.bench_function("forward", |bencher| bencher.iter(forward));
-        group.bench_function("forward, plain", |bencher| bencher.iter(|| with_reference(forward)));
+        group.bench_function("forward, reference", |bencher| bencher.iter(|| with_reference(forward)));
         group.bench_function("forward and backward", |bencher| bencher.iter(both));
-        group.bench_function("forward and backward, plain", |bencher| bencher.iter(|| with_reference(both)));
+        group.bench_function("forward and backward, reference", |bencher| {
+            bencher.iter(|| with_reference(both))
+        });
         group.finish();
         Ok(())
     };

@@ -1,6 +1,6 @@
-//! An optimizer's step, and the loop over plain memory that it could be at best: four arrays read, three of them
-//! written in place, 28 bytes a parameter in f32. A norm of the gradients reads them once more. Parameters and
-//! gradients in bf16 are 22 bytes, since moments stay in f32.
+//! An optimizer's step, compared with its floor, a plain loop with the same memory traffic: four arrays read, three of
+//! them written in place, 28 bytes per parameter in f32. A norm of the gradients reads them once more. With parameters
+//! and gradients in bf16 it is 22 bytes, since moments stay in f32.
 //!
 //! `cargo bench --bench step`
 
@@ -15,7 +15,7 @@ use treex_optim::{
 
 type Model = Vec<Leaf<Parameter>>;
 
-/// So many leaves of so many elements.
+/// The number of leaves, and of elements per leaf.
 type Size = (usize, usize);
 
 fn model((leaves, elements): Size, dtype: DType) -> Model {
@@ -23,7 +23,7 @@ fn model((leaves, elements): Size, dtype: DType) -> Model {
     (0..leaves).map(|_| leaf()).collect()
 }
 
-/// A step, at so many bytes a parameter.
+/// A step with the given bytes per parameter.
 fn step<T: GradientTransformation>(
     criterion: &mut Criterion,
     name: &str,
@@ -41,7 +41,7 @@ fn step<T: GradientTransformation>(
     group.finish();
 }
 
-/// The same traffic without any mathematics.
+/// The same memory traffic without arithmetic.
 fn floor(criterion: &mut Criterion, (leaves, elements): Size) {
     let n = leaves * elements;
     let g = vec![1f32; n];
@@ -67,7 +67,7 @@ fn floor(criterion: &mut Criterion, (leaves, elements): Size) {
     group.finish();
 }
 
-/// To read the gradients once.
+/// Reads the gradients once.
 fn read(criterion: &mut Criterion, (leaves, elements): Size) {
     let g = vec![1f32; leaves * elements];
     let mut group = criterion.benchmark_group(format!("{leaves} leaves of {elements}"));

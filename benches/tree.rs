@@ -1,5 +1,5 @@
-//! The verbs over a tree of 1,000 leaves: criterion's throughput line is leaves a second, so 10 M elem/s
-//! is 100 ns a leaf.
+//! The methods of a tree of 1,000 leaves: criterion's throughput is in leaves per second, so 10 M elem/s is 100 ns per
+//! leaf.
 #![allow(missing_docs)] // criterion's macro makes a public function
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! What the Rust peers share: answering lines on standard input, as README.md says.
+//! Shared by the Rust peers: the line protocol on standard input described in README.md.
 
 use std::error::Error;
 use std::io::{BufRead as _, Write as _};
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How many elements the workloads have that draw numbers.
+/// The number of elements in workloads that draw random numbers.
 pub(crate) const ELEMENTS: usize = 10_000_000;
-/// Their dropout's rate.
+/// Their dropout rate.
 pub(crate) const RATE: f64 = 0.5;
 
 /// The version of a package in a lock file.
@@ -20,13 +20,13 @@ pub(crate) fn locked<'l>(lock: &'l str, package: &str) -> &'l str {
     after.and_then(|after| after.split('"').next()).unwrap_or("of unknown version")
 }
 
-/// A workload made ready.
+/// A prepared workload.
 pub(crate) trait Work {
     /// One step.
     fn step(&mut self) -> Result<()>;
-    /// Those by which the peers are compared.
+    /// The numbers by which peers are compared.
     fn numbers(&self) -> Result<Vec<Value>>;
-    /// Reads what the last steps gave.
+    /// Reads the results of the last steps.
     fn read(&self) -> Result<()> {
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Data<'_> {
     }
 }
 
-/// The norm of all values together, and the first of them.
+/// The norm of all values, and the first value.
 pub(crate) fn norm<'a>(values: impl IntoIterator<Item = &'a f32>) -> [Value; 2] {
     let mut values = values.into_iter().map(|&x| f64::from(x)).peekable();
     let first = values.peek().copied();
@@ -69,7 +69,7 @@ pub(crate) fn norm<'a>(values: impl IntoIterator<Item = &'a f32>) -> [Value; 2] 
 struct Ready {
     work: Box<dyn Work>,
     numbers: Vec<Value>,
-    /// The steps between two looks at the clock.
+    /// The number of steps between two reads of the clock.
     group: u32,
 }
 
@@ -109,7 +109,7 @@ impl Ready {
     }
 }
 
-/// `make` prepares a workload, if there is one of that name. One is kept at a time.
+/// `make` prepares a workload by name, if it exists. Only one is kept at a time.
 pub(crate) fn serve(
     version: &str,
     make: impl Fn(&str, &Data<'_>) -> Result<Option<Box<dyn Work>>>,

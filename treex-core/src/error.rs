@@ -1,4 +1,4 @@
-//! The one error type: what happened, where, what was expected, what was found, what to write instead.
+//! The error type: what happened, where, what was expected, what was found, and the remedy.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use crate::tree::path::{ModuleId, Path};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, for code that wants to tell errors apart.
+/// The category of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A leaf was read before it had a value.
+    /// An uninitialized leaf was read.
     Uninitialized,
-    /// A leaf was read that a filter had removed.
+    /// A leaf that was filtered out was read.
     FilteredOut,
     /// A frozen leaf was written, or nothing is left to train.
     Frozen,
-    /// Two trees that must have the same leaves do not.
+    /// Two trees differ in structure.
     Structure,
     /// A tensor has the wrong shape.
     Shape,
@@ -25,7 +25,7 @@ pub enum ErrorKind {
     DType,
     /// An argument or an option is out of range.
     Argument,
-    /// A checkpoint and a tree do not fit together.
+    /// A checkpoint does not match a tree.
     Checkpoint,
     /// A file could not be read or written.
     Io,
@@ -33,8 +33,8 @@ pub enum ErrorKind {
     Candle,
 }
 
-/// An error with its place and its remedy. `Debug` prints the same sentence as `Display`, since Candle
-/// prints what it carries through `Debug`.
+/// An error with its path and its remedy. `Debug` prints the same text as `Display`, since Candle prints a wrapped
+/// error through `Debug`.
 ///
 /// Converts to and from [`candle_core::Error`] without loss, so treex layers can be used in Candle code and Candle
 /// layers in treex.
@@ -52,7 +52,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     path: Option<Path>,
-    /// What it is about, by which a verb over the tree finds the path.
+    /// The leaf or module concerned, by which a method of the tree finds the path.
     subject: Option<Subject>,
     expected: Option<String>,
     found: Option<String>,
@@ -88,7 +88,7 @@ impl Error {
         Self::new(ErrorKind::Shape, message)
     }
 
-    /// Sets the path, unless it is set.
+    /// Sets the path, if none is set.
     #[must_use]
     pub fn at(mut self, path: impl Into<Path>) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
@@ -109,7 +109,7 @@ impl Error {
         self
     }
 
-    /// Sets what to write instead.
+    /// Sets the remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
@@ -123,8 +123,8 @@ impl Error {
         self
     }
 
-    /// Sets the module that this is about, unless it is set: `error.of(self.identity())`. A module does not know its
-    /// path; the verbs over a tree (`value_and_grad`, `tabulate_with`) find it and add it.
+    /// Sets the module concerned, if none is set: `error.of(self.identity())`. A module does not know its path; the
+    /// methods of a tree (`value_and_grad`, `tabulate_with`) find and add it.
     #[must_use]
     pub fn of(self, module: Option<ModuleId>) -> Self {
         match module {
@@ -138,36 +138,36 @@ impl Error {
         self
     }
 
-    /// What it is about, while its path is unknown.
+    /// The leaf or module concerned, if its path is unknown.
     pub(crate) fn subject_without_path(&self) -> Option<Subject> {
         if self.0.path.is_none() { self.0.subject } else { None }
     }
 
-    /// What went wrong.
+    /// The category of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The leaf or module it is about, where known.
+    /// The path of the leaf or module concerned, if known.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_ref()
     }
 
-    /// What was expected, if it was set.
+    /// What was expected, if set.
     #[must_use]
     pub fn expected_text(&self) -> Option<&str> {
         self.0.expected.as_deref()
     }
 
-    /// What was found instead.
+    /// What was found, if set.
     #[must_use]
     pub fn found_text(&self) -> Option<&str> {
         self.0.found.as_deref()
     }
 
-    /// What to write instead.
+    /// The remedy, if set.
     #[must_use]
     pub fn remedy_text(&self) -> Option<&str> {
         self.0.remedy.as_deref()
@@ -209,7 +209,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Wraps Candle's error; an error of treex that Candle carried is unwrapped.
+/// Wraps Candle's error; a treex error inside it is unwrapped.
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         use candle_core::Error as Candle;

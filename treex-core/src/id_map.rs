@@ -1,12 +1,12 @@
-//! Maps by identifiers and addresses, which nobody chooses so that they collide: their hash is one product.
+//! Maps keyed by identifiers and addresses. No adversary chooses these, so a multiplicative hash suffices.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map by numbers, such as those of tensors.
+/// A map keyed by numbers, such as tensor ids.
 pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
 
-/// A set of numbers, such as those of tensors.
+/// A set of numbers, such as tensor ids.
 pub type IdSet<K> = HashSet<K, BuildHasherDefault<Spread>>;
 
 /// Spreads a number over all bits.

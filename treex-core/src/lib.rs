@@ -33,9 +33,9 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 //!
-//! The modules, in reading order: [`tree`] (kinds, leaves, filters and the verbs), [`init`] and [`random`] (from a seed
-//! to values), [`transform`] (gradients and what else is done with functions of trees), [`autograd`] (operations with a
-//! gradient of their own), [`io`] (checkpoints and summaries).
+//! The modules, in reading order: [`tree`] (kinds, leaves, filters and the methods of a tree), [`init`] and [`random`]
+//! (from a seed to values), [`transform`] (gradients and other function transformations), [`autograd`] (operations with
+//! a custom gradient), [`io`] (checkpoints and summaries).
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Small questions about Candle tensors.
+//! Helpers for Candle tensors.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(crate) fn same_storage(a: &Tensor, b: &Tensor) -> bool {
     storage_id(a) == storage_id(b)
 }
 
-/// By which tensors are told apart that share memory, on any device.
+/// Identifies the storage of a tensor, on any device: equal for tensors that share memory.
 #[must_use]
 pub fn storage_id(tensor: &Tensor) -> usize {
     std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
@@ -29,7 +29,7 @@ pub(crate) fn same_bits(a: &Tensor, b: &Tensor) -> bool {
 /// The largest array that is printed with its values.
 const PRINTED: usize = 32;
 
-/// `array([[1, 2], [3, 4]], f32)`, or `array[784, 256] f32` where the values would be too many.
+/// `array([[1, 2], [3, 4]], f32)`, or `array[784, 256] f32` if it has too many values.
 pub(crate) fn fmt_array(tensor: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let dtype = tensor.dtype().as_str();
     match tensor
@@ -48,7 +48,7 @@ pub(crate) fn fmt_array(tensor: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Res
 
 fn fmt_nested(values: &[f64], dims: &[usize], dtype: DType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some((&rows, inner)) = dims.split_first() else {
-        // The shortest text that gives back the number in its own type, not in f64.
+        // The shortest text that parses to the same number in its own type, not in f64.
         return match (dtype, values) {
             (DType::F64, [value]) => write!(f, "{value:?}"),
             (DType::F32 | DType::F16 | DType::BF16, [value]) => write!(f, "{:?}", *value as f32),

@@ -1,4 +1,4 @@
-//! What the derive writes: which leaves, in which order, under which paths and kinds.
+//! The derived implementations: leaves, their order, paths and kinds.
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
@@ -118,7 +118,7 @@ enum Layer {
 enum Never {}
 
 #[test]
-fn an_enum_is_what_its_variant_holds() {
+fn an_enum_is_transparent() {
     let first = |layer: &Layer| leaves(layer).first().cloned().unwrap_or_default();
     let boxed = Layer::Boxed(Box::new(Layer::Inner(named())));
     assert_eq!(first(&boxed), "z: Parameter");
@@ -147,7 +147,7 @@ where
     _function: PhantomData<M>,
 }
 
-/// A constant behind a reference needs an implementation of one's own, which is short.
+/// A constant behind a reference needs a manual implementation.
 #[derive(Clone)]
 struct Label;
 
@@ -189,7 +189,7 @@ mod other {
     }
 }
 
-/// The bounds tell the type itself, which needs none, from what stands beside it and from a namesake.
+/// The bounds distinguish the type itself, which needs none, from the types beside it and from a namesake.
 #[derive(Clone, TreeObject)]
 struct Node<K, T> {
     namesake: other::Node<K>,
@@ -198,7 +198,7 @@ struct Node<K, T> {
     _parent: Option<Arc<Node<K, T>>>,
 }
 
-/// The lifetime has the name that one would give it in the generated code.
+/// A lifetime name that generated code might use.
 #[derive(Clone, TreeObject)]
 enum Either<'tree, T> {
     Leaf(T),
@@ -207,7 +207,7 @@ enum Either<'tree, T> {
 }
 
 #[test]
-fn bounds_of_types_that_contain_themselves() {
+fn bounds_of_recursive_types() {
     let node =
         |children| Node::<BatchStat, _> { namesake: other::Node { leaf: leaf() }, children, _parent: None };
     let either = Either::Pair(Box::new((Either::Leaf(leaf::<Parameter>()), Either::Name(PhantomData))));
@@ -259,7 +259,7 @@ impl Late {
     }
 }
 
-/// Enum and struct generated inside of a function, with names that the generated code might use itself.
+/// Enum and struct defined in a function, with names that the generated code might use.
 #[test]
 fn module_init_runs_through_containers_and_the_code_is_hygienic() {
     #[derive(Clone, Debug, TreeObject)]

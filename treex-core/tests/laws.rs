@@ -15,7 +15,7 @@ use treex_core::{
 
 kind!(Lora: Parameter);
 
-/// Every shape that a tree can have.
+/// Every form of a tree.
 #[derive(Clone, Debug, PartialEq, TreeObject)]
 enum Node {
     Parameter(Leaf<Parameter>),
@@ -118,7 +118,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn update_undoes_filter(tree in node(), filter in filter()) {
+    fn update_reverses_filter(tree in node(), filter in filter()) {
         prop_assert_eq!(&tree.updated(&tree.filter(filter)).unwrap(), &tree);
     }
 
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn filter_keeps_exactly_what_is_selected(tree in node(), filter in filter()) {
+    fn filter_keeps_exactly_the_selected_leaves(tree in node(), filter in filter()) {
         let expected: Vec<_> = tree.flatten().iter()
             .filter(|leaf| filter.selects(leaf) && (leaf.shape().is_some() || leaf.value().is_some()))
             .map(|leaf| leaf.path()).collect();
@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn unflatten_undoes_flatten(tree in node()) {
         prop_assert_eq!(&tree.unflatten(&tree.flatten()).unwrap(), &tree);
-        // What a flat tree only passes on is copied on its way into a tree.
+        // Temporaries in a flat tree are copied when written into a tree.
         let passed_on = tree.unflatten(&tree.flatten().apply(|x| Ok(x.clone())).unwrap()).unwrap();
         for (a, b) in addresses(&passed_on).iter().zip(addresses(&tree)) {
             prop_assert_ne!(*a, b);
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn map_keeps_the_structure_and_the_identity_shares_nothing(tree in node()) {
+    fn map_keeps_the_structure_and_identity_shares_no_storage(tree in node()) {
         let same = tree.map(|x| Ok(x.clone())).unwrap();
         prop_assert_eq!(&same, &tree);
         for (a, b) in addresses(&same).iter().zip(addresses(&tree)) {
@@ -226,7 +226,7 @@ proptest! {
         let tree = tree.init(3, &Device::Cpu).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tree.safetensors");
-        // Two leaves can only have one name through a key that looks like a path; generated keys do not.
+        // Two leaves can have the same name only if a key looks like a path; generated keys do not.
         tree.save(&file).unwrap();
         let mut other = tree.map(|x| Ok(x.zeros_like()?)).unwrap();
         other.load(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Misuse, and the sentence that it is met with.
+//! Misuse, and its error messages.
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
@@ -88,7 +88,7 @@ fn a_call_of_a_filtered_tree() {
 }
 
 #[test]
-fn an_update_with_another_structure() {
+fn an_update_with_a_different_structure() {
     let mut one = trained(1);
     let before = one.clone();
     assert_error(
@@ -118,7 +118,7 @@ fn a_closure_that_changes_the_structure() {
 }
 
 #[test]
-fn a_loss_that_is_no_scalar_and_a_filter_that_selects_nothing() {
+fn a_loss_that_is_not_a_scalar_and_a_filter_that_selects_nothing() {
     let mut model = trained(1);
     let error = model.value_and_grad(Parameter, |model| model.call(&x()));
     assert_error(error, ErrorKind::Shape, &["[1, 3]", "mean_all"]);
@@ -149,7 +149,7 @@ fn altered(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> (tempfile::Temp
 }
 
 #[test]
-fn a_checkpoint_that_does_not_fit() {
+fn a_checkpoint_that_does_not_match() {
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
     let mut model = trained(2);
     let before = model.clone();
@@ -177,7 +177,7 @@ fn a_checkpoint_that_does_not_fit() {
     assert_error(
         model.load(&extra),
         ErrorKind::Checkpoint,
-        &["1 surplus", "`layers.1.kernels`", "`layers.1.kernel`", "allow_unused"],
+        &["1 unused", "`layers.1.kernels`", "`layers.1.kernel`", "allow_unused"],
     );
 
     let (_folder, misshaped) =
@@ -192,7 +192,7 @@ fn a_checkpoint_that_does_not_fit() {
     let bytes = fs::read(&truncated).unwrap();
     for length in [0, 4, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&truncated, &bytes[..length]).unwrap();
-        assert_error(model.load(&truncated), ErrorKind::Checkpoint, &["not a whole checkpoint"]);
+        assert_error(model.load(&truncated), ErrorKind::Checkpoint, &["not a valid checkpoint"]);
     }
     assert_error(model.load("no/such/file"), ErrorKind::Io, &["`no/such/file`"]);
     assert_error(model.save("no/such/folder/file"), ErrorKind::Io, &["`no/such/folder/file`"]);
@@ -200,7 +200,7 @@ fn a_checkpoint_that_does_not_fit() {
 }
 
 #[test]
-fn a_checkpoint_of_another_kind() {
+fn a_checkpoint_of_a_different_kind() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("leaf.safetensors");
     let value = Tensor::new(&[1f32], &Device::Cpu).unwrap();
@@ -223,7 +223,7 @@ fn two_leaves_with_one_name() {
 }
 
 #[test]
-fn a_fresh_model_is_loaded_without_init() {
+fn an_uninitialized_model_can_be_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     let saved = trained(2);

@@ -1,5 +1,5 @@
-//! Samples, bit for bit, against digests of what JAX drew: `fixtures/sample_digests.json`, written by
-//! `sample_digests.py` beside it.
+//! Samples, bit for bit, against digests of JAX's: `fixtures/sample_digests.json`, written by
+//! `sample_digests.py`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 use treex_core::random::{Key, SampleMode};
 
-/// The samples' bytes, row-major and little-endian, and how many belong to one.
+/// The bytes of the samples, row-major and little-endian, and the number of bytes per sample.
 fn bytes(samples: &Tensor) -> (Vec<u8>, usize) {
     fn of<T: candle_core::WithDType, const N: usize>(
         tensor: &Tensor,
@@ -38,7 +38,7 @@ fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
     bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Unsigned types that Candle lacks lie in the signed ones of their width.
+/// Unsigned types that Candle lacks are represented by signed types of the same width.
 fn dtype(name: &Value) -> DType {
     match name.as_str().unwrap() {
         "u8" => DType::U8,
@@ -70,23 +70,23 @@ fn dims(value: &Value) -> Vec<usize> {
     value.as_array().unwrap().iter().map(usize_of).collect()
 }
 
-/// A number, or the name of an infinite one.
+/// A number, or the name of an infinity.
 fn float(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
 }
 
-/// 0, 1, 2 and so on, in a shape.
+/// 0, 1, 2, ... in a given shape.
 fn range(dims: Vec<usize>) -> Tensor {
     let n = dims.iter().product::<usize>() as u32;
     Tensor::from_iter(0..n, &Device::Cpu).unwrap().reshape(dims).unwrap()
 }
 
-/// The weights of the generator: 0 / 3 to 16 / 3, over and over.
+/// The weights of the generator: 0 / 3 to 16 / 3, repeated.
 fn weights(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i % 17) as f32 / 3.).collect()
 }
 
-/// The logits of the generator, which every floating-point type can hold.
+/// The logits of the generator, exact in every floating-point type.
 fn logits(dims: Vec<usize>, dtype: DType) -> Tensor {
     let n: usize = dims.iter().product();
     let values = (0..n).map(|i| (i * 7 % 11) as f32 / 4. - 1.);
@@ -98,7 +98,7 @@ fn words(keys: &[Key]) -> Tensor {
     Tensor::from_vec(words, (keys.len(), 2), &Device::Cpu).unwrap()
 }
 
-/// What the sampler of this name draws.
+/// Samples of the named sampler.
 fn draw(sampler: &str, key: Key, shape: Vec<usize>, arguments: &[Value]) -> treex_core::Result<Tensor> {
     let of_type = || dtype(&arguments[0]);
     let bound = |index: usize| float(&arguments[index]);
@@ -180,7 +180,7 @@ fn orthogonal_as_in_jax() {
         let shape = dims(shape);
         let got = key.orthogonal(n, shape.clone(), of_type, m).unwrap();
         assert_eq!((got.dims(), got.dtype()), (&*[shape, vec![n, m.unwrap_or(n)]].concat(), of_type));
-        // What rounding leaves of JAX's own factorization.
+        // The rounding error of JAX's factorization.
         let tolerance = if of_type == DType::F32 { 1e-6 } else { 1e-12 };
         let got = got.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
         let got: Vec<f64> = got.into_iter().step_by(usize_of(stride)).collect();

@@ -1,4 +1,4 @@
-//! Rematerialization and scans give what the same code gives without them: values, gradients, state, keys.
+//! Rematerialization and scans equal the same code without them: values, gradients, state, keys.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use treex_core::{
     ErrorKind, Key, Leaf, Parameter, Result, Rng, State, autograd, prelude::*, remat, scan, scan_blocks,
 };
 
-/// A block with everything that a call can read or write: weights, a state, a key, a constant.
+/// A block with weights, a state, a key and a constant.
 #[derive(Clone, Debug, TreeObject)]
 struct Block {
     w: Leaf<Parameter>,
@@ -52,7 +52,7 @@ fn input() -> Tensor {
     Key::from(9).normal((4, 3), DType::F64).unwrap()
 }
 
-/// What a function leaves behind, and its gradients.
+/// State and gradients after a function.
 type Outcome = (String, [Vec<f64>; 3]);
 
 fn outcome(f: impl Fn(&mut Block, &Tensor) -> Result<Tensor>) -> Result<Outcome> {
@@ -81,7 +81,7 @@ fn twice(block: &mut Block, x: &Tensor) -> Result<Tensor> {
 }
 
 #[test]
-fn remat_is_the_function_itself() -> Result<()> {
+fn remat_equals_the_function() -> Result<()> {
     let replayed = outcome(|block, x| {
         Ok(remat(block, from_ref(x), |block, x| Ok(vec![twice(block, &x[0])?]))?.swap_remove(0))
     })?;
@@ -103,7 +103,7 @@ fn remat_nests() -> Result<()> {
 }
 
 #[test]
-fn parameters_made_from_others_keep_their_gradient() -> Result<()> {
+fn parameters_computed_from_others_keep_their_gradient() -> Result<()> {
     let merge = |block: &mut Block| {
         let traced = (block.w.get()? * 2.)?;
         block.w = Leaf::new(traced)?;
@@ -131,7 +131,7 @@ fn parameters_made_from_others_keep_their_gradient() -> Result<()> {
 }
 
 #[test]
-fn scan_is_a_loop() -> Result<()> {
+fn scan_equals_a_loop() -> Result<()> {
     let steps = |x: &Tensor| Tensor::stack(&[x, &(x * 0.5)?, &(x - 1.)?], 0);
     let scanned = outcome(|block, x| {
         let (carry, ys) = scan(block, from_ref(x), &[steps(x)?], |block, carry, x| {
@@ -153,7 +153,7 @@ fn scan_is_a_loop() -> Result<()> {
 }
 
 #[test]
-fn scan_over_blocks_is_a_loop_over_them() -> Result<()> {
+fn scan_over_blocks_equals_a_loop() -> Result<()> {
     let blocks = [Block::new(1)?, Block::new(2)?, Block::new(3)?];
     let mut scanned = Block::stack(&blocks)?;
     let mut looped = blocks.to_vec();
@@ -181,7 +181,7 @@ fn scan_over_blocks_is_a_loop_over_them() -> Result<()> {
     Ok(())
 }
 
-/// As nodes of a graph, these steps would overflow the stack of a thread.
+/// As nodes of a graph, these steps would overflow a thread's stack.
 #[test]
 fn a_long_scan_has_a_shallow_graph() -> Result<()> {
     let mut w = Leaf::<Parameter>::new(Tensor::new(0.999f64, &Device::Cpu)?)?;
@@ -199,7 +199,7 @@ fn a_long_scan_has_a_shallow_graph() -> Result<()> {
 }
 
 #[test]
-fn operations_are_recomputed_as_they_were_made() -> Result<()> {
+fn operations_are_recomputed_by_the_same_path() -> Result<()> {
     let mut w = Leaf::<Parameter>::new(Tensor::new(1f64, &Device::Cpu)?)?;
     let (_, grad) = w.value_and_grad(Parameter, |w| {
         let y = autograd::with_reference(|| {
@@ -240,7 +240,7 @@ fn misuse() -> Result<()> {
     for xs in [&[][..], &[x.narrow(0, 0, 0)?], &[x.clone(), x.narrow(0, 0, 2)?]] {
         let error = scan(&mut block, from_ref(&x), xs, step).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        assert!(error.to_string().contains("the same length of all, from 1 on"), "{error}");
+        assert!(error.to_string().contains("equal lengths of at least 1"), "{error}");
     }
     let shrinking =
         |_: &mut Block, carry: &[Tensor], _: &[Tensor]| Ok((vec![carry[0].narrow(0, 0, 1)?], Vec::new()));

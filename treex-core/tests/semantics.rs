@@ -1,4 +1,4 @@
-//! The laws that other libraries get wrong, one test each: value semantics, no aliases, tracking.
+//! The laws, one test each: value semantics, no aliases, tracking.
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
@@ -56,7 +56,7 @@ fn loss(model: &mut impl Module, x: &Tensor) -> Result<Tensor> {
     Ok(model.call(x)?.sqr()?.mean_all()?)
 }
 
-/// What an optimizer does: each selected leaf is written, in place where that is allowed.
+/// An optimizer's step: writes each selected leaf, in place if allowed.
 fn descend<T: TreeObject + Clone>(model: &mut T, grads: &T) {
     let grads = grads.flatten();
     for (index, mut leaf) in model.leaves_mut().into_iter().enumerate() {
@@ -110,7 +110,7 @@ fn an_agent_trains_online_and_leaves_target() {
 }
 
 #[test]
-fn leaves_of_one_tree_that_share_a_cell_have_gradients_of_their_own() {
+fn leaves_of_one_tree_that_share_a_cell_have_separate_gradients() {
     let mut agent = Agent::new();
     let (_, grads) = agent.value_and_grad(Parameter, |agent| loss(&mut agent.online, &batch())).unwrap();
     let alone = grad(&Linear::new(1.), |model| loss(&mut model.clone(), &batch())).unwrap();
@@ -177,7 +177,7 @@ fn the_functional_form_writes_in_place_when_the_model_is_assigned() {
     assert_eq!(values(&model.calls), [4.]);
 }
 
-/// A table that embeds ids and, transposed, scores hidden states.
+/// An embedding table that also, transposed, computes logits (weight tying).
 #[derive(Clone, Debug, TreeObject)]
 struct Embed {
     table: Leaf<Parameter>,
@@ -211,7 +211,7 @@ fn an_embedding_used_twice_is_one_leaf_with_the_summed_gradient() {
 }
 
 #[test]
-fn what_was_not_selected_is_not_part_of_the_graph() {
+fn unselected_leaves_are_not_in_the_graph() {
     let mut agent = Agent { online: Linear::new(1.), target: Linear::new(2.) };
     agent
         .value_and_grad(path("online.w"), |agent| {
@@ -227,7 +227,7 @@ fn what_was_not_selected_is_not_part_of_the_graph() {
 }
 
 #[test]
-fn a_closure_that_fails_or_panics_leaves_the_model_as_it_was() {
+fn a_closure_that_fails_or_panics_leaves_the_model_unchanged() {
     let mut model = Linear::new(1.);
     let failed = model.value_and_grad(Parameter, |model| {
         model.call(&batch())?;
@@ -258,7 +258,7 @@ fn a_forward_pass_on_another_thread_loses_nothing() {
         })
         .unwrap();
     assert_eq!(here, there);
-    // A parameter made from others, on another thread, stays tracked too.
+    // A parameter computed from others on another thread also stays tracked.
     let (_, merged) = model
         .value_and_grad(Parameter, |model| {
             std::thread::scope(|scope| {
@@ -298,8 +298,8 @@ fn values_that_enter_a_leaf_share_no_storage() {
 }
 
 #[test]
-fn a_tensor_inside_of_a_graph_is_never_overwritten() {
-    // The running value is read into the graph, then written: the gradient must see what was read.
+fn a_tensor_in_a_graph_is_never_overwritten() {
+    // The running value is read into the graph, then written: the gradient must use the value read.
     #[derive(Clone, Debug, TreeObject)]
     struct Scaled {
         w: Leaf<Parameter>,
@@ -318,7 +318,7 @@ fn a_tensor_inside_of_a_graph_is_never_overwritten() {
 }
 
 #[test]
-fn what_leaves_a_scope_is_detached() {
+fn results_of_a_scope_are_detached() {
     let mut model = Linear::new(1.);
     let ((value, escaped), grads) = model
         .value_and_grad_aux(Parameter, |model| {
@@ -338,7 +338,7 @@ fn what_leaves_a_scope_is_detached() {
 }
 
 #[test]
-fn gradients_flow_through_parameters_that_are_made_from_others() {
+fn gradients_flow_through_computed_parameters() {
     let (w, a) = (
         Leaf::<Parameter>::new(tensor(&[1., 2.])).unwrap(),
         Leaf::<Parameter>::new(tensor(&[3., -1.])).unwrap(),
@@ -352,7 +352,7 @@ fn gradients_flow_through_parameters_that_are_made_from_others() {
 }
 
 #[test]
-fn a_nested_scope_has_variables_of_its_own() {
+fn a_nested_scope_has_its_own_variables() {
     let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
     let mut x = Leaf::<Parameter>::new(scalar(3.)).unwrap();
     let (value, outer) = x
@@ -368,7 +368,7 @@ fn a_nested_scope_has_variables_of_its_own() {
         (value.to_scalar::<f32>().unwrap(), outer.get().unwrap().to_scalar::<f32>().unwrap()),
         (27., 27.)
     );
-    // The loss of an inner differentiation may still be a function of the outer's leaves.
+    // The loss of an inner differentiation may depend on the outer's leaves.
     let pair = (Leaf::<Parameter>::new(scalar(2.)).unwrap(), Leaf::<Parameter>::new(scalar(5.)).unwrap());
     let outer = grad(&pair.0, |a| {
         let (inner_loss, inner) = value_and_grad(&pair.1, |b| Ok((a.get()?.sqr()? * b.get()?)?))?;
@@ -414,7 +414,7 @@ fn candles_own_backward_and_optimizers_work_on_a_tree() {
     assert_ne!(values(&model.w), values(&Linear::new(1.).w));
 }
 
-/// What Candle's own optimizer does with variables.
+/// A step of Candle's own optimizer.
 fn sgd_step(vars: &[candle_core::Var], grads: &candle_core::backprop::GradStore) {
     for var in vars {
         let grad = grads.get(var).unwrap();
@@ -446,7 +446,7 @@ fn an_ensemble_is_one_tree() {
     assert_eq!(whole.w, grads.w);
 }
 
-/// Gives back its input, and lives for as long as a graph holds it.
+/// The identity; alive as long as a graph holds it.
 struct Witness(#[allow(dead_code)] Arc<()>);
 
 impl CustomOp1 for Witness {
@@ -469,7 +469,7 @@ fn no_graph_outlives_its_scope() {
     let mut model = Linear::new(1.);
     let (loss, grads) = model
         .value_and_grad(Parameter, |model| {
-            // The model keeps a parameter that was made from another.
+            // The model keeps a parameter computed from another.
             model.w = Leaf::new(model.w.get()?.apply_op1(Witness(alive.clone()))?)?;
             assert_eq!(Arc::strong_count(&alive), 2);
             loss(model, &batch())

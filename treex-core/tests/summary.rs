@@ -1,4 +1,4 @@
-//! The table, to the letter.
+//! The exact text of the table.
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 

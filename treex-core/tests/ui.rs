@@ -1,5 +1,5 @@
-//! What the derive says to misuse. `TRYBUILD=overwrite cargo test -p treex-core --test ui` writes the
-//! snapshots anew; read what changed.
+//! Errors of the derive. `TRYBUILD=overwrite cargo test -p treex-core --test ui` rewrites the snapshots;
+//! review the changes.
 
 #[test]
 fn misuse_of_the_derive() {

@@ -1,10 +1,10 @@
-//! What the programs share: their one common argument, and plotting.
+//! Shared by the programs: their common argument, and plotting.
 
 pub mod plot;
 
 use clap::Parser;
 
-/// The argument that every program takes.
+/// The argument of every program.
 #[derive(Clone, Copy, Debug, Parser)]
 pub struct Args {
     /// Stop after this many steps.
@@ -12,14 +12,14 @@ pub struct Args {
     pub steps: Option<usize>,
 }
 
-/// The number of steps to run: `default` unless the command line says otherwise.
+/// The number of steps from the command line. Default: `default`.
 #[must_use]
 pub fn steps(default: usize) -> usize {
     Args::parse().steps.unwrap_or(default)
 }
 
-/// The READMEs of the packages, compiled and run with the tests: here, where every library can be named. The root's
-/// README is the front page of the facade, whose tests run it.
+/// The READMEs of the packages as doctests: here, where every library is a dependency. The root's README is the front
+/// page of the facade, whose tests run it.
 #[cfg(doctest)]
 mod readmes {
     #[doc = include_str!("../../treex-core/README.md")]

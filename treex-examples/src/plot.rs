@@ -1,4 +1,4 @@
-//! Pictures of training: curves, and points with a line.
+//! Plots: curves, and points with a line.
 
 use std::path::Path;
 use std::sync::Once;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-/// Told apart by most eyes, on white and, the first three, in grey.
+/// A palette that most people can distinguish, on white; the first three colors also in greyscale.
 const COLORS: [RGBColor; 10] = [
     RGBColor(0, 120, 130),
     RGBColor(225, 110, 20),
@@ -24,22 +24,22 @@ const COLORS: [RGBColor; 10] = [
 /// A named curve: x and y.
 #[derive(Clone, Debug)]
 pub struct Curve<'a> {
-    /// What the legend says.
+    /// The name in the legend.
     pub name: &'a str,
     /// The points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Makes text work, on machines without fonts too.
+/// Registers a font, so that text works on machines without fonts.
 pub fn with_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // It only fails on a broken font, and this one is part of the program.
+        // It only fails on an invalid font, and this one is part of the program.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
 }
 
-/// Writes a PNG with one line a curve, the y axis logarithmic.
+/// Writes a PNG with one line per curve and a logarithmic y axis.
 ///
 /// # Errors
 /// If there are no positive points, or the file cannot be written.
@@ -48,7 +48,7 @@ pub fn curves(file: &Path, title: &str, x_label: &str, y_label: &str, curves: &[
     let points = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| *y > 0. && y.is_finite());
     let right = points().map(|(x, _)| *x).fold(f64::MIN, f64::max);
     let left = points().map(|(x, _)| *x).fold(f64::MAX, f64::min);
-    // A long legend stands beside the curves.
+    // A long legend is placed beside the curves.
     let right = if curves.len() > 3 { right + (right - left) / 2. } else { right };
     let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
     anyhow::ensure!(low <= high, "there is nothing to plot in `{title}`");

@@ -57,7 +57,7 @@ fn an_interrupt_saves_and_exits_cleanly() {
     assert!(signal.success());
     let rest: Vec<String> = lines.collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("go on with `--resume`")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("continue with `--resume`")), "{rest:?}");
     assert!(folder.path().join("checkpoint.safetensors").exists());
 }
 

@@ -265,7 +265,7 @@ fn an_unused_stream() -> Result<()> {
     let mut model = Model::new().init_linen(rngs, &Device::Cpu)?.filter(path("dropout.**"));
     let error = model.set_rngs("noise", 0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
-    let text = "no random leaf of this tree draws from the stream `noise`: expected one of {\"dropout\"}";
+    let text = "no random leaf of this tree is in the stream `noise`: expected one of {\"dropout\"}";
     assert!(error.to_string().starts_with(text), "{error}");
     let mut model = Model::new().init(1, &Device::Cpu)?;
     assert!(model.set_rngs("dropout", 0).unwrap_err().to_string().contains("`init_linen`"));

@@ -120,7 +120,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// into the optimizer. `grads` and `model` may be filtered trees.
     ///
     /// # Errors
-    /// If the optimizer was not initialized, `grads` or `model` have another structure or other shapes than
+    /// If the optimizer was not initialized, `grads` or `model` differ in structure or shapes from those
     /// at `init`, or the transformation fails. Model and optimizer are then unchanged.
     pub fn update<M: TreeObject + Clone>(&mut self, grads: &M, model: &mut M) -> Result<()> {
         self.update_with(grads, model, &Extra::default())

@@ -1,4 +1,4 @@
-//! Single operations, large enough that nothing else counts.
+//! Single operations, large enough that overhead is negligible.
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::training::{cross_entropy, number, tensors};
 
 type Numbers = fn(&[Tensor]) -> Result<Vec<Value>>;
 
-/// A function of the same inputs at every step, and what it gave last.
+/// A function with fixed inputs, and its last outputs.
 struct Function<F> {
     f: F,
     outputs: Vec<Tensor>,
@@ -82,7 +82,7 @@ pub(crate) fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Wor
     }))
 }
 
-/// The bits of all elements, each times its place, summed modulo 2^64: the peers compute the same.
+/// The sum of the bits of all elements, each times its index from 1, modulo 2^64; the same digest in each peer.
 fn digest(tensors: &[Tensor]) -> Result<Vec<Value>> {
     let mut sum = 0u64;
     for tensor in tensors {
@@ -90,14 +90,14 @@ fn digest(tensors: &[Tensor]) -> Result<Vec<Value>> {
             DType::U8 => tensor.to_vec1::<u8>()?.into_iter().map(u64::from).collect(),
             _ => tensor.to_vec1::<f32>()?.into_iter().map(|x| x.to_bits().into()).collect(),
         };
-        for (place, bits) in (1..).zip(bits) {
-            sum = sum.wrapping_add(bits.wrapping_mul(place));
+        for (index, bits) in (1..).zip(bits) {
+            sum = sum.wrapping_add(bits.wrapping_mul(index));
         }
     }
     Ok(vec![json!(sum.to_string())])
 }
 
-/// Scalars as they are, the norm of each other tensor, and the first element of the first of these.
+/// Scalars, the norm of each other tensor, and the first element of the first of these.
 fn norms(tensors: &[Tensor]) -> Result<Vec<Value>> {
     let (mut numbers, mut first) = (Vec::new(), None);
     for tensor in tensors {

@@ -1,4 +1,4 @@
-//! The side of treex in the comparison with its peers: see README.md in the folder above.
+//! treex in the comparison with its peers: see README.md in the parent folder.
 
 mod functions;
 mod models;
@@ -31,7 +31,7 @@ fn workload(name: &str, data: &Data<'_>) -> Result<Option<Box<dyn Work>>> {
 }
 
 fn main() -> Result<()> {
-    // `--leave-memory` shows what a step does to memory with glibc's default settings.
+    // `--leave-memory` measures glibc's default settings.
     if !std::env::args().any(|argument| argument == "--leave-memory") {
         keep_memory();
     }

@@ -1,4 +1,4 @@
-//! A convolutional network and a transformer, as anyone would write them.
+//! A convolutional network and a transformer, in idiomatic treex.
 
 use candle_core::{DType, Tensor};
 use treex_nn::{

@@ -1,4 +1,4 @@
-//! Training steps, the optimizer's part of them alone, and inference.
+//! Training steps, optimizer steps alone, and inference.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::serve::{Data, Result, Work, norm};
 
 type Loss = fn(&Tensor, &Tensor) -> treex_core::Result<Tensor>;
 
-/// The mean over all labels.
+/// Mean cross-entropy over all labels.
 pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> treex_core::Result<Tensor> {
     Ok(softmax_cross_entropy_with_integer_labels(logits, labels)?.mean_all()?)
 }
@@ -29,7 +29,7 @@ fn started<M: Module + Clone>(model: M, file: PathBuf) -> Result<M> {
     Ok(model)
 }
 
-/// What a loss says, in full precision.
+/// The value of a loss in full precision.
 pub(crate) fn number(scalar: &Tensor) -> Result<f64> {
     Ok(f64::from(scalar.to_scalar::<f32>()?))
 }
@@ -76,7 +76,7 @@ impl<M: Module + Clone, T: GradientTransformation> Work for Training<M, T> {
     }
 }
 
-/// An optimizer's step, from gradients that stay the same.
+/// An optimizer's step with constant gradients.
 pub(crate) struct Step<T: GradientTransformation> {
     params: Vec<Leaf<Parameter>>,
     grads: Vec<Leaf<Parameter>>,

@@ -1,4 +1,4 @@
-//! The type as this macro sees it: `syn`'s, with the attributes attached.
+//! The parsed type: that of `syn` with the `#[tree]` attributes attached.
 
 use quote::{ToTokens as _, format_ident};
 use syn::{Data, DeriveInput, Ident, Member};
@@ -26,13 +26,13 @@ pub(crate) struct Field<'a> {
     pub(crate) ty: &'a syn::Type,
     /// The name or the index.
     pub(crate) member: Member,
-    /// What a pattern binds the field to.
+    /// The variable that a pattern binds the field to.
     pub(crate) binding: Ident,
     pub(crate) attrs: FieldAttrs,
 }
 
 impl<'a> Container<'a> {
-    /// `None` if there is nothing to go on with; errors are in `cx`.
+    /// `None` if the type cannot be parsed; errors are in `cx`.
     pub(crate) fn parse(cx: &Ctxt, input: &'a DeriveInput) -> Option<Self> {
         let attrs = ContainerAttrs::parse(cx, &input.attrs);
         let shape = match &input.data {
@@ -43,7 +43,7 @@ impl<'a> Container<'a> {
             Data::Union(data) => {
                 cx.error(
                     data.union_token,
-                    "a union cannot be a tree: nobody knows which of its fields is there; use an enum",
+                    "a union cannot be a tree, since its active field is unknown; use an enum",
                 );
                 return None;
             }
@@ -67,7 +67,7 @@ impl<'a> Variant<'a> {
         Self { ident: &variant.ident, fields: fields(cx, &variant.fields) }
     }
 
-    /// The only field of a variant like `Conv(Conv)`, which stands for what is in it.
+    /// The only field of a variant like `Conv(Conv)`, which adds no path segment.
     pub(crate) fn transparent(&self) -> Option<&Field<'a>> {
         match self.fields.as_slice() {
             [field] if matches!(field.member, Member::Unnamed(_)) && field.attrs.rename.is_none() => {
@@ -97,7 +97,7 @@ impl Field<'_> {
         self.attrs.skip.is_some()
     }
 
-    /// The segment as it is printed.
+    /// The path segment as text.
     pub(crate) fn segment(&self) -> String {
         match (self.name(), &self.member) {
             (Some(name), _) => name,
@@ -105,7 +105,7 @@ impl Field<'_> {
         }
     }
 
-    /// The text of the segment, if the field has a name.
+    /// The path segment as text, if the field has a name.
     pub(crate) fn name(&self) -> Option<String> {
         use syn::ext::IdentExt as _;
         match (&self.attrs.rename, &self.member) {

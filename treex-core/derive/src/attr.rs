@@ -1,4 +1,4 @@
-//! The attributes, as written: each with the tokens it came from, so that errors stand where they belong.
+//! The parsed attributes, each with its tokens, so that errors point to them.
 
 use proc_macro2::TokenTree;
 use quote::quote;
@@ -12,7 +12,7 @@ use crate::ctxt::Ctxt;
 const ON_FIELDS: [&str; 3] = ["skip", "rename", "kind"];
 const ON_TYPES: [&str; 3] = ["module_init", "bound", "crate"];
 
-/// What stands on a field.
+/// The attributes of a field.
 #[derive(Default)]
 pub(crate) struct FieldAttrs {
     /// `#[tree(skip)]`
@@ -23,7 +23,7 @@ pub(crate) struct FieldAttrs {
     pub(crate) kind: Option<syn::Path>,
 }
 
-/// What stands on a struct or an enum.
+/// The attributes of a struct or an enum.
 #[derive(Default)]
 pub(crate) struct ContainerAttrs {
     /// `#[tree(module_init)]`
@@ -62,25 +62,25 @@ impl ContainerAttrs {
     }
 }
 
-/// No attribute has a meaning on a variant.
+/// Reports any attribute on a variant.
 pub(crate) fn refuse_on_variant(cx: &Ctxt, attrs: &[Attribute]) {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("tree")) {
-        cx.error(attr, "`#[tree(...)]` has no meaning on a variant; put it on the variant's fields");
+        cx.error(attr, "`#[tree(...)]` is not allowed on a variant; put it on the variant's fields");
     }
 }
 
-/// Calls `each` with every item of every `#[tree(...)]`, going on after errors.
+/// Calls `each` with every item of every `#[tree(...)]`, and continues after errors.
 fn each_meta(cx: &Ctxt, attrs: &[Attribute], mut each: impl FnMut(&ParseNestedMeta<'_>, &str) -> Result<()>) {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("tree")) {
         if !matches!(&attr.meta, Meta::List(list) if !list.tokens.is_empty()) {
-            cx.error(attr, "`#[tree]` needs something in parentheses, for instance `#[tree(skip)]`");
+            cx.error(attr, "`#[tree]` needs an argument, for instance `#[tree(skip)]`");
             continue;
         }
         let parsed = attr.parse_nested_meta(|meta| {
             let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
             if let Err(error) = each(&meta, &name) {
                 cx.syn_error(error);
-                // The rest of this item is passed over, so that the next is looked at too.
+                // Skip the rest of this item, so that the next is parsed too.
                 while !meta.input.is_empty() && !meta.input.peek(Token![,]) {
                     meta.input.parse::<TokenTree>()?;
                 }
@@ -93,7 +93,7 @@ fn each_meta(cx: &Ctxt, attrs: &[Attribute], mut each: impl FnMut(&ParseNestedMe
     }
 }
 
-/// Parses into `slot`, which must be empty still.
+/// Parses into `slot`, which must be empty.
 fn once<T>(
     slot: &mut Option<T>,
     meta: &ParseNestedMeta<'_>,
@@ -117,7 +117,7 @@ fn flag(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
     Ok(ident.clone())
 }
 
-/// `rename = "name"`; `example` is a value as it would be written.
+/// `rename = "name"`; `example` is a valid value.
 fn value<T: Parse>(meta: &ParseNestedMeta<'_>, example: &str) -> Result<T> {
     let name = meta.path.require_ident()?;
     let remedy = format!("write `#[tree({name} = {example})]`");
@@ -125,10 +125,10 @@ fn value<T: Parse>(meta: &ParseNestedMeta<'_>, example: &str) -> Result<T> {
         return Err(Error::new_spanned(name, format!("`{name}` needs a value; {remedy}")));
     }
     let (input, instead) = (meta.value()?, meta.input.span());
-    input.parse().map_err(|_| Error::new(instead, format!("`{name}` takes another value; {remedy}")))
+    input.parse().map_err(|_| Error::new(instead, format!("`{name}` has an invalid value; {remedy}")))
 }
 
-/// A name that is not known here, and what may have been meant.
+/// The error for an unknown attribute, with a suggestion.
 fn unknown(
     meta: &ParseNestedMeta<'_>,
     name: &str,
@@ -144,7 +144,7 @@ fn unknown(
     let remedy = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None if known_elsewhere.contains(&name) => format!("it belongs on {elsewhere}"),
-        None => format!("known here: {}", listed()),
+        None => format!("expected one of {}", listed()),
     };
     let message = format!("unknown tree attribute `{}` on {here}; {remedy}", quote!(#path));
     Err(Error::new_spanned(path, message))

@@ -1,4 +1,4 @@
-//! The `where` clause: what the fields need, said about the fields' types.
+//! The `where` clause: bounds on the types of the fields.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote};
@@ -32,10 +32,10 @@ pub(crate) fn where_clause(container: &Container<'_>, krate: &TokenStream) -> Wh
     clause.clone()
 }
 
-/// The types inside of a field's that need a bound: the field's own, if it mentions a parameter.
+/// The types in a field's type that need a bound: the field's type itself, if it mentions a type parameter.
 ///
-/// If it mentions the derived type too, as `Vec<(T, Node<T>)>` does in `Node<T>`, its bound would go round in
-/// circles. Then it is what stands beside the derived type: `T`.
+/// If it also mentions the derived type, as `Vec<(T, Node<T>)>` in `Node<T>`, that bound would be circular. Then the
+/// bounds are on the types beside the derived type: `T`.
 struct Bounded<'a> {
     parameters: &'a [Ident],
     itself: &'a Ident,
@@ -55,7 +55,7 @@ impl<'a> Visit<'a> for Bounded<'a> {
     }
 }
 
-/// Whether a path in `ty` starts with `ident`. A path that ends with it, as `other::Node<T>`, is another type.
+/// Whether a path in `ty` starts with `ident`. A path that ends with it, such as `other::Node<T>`, is a different type.
 fn mentions(ty: &Type, ident: &Ident) -> bool {
     struct Search<'a>(&'a Ident, bool);
     impl<'ast> Visit<'ast> for Search<'_> {
@@ -64,7 +64,7 @@ fn mentions(ty: &Type, ident: &Ident) -> bool {
             visit::visit_path(self, path);
         }
         fn visit_macro(&mut self, mac: &'ast syn::Macro) {
-            // What a macro in a type expands to is unknown: look at its words.
+            // The expansion of a macro in a type is unknown: search its tokens.
             let words = mac.tokens.to_token_stream().to_string();
             self.1 |= words.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| self.0 == word);
         }

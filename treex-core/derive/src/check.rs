@@ -1,4 +1,4 @@
-//! Rules that need more than one thing at once, a function each.
+//! Rules over several attributes or fields, one function each.
 
 use std::collections::HashSet;
 
@@ -17,32 +17,28 @@ pub(crate) fn check(cx: &Ctxt, container: &Container<'_>) {
     module_init_is_on_a_struct(cx, container);
 }
 
-/// What is not in the tree has neither a name nor a kind there.
+/// A skipped field has neither a path segment nor a kind.
 fn skip_stands_alone(cx: &Ctxt, field: &Field<'_>) {
     let Some(skip) = &field.attrs.skip else { return };
     if field.attrs.kind.is_some() {
-        cx.error(skip, "`skip` and `kind` on one field: what is not in the tree has no kind; keep one");
+        cx.error(skip, "`skip` and `kind` on one field: a skipped field has no kind; keep one");
     }
     if field.attrs.rename.is_some() {
-        cx.error(
-            skip,
-            "`skip` and `rename` on one field: what is not in the tree has no name there; keep one",
-        );
+        cx.error(skip, "`skip` and `rename` on one field: a skipped field has no path segment; keep one");
     }
 }
 
-/// A path is text with dots between its segments.
+/// A path as text has dots between its segments.
 fn name_is_a_segment(cx: &Ctxt, field: &Field<'_>) {
     let Some(name) = &field.attrs.rename else { return };
     if name.value().is_empty() {
-        cx.error(name, "a segment of a path cannot be empty; leave `rename` out to use the field's name");
+        cx.error(name, "a path segment cannot be empty; omit `rename` to use the field's name");
     } else if name.value().contains('.') {
-        cx.error(name, "a segment of a path cannot contain `.`, which stands between segments");
+        cx.error(name, "a path segment cannot contain `.`, the separator");
     }
 }
 
-/// Two fields of one name would be one leaf in a file. Of the two, the name that was chosen is to blame, if
-/// it was only one.
+/// Two fields of one name would be the same leaf in a file. If only one of them is renamed, the error points to that.
 fn names_differ(cx: &Ctxt, fields: &[Field<'_>]) {
     let in_tree = || fields.iter().filter(|field| !field.is_skipped());
     let mut taken: HashSet<_> =
@@ -55,9 +51,9 @@ fn names_differ(cx: &Ctxt, fields: &[Field<'_>]) {
     }
 }
 
-/// An enum is not a module: it stands for what its variant holds.
+/// An enum is not a module: it is transparent to its variant.
 fn module_init_is_on_a_struct(cx: &Ctxt, container: &Container<'_>) {
     if let (Some(attribute), Shape::Enum(_)) = (&container.attrs.module_init, &container.shape) {
-        cx.error(attribute, "`module_init` belongs on a struct; an enum stands for what its variant holds");
+        cx.error(attribute, "`module_init` belongs on a struct; an enum is not a module");
     }
 }

@@ -19,8 +19,9 @@ const PACKAGES: [(&str, fn() -> TokenStream); 4] = [
 pub(crate) fn treex_core() -> TokenStream {
     let found = PACKAGES.iter().find_map(|(package, inner)| {
         let name = match crate_name(package) {
-            // The packages themselves reach here as `treex-core` alone, since the others depend on it. Its unit tests
-            // see it under its own name too, by `extern crate self`.
+            // Only `treex-core` itself gets here, since the others depend on it. Its unit tests also see it under its
+            // own
+            // name, by `extern crate self`.
             Ok(FoundCrate::Itself) => package.replace('-', "_"),
             Ok(FoundCrate::Name(name)) => library_name(name),
             Err(_) => return None,

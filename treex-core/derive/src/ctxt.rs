@@ -1,27 +1,27 @@
-//! Collects errors, so that a user sees all of them at once and not one a compilation.
+//! Collects errors, so that one compilation reports all of them.
 
 use std::cell::RefCell;
 
 use quote::ToTokens;
 
-/// The errors so far. Parsing and checking go on after each.
+/// The errors so far. Parsing and checking continue after each.
 #[derive(Default)]
 pub(crate) struct Ctxt {
     errors: RefCell<Vec<syn::Error>>,
 }
 
 impl Ctxt {
-    /// Notes an error about `tokens`.
+    /// Adds an error at `tokens`.
     pub(crate) fn error(&self, tokens: impl ToTokens, message: impl std::fmt::Display) {
         self.errors.borrow_mut().push(syn::Error::new_spanned(tokens, message));
     }
 
-    /// Notes an error that `syn` found.
+    /// Adds an error of `syn`.
     pub(crate) fn syn_error(&self, error: syn::Error) {
         self.errors.borrow_mut().push(error);
     }
 
-    /// All errors as one, if there are any.
+    /// All errors combined, if any.
     pub(crate) fn check(self) -> syn::Result<()> {
         let mut errors = self.errors.into_inner().into_iter();
         let Some(mut all) = errors.next() else { return Ok(()) };

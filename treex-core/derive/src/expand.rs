@@ -1,4 +1,4 @@
-//! The implementation that is written.
+//! Code generation.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -89,7 +89,7 @@ fn visits(container: &Container<'_>, access: Access, krate: &TokenStream) -> Tok
     }
 }
 
-/// Shows one child. The field's type is written out, so that a missing implementation is reported there.
+/// Visits one child. The cast names the field's type, so that a missing implementation is reported there.
 fn child(
     field: &Field<'_>,
     access: Access,
@@ -113,7 +113,7 @@ fn segments(field: &Field<'_>, krate: &TokenStream) -> TokenStream {
     }
 }
 
-/// The only field of a transparent variant visits in the enum's place.
+/// The only field of a transparent variant is visited instead of the enum.
 fn delegate(field: &Field<'_>, access: Access, krate: &TokenStream) -> TokenStream {
     let binding = &field.binding;
     let method = match access {
@@ -132,7 +132,7 @@ fn pattern(variant: &Variant<'_>) -> TokenStream {
     quote!(Self::#ident { #(#members: #bindings),* })
 }
 
-/// `match self { arms }`, for an enum without variants too.
+/// `match self { arms }`, also for an enum without variants.
 fn match_self(arms: &[TokenStream]) -> TokenStream {
     if arms.is_empty() { quote!(match *self {}) } else { quote!(match self { #(#arms)* }) }
 }
@@ -142,8 +142,8 @@ fn module_methods(container: &Container<'_>, krate: &TokenStream) -> TokenStream
     match &container.shape {
         Shape::Struct(_) => {
             let name = container.input.ident.unraw().to_string();
-            // The struct's own method has another name than the trait's, so that a missing one is an error
-            // here and not a call of itself. The attribute's span is where that error is reported.
+            // The struct's method and the trait's differ in name, so that a missing one is an error
+            // here and not a recursive call. The error is reported at the attribute's span.
             let initialize = container.attrs.module_init.as_ref().map(|attribute| {
                 let call = quote_spanned!(attribute.span()=> Self::#attribute(self, __key));
                 quote! {

@@ -10,24 +10,24 @@ mod crate_path;
 mod ctxt;
 mod expand;
 
-/// A struct or an enum becomes a tree of its fields.
+/// Makes a struct or an enum a tree of its fields.
 ///
-/// No attribute is needed in the common case, since the type of a field says what it is. Where one is:
+/// The common case needs no attribute, since the type of a field defines its role. Attributes:
 ///
 /// | on | attribute | meaning |
 /// |---|---|---|
-/// | a field | `#[tree(skip)]` | not a part of the tree |
-/// | a field | `#[tree(rename = "name")]` | the segment of the path, instead of the field's name |
-/// | a field | `#[tree(kind = OptState)]` | every leaf below takes this kind |
+/// | a field | `#[tree(skip)]` | excluded from the tree |
+/// | a field | `#[tree(rename = "name")]` | the path segment; default: the field's name |
+/// | a field | `#[tree(kind = OptState)]` | sets the kind of every leaf below |
 /// | a struct | `#[tree(module_init)]` | `init` calls the struct's own `fn module_init(&mut self, key: &mut ModuleKey) -> Result<()>` |
-/// | a type | `#[tree(bound = "T: Module")]` | the `where` clause, instead of the one that is inferred |
-/// | a type | `#[tree(crate = "path")]` | where treex-core is found; default: through whichever of `treex-core`, `candle-treex`, `treex-nn`, `treex-optim` the manifest names |
+/// | a type | `#[tree(bound = "T: Module")]` | the `where` clause; default: inferred |
+/// | a type | `#[tree(crate = "path")]` | the path to treex-core; default: through the first of `treex-core`, `candle-treex`, `treex-nn`, `treex-optim` that the manifest names |
 ///
-/// The inferred clause asks that the fields' types be trees. Two generic types that contain each other would ask
-/// in a circle: say `bound` on one of them.
+/// The inferred clause requires that the fields' types are trees. For two generic types that contain each other it
+/// would be circular: set `bound` on one of them.
 ///
-/// Paths: a field adds its name, a field without a name its index, the variant of an enum nothing. A variant
-/// with one unnamed field is what is in it.
+/// Paths: a field adds its name, or its index if unnamed; the variant of an enum adds nothing. A variant with one
+/// unnamed field is transparent.
 #[proc_macro_derive(TreeObject, attributes(tree))]
 pub fn derive_tree_object(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

@@ -1,26 +1,26 @@
-//! What a kernel refuses.
+//! Errors of kernels.
 
 use std::fmt;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a kernel did not run. Nothing was written.
+/// Why a kernel did not run. Its outputs are unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The allocator has no memory for so many elements.
+    /// Memory cannot be allocated.
     OutOfMemory {
-        /// How many were asked for.
+        /// The number of elements.
         elements: usize,
     },
-    /// Sizes that do not fit together.
+    /// Sizes do not match.
     Shape {
-        /// What does not fit.
+        /// Which sizes.
         message: &'static str,
-        /// What would fit.
+        /// The expected sizes.
         expected: String,
-        /// What was passed.
+        /// The sizes found.
         found: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Buffers that a kernel fills, on all cores.
+//! New buffers, filled by a kernel on all cores.
 
 use std::mem::MaybeUninit;
 
@@ -6,52 +6,50 @@ use super::isa::{Kernel, dispatch};
 use super::parallel::pieces;
 use crate::error::{Error, Result};
 
-/// A kernel that writes a buffer, piece by piece.
+/// A kernel that fills a buffer piece by piece.
 ///
 /// # Safety
-/// [`write`](Self::write) gives every element of its piece a value, and does nothing else to the piece.
+/// [`write`](Self::write) initializes every element of its piece, and does nothing else to the piece.
 pub unsafe trait Fill<T>: Sync {
-    /// Fewer elements than this are not worth sharing among threads: for a kernel that does little more than read
-    /// and write.
+    /// The least number of elements for which several threads are faster. The default is for a kernel bound by memory.
     const PARALLEL: usize = 1 << 17;
 
-    /// Writes `piece`, which begins at the element `first` of the buffer. What it writes must not depend on
-    /// where pieces begin and end. `#[inline(always)]`, as everything in a [`Kernel`].
+    /// Writes `piece`, which starts at the element `first` of the buffer. The values must not depend on the boundaries
+    /// of the pieces. Must be `#[inline(always)]`, like everything in a [`Kernel`].
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]);
 }
 
-/// Elements of a piece: few enough that the last piece keeps nobody waiting, and enough that handing it over
-/// costs nothing beside it.
+/// Elements of a piece: small enough for load balancing, large enough that scheduling costs are negligible.
 const PIECE: usize = 1 << 13;
 
-/// A new buffer of `len` elements. Its memory is written once.
+/// A new buffer of `len` elements. Its memory is written only once.
 ///
 /// # Errors
-/// If there is no memory for it.
+/// If it cannot be allocated.
 pub fn collect<T: Send>(len: usize, kernel: &impl Fill<T>) -> Result<Vec<T>> {
-    // SAFETY: the pieces make up the buffer, and the kernel gives every element of each a value.
+    // SAFETY: the pieces cover the buffer, and the kernel initializes every element of each.
     unsafe { filled(len, |buffer| write(buffer, kernel)) }
 }
 
-/// A new buffer of `len` elements, as `write` makes it.
+/// A new buffer of `len` elements, filled by `write`.
 ///
 /// # Errors
-/// If there is no memory for it.
+/// If it cannot be allocated.
 ///
 /// # Safety
-/// `write` gives every element a value.
+/// `write` initializes every element.
 pub unsafe fn filled<T>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Result<Vec<T>> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { elements: len })?;
     write(&mut buffer.spare_capacity_mut()[..len]);
-    // SAFETY: there is room for `len` elements, and `write` has given them values.
+    // SAFETY: the capacity is at least `len`, and `write` has initialized the elements.
     unsafe { buffer.set_len(len) };
     Ok(buffer)
 }
 
-/// Writes a buffer that is there already.
+/// Overwrites an existing buffer.
 pub fn overwrite<T: Copy + Send>(buffer: &mut [T], kernel: &impl Fill<T>) {
-    // SAFETY: both have one layout, and all that the kernel does to its piece is to give each element a value.
+    // SAFETY: both types have the same layout, and the kernel only initializes the elements of its piece.
     let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<T>]) };
     write(buffer, kernel);
 }
@@ -64,11 +62,11 @@ fn write<T: Send, F: Fill<T>>(buffer: &mut [MaybeUninit<T>], kernel: &F) {
 /// One piece and the kernel that writes it.
 #[derive(Debug)]
 pub struct Piece<'a, T, F> {
-    /// Where it begins in the buffer.
+    /// The index of its first element in the buffer.
     pub first: usize,
     /// Its elements.
     pub piece: &'a mut [MaybeUninit<T>],
-    /// Writes it.
+    /// The kernel.
     pub kernel: &'a F,
 }
 

@@ -1,4 +1,4 @@
-//! The element types that kernels compute with.
+//! The element types of kernels.
 
 use std::fmt::Debug;
 
@@ -6,21 +6,21 @@ pub use half::{bf16, f16};
 
 use super::math::{Real, Sealed};
 
-/// A floating-point element, and the type that a kernel computes in: itself, or `f32` for the 16-bit types.
+/// A floating-point element type, and the type that kernels compute in: itself, or `f32` for the 16-bit types.
 ///
-/// The conversions are free of branches and of questions to the processor, unlike those of `half`, so that a
-/// loop around them becomes vector instructions.
+/// Unlike those of `half`, the conversions have no branches and no CPU feature detection, so that loops around them
+/// are vectorized.
 pub trait Float: Sealed + Copy + Default + PartialOrd + Debug + Send + Sync + 'static {
-    /// The type to compute in.
+    /// The computing type.
     type Wide: Real;
 
-    /// The same number in the type to compute in.
+    /// Converts to the computing type, exactly.
     fn widen(self) -> Self::Wide;
-    /// The nearest number, of two the even one.
+    /// Rounds to nearest, ties to even.
     fn narrow(wide: Self::Wide) -> Self;
 }
 
-/// The types that are computed with as they are.
+/// Implements the types that kernels compute in directly.
 macro_rules! as_it_is {
     ($($type:ty),*) => {$(
         impl Float for $type {
@@ -56,14 +56,14 @@ impl Float for bf16 {
     fn narrow(wide: f32) -> Self {
         let bits = wide.to_bits();
         let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
-        // Rounding could carry a NaN into an infinity: its first fraction bit is set instead.
+        // Rounding could turn a NaN into an infinity, so the first fraction bit is set instead.
         let bits = if bits & !SIGN > INFINITY { bits | 1 << 22 } else { rounded };
         Self::from_bits((bits >> 16) as u16)
     }
 }
 
-/// By the places of the bits: a fraction is 13 bits shorter than in `f32`, and an exponent 112 less. Subnormal
-/// numbers are steps of 2^-24, which are also the steps of an `f32` from 1/2 to 1.
+/// By shifting bits: compared with `f32`, the fraction is 13 bits shorter and the exponent 112 less. Subnormal numbers
+/// are multiples of 2^-24, the spacing of `f32` between 1/2 and 1.
 impl Float for f16 {
     type Wide = f32;
 
@@ -96,7 +96,7 @@ impl Float for f16 {
 mod tests {
     use super::*;
 
-    /// All numbers of 16 bits, and around each one all that rounds differently.
+    /// All 16-bit numbers, and around each the `f32` numbers at which rounding changes.
     #[test]
     fn equal_to_half() {
         for bits in 0..=u16::MAX {
@@ -111,7 +111,7 @@ mod tests {
                     assert_eq!(bf16::narrow(wide).to_bits(), bf16::from_f32(wide).to_bits(), "{wide:e}");
                 }
             }
-            // Halfway between subnormal numbers, where the steps of `f32` are smaller.
+            // Halfway between subnormal numbers, where the spacing of `f32` is smaller.
             let halfway = (f32::from(bits & 0x7FF) + 0.5) * 2f32.powi(-24);
             for wide in [halfway, halfway.next_up(), halfway.next_down(), -halfway] {
                 assert_eq!(f16::narrow(wide).to_bits(), f16::from_f32(wide).to_bits(), "{wide:e}");

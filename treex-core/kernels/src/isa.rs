@@ -1,38 +1,37 @@
 //! Instruction sets, chosen at run time.
 //!
-//! A kernel is a plain loop over slices, which the compiler turns into vector instructions. [`dispatch`] holds
-//! one copy of it for each instruction set and runs the best one that the machine has, so that the speed needs
-//! no compiler flags and the mathematics is written once, for one element.
+//! A kernel is a plain loop over slices, which the compiler vectorizes. [`dispatch`] compiles it for each instruction
+//! set and runs the best version on the machine, so that no compiler flags are needed and the mathematics is written
+//! once, for one element.
 //!
-//! The copies compute the same bits: each operation rounds as IEEE 754 says, `f32::mul_add` rounds once on
-//! every machine (by a slow library call where there is no instruction), and nothing is reordered.
+//! All versions compute the same bits: each operation rounds by IEEE 754, `f32::mul_add` rounds once on every machine
+//! (by a slow library call if there is no instruction), and nothing is reordered.
 //!
-//! The environment variable `TREEX_ISA=portable`, read once, restricts the choice to what the crate was
-//! compiled for: for tests of that path, and to compare two machines.
+//! The environment variable `TREEX_ISA=portable`, read once, selects the instruction set that the crate
+//! was compiled for: to test that path, and to compare machines.
 
 use std::sync::LazyLock;
 
-/// A computation that is compiled once for each instruction set.
+/// A computation that is compiled for each instruction set.
 ///
-/// `run`, and every function that its loops call, must be `#[inline(always)]`: a function that is not inlined
-/// keeps the instruction set of the crate, and the loop around it stays scalar. Closures cannot be marked;
-/// small ones are inlined all the same. A branch whose two sides are cheap and free of effects becomes a
-/// selection.
+/// `run`, and every function that its loops call, must be `#[inline(always)]`: a function that is not inlined is
+/// compiled for the instruction set of the crate, and the loop around it stays scalar. Closures cannot be marked; small
+/// ones are inlined anyway. A branch whose two sides are cheap and pure becomes a select.
 pub trait Kernel {
-    /// What it computes; `()` for a kernel that writes to its slices.
+    /// The result; `()` for a kernel that writes to its slices.
     type Output;
 
     /// Computes it.
     fn run(self) -> Self::Output;
 }
 
-/// Runs a kernel with the best instructions of this machine.
+/// Runs a kernel with the best instruction set of the machine.
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     Isa::best().run(kernel)
 }
 
-/// Prefetches the cache line at an address; an address that is not mapped has no effect. A loop over many
-/// arrays prefetches, since the processor itself does so only within a page of each.
+/// Prefetches the cache line at an address; an unmapped address has no effect. For loops over many arrays, since the
+/// hardware prefetcher stops at page boundaries.
 #[inline(always)]
 pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -45,14 +44,14 @@ pub fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// An instruction set of this machine: only [`available`](Self::available) makes one, so that a value is the
-/// proof that its instructions can be executed.
+/// An instruction set of this machine. Only [`available`](Self::available) makes one, so a value proves that its
+/// instructions can be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Set {
-    /// What the crate is compiled for. With NEON, this is the best.
+    /// The set that the crate is compiled for. With NEON, this is the best.
     Portable,
     /// 8 lanes of `f32`, and fused multiply-add.
     #[cfg(target_arch = "x86_64")]
@@ -69,7 +68,7 @@ static BEST: LazyLock<Isa> = LazyLock::new(|| {
 });
 
 impl Isa {
-    /// The instruction sets of this machine that kernels are compiled for, the portable one first and the best one last.
+    /// The instruction sets of this machine that kernels are compiled for, from the portable one to the best one.
     pub fn available() -> impl DoubleEndedIterator<Item = Self> {
         let all = [
             Some(Set::Portable),
@@ -90,7 +89,7 @@ impl Isa {
         all.into_iter().flatten().map(Self)
     }
 
-    /// The instruction set that [`dispatch`] takes.
+    /// The instruction set that [`dispatch`] uses.
     #[must_use]
     pub fn best() -> Self {
         *BEST
@@ -108,7 +107,7 @@ impl Isa {
         false
     }
 
-    /// Runs a kernel with these instructions.
+    /// Runs a kernel with this instruction set.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             Set::Portable => kernel.run(),

@@ -1,15 +1,15 @@
-//! The CPU kernels of treex, over slices: nothing here knows tensors or trees.
+//! The CPU kernels of treex, over slices; independent of tensors and trees.
 //!
 //! - How a loop runs: [`isa`] (the instruction set), [`vector`] (explicit vectors), [`parallel`] (all cores),
 //!   [`fill`] and [`output`] (new memory that kernels write).
 //! - What a loop computes with: [`float`] (element types), [`math`] (functions of one number), [`reduce`] (sums
-//!   and maxima of rows and columns).
-//! - Products of matrices: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
+//!   and maxima).
+//! - Matrix products: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
 //!   convolution), [`microkernel`] (small ones, in the cache).
 //! - Random numbers: [`random`].
 //!
-//! The kernels of an operation are methods of a trait that each element type implements, so that this crate
-//! compiles them once and a caller does not compile them again.
+//! The kernels of an operation are methods of a trait that each element type implements, so that they are compiled
+//! once, in this crate, and not again by its callers.
 //!
 //! Results are the same bits on any number of threads and with every instruction set.
 

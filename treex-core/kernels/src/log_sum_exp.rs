@@ -1,11 +1,11 @@
-//! The logarithm of a sum of exponentials, stable: what a softmax along rows is made of.
+//! A stable log-sum-exp, the basis of softmax along rows.
 
 use super::float::Float;
 use super::math::Real;
 use super::reduce::{largest, sums};
 
-/// The largest element of a row, and the logarithm of the sum of `exp(x - largest)`. They are kept apart, since their
-/// sum would lose the digits of the smaller one.
+/// The maximum of a row, and the logarithm of the sum of `exp(x - max)`. They are kept apart, since their sum would
+/// lose digits of the smaller one.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSumExp<W> {
     /// `max(x)`.
@@ -15,7 +15,7 @@ pub struct LogSumExp<W> {
 }
 
 impl<W: Real> LogSumExp<W> {
-    /// That of a row.
+    /// Log-sum-exp of a row.
     #[inline(always)]
     pub fn of<T: Float<Wide = W>>(row: &[T]) -> Self {
         let largest = largest(row, T::widen);

@@ -1,11 +1,10 @@
-//! Mathematical functions for kernels: without branches and library calls, so that a loop around them becomes
-//! vector instructions.
+//! Mathematical functions for kernels, without branches and library calls, so that loops around them are vectorized.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::xla_math;
 
-/// What seals the traits of this crate: their methods rely on the types that implement them.
+/// Seals traits of this crate whose methods rely on properties of the implementing types.
 pub trait Sealed {}
 
 impl Sealed for f32 {}
@@ -13,10 +12,10 @@ impl Sealed for f64 {}
 impl Sealed for half::bf16 {}
 impl Sealed for half::f16 {}
 
-/// A number that kernels compute with: the [`Wide`](super::float::Float::Wide) type of an element, `f32` or `f64`.
+/// A computing type: the [`Wide`](super::float::Float::Wide) type of an element, `f32` or `f64`.
 ///
 /// In `f32` each function is within 3 units in the last place over its whole domain, infinities included; NaN
-/// stays NaN. In `f64` they are the standard library's.
+/// stays NaN. In `f64`, the standard library's functions.
 pub trait Real:
     Sealed
     + Copy
@@ -30,9 +29,9 @@ pub trait Real:
     + Neg<Output = Self>
     + 'static
 {
-    /// The nearest number.
+    /// Rounds to this type.
     fn of(value: f64) -> Self;
-    /// The number in `f64`.
+    /// Converts to `f64`.
     fn to_f64(self) -> f64;
     /// `self · a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
@@ -42,16 +41,16 @@ pub trait Real:
     fn abs(self) -> Self;
     /// The exponential.
     fn exp(self) -> Self;
-    /// `exp(x) - 1`, with all digits near 0.
+    /// `exp(x) - 1`, accurate near 0.
     fn exp_m1(self) -> Self;
     /// The natural logarithm.
     fn ln(self) -> Self;
-    /// `ln(1 + x)`, with all digits near 0.
+    /// `ln(1 + x)`, accurate near 0.
     fn ln_1p(self) -> Self;
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
 
-    /// The larger one; `other` where `self` is NaN.
+    /// The larger one; `other` if `self` is NaN.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if self > other { self } else { other }
@@ -60,7 +59,7 @@ pub trait Real:
     /// `1 / (1 + exp(-x))`.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        // By the half: exp cannot overflow, and no digits are lost on either side.
+        // By exp(-|x|), which cannot overflow; both tails are accurate.
         let one = Self::of(1.);
         let small = (-self.abs()).exp();
         let numerator = if self < Self::of(0.) { small } else { one };
@@ -68,7 +67,7 @@ pub trait Real:
     }
 }
 
-/// The standard library's functions of this name.
+/// The standard library's functions of the same name.
 macro_rules! standard {
     ($($name:ident($($argument:ident),*))*) => {$(
         #[inline(always)]
@@ -78,11 +77,11 @@ macro_rules! standard {
     )*};
 }
 
-/// `exp(x)` as `(1 + rest) · a · b`, where `a` and `b` are powers of 2: two, each a normal number, so that subnormal
-/// results come out rounded.
+/// `exp(x)` as `(1 + rest) · a · b`, where `a` and `b` are powers of 2: two, each a normal number, so that
+/// subnormal results are rounded correctly.
 #[inline(always)]
 fn powers(x: f32) -> (f32, [f32; 2]) {
-    // Beyond, it is 0 or infinite all the same.
+    // Beyond this range the result is 0 or infinite anyway.
     let x = if x > 89. { 89. } else { x };
     let x = if x < -104. { -104. } else { x };
     // x = n ln 2 + r, |r| <= ln 2 / 2. Adding 3 · 2^22 rounds to an integer and leaves it in the low bits.
@@ -124,7 +123,7 @@ impl Real for f32 {
     fn exp_m1(self) -> Self {
         let (rest, [a, b]) = powers(self);
         let scale = a * b;
-        // An infinite scale, and 0 in the product, would be NaN.
+        // An infinite scale times 0 would be NaN.
         if self > 88. { (rest + 1.) * a * b } else { rest.mul_add(scale, scale - 1.) }
     }
 
@@ -141,7 +140,7 @@ impl Real for f32 {
     #[inline(always)]
     fn tanh(self) -> Self {
         let x = self.abs();
-        // Near 0, x + x^3 P(x^2), with P fitted there.
+        // Near 0, x + x^3 P(x^2) with a fitted polynomial P.
         let square = x * x;
         let p = [2.222_614_9e-3, -8.257_983e-3, 2.173_076_8e-2, -5.395_18e-2, 0.133_332_42, -0.333_333_3]
             .into_iter()
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
     use crate::isa::Isa;
 
-    /// One function and its value in f64.
+    /// A function in `f32` and its oracle in `f64`.
     type Pair = (&'static str, fn(f32) -> f32, fn(f64) -> f64);
 
     const FUNCTIONS: [Pair; 6] = [
@@ -184,9 +183,9 @@ mod tests {
         ("sigmoid", Real::sigmoid, |x| 1. / (1. + (-x).exp())),
     ];
 
-    /// Every 101st number, both signs, the ends and NaN.
+    /// Every 101st number, both signs, the limits and NaN.
     #[test]
-    fn close_to_the_exact_values() {
+    fn accurate_to_3_ulp() {
         let ends = [
             0.,
             -0.,
@@ -201,7 +200,7 @@ mod tests {
         for (name, ours, exact) in FUNCTIONS {
             let mut worst = (0., 0.);
             for x in (0..=u32::MAX).step_by(101).map(f32::from_bits).chain(ends) {
-                // A logarithm of a subnormal number is taken as that of the least normal one.
+                // `ln` of a subnormal number returns that of the smallest normal number.
                 if name == "ln" && x.abs() < f32::MIN_POSITIVE && x != 0. {
                     continue;
                 }
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_instruction_set_computes_the_same() {
+    fn equal_on_every_instruction_set() {
         struct All<'a>(&'a [f32], &'a mut Vec<f32>);
         impl super::super::isa::Kernel for All<'_> {
             type Output = ();

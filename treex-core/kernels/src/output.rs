@@ -1,11 +1,11 @@
-//! A new array that several threads write, each its own rows.
+//! A new array written by several threads, each its own rows.
 
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 use crate::parallel::Shared;
 
-/// A new array, written row by row by several threads.
+/// A new array whose rows are written by several threads.
 #[derive(Debug)]
 pub struct Output<T> {
     memory: Vec<T>,
@@ -30,11 +30,11 @@ impl<T: Copy> Output<T> {
     /// If they are out of bounds.
     ///
     /// # Safety
-    /// Nothing else uses them during the borrow.
-    #[expect(clippy::mut_from_ref, reason = "the caller promises that the rows are disjoint")]
+    /// Nothing else accesses them during the borrow.
+    #[expect(clippy::mut_from_ref, reason = "the caller ensures that the rows are disjoint")]
     pub unsafe fn row(&self, at: usize, len: usize) -> &mut [MaybeUninit<T>] {
         assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: they are in bounds, and the caller promises exclusive use.
+        // SAFETY: they are in bounds, and the caller ensures exclusive access.
         unsafe { std::slice::from_raw_parts_mut(self.start.at(at).cast(), len) }
     }
 
@@ -43,7 +43,7 @@ impl<T: Copy> Output<T> {
     /// # Safety
     /// All elements have been written.
     pub unsafe fn finish(mut self) -> Vec<T> {
-        // SAFETY: the capacity suffices, and the caller promises that all are initialized.
+        // SAFETY: the capacity suffices, and the caller ensures that all elements are initialized.
         unsafe { self.memory.set_len(self.len) };
         self.memory
     }

@@ -1,16 +1,16 @@
-//! What kernels over rows share: sums and maxima in lanes, and pieces of buffers on all cores.
+//! Reductions: sums and maxima in lanes.
 //!
-//! The order of a sum is that of its lanes, the same on every machine and however many threads there are.
+//! The order of summation is that of the lanes, the same on every machine and for any number of threads.
 
 use std::array;
 
 use super::math::Real;
 use super::parallel::pieces;
 
-/// How many sums are taken side by side.
+/// The number of partial sums.
 const LANES: usize = 64;
 
-/// The `N` sums of what `f` makes of each element of `x`.
+/// The `N` sums of `f` over the elements of `x`.
 #[expect(clippy::needless_range_loop, reason = "one form for one slice and for several")]
 #[inline(always)]
 pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [W; N] {
@@ -27,7 +27,7 @@ pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) 
     lanes.map(|lanes| across(lanes, |a, b| a + b))
 }
 
-/// As [`sums`], of pairs.
+/// [`sums`] over pairs.
 #[inline(always)]
 pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
     x: &[A],
@@ -47,7 +47,7 @@ pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
     lanes.map(|lanes| across(lanes, |a, b| a + b))
 }
 
-/// As [`sums`], of triples.
+/// [`sums`] over triples.
 #[inline(always)]
 pub fn sums3<A: Copy, B: Copy, C: Copy, W: Real, const N: usize>(
     x: &[A],
@@ -69,14 +69,13 @@ pub fn sums3<A: Copy, B: Copy, C: Copy, W: Real, const N: usize>(
     lanes.map(|lanes| across(lanes, |a, b| a + b))
 }
 
-/// The largest of what `f` makes of each element of `x`; negative infinity of none. What is not a number is
-/// passed over.
+/// The maximum of `f` over the elements of `x`; negative infinity if there are none. NaN is ignored.
 #[inline(always)]
 pub fn largest<A: Copy, W: Real>(x: &[A], f: impl Fn(A) -> W) -> W {
     let mut lanes = [W::of(f64::NEG_INFINITY); LANES];
     let mut chunks = x.chunks_exact(LANES);
     for x in &mut chunks {
-        // As a new array: lanes that may keep what they hold would become masked stores.
+        // As a new array: conditional updates of the lanes would compile to masked stores.
         lanes = array::from_fn(|lane| f(x[lane]).max(lanes[lane]));
     }
     for (largest, &x) in lanes.iter_mut().zip(chunks.remainder()) {
@@ -92,7 +91,7 @@ fn add<W: Real, const N: usize>(lanes: &mut [[W; LANES]; N], lane: usize, terms:
     }
 }
 
-/// The halves joined, their halves, and so on.
+/// Tree reduction: joins the two halves repeatedly.
 #[inline(always)]
 fn across<W: Copy>(mut lanes: [W; LANES], join: impl Fn(W, W) -> W) -> W {
     let mut half = LANES / 2;
@@ -105,13 +104,13 @@ fn across<W: Copy>(mut lanes: [W; LANES], join: impl Fn(W, W) -> W) -> W {
     lanes[0]
 }
 
-/// Elements that are summed in their own type before the sums are added in `f64`, in order.
+/// Elements of a block that is summed in the computing type; block sums are added in `f64`, in order.
 const SUMMED: usize = 1 << 13;
 
-/// Fewer elements than this are not worth waking other threads.
+/// The least number of elements for which several threads are faster.
 const PARALLEL: usize = 1 << 16;
 
-/// The sum of what `kernel` makes of the pieces of two slices, as far as both go; on all cores if that is far.
+/// The sum of `kernel` over the pieces of two slices, up to the shorter length; on all cores if that is large.
 pub fn total2<A: Sync, B: Sync>(x: &[A], y: &[B], kernel: impl Fn(&[A], &[B]) -> f64 + Sync) -> f64 {
     let len = x.len().min(y.len());
     let mut sums = vec![0.; len.div_ceil(SUMMED)];
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_of_few_and_of_many() {
+    fn totals_of_short_and_long_slices() {
         for len in [0, 1, SUMMED + 1, PARALLEL + 3] {
             let x: Vec<f64> = (0..len).map(|i| (i % 7) as f64).collect();
             let total = total2(&x, &x, |x, y| x.iter().zip(y).map(|(x, y)| x + y).sum());

@@ -1,8 +1,8 @@
-//! Explicit vectors, for loops that must keep many of them in registers.
+//! Explicit SIMD vectors, for loops that must keep many of them in registers.
 //!
-//! The compiler turns a plain loop into vector instructions ([`isa`](super::isa)), but it does not keep a tile of
-//! the result in registers across a loop. A kernel that needs this is written once for any [`Vector`], and
-//! [`Vectors::dispatch`] runs it with the widest vectors of this machine.
+//! The compiler vectorizes a plain loop ([`isa`](super::isa)), but does not keep a tile of the result in registers
+//! across a loop. A kernel that needs this is generic over [`Vector`]; [`Vectors::dispatch`] runs it with the widest
+//! vectors of the machine.
 
 use std::array::from_fn;
 use std::marker::PhantomData;
@@ -10,38 +10,38 @@ use std::marker::PhantomData;
 use super::isa::{Isa, Kernel, Set};
 use super::math::{Real, Sealed};
 
-/// Elements side by side, in a register. Sealed.
+/// A SIMD register. Sealed.
 ///
 /// # Safety
-/// Every method executes instructions of the vector's set, so each one may be called only on a machine that has
-/// them: inside of [`VectorKernel::run`], which makes the same demand of its caller.
+/// Every method executes instructions of the vector's instruction set, so it may be called only on a machine that has
+/// them: inside [`VectorKernel::run`], which has the same requirement.
 pub trait Vector: Copy + Sealed {
-    /// What it holds.
+    /// The element type.
     type Element: Vectors;
-    /// How many it holds.
+    /// The number of elements.
     const LANES: usize;
-    /// How many such registers the machine has.
+    /// The number of such registers.
     const REGISTERS: usize;
 
-    /// The elements at `from`.
+    /// Loads the elements at `from`.
     ///
     /// # Safety
-    /// There are [`LANES`](Self::LANES) of them, and the machine has the instructions.
+    /// `from` is valid for [`LANES`](Self::LANES) reads, and the machine has the instructions.
     unsafe fn load(from: *const Self::Element) -> Self;
     /// Writes the elements to `to`.
     ///
     /// # Safety
-    /// There is room for [`LANES`](Self::LANES) of them, and the machine has the instructions.
+    /// `to` is valid for [`LANES`](Self::LANES) writes, and the machine has the instructions.
     unsafe fn store(self, to: *mut Self::Element);
-    /// The first `len` elements at `from`, then zeros.
+    /// Loads `len` elements at `from`, and zeros for the rest.
     ///
     /// # Safety
-    /// There are `len` of them, at most [`LANES`](Self::LANES), and the machine has the instructions.
+    /// `from` is valid for `len` reads, `len` is at most [`LANES`](Self::LANES), and the machine has the instructions.
     unsafe fn load_part(from: *const Self::Element, len: usize) -> Self;
     /// Writes the first `len` elements to `to`.
     ///
     /// # Safety
-    /// There is room for `len`, at most [`LANES`](Self::LANES), and the machine has the instructions.
+    /// `to` is valid for `len` writes, `len` is at most [`LANES`](Self::LANES), and the machine has the instructions.
     unsafe fn store_part(self, to: *mut Self::Element, len: usize);
     /// `x` in every lane.
     ///
@@ -60,9 +60,9 @@ pub trait Vector: Copy + Sealed {
     unsafe fn zip(self, other: Self) -> (Self, Self);
 }
 
-/// A computation that is compiled once for each type of vector; the rules of [`Kernel`] hold here too.
+/// A computation that is compiled for each vector type, under the rules of [`Kernel`].
 pub trait VectorKernel<T> {
-    /// What it computes, `()` for one that writes to its slices.
+    /// The result; `()` for a kernel that writes to its slices.
     type Output;
 
     /// Computes it.
@@ -72,9 +72,9 @@ pub trait VectorKernel<T> {
     unsafe fn run<V: Vector<Element = T>>(self) -> Self::Output;
 }
 
-/// An element type that machines have vectors of: `f32` and `f64`. Sealed.
+/// An element type of vectors: `f32` or `f64`. Sealed.
 pub trait Vectors: Real + Sealed {
-    /// Runs a kernel with the widest vectors of this machine.
+    /// Runs a kernel with the widest vectors of the machine.
     fn dispatch<K: VectorKernel<Self>>(kernel: K) -> K::Output {
         Self::dispatch_on(Isa::best(), kernel)
     }
@@ -82,7 +82,7 @@ pub trait Vectors: Real + Sealed {
     /// Runs a kernel with the vectors of an instruction set.
     fn dispatch_on<K: VectorKernel<Self>>(isa: Isa, kernel: K) -> K::Output;
 
-    /// Elements of a vector, and the number of registers.
+    /// The number of elements of a vector, and of registers.
     fn registers() -> (usize, usize) {
         struct Registers;
         impl<T> VectorKernel<T> for Registers {
@@ -97,8 +97,8 @@ pub trait Vectors: Real + Sealed {
     }
 }
 
-/// A kernel for vectors as one for an instruction set that has them: [`Vectors::dispatch_on`] alone makes it, and
-/// runs it with that set.
+/// Adapts a [`VectorKernel`] to a [`Kernel`]. Only [`Vectors::dispatch_on`] makes one, and runs it on an instruction
+/// set that has the vectors.
 struct With<K, V>(K, PhantomData<V>);
 
 impl<V: Vector, K: VectorKernel<V::Element>> Kernel for With<K, V> {
@@ -106,7 +106,7 @@ impl<V: Vector, K: VectorKernel<V::Element>> Kernel for With<K, V> {
 
     #[inline(always)]
     fn run(self) -> K::Output {
-        // SAFETY: this runs with the instruction set that has the vectors.
+        // SAFETY: this runs on an instruction set that has the vectors.
         unsafe { self.0.run::<V>() }
     }
 }
@@ -129,7 +129,7 @@ macro_rules! vectors {
 
         impl Sealed for [$type; 16 / size_of::<$type>()] {}
 
-        /// 16 bytes, which the compiler makes a vector of where there are such.
+        /// An array of 16 bytes, which the compiler places in a vector register if the machine has them.
         impl Vector for [$type; 16 / size_of::<$type>()] {
             type Element = $type;
             const LANES: usize = 16 / size_of::<$type>();
@@ -137,7 +137,7 @@ macro_rules! vectors {
 
             #[inline(always)]
             unsafe fn load(from: *const $type) -> Self {
-                // SAFETY: the caller's promise; an array is aligned as its elements.
+                // SAFETY: the caller's contract; an array has the alignment of its elements.
                 unsafe { *from.cast() }
             }
 
@@ -205,7 +205,7 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn load(from: *const $type) -> Self {
-                    // SAFETY: the caller's promise; the instruction asks for no alignment.
+                    // SAFETY: the caller's contract; the instruction requires no alignment.
                     unsafe { $load(from) }
                 }
 
@@ -217,7 +217,7 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn load_part(from: *const $type, len: usize) -> Self {
-                    // SAFETY: as above; what the mask leaves out is not touched.
+                    // SAFETY: as above; masked elements are not accessed.
                     unsafe { $load_part($mask(len), from) }
                 }
 

@@ -24,7 +24,7 @@ thread_local! {
 
 /// Runs `f` with other accumulators armed, or none; returns them with what was added.
 fn armed<R>(sums: Option<Accumulators>, f: impl FnOnce() -> R) -> (R, Option<Accumulators>) {
-    /// Puts the outer sums back, after a panic too.
+    /// Restores the outer accumulators, also after a panic.
     struct Restore(Option<Accumulators>);
     impl Drop for Restore {
         fn drop(&mut self) {

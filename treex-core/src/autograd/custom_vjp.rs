@@ -1,4 +1,4 @@
-//! Functions with a gradient of their own, of any number of tensors.
+//! Functions of any number of tensors with a custom gradient.
 
 use candle_core::Tensor;
 
@@ -7,10 +7,10 @@ use super::operation::{BackwardContext, Operation, attach_all};
 use super::storage::OwnedStorage;
 use crate::error::Result;
 
-/// A function of tensors whose gradient is given, not derived: `jax.custom_vjp`.
+/// A function of tensors with a custom gradient: `jax.custom_vjp`.
 ///
-/// `forward` gets the inputs, detached, and returns the outputs and the function for the backward pass. That
-/// gets the cotangent of each output, or `None` for one that the loss does not depend on, and returns the
+/// `forward` receives the inputs, detached, and returns the outputs and the function for the backward pass. That
+/// receives the cotangent of each output, or `None` for one that the loss does not depend on, and returns the
 /// gradient of each input, or `None` for zeros. It may run more than once, and on another thread.
 ///
 /// ```

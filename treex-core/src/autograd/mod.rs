@@ -1,7 +1,7 @@
-//! Operations with a gradient of their own, on Candle's graph.
+//! Operations with a custom gradient, on Candle's graph.
 //!
 //! In reading order: [`Operation`] (what an operation implements), `node` (how it becomes a part of Candle's
-//! graph), `op_instance` (what happens in a backward pass), `producers` (which operation a tensor came from),
+//! graph), `op_instance` (its backward pass), `producers` (which operation a tensor came from),
 //! `accumulate` (where the gradients of variables end), [`custom_vjp`]; then how kernels reach the memory of
 //! tensors: [`elements`], [`OwnedStorage`], [`StorageGuard`].
 //!

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! In the backward pass all outputs receive their cotangents before the anchor computes the gradients of the inputs,
-//! and all inputs are visited after it. Where an input is the output of another such operation, and both are made inside
-//! of one gradient scope (`producers`), the anchor is linked to that operation's anchor and propagates the gradient
-//! itself: such an edge costs no pass over memory.
+//! and all inputs are visited after it. Where an input is the output of another such operation, and both are made
+//! inside one gradient scope (`producers`), the anchor is linked to that operation's anchor and propagates the
+//! gradient itself: such an edge costs no pass over memory.
 
 use std::sync::Arc;
 

@@ -1,8 +1,7 @@
-//! Operations with a gradient of their own.
+//! Operations with a custom gradient.
 //!
 //! Forward, an operation is an ordinary function: it fills new memory ([`OwnedStorage`]) and [`attach`]es to it what
-//! backward needs. `node` tells how that becomes a part of Candle's graph, and `op_instance` what happens in a
-//! backward pass.
+//! backward needs. `node` makes it a part of Candle's graph; `op_instance` runs its backward pass.
 
 use std::sync::Arc;
 
@@ -32,7 +31,7 @@ pub trait Operation: Send + Sync + 'static {
     }
 }
 
-/// What an operation gets in a backward pass.
+/// The input of an operation's backward pass.
 #[derive(Debug)]
 pub struct BackwardContext {
     pub(super) outputs: Vec<Tensor>,
@@ -89,7 +88,7 @@ pub fn attach(operation: impl Operation, inputs: &[&Tensor], output: OwnedStorag
 }
 
 /// The outputs of an operation on `inputs`, which `operation` differentiates. If no input is tracked, `operation` is
-/// dropped and the outputs are outside of any graph.
+/// dropped and the outputs are outside any graph.
 ///
 /// # Errors
 /// What Candle reports. In the backward pass, what the operation reports, or that it returns gradients of
@@ -133,7 +132,7 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The [name](Operation::name) of the operation that produced `x`; `None` for what Candle computed, and outside of a
+/// The [name](Operation::name) of the operation that produced `x`; `None` for what Candle computed, and outside a
 /// gradient scope.
 #[must_use]
 pub fn name_of(x: &Tensor) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! Which [operation](super::Operation) produced a tensor, inside of a gradient scope.
+//! Which [operation](super::Operation) produced a tensor, inside a gradient scope.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};

@@ -8,7 +8,7 @@ thread_local! {
 
 /// Runs `f` with the reference composition of every operation, on this thread.
 pub fn with_reference<R>(f: impl FnOnce() -> R) -> R {
-    /// Restores the choice, after a panic too.
+    /// Restores the choice, also after a panic.
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -11,7 +11,7 @@ use candle_core::{
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Memory that an operation has filled and alone holds: an output to be.
+/// Memory that an operation has filled and owns: its future output.
 #[derive(Debug)]
 pub struct OwnedStorage {
     pub(super) storage: Storage,
@@ -60,7 +60,7 @@ impl OwnedStorage {
         }
     }
 
-    /// As a tensor outside of any graph.
+    /// As a tensor outside any graph.
     #[must_use]
     pub fn into_tensor(self) -> Tensor {
         Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)

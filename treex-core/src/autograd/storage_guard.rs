@@ -22,8 +22,8 @@ pub struct StorageGuard<'l> {
 const EMPTY: CpuStorage = CpuStorage::U8(Vec::new());
 
 impl<'l> StorageGuard<'l> {
-    /// Takes the memory out of `leaf`, which becomes the only holder of its value: in place if it is that already,
-    /// otherwise by a copy. `None` if there is no value, or it is on another device.
+    /// Takes the memory out of `leaf`, which becomes the only holder of its value, by a copy if it is shared. `None` if
+    /// there is no value, or it is on another device.
     ///
     /// # Errors
     /// If the copy cannot be allocated.

@@ -1,4 +1,4 @@
-//! Stacks of blocks that are initialized one by one: the parameters of a scan over layers.
+//! Initialization of stacked blocks, the parameters of a scan over layers, block by block.
 
 use super::module_key::ModuleKey;
 use super::{Source, fill_at};
@@ -9,8 +9,8 @@ use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{walk, walk_mut};
 
-/// A stack of `length` uninitialized blocks like `block`: each leaf announces its shape with the new leading axis, as
-/// far as it is known. A module fills it in its `module_init` by [`fill_blocks`].
+/// A stack of `length` uninitialized blocks like `block`: each leaf declares its shape, if known, with the new
+/// leading axis. A module fills it in its `module_init` by [`fill_blocks`].
 #[must_use]
 pub fn declare_blocks<T: TreeObject + Clone>(block: &T, length: usize) -> T {
     let mut stacked = block.clone();
@@ -25,20 +25,20 @@ pub fn declare_blocks<T: TreeObject + Clone>(block: &T, length: usize) -> T {
         if let Some(dtype) = leaf.dtype() {
             declared = declared.with_dtype(dtype);
         }
-        leaf.replace(Handle::waiting(declared));
+        leaf.replace(Handle::uninitialized(declared));
     });
     stacked
 }
 
-/// Fills the uninitialized leaves of `stacked`, which [`declare_blocks`] made, from `length`
-/// blocks like `block`, each initialized with keys of its own.
+/// Fills the uninitialized leaves of `stacked`, made by [`declare_blocks`], from `length` blocks like `block`,
+/// each initialized with its own keys.
 ///
 /// Under `init_linen` the keys are those of Flax's `nn.scan` with `variable_axes={"params": 0}` and
-/// `split_rngs={"params": True}`: a block's root is one of `split(root, length)`, and a module counts on from
-/// the number of its parameters, since Flax runs the first block twice.
+/// `split_rngs={"params": True}`: the root key of a block is one of `split(root, length)`, and the counter of a
+/// module starts after the number of its parameters, since Flax runs the first block twice.
 ///
 /// # Errors
-/// What the initializers report.
+/// The error of an initializer.
 pub fn fill_blocks<T: TreeObject + Clone>(
     key: &ModuleKey,
     stacked: &mut T,

@@ -1,4 +1,4 @@
-//! Initializers: functions of a key that become values when a tree is initialized.
+//! Initializers: functions from a key to the value of a leaf.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use candle_core::{DType, Shape, Tensor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Key;
 
-/// A value to come: a function of a [`Key`], with its shape and element type where they are known.
+/// A function from a [`Key`] to a value, with its shape and element type if known.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -37,16 +37,16 @@ pub struct Initializer {
     dtype: Option<DType>,
 }
 
-/// What makes the value, and whose key it gets.
+/// How the value is made, and from which key.
 #[derive(Clone)]
 enum Make {
-    /// One of the tree's chain, before any module's turn.
+    /// A key of the tree's chain, before any module.
     Tree(Arc<OfKey>),
-    /// One derived from its module's key, at the module's turn.
+    /// A key derived from that of its module, with the module.
     Module(Arc<OfShape>),
-    /// The key itself, or under Flax's derivation the leaf's place in this stream.
+    /// The value is the key itself; under `init_linen`, the leaf's position in this stream.
     Stream(Arc<str>),
-    /// None: its module's `module_init` writes the leaf.
+    /// Set by the `module_init` of its module.
     Never,
 }
 
@@ -62,12 +62,12 @@ pub(crate) enum InitPhase {
 }
 
 impl Initializer {
-    /// An initializer that gets a key of its own: `init` runs these first, in field order.
+    /// An initializer that gets its own key; `init` runs these first, in field order.
     pub fn new(make: impl Fn(&Key) -> Result<Tensor> + Send + Sync + 'static) -> Self {
         Self { make: Make::Tree(Arc::new(make)), shape: None, dtype: None }
     }
 
-    /// An initializer of Flax's form, which gets a key derived from its module's; see
+    /// An initializer with Flax's signature, which gets a key derived from that of its module; see
     /// [`Leaf::param`](crate::Leaf::param). Shape and element type must be known when it runs.
     pub fn param<F>(make: F) -> Self
     where
@@ -81,7 +81,7 @@ impl Initializer {
         Self { make: Make::Stream(name.into()), shape: None, dtype: Some(DType::U32) }
     }
 
-    /// The stream that this draws from, if it is a random leaf's.
+    /// The stream, if this initializes a random leaf.
     pub(crate) fn stream_name(&self) -> Option<&str> {
         match &self.make {
             Make::Stream(name) => Some(name),
@@ -94,21 +94,21 @@ impl Initializer {
         Self { make: Make::Never, shape: None, dtype: None }
     }
 
-    /// Announces the shape, so that summaries and checkpoints know it before there is a value.
+    /// Declares the shape, so that summaries and checkpoints know it before there is a value.
     #[must_use]
     pub fn with_shape(mut self, shape: impl Into<Shape>) -> Self {
         self.shape = Some(shape.into());
         self
     }
 
-    /// Announces the element type.
+    /// Declares the element type.
     #[must_use]
     pub fn with_dtype(mut self, dtype: DType) -> Self {
         self.dtype = Some(dtype);
         self
     }
 
-    /// The same shape and element type, made by `other`.
+    /// The shape and element type of this one, and the function of `other`.
     pub(crate) fn remade(self, other: Self) -> Self {
         Self { make: other.make, ..self }
     }
@@ -116,10 +116,10 @@ impl Initializer {
     /// The value for `key`.
     ///
     /// # Errors
-    /// Whatever the function reports, or that the shape or the element type is not known.
+    /// The error of the function; an unknown shape or element type.
     pub fn call(&self, key: &Key) -> Result<Tensor> {
         let unknown =
-            |what| Error::new(ErrorKind::Uninitialized, format!("the {what} of this leaf is not known"));
+            |what| Error::new(ErrorKind::Uninitialized, format!("the {what} of this leaf is unknown"));
         match &self.make {
             Make::Tree(make) => make(key),
             Make::Module(make) => {
@@ -134,13 +134,13 @@ impl Initializer {
         }
     }
 
-    /// The shape to come, where known.
+    /// The shape of the value, if known.
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_ref()
     }
 
-    /// The element type to come, where known.
+    /// The element type of the value, if known.
     #[must_use]
     pub fn dtype(&self) -> Option<DType> {
         self.dtype

@@ -1,18 +1,19 @@
-//! Keys as Flax Linen derives them: from a stream's root key, the path of the module and a counter.
+//! Flax Linen's keys: derived from a stream's root key, the path of the module and a counter.
 //!
-//! A model whose fields are named like the attributes of a Flax module gets that module's weights from
-//! [`init_linen`](crate::Tree::init_linen), and its masks from then on:
+//! A model whose fields are named like the attributes of a Flax module gets the same weights from
+//! [`init_linen`](crate::Tree::init_linen), and the same dropout masks afterwards:
 //!
 //! - The key number `n` of a module is `fold_in(root, h)`, where `h` is the first four bytes of the SHA-1 of
 //!   the module's path and of `n` (big-endian, without leading zeros). A module counts from 1: its parameters
 //!   in the order of the fields first, then its other leaves.
-//! - The names on a path are those of the fields, or what `#[tree(rename = "Dense_0")]` says. An element of a
-//!   list is `layers_0`, an entry of a map is `heads_key`, as in Flax. The model at the top has no name.
-//! - A [`Leaf::stream`](crate::Leaf::stream) draws from the root key of its stream, and from that of `params` where [`Rngs`] has
-//!   none of that name. It remembers root, path and counter, so the counter goes on from call to call;
-//!   [`set_rngs`](crate::Tree::set_rngs) starts again, as each `apply(rngs={..})` does in Flax.
-//! - Each leaf counts for itself. So where a module has several leaves that draw from one root, all but the
-//!   first have the name of the leaf in their path too, lest they draw the same: there Flax shares a counter.
+//! - Path names are field names, or those given by `#[tree(rename = "Dense_0")]`. An element of a list is
+//!   `layers_0`, an entry of a map is `heads_key`, as in Flax. The root has no name.
+//! - A [`Leaf::stream`](crate::Leaf::stream) draws from the root key of its stream, or from that of `params` if
+//!   [`Rngs`] has
+//!   no such stream. It stores root, path and counter, so the counter advances from call to call;
+//!   [`set_rngs`](crate::Tree::set_rngs) resets it, as each `apply(rngs={..})` does in Flax.
+//! - Each leaf has its own counter (in Flax, the leaves of a module share one). If several leaves of a module draw
+//!   from one root, the path of all but the first therefore includes the name of the leaf.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +45,7 @@ pub(crate) fn set_rngs<T: TreeObject + ?Sized>(tree: &mut T, stream: &str, root:
     if found {
         return Ok(());
     }
-    Err(Error::argument(format!("no random leaf of this tree draws from the stream `{stream}`"))
+    Err(Error::argument(format!("no random leaf of this tree is in the stream `{stream}`"))
         .expected(format!("one of {others:?}"))
         .found(stream)
         .remedy("initialize the model with `init_linen`: `init` makes keys without streams"))

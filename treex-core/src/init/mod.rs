@@ -1,12 +1,12 @@
-//! Initialization: from a seed to values, in an order that anybody can repeat.
+//! Initialization: from a seed to values, in a fixed order of keys.
 //!
-//! Keys come from a chain: `(used, next) = split(key)`, one `used` for each taker. The takers are, first, all
-//! [`Initializer`] leaves in field order; then every module that was not initialized, children before parents,
-//! whether or not it has a use for its key. A module gives its key to its own
-//! [`Leaf::param`](crate::Leaf::param) leaves by Flax's rule, parameters first, and to its `module_init`.
+//! Keys come from a chain of splits, `(used, next) = split(key)`. First each [`Initializer`] leaf takes one, in field
+//! order; then each uninitialized module, children before parents, whether or not it uses the key. From the key of a
+//! module, Flax's rule derives those of its own [`Leaf::param`](crate::Leaf::param) leaves, parameters first, and of
+//! its `module_init`.
 //!
-//! [`init_linen`](crate::Tree::init_linen) has another rule, in which order means nothing and names mean all:
-//! see [`linen`](crate::linen).
+//! [`init_linen`](crate::Tree::init_linen) derives keys from names instead of this order: see
+//! [`linen`](crate::linen).
 
 pub mod blocks;
 pub mod initializer;
@@ -38,7 +38,7 @@ pub(crate) enum Source {
     Linen(Rngs),
     /// The paths of the modules, in one of several blocks.
     Scanned(Rngs),
-    /// Nowhere: zeros stand for values, and what has no shape yet waits on.
+    /// None: values are zeros, and leaves of unknown shape stay uninitialized.
     Zeros(Device),
 }
 
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// The key of the module at `path`, whose turn it is.
+    /// The key of the module at `path`.
     fn module(&mut self, path: &Path) -> ModuleKey {
         let rngs = match self {
             Self::Linen(rngs) | Self::Scanned(rngs) => Some(rngs.clone()),
@@ -66,7 +66,7 @@ impl Source {
         ModuleKey { root: self.next(), rngs, path, scope, counter: 0, drawn_from: Vec::new() }
     }
 
-    /// The value of the leaf at `path`, of the module with this key, or `None` if the leaf is to wait.
+    /// The value of the leaf at `path`, in the module with this key, or `None` if it stays uninitialized.
     fn value(&self, initializer: &Initializer, key: &mut ModuleKey, path: &Path) -> Result<Option<Tensor>> {
         match (self, initializer.phase(), initializer.stream_name()) {
             (_, InitPhase::Never, _) => Ok(None),
@@ -88,14 +88,14 @@ impl Source {
     }
 }
 
-/// Whether no leaf waits for a value.
+/// Whether every leaf has a value.
 pub(crate) fn is_initialized<T: TreeObject + ?Sized>(tree: &T) -> bool {
     let mut initialized = true;
     walk(tree, |_, _, leaf| initialized &= leaf.initializer().is_none());
     initialized
 }
 
-/// Fills every uninitialized leaf of `tree` and brings all leaves but keys to `device`.
+/// Fills every uninitialized leaf of `tree` and moves all leaves but keys to `device`.
 pub(crate) fn init<T: TreeObject>(tree: &mut T, source: Source, device: &Device) -> Result<()> {
     fill(tree, source)?;
     try_walk_mut(tree, |_, kind, leaf| match leaf.initializer() {
@@ -110,15 +110,15 @@ pub(crate) fn init<T: TreeObject>(tree: &mut T, source: Source, device: &Device)
     to_device(tree, device)
 }
 
-/// Fills what `source` can fill.
+/// Fills the leaves that `source` can fill.
 pub(crate) fn fill<T: TreeObject>(tree: &mut T, source: Source) -> Result<()> {
     fill_at(tree, source, Path::default())
 }
 
-/// [`fill`] for a tree that stands at `path` of another.
+/// [`fill`] for the tree at `path` of another.
 fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Result<()> {
-    let mut survey = InitPlan::default();
-    survey.child(ChildInfo::new(&[]), &*tree);
+    let mut plan = InitPlan::default();
+    plan.child(ChildInfo::new(&[]), &*tree);
     if let Source::Chain(_) = source {
         try_walk_mut(tree, |_, _, leaf| {
             if let Some(initializer) = leaf.initializer().filter(|leaf| leaf.phase() == InitPhase::Tree) {
@@ -129,10 +129,10 @@ fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Resul
         })?;
     }
     let mut turns =
-        InitVisitor { source, waiting: survey.waiting, inherited: true, path: path.clone(), result: Ok(()) };
+        InitVisitor { source, pending: plan.pending, inherited: true, path: path.clone(), result: Ok(()) };
     turns.child(ChildInfo::new(&[]), tree);
     turns.result?;
-    // Leaves that no module owns, as in a tuple of leaves: the root stands for their module.
+    // Leaves outside any module, as in a tuple of leaves: the root acts as their module.
     if is_initialized(tree) {
         return Ok(());
     }
@@ -140,7 +140,7 @@ fn fill_at<T: TreeObject>(tree: &mut T, mut source: Source, path: Path) -> Resul
     fill_own_leaves(tree, &turns.source, &mut key, &path)
 }
 
-/// Moves every value to `device`, but random keys and an optimizer's counts, which the host reads.
+/// Moves every value to `device`, except random keys and an optimizer's counts, which the host reads.
 pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -> Result<()> {
     try_walk_mut(tree, |_, kind, leaf| {
         let counts = leaf.value().is_some_and(|value| value.rank() == 0 && value.dtype().is_int());
@@ -149,11 +149,10 @@ pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -
     })
 }
 
-/// Which modules wait for their turn, in the order in which a traversal enters them. A module without any
-/// leaf waits if the module around it does: `None`.
+/// Whether each module is uninitialized, in traversal order. `None` for a module without leaves: as its parent.
 #[derive(Default)]
 struct InitPlan {
-    waiting: VecDeque<Option<bool>>,
+    pending: VecDeque<Option<bool>>,
     leaves: usize,
     uninitialized: usize,
 }
@@ -168,19 +167,19 @@ impl<'a> Visitor<'a> for InitPlan {
         if child.module_name().is_none() {
             return child.visit(self);
         }
-        let (index, leaves, uninitialized) = (self.waiting.len(), self.leaves, self.uninitialized);
-        self.waiting.push_back(None);
+        let (index, leaves, uninitialized) = (self.pending.len(), self.leaves, self.uninitialized);
+        self.pending.push_back(None);
         child.visit(self);
         if self.leaves > leaves {
-            self.waiting[index] = Some(self.uninitialized > uninitialized);
+            self.pending[index] = Some(self.uninitialized > uninitialized);
         }
     }
 }
 
-/// Gives each waiting module its turn, children first.
+/// Initializes each uninitialized module, children first.
 struct InitVisitor {
     source: Source,
-    waiting: VecDeque<Option<bool>>,
+    pending: VecDeque<Option<bool>>,
     inherited: bool,
     path: Path,
     result: Result<()>,
@@ -196,11 +195,11 @@ impl<'a> VisitorMut<'a> for InitVisitor {
             child.visit_mut(self);
         } else {
             let outer = self.inherited;
-            let waits = self.waiting.pop_front().flatten().unwrap_or(outer);
-            self.inherited = waits;
+            let is_pending = self.pending.pop_front().flatten().unwrap_or(outer);
+            self.inherited = is_pending;
             child.visit_mut(self);
             self.inherited = outer;
-            if waits && self.result.is_ok() {
+            if is_pending && self.result.is_ok() {
                 let mut key = self.source.module(&self.path);
                 let done = fill_own_leaves(child, &self.source, &mut key, &self.path)
                     .and_then(|()| child.initialize_module(&mut key));
@@ -211,8 +210,8 @@ impl<'a> VisitorMut<'a> for InitVisitor {
     }
 }
 
-/// Fills the leaves that belong to one module, the parameters first: a key that Flax derives for a parameter
-/// does not depend on the module's state.
+/// Fills the own leaves of a module, parameters first, since the key that Flax derives for a parameter does not
+/// depend on the module's state.
 fn fill_own_leaves(
     module: &mut dyn TreeObject,
     source: &Source,
@@ -250,8 +249,7 @@ fn count_own_parameters(module: &dyn TreeObject) -> u32 {
     count.0
 }
 
-/// Fills either the parameters of one module or its other leaves, through its containers but not into its
-/// sub-modules.
+/// Fills either the parameters of a module or its other leaves: those in its containers, but not in its sub-modules.
 struct OwnLeaves<'k> {
     parameters: bool,
     source: &'k Source,
@@ -298,8 +296,8 @@ mod tests {
     use crate::tree::leaf::Leaf;
     use crate::tree::verbs::Tree;
 
-    /// A leaf that is filled with the key it gets, so that the order can be read off.
-    fn own() -> Leaf<Parameter> {
+    /// A leaf whose value is its key, which shows the order.
+    fn from_chain() -> Leaf<Parameter> {
         Initializer::new(|key| key.to_tensor()).into()
     }
 
@@ -331,15 +329,15 @@ mod tests {
     struct Silent;
 
     fn layer() -> Layer {
-        Layer { kernel: param(), own: own(), bias: Some(param()) }
+        Layer { kernel: param(), own: from_chain(), bias: Some(param()) }
     }
 
     #[test]
     fn own_initializers_first_then_modules_children_first() {
         let root = Root {
-            z: own(),
+            z: from_chain(),
             layers: vec![layer(), layer()],
-            a: own(),
+            a: from_chain(),
             silent: Silent,
             last: (param(), param()),
         };
@@ -353,19 +351,19 @@ mod tests {
             assert_eq!(words(&layer.kernel), derive(key, "", 1).words());
             assert_eq!(words(layer.bias.as_ref().unwrap()), derive(key, "", 2).words());
         }
-        chain.next(); // the module without leaves has its turn too
+        chain.next(); // the module without leaves takes one too
         let key = chain.next();
         assert_eq!(words(&root.last.0), derive(key, "", 1).words());
         assert_eq!(words(&root.last.1), derive(key, "", 2).words());
     }
 
     #[test]
-    fn what_has_values_takes_no_key() {
+    fn initialized_modules_take_no_key() {
         let trained = layer().init(7, &Device::Cpu).unwrap();
         let root = Root {
             z: Leaf::new(Tensor::new(&[1u32, 2], &Device::Cpu).unwrap()).unwrap(),
             layers: vec![trained.clone(), layer()],
-            a: own(),
+            a: from_chain(),
             silent: Silent,
             last: (param(), Leaf::nothing()),
         };
@@ -380,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn leaves_without_a_module_are_filled_as_if_the_root_were_one() {
-        let pair = (param(), own()).init(42, &Device::Cpu).unwrap();
+    fn leaves_without_a_module_belong_to_the_root() {
+        let pair = (param(), from_chain()).init(42, &Device::Cpu).unwrap();
         let mut chain = Source::Chain(Key::from(42));
         assert_eq!(words(&pair.1), chain.next().words());
         assert_eq!(words(&pair.0), derive(chain.next(), "", 1).words());

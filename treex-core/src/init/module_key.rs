@@ -4,7 +4,7 @@ use crate::random::Key;
 use crate::random::stream::{Rngs, derive};
 use crate::tree::path::Path;
 
-/// The key of one module while it is initialized, and the count of keys derived from it.
+/// The key of a module during initialization, and a counter of the keys derived from it.
 #[derive(Clone, Debug)]
 pub struct ModuleKey {
     pub(super) root: Key,
@@ -13,7 +13,7 @@ pub struct ModuleKey {
     pub(super) path: Path,
     pub(super) scope: String,
     pub(super) counter: u32,
-    /// The roots that the module's random leaves draw from, each by one leaf under the module's name.
+    /// The root keys from which a random leaf of the module draws under the module's own name.
     pub(super) drawn_from: Vec<Key>,
 }
 
@@ -24,8 +24,8 @@ impl ModuleKey {
         derive(self.root, &self.scope, 0)
     }
 
-    /// The next derived key, as Flax's `make_rng("params")`: the counter goes up by one, then the root key is
-    /// folded with the hash of path and counter. The path matters under `init_linen` only.
+    /// The next derived key, as Flax's `make_rng("params")`: increments the counter, then folds the hash of path and
+    /// counter into the root key. The path is used under `init_linen` only.
     pub fn make_rng(&mut self) -> Key {
         self.counter += 1;
         derive(self.root, &self.scope, self.counter)

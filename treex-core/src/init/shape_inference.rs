@@ -1,7 +1,7 @@
-//! Shape inference: layers that were not given their input sizes find them from a sample.
+//! Shape inference: layers without given input sizes infer them from a sample.
 //!
-//! The model is called once with zeros for parameters. A layer asks a leaf of unknown shape for its value by
-//! [`Leaf::infer`](crate::Leaf::infer), with the shape that its input needs, and gets zeros of that shape.
+//! The model is called once with zeros for parameters. A layer passes the shape that its input requires to
+//! [`Leaf::infer`](crate::Leaf::infer), which returns zeros of that shape if the leaf's own is unknown.
 
 use candle_core::Device;
 
@@ -12,7 +12,7 @@ use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{attach_path, walk_mut};
 
-/// Writes the shapes that `call` asks for into the uninitialized leaves of `tree`.
+/// Writes the shapes that `call` infers into the uninitialized leaves of `tree`.
 pub(crate) fn infer<T: TreeObject + Clone, R>(
     tree: &mut T,
     device: &Device,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_of_one_layer_find_their_own_shapes() -> Result<()> {
+    fn clones_of_one_layer_infer_their_own_shapes() -> Result<()> {
         let model = model().init_with(0, &sample())?;
         assert_eq!(model.0[0].kernel.get()?.dims(), [5, 3]);
         assert_eq!(model.0[1].kernel.get()?.dims(), [3, 3]);

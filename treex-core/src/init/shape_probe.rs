@@ -1,4 +1,4 @@
-//! The shapes that a model's layers ask for while it is called for shape inference.
+//! The shapes that layers report during shape inference.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ thread_local! {
     static PROBE: RefCell<Option<ShapeProbe>> = const { RefCell::new(None) };
 }
 
-/// Restores the probe of an outer inference, after a panic too.
+/// Restores the probe of an outer inference, also after a panic.
 struct Outer(Option<ShapeProbe>);
 
 impl Drop for Outer {
@@ -37,7 +37,7 @@ pub(super) fn with_probe<R>(device: &Device, f: impl FnOnce() -> R) -> (R, HashM
     (result, shapes)
 }
 
-/// Zeros for a leaf of unknown shape, if a probe is set, which records the shape for the leaf's cell.
+/// If a probe is set, records the shape of the leaf's cell and returns zeros of it.
 pub(crate) fn record(cell: usize, shape: Shape, dtype: DType) -> Result<Option<Tensor>> {
     PROBE.with_borrow_mut(|probe| {
         let Some(probe) = probe else { return Ok(None) };

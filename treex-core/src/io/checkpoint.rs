@@ -1,7 +1,7 @@
 //! Checkpoints: a tree as one safetensors file, its leaves named by their paths.
 //!
-//! The file is written beside its place, synced and renamed, so that a crash leaves the old file or the new
-//! one. Its metadata holds the format's version and the kind of each leaf.
+//! The file is written to a temporary file, synced and renamed, so that a crash leaves the old file or the new one.
+//! Its metadata holds the format version and the kind of each leaf.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -22,11 +22,11 @@ use crate::tree::object::TreeObject;
 use crate::tree::path::Dotted;
 use crate::tree::walk::{try_walk_mut, walk, walk_mut};
 
-/// The one entry of a file's metadata: JSON, so that the same tree gives the same bytes.
+/// The only metadata entry of a file. JSON, so that the same tree gives the same bytes.
 const METADATA: &str = "treex";
 const FORMAT: u64 = 1;
 
-/// What [`METADATA`] holds.
+/// The content of [`METADATA`].
 #[derive(Default, Serialize, Deserialize)]
 struct Header {
     format: u64,
@@ -34,14 +34,14 @@ struct Header {
     kinds: BTreeMap<String, String>,
 }
 
-/// What [`load_with`](crate::Tree::load_with) lets pass.
+/// Options of [`load_with`](crate::Tree::load_with).
 ///
 /// ```no_run
 /// # use treex_core::{Leaf, Load, Parameter, path, prelude::*};
 /// # fn load(mut model: Vec<Leaf<Parameter>>) -> treex_core::Result<()> {
 /// let options = Load::strict().allow_missing(path("head.**")).allow_unused().rename(|name| name.replace("gamma", "scale"));
 /// let report = model.load_with("pretrained.safetensors", &options)?;
-/// println!("kept as they were: {:?}, not used: {:?}", report.missing, report.unused);
+/// println!("missing: {:?}, unused: {:?}", report.missing, report.unused);
 /// # Ok(())
 /// # }
 /// ```
@@ -59,20 +59,20 @@ type Selects = Arc<dyn Fn(&LeafRef<'_>) -> bool + Send + Sync>;
 type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Load {
-    /// Every leaf must be in the file, and nothing else.
+    /// The file must hold every leaf and nothing else.
     #[must_use]
     pub fn strict() -> Self {
         Self::default()
     }
 
-    /// Leaves that `filter` selects may be missing in the file; they stay as they are.
+    /// Leaves that `filter` selects may be missing from the file; they keep their values.
     #[must_use]
     pub fn allow_missing(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
         self.missing = Some(Arc::new(move |leaf| filter.selects(leaf)));
         self
     }
 
-    /// The file may hold more than the tree.
+    /// The file may hold tensors that the tree has no leaf for.
     #[must_use]
     pub fn allow_unused(mut self) -> Self {
         self.unused = true;
@@ -97,12 +97,12 @@ impl fmt::Debug for Load {
     }
 }
 
-/// What a load did not do.
+/// Differences between the file and the tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Leaves that were not in the file and stayed as they were.
+    /// Leaves missing from the file, which kept their values.
     pub missing: Vec<String>,
-    /// Names in the file that the tree has no leaf for.
+    /// Names in the file without a leaf in the tree.
     pub unused: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ fn write_atomically(file: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     temporary.persist(file)?;
-    // The rename itself lasts once the folder is synced, where folders can be.
+    // The rename is durable once the folder is synced, on systems where folders can be.
     #[cfg(unix)]
     fs::File::open(folder)?.sync_all()?;
     Ok(())
@@ -194,7 +194,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
         let known = nearest(unused, names.iter().map(String::as_str));
         return Err(Error::new(
             ErrorKind::Checkpoint,
-            format!("the checkpoint `{}` holds {} surplus tensors", file.display(), report.unused.len()),
+            format!("the checkpoint `{}` holds {} unused tensors", file.display(), report.unused.len()),
         )
         .expected("only leaves of the tree")
         .found(format!("`{unused}`{known}"))
@@ -205,7 +205,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
     Ok(report)
 }
 
-/// The tensors of a file by the names that the tree gives them.
+/// The tensors of a file by their names after renaming.
 struct Contents {
     tensors: BTreeMap<String, Tensor>,
     names: Vec<String>,
@@ -234,7 +234,7 @@ impl Contents {
             }
             contents.names.push(name.clone());
             if contents.tensors.insert(name.clone(), tensor).is_some() {
-                return Err(broken(file).found(format!("two tensors that are renamed to `{name}`")));
+                return Err(broken(file).found(format!("two tensors renamed to `{name}`")));
             }
         }
         Ok(contents)
@@ -243,7 +243,7 @@ impl Contents {
     fn check_kind(&self, name: &str, kind: KindTag) -> Result<()> {
         match self.kinds.get(name) {
             Some(stored) if stored != kind.name() => {
-                Err(Error::new(ErrorKind::Checkpoint, "a leaf was saved with another kind")
+                Err(Error::new(ErrorKind::Checkpoint, "a leaf was saved with a different kind")
                     .expected(format!("`{kind}`"))
                     .found(format!("`{stored}`")))
             }
@@ -251,34 +251,35 @@ impl Contents {
         }
     }
 
-    /// The error for a leaf that is not in the file, with the nearest of the names that no leaf has.
+    /// The error for a leaf that is not in the file, with the nearest unused names.
     fn missing(&self, name: &str, leaves: &BTreeSet<String>, file: &FilePath) -> Error {
         let near =
             nearest(name, self.names.iter().filter(|other| !leaves.contains(*other)).map(String::as_str));
-        Error::new(ErrorKind::Checkpoint, format!("a leaf is missing in the checkpoint `{}`", file.display()))
-            .expected(format!("a tensor `{name}`"))
-            .found(format!("{} others{near}", self.names.len()))
-            .remedy(
-                "allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename",
-            )
+        Error::new(
+            ErrorKind::Checkpoint,
+            format!("a leaf is missing from the checkpoint `{}`", file.display()),
+        )
+        .expected(format!("a tensor `{name}`"))
+        .found(format!("{} others{near}", self.names.len()))
+        .remedy("allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename")
     }
 }
 
 fn check_value(leaf: &Handle, stored: &Tensor) -> Result<()> {
     if let Some(shape) = leaf.shape().filter(|shape| *shape != stored.shape()) {
-        return Err(Error::shape("a leaf was saved with another shape")
+        return Err(Error::shape("a leaf was saved with a different shape")
             .expected(format!("{:?}", shape.dims()))
             .found(format!("{:?}", stored.dims())));
     }
     if let Some(dtype) = leaf.dtype().filter(|dtype| *dtype != stored.dtype()) {
-        return Err(Error::new(ErrorKind::DType, "a leaf was saved with another element type")
+        return Err(Error::new(ErrorKind::DType, "a leaf was saved with a different element type")
             .expected(format!("`{}`", dtype.as_str()))
             .found(format!("`{}`", stored.dtype().as_str()))
-            .remedy("cast the tree with `to_dtype` before loading, and back after"));
+            .remedy("cast the tree with `into_dtype` before loading, and back afterwards"));
     }
     Ok(())
 }
 
 fn broken(file: &FilePath) -> Error {
-    Error::new(ErrorKind::Checkpoint, format!("`{}` is not a whole checkpoint", file.display()))
+    Error::new(ErrorKind::Checkpoint, format!("`{}` is not a valid checkpoint", file.display()))
 }

@@ -1,4 +1,4 @@
-//! Trees on disk and on screen.
+//! Checkpoints and summaries.
 
 pub mod checkpoint;
 pub mod summary;

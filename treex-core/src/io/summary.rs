@@ -1,4 +1,4 @@
-//! Summaries: a table of modules, with a column for each kind present.
+//! Summaries: a table of the modules, with a column for each kind present.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::tree::walk::{attach_path, walk};
 /// One module of the table.
 struct Row {
     path: String,
-    /// None for leaves outside of any module.
+    /// None for leaves outside any module.
     module: Option<ModuleId>,
     own: Vec<(KindTag, Size)>,
 }
@@ -27,7 +27,7 @@ struct Row {
 struct Size {
     elements: usize,
     bytes: usize,
-    /// Elements that are frozen.
+    /// Frozen elements.
     frozen: usize,
 }
 
@@ -45,7 +45,7 @@ impl Size {
     }
 }
 
-/// `1,234  4.9 KB`: units of a thousand, one decimal; then what is frozen of it, if anything is.
+/// `1,234  4.9 KB`: decimal units, one decimal; then the frozen part, if any.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  ", Grouped(self.elements))?;
@@ -79,14 +79,14 @@ impl fmt::Display for Grouped {
     }
 }
 
-/// Collects rows. Leaves count for the innermost module around them.
+/// Collects rows. A leaf counts for the innermost module that contains it.
 struct Rows {
     rows: Vec<Row>,
-    /// The kinds that there are, in the order of the leaves.
+    /// The kinds present, in the order of the leaves.
     kinds: Vec<KindTag>,
     path: Path,
     kind: Option<KindTag>,
-    /// The row that owns what comes next.
+    /// The row of the current module.
     owner: usize,
 }
 
@@ -125,7 +125,7 @@ fn rows<T: TreeObject>(tree: &T) -> Rows {
     let root = Row { path: Path::default().to_string(), module: None, own: Vec::new() };
     let mut rows = Rows { rows: vec![root], kinds: Vec::new(), path: Path::default(), kind: None, owner: 0 };
     rows.child(ChildInfo::new(&[]), tree);
-    // A root that is a module has a row of its own.
+    // If the root is a module, it has its own row.
     if rows.rows[0].own.is_empty() && rows.rows.len() > 1 {
         rows.rows.remove(0);
     }
@@ -145,7 +145,7 @@ pub(crate) fn tabulate_with<T: Module + Clone>(tree: &T, x: &Tensor) -> Result<S
     Ok(render(&rows, Some(&recording.close())))
 }
 
-fn render(Rows { rows, kinds, .. }: &Rows, calls: Option<&[Call]>) -> String {
+fn render(Rows { rows, kinds, .. }: &Rows, calls: Option<&[CallRecord]>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     let shapes = calls.map(|_| ["in", "out"]);
@@ -180,8 +180,8 @@ fn render(Rows { rows, kinds, .. }: &Rows, calls: Option<&[Call]>) -> String {
     table.trim_fmt()
 }
 
-/// A module's report of one call.
-struct Call {
+/// The recorded shapes of one call of a module.
+struct CallRecord {
     module: ModuleId,
     input: String,
     output: String,
@@ -189,10 +189,10 @@ struct Call {
 
 thread_local! {
     /// Open while `tabulate_with` runs a model on this thread.
-    static RECORDER: RefCell<Option<Vec<Call>>> = const { RefCell::new(None) };
+    static RECORDER: RefCell<Option<Vec<CallRecord>>> = const { RefCell::new(None) };
 }
 
-/// An open recorder, closed when it goes.
+/// An open recorder, closed on drop.
 struct Recording;
 
 impl Recording {
@@ -201,7 +201,7 @@ impl Recording {
         Self
     }
 
-    fn close(self) -> Vec<Call> {
+    fn close(self) -> Vec<CallRecord> {
         RECORDER.take().unwrap_or_default()
     }
 }
@@ -212,18 +212,18 @@ impl Drop for Recording {
     }
 }
 
-/// Reports the shapes of a call to [`tabulate_with`](crate::Tree::tabulate_with); costs nothing otherwise.
-/// A module of one's own calls it to get the shapes into its row: `record(self, x, &y)`.
+/// Records the input and output shapes of a call for [`tabulate_with`](crate::Tree::tabulate_with); does nothing
+/// otherwise. Call it in your own modules to show shapes in their rows: `record(self, x, &y)`.
 pub fn record<M: TreeObject>(module: &M, x: &Tensor, y: &Tensor) {
     RECORDER.with_borrow_mut(|calls| {
         if let (Some(calls), Some(module)) = (calls, module.identity()) {
             let shape = |tensor: &Tensor| format!("{:?}", tensor.dims());
-            calls.push(Call { module, input: shape(x), output: shape(y) });
+            calls.push(CallRecord { module, input: shape(x), output: shape(y) });
         }
     });
 }
 
-/// A tree behind a `dyn`: its name, and its leaves by path.
+/// Prints a `dyn` tree: its name, and its leaves by path.
 pub(crate) fn debug(tree: &(impl TreeObject + ?Sized), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut fields = f.debug_struct(tree.module_name().unwrap_or("Module"));
     walk(tree, |path, _, leaf| {

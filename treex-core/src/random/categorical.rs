@@ -1,4 +1,4 @@
-//! Categories by their logits: the largest of `logits + gumbel`, or the largest few.
+//! Categorical samples by the Gumbel-max trick: the largest of `logits + gumbel`, or the largest `k`.
 
 use candle_core::shape::Dim;
 use candle_core::{DType, Device, Shape, Tensor};
@@ -10,12 +10,11 @@ use super::{Key, SampleMode, count};
 use crate::error::{Error, Result};
 
 impl Key {
-    /// Categories with the probabilities `softmax(logits)` along `axis`: the position of the largest of
-    /// `logits + gumbel`, as `U32`. The shape is `samples`, then that of `logits` without `axis`; `()` for
-    /// `samples` draws once.
+    /// Categories with probabilities `softmax(logits)` along `axis`: the index of the largest of
+    /// `logits + gumbel`, as `U32`. The shape is `samples`, followed by that of `logits` without `axis`; with `()`
+    /// for `samples`, one draw.
     ///
-    /// `jax.random.categorical(key, logits, axis, (*samples, *batch))`. As there, the first NaN among the
-    /// logits wins.
+    /// `jax.random.categorical(key, logits, axis, (*samples, *batch))`. As in JAX, the first NaN logit wins.
     ///
     /// ```
     /// use candle_core::{D, Device, Tensor};
@@ -28,20 +27,20 @@ impl Key {
     /// ```
     ///
     /// # Errors
-    /// If there are no categories, or the logits are not of a floating-point type.
+    /// If there are no categories, or the logits are not floats.
     pub fn categorical(self, logits: &Tensor, axis: impl Dim, samples: impl Into<Shape>) -> Result<Tensor> {
         let axis = axis.to_index(logits.shape(), "categorical")?;
         let shape = [samples.into().dims(), &without(logits.dims(), axis)].concat();
         self.categorical_with(logits, axis, shape, true, SampleMode::Low)
     }
 
-    /// [`categorical`](Self::categorical) with all that JAX lets one choose:
+    /// [`categorical`](Self::categorical) with all options of JAX:
     /// `jax.random.categorical(key, logits, axis, shape, replace, mode)`.
     ///
-    /// `shape` is that of the result: any dimensions, then those of `logits` without `axis`, where one of
-    /// length 1 may stand for any length (each place of it is a draw of its own). Without `replace` the draws
-    /// along the leading dimensions are different categories: the positions of the largest, then of the next
-    /// largest, of `logits + gumbel` (Kool et al., "Stochastic beams and where to find them", 2019).
+    /// `shape` is that of the result: any leading dimensions, then those of `logits` without `axis`, of which one of
+    /// length 1 broadcasts (with independent draws). Without `replace`, the draws along the leading dimensions are
+    /// distinct: the indices of the largest values of `logits + gumbel`, in descending order (Kool et al.,
+    /// "Stochastic beams and where to find them", 2019).
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -54,8 +53,8 @@ impl Key {
     /// ```
     ///
     /// # Errors
-    /// If there are no categories, or fewer than draws without replacement; if the logits are not of a
-    /// floating-point type; or if `shape` does not end as said.
+    /// If there are no categories, or fewer than draws without replacement; if the logits are not floats; or if
+    /// `shape` does not end in the dimensions of `logits` without `axis`.
     pub fn categorical_with(
         self,
         logits: &Tensor,
@@ -72,7 +71,7 @@ impl Key {
             DType::F16 => Self::categories::<f16>,
             DType::F32 => Self::categories::<f32>,
             DType::F64 => Self::categories::<f64>,
-            other => return Err(wrong_type("categorical", "logits of a floating-point type", other)),
+            other => return Err(wrong_type("categorical", "float logits", other)),
         };
         draw(self, &logits, axis, shape.dims(), replace, mode)
     }
@@ -89,8 +88,8 @@ impl Key {
         let n = logits.dims()[axis];
         let draws = count(&samples.into())?;
         if n == 0 && (replace || draws > 0) {
-            return Err(Error::argument("`categorical` has no categories")
-                .expected("at least one along the axis")
+            return Err(Error::argument("`categorical` needs at least one category")
+                .expected("an axis of length 1 or more")
                 .found(format!("logits of shape {:?}, axis {axis}", logits.dims())));
         }
         if !replace && draws > n {
@@ -103,19 +102,19 @@ impl Key {
         let leading = if replace { samples } else { &[] };
         let noise = self.gumbel_with([leading, &dims].concat(), T::DTYPE, mode)?;
         let noisy = axis_last(&noise.broadcast_add(logits)?, leading.len() + axis)?.to_vec1::<T>()?;
-        // Of an empty axis there are no rows, whatever their length is called.
+        // An empty axis has no rows; any row length will do.
         let rows = noisy.chunks_exact(n.max(1));
         let picked: Vec<u32> = if replace {
             rows.map(largest).collect()
         } else {
-            let orders: Vec<_> = rows.map(by_falling).collect();
+            let orders: Vec<_> = rows.map(descending_order).collect();
             (0..draws).flat_map(|draw| orders.iter().map(move |order| order[draw])).collect()
         };
         Ok(Tensor::from_vec(picked, shape, &Device::Cpu)?)
     }
 }
 
-/// The shape of a result, split into the dimensions that are draws and those that are the logits'.
+/// Splits the shape of a result into the dimensions of the draws and those of the logits.
 fn split_shape<'s>(
     logits: &[usize],
     axis: usize,
@@ -126,7 +125,7 @@ fn split_shape<'s>(
     let split = shape.len().checked_sub(batch.len()).map(|draws| shape.split_at(draws));
     let fits = |own: &[usize]| own.iter().zip(&batch).all(|(own, dim)| own == dim || replace && *dim == 1);
     split.filter(|(_, own)| fits(own)).ok_or_else(|| {
-        Error::shape("`categorical` cannot give this shape")
+        Error::shape("`categorical` got a wrong shape for the result")
             .expected(format!("a shape that ends in {batch:?}"))
             .found(format!("{shape:?}"))
     })
@@ -136,13 +135,13 @@ fn without(dims: &[usize], axis: usize) -> Vec<usize> {
     [&dims[..axis], &dims[axis + 1..]].concat()
 }
 
-/// The numbers, those along `axis` beside each other.
+/// The tensor with `axis` moved to the end, contiguous.
 fn axis_last(tensor: &Tensor, axis: usize) -> Result<Tensor> {
     let order: Vec<usize> = (0..tensor.rank()).filter(|&dim| dim != axis).chain([axis]).collect();
     Ok(tensor.permute(order)?.contiguous()?.flatten_all()?)
 }
 
-/// The position of the largest number, the first of equals; a NaN is larger than any number.
+/// The index of the largest value, the first of ties; NaN is largest.
 fn largest<T: Real>(values: &[T]) -> u32 {
     let is_nan = |x: T| x.to_f64().is_nan();
     let mut best: Option<(T, u32)> = None;
@@ -154,9 +153,9 @@ fn largest<T: Real>(values: &[T]) -> u32 {
     best.map_or(0, |(_, index)| index)
 }
 
-/// The positions of the numbers from the largest down, equals in their order: XLA's `top_k`, in which a NaN is
-/// larger than infinity, or with a minus smaller than all.
-pub(super) fn by_falling<T: Real>(values: &[T]) -> Vec<u32> {
+/// The indices in descending order of value, ties in order of index: XLA's `top_k`, in which NaN is largest, and NaN
+/// with a negative sign smallest.
+pub(super) fn descending_order<T: Real>(values: &[T]) -> Vec<u32> {
     let mut numbered: Vec<_> = values.iter().map(|value| value.to_f64()).zip(0..).collect();
     numbered.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     numbered.into_iter().map(|(_, position)| position).collect()

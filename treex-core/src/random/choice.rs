@@ -1,24 +1,24 @@
-//! Choices out of a population.
+//! Choices from a population.
 
 use candle_core::shape::Dim;
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::categorical::by_falling;
+use super::categorical::descending_order;
 use super::permutation::population;
 use super::real::Real;
 use super::{Key, count};
 use crate::error::{Error, Result};
 
 impl Key {
-    /// Numbers below `n`, as `U32`, each equally likely or with the probabilities `p` (which need not sum to
-    /// 1); no number twice unless `replace`: `jax.random.choice(key, n, shape, replace, p)`.
+    /// Numbers below `n`, as `U32`, uniformly or with probabilities `p` (which need not sum to 1), with or without
+    /// replacement: `jax.random.choice(key, n, shape, replace, p)`.
     ///
-    /// Without replacement, numbers of probability 0 come once all others are taken.
+    /// Without replacement, numbers of probability 0 are drawn after all others.
     ///
     /// # Errors
-    /// If `n` is 0 or more than `U32` can count, if there are fewer numbers than draws without replacement,
-    /// or if `p` is not `n` finite numbers, none negative, not all 0. JAX looks at the length of `p` alone, and
-    /// of bad probabilities makes numbers that mean nothing. Of no draws nothing is asked.
+    /// If `n` is 0 or too large for `U32`, if there are fewer numbers than draws without replacement, or if `p`
+    /// is not `n` finite non-negative numbers with a positive sum. JAX checks only the length of `p`, and returns
+    /// meaningless numbers for bad probabilities. With no draws, nothing is checked.
     pub fn choice(
         self,
         n: usize,
@@ -39,15 +39,15 @@ impl Key {
         match (replace, p) {
             _ if draws == 0 => take(Vec::new()),
             (true, None) => self.randint(shape, 0, population(n)?.into(), DType::U32),
-            (true, Some(p)) => self.by_height(shape, p),
+            (true, Some(p)) => self.by_inverse_transform(shape, p),
             (false, None) => take(self.order(&[n], 0)?),
-            (false, Some(p)) => take(self.by_noisy_log(p)?),
+            (false, Some(p)) => take(self.by_gumbel_top_k(p)?),
         }
     }
 
-    /// What stands at [`choice`](Self::choice)'s numbers along `axis` of `a`:
-    /// `jax.random.choice(key, a, shape, replace, p, axis)`. In the shape of the result, `shape` stands in place
-    /// of the axis.
+    /// The slices of `a` along `axis` at the numbers of [`choice`](Self::choice):
+    /// `jax.random.choice(key, a, shape, replace, p, axis)`. In the shape of the result, `shape` replaces
+    /// the axis.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -76,8 +76,8 @@ impl Key {
         Ok(a.index_select(&numbers.flatten_all()?.to_device(a.device())?, axis)?.reshape(dims)?)
     }
 
-    /// The first number at which the running sum of `p` reaches a uniform height.
-    fn by_height(self, shape: Shape, p: &[f32]) -> Result<Tensor> {
+    /// Inverse transform sampling: the first number at which the cumulative sum of `p` reaches a uniform sample.
+    fn by_inverse_transform(self, shape: Shape, p: &[f32]) -> Result<Tensor> {
         let sums = cumulative(p);
         let total = sums.last().copied().unwrap_or_default();
         let units = self.uniform(&shape, DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -88,17 +88,17 @@ impl Key {
         Ok(Tensor::from_iter(numbers, &Device::Cpu)?.reshape(shape)?)
     }
 
-    /// All numbers, by falling `gumbel + log(p)`: which is a draw without replacement.
-    fn by_noisy_log(self, p: &[f32]) -> Result<Vec<u32>> {
+    /// All numbers in descending order of `gumbel + log(p)`, which is a draw without replacement.
+    fn by_gumbel_top_k(self, p: &[f32]) -> Result<Vec<u32>> {
         let noise = self.gumbel(p.len(), DType::F32)?.to_vec1::<f32>()?;
         let noisy: Vec<f32> = noise.into_iter().zip(p).map(|(noise, &p)| noise + Real::log(p)).collect();
-        Ok(by_falling(&noisy))
+        Ok(descending_order(&noisy))
     }
 }
 
 fn check_draws(n: usize, draws: usize, replace: bool) -> Result<()> {
     if n == 0 {
-        return Err(Error::argument("`choice` has nothing to choose from").expected("at least 1 number"));
+        return Err(Error::argument("`choice` got an empty population").expected("at least 1 number"));
     }
     if !replace && draws > n {
         return Err(Error::argument("`choice` without replacement runs out of numbers")
@@ -117,21 +117,21 @@ fn check_probabilities(n: usize, p: &[f32]) -> Result<()> {
             .found(p.len()));
     }
     if let Some(bad) = p.iter().find(|p| !p.is_finite() || **p < 0.) {
-        return Err(Error::argument("`choice` has a probability that is none")
-            .expected("finite numbers, none negative")
+        return Err(Error::argument("`choice` got an invalid probability")
+            .expected("finite non-negative numbers")
             .found(bad));
     }
     let total = cumulative(p).last().copied().unwrap_or_default();
     if n > 0 && !(total > 0. && total.is_finite()) {
-        return Err(Error::argument("the probabilities of `choice` have no useful sum")
+        return Err(Error::argument("the probabilities of `choice` cannot be normalized")
             .expected("a finite sum above 0")
             .found(total));
     }
     Ok(())
 }
 
-/// The running sums, in the order in which XLA adds on a CPU: within blocks of 16, and then each block on top of
-/// the running sum of the blocks before it. Another order rounds otherwise.
+/// Cumulative sums in XLA's order on a CPU, since another order rounds differently: within blocks of 16, then each
+/// block plus the cumulative sum of the previous blocks.
 fn cumulative(p: &[f32]) -> Vec<f32> {
     const BLOCK: usize = 16;
     let within = p.chunks(BLOCK).map(|block| {

@@ -1,4 +1,4 @@
-//! Samplers of the floating-point types.
+//! Samplers of continuous distributions.
 
 use candle_core::{DType, Shape, Tensor};
 use half::{bf16, f16};
@@ -19,9 +19,8 @@ impl Key {
         self.uniform_between(shape, dtype, 0., 1.)
     }
 
-    /// Uniform on [minval, maxval): `jax.random.uniform(key, shape, dtype, minval, maxval)`. `maxval` itself
-    /// can come out by rounding; with `minval > maxval` every sample is `minval`, and with a bound that is NaN
-    /// every sample is.
+    /// Uniform on [minval, maxval): `jax.random.uniform(key, shape, dtype, minval, maxval)`. Rounding can
+    /// give `maxval` itself; with `minval > maxval` every sample is `minval`, and with a NaN bound every sample is NaN.
     ///
     /// # Errors
     /// If `dtype` is not a floating-point type.
@@ -43,9 +42,9 @@ impl Key {
         self.draw(shape, dtype, Normal)
     }
 
-    /// Standard normal, cut to (lower, upper): `jax.random.truncated_normal(key, lower, upper, shape, dtype)`.
-    /// With `lower >= upper` every sample is the number just below `upper`, and with a bound that is NaN every
-    /// sample is. A bound of 0 itself can come out.
+    /// Standard normal, truncated to (lower, upper): `jax.random.truncated_normal(key, lower, upper, shape, dtype)`.
+    /// With `lower >= upper` every sample is the number just below `upper`, and with a NaN bound every sample is NaN.
+    /// A bound of 0 can itself be drawn.
     ///
     /// # Errors
     /// If `dtype` is not a floating-point type.
@@ -122,9 +121,9 @@ impl Key {
     }
 }
 
-/// The error of a sampler that does not draw a type.
+/// The error of a sampler that does not support `found`.
 pub(super) fn wrong_type(sampler: &str, expected: &str, found: DType) -> Error {
-    Error::new(ErrorKind::DType, format!("`{sampler}` cannot draw this type"))
+    Error::new(ErrorKind::DType, format!("`{sampler}` does not support this element type"))
         .expected(expected)
         .found(format!("`{}`", found.as_str()))
 }

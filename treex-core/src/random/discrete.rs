@@ -13,7 +13,7 @@ impl Key {
     /// Uniform 32-bit words: `jax.random.bits(key, shape, uint32)`.
     ///
     /// # Errors
-    /// If there are too many to hold.
+    /// If the result cannot be allocated.
     pub fn bits(self, shape: impl Into<Shape>) -> Result<Tensor> {
         self.sample(0, shape, word)
     }
@@ -35,11 +35,11 @@ impl Key {
         }
     }
 
-    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`. As there, a `p` below 0
-    /// means 0 and one above 1 means 1.
+    /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`. As in JAX, `p` is clipped to
+    /// [0, 1].
     ///
     /// # Errors
-    /// If `p` is NaN, of which JAX makes zeros without a word.
+    /// If `p` is NaN, for which JAX silently returns zeros.
     pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
         let bernoulli = Bernoulli::new(probability(p)?);
         self.sample(0, shape, move |block| u8::from(bernoulli.sample(block)))
@@ -67,9 +67,9 @@ impl Key {
 
     /// Integers from `minval` to `maxval - 1`: `jax.random.randint(key, shape, minval, maxval, dtype)`.
     ///
-    /// As in JAX, bounds outside of the type mean its ends, so that `maxval = 256` lets a `U8` be 255; and
-    /// with `minval >= maxval`, an empty range, every sample is `minval`. Samples are very slightly uneven unless the number
-    /// of values is a power of two.
+    /// As in JAX, bounds are clipped to the type, so that `maxval = 256` allows a `U8` of 255; and with
+    /// `minval >= maxval`, an empty range, every sample is `minval`. Samples are very slightly biased unless the
+    /// number of values is a power of two.
     ///
     /// # Errors
     /// If `dtype` is not an integer type.
@@ -98,7 +98,7 @@ impl Key {
 
 const INTEGERS: &str = "`u8`, `i16`, `u32`, `i32` or `i64`";
 
-/// The probability in the type of the uniform numbers that it is compared with.
+/// The probability in the type of the uniform samples that it is compared with.
 pub(super) fn probability(p: f64) -> Result<f32> {
     if p.is_nan() {
         return Err(Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1"));
@@ -115,24 +115,24 @@ fn long_word([high, low]: [u32; 2]) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// The integers from `low` on, `span` of them, reached by arithmetic modulo 2^`width`.
+/// `span` integers from `low` on, in arithmetic modulo 2^`width`.
 #[derive(Clone, Copy)]
 struct Range {
     low: i64,
     /// 0 means all 2^`width`.
     span: u64,
-    /// 2^`width` modulo the span, which is what a high word counts.
+    /// 2^`width` modulo the span: the weight of a high word.
     multiplier: u64,
     /// 2^`width` - 1.
     mask: u64,
 }
 
 impl Range {
-    /// The values from `minval` on and below `maxval`, of a type that goes from `min` to `max`.
+    /// The values in [minval, maxval), for a type with the range [min, max].
     fn new([minval, maxval]: [i64; 2], [min, max]: [i64; 2], width: u32) -> Self {
         let mask = u64::MAX >> (64 - width);
         let low = minval.clamp(min, max);
-        // One past the type's last value is a bound too, except in `i64`, which cannot say it.
+        // One past the type's last value is also a bound, except for `i64`, which cannot represent it.
         let high = maxval.clamp(min, max.saturating_add(1));
         let span = if high <= low { 1 } else { high.wrapping_sub(low) as u64 & mask };
         let half = remainder(1 << (width / 2), span);
@@ -140,7 +140,7 @@ impl Range {
         Self { low, span, multiplier, mask }
     }
 
-    /// The value for two blocks: one gives the high words, one the low ones.
+    /// The value for two blocks, one of high words, one of low words.
     fn at(self, blocks: [[u32; 2]; 2]) -> i64 {
         let Self { span, multiplier, mask, .. } = self;
         let [high, low] = blocks.map(|block| match mask {
@@ -152,7 +152,7 @@ impl Range {
     }
 }
 
-/// Division by 0 leaves the number, as XLA has it.
+/// The remainder; as in XLA, `x` for a division by 0.
 fn remainder(x: u64, span: u64) -> u64 {
     x.checked_rem(span).unwrap_or(x)
 }

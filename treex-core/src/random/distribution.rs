@@ -1,4 +1,4 @@
-//! The continuous distributions: how each makes a sample of the random words at its index.
+//! The continuous distributions: how each computes a sample from the random words at its index.
 
 use std::f64::consts::{PI, SQRT_2};
 
@@ -7,17 +7,17 @@ use super::real::Real;
 
 /// A distribution that can be drawn in every [`Real`] type.
 pub(super) trait Distribution {
-    /// The name of its sampler.
+    /// The name of the sampler.
     const NAME: &'static str;
-    /// What is the same for all samples, in the type `T`.
+    /// Constants of all samples, in the type `T`.
     type Arguments<T: Real>: Copy + Send + Sync;
 
     fn arguments<T: Real>(&self) -> Self::Arguments<T>;
 
-    /// The sample of some words.
+    /// The sample for two random words.
     fn sample<T: Real>(arguments: Self::Arguments<T>, block: [u32; 2]) -> T;
 
-    /// The sampler of one sample, as the oracle of the loops over many.
+    /// The scalar sampler, the oracle of the vector loops.
     #[cfg(test)]
     fn sampler<T: Real>(&self) -> impl Fn([u32; 2]) -> T + Copy + Send + Sync {
         let arguments = self.arguments();
@@ -45,14 +45,14 @@ impl<D: Distribution, T: Real> Sampler for Draw<D, T> {
     }
 }
 
-/// Where uniform numbers begin, and their span.
+/// The lower bound of a uniform distribution, and its width.
 type Interval<T> = [T; 2];
 
 fn interval<T: Real>(minval: T, maxval: T) -> Interval<T> {
     [minval, maxval - minval]
 }
 
-/// That of (-1, 1).
+/// The interval (-1, 1).
 fn signed<T: Real>() -> Interval<T> {
     interval((-T::one()).above(), T::one())
 }
@@ -62,8 +62,8 @@ fn uniform<T: Real>(block: [u32; 2], [minval, span]: Interval<T>) -> T {
     T::unit(block).scale(span, minval).at_least(minval)
 }
 
-/// Uniform on [tiny, 1), where there are logarithms to take. XLA adds -1 + tiny, which is -1, to the number
-/// in [1, 2), so that tiny takes the place of 0 and is not added to the rest.
+/// Uniform on [tiny, 1), for logarithms. XLA adds -1 + tiny, which rounds to -1, to the number in [1, 2), so that tiny
+/// only replaces 0.
 #[inline(always)]
 fn positive<T: Real>(block: [u32; 2]) -> T {
     T::unit(block).at_least(T::TINY)
@@ -117,8 +117,8 @@ pub(super) struct TruncatedNormal {
 
 impl Distribution for TruncatedNormal {
     const NAME: &'static str = "truncated_normal";
-    /// That of the uniform numbers behind the samples; and the innermost values that may come out, since the
-    /// bounds themselves may not, except a 0.
+    /// The interval of the underlying uniform samples, and the outermost values that can be drawn: the bounds are
+    /// excluded, except a bound of 0.
     type Arguments<T: Real> = (Interval<T>, [T; 2]);
 
     fn arguments<T: Real>(&self) -> (Interval<T>, [T; 2]) {

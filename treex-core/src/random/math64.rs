@@ -1,5 +1,4 @@
-//! The functions behind the samplers in `f64`, as XLA computes them on a CPU. Coefficients have the highest
-//! power first.
+//! `f64` functions of the samplers, as XLA computes them on a CPU. Coefficients start with the highest power.
 
 const CENTRAL: [f64; 23] = [
     -3.64441206401782e-21,
@@ -92,8 +91,8 @@ pub(super) fn erf_inv(x: f64) -> f64 {
 
 /// log(1 + t), after Cephes: a rational function near 0, the logarithm of the rounded sum elsewhere.
 ///
-/// Cephes trusts its rational function down to sqrt(1/2) - 1 and XLA down to 1 - sqrt(2), where the last
-/// two digits are lost; to agree is worth more here.
+/// Cephes uses its rational function down to sqrt(1/2) - 1; XLA, down to 1 - sqrt(2), which loses the last two
+/// digits. This agrees with XLA.
 #[inline(always)]
 pub(super) fn log1p(t: f64) -> f64 {
     if t.abs() >= std::f64::consts::SQRT_2 - 1. {

@@ -1,15 +1,15 @@
-//! Random keys and samplers: JAX's, bit for bit.
+//! Random keys and samplers, bit for bit those of JAX.
 //!
 //! A [`Key`] is JAX's threefry2x32 key. Every sample is a hash of the key and the sample's flat index
 //! (partitionable mode, JAX's default), so nothing depends on order or threads.
 //!
-//! **Law:** bits, integers, and floats that come from bit tricks, are those of JAX on a CPU; floats that pass
-//! through `log` or `erf_inv` agree to 2 units in the last place (0 with JAX on a machine with fused
+//! **Law:** bits, integers, and floats made from bits are those of JAX on a CPU; floats computed by
+//! `log` or `erf_inv` agree to 2 units in the last place (0 with JAX on a machine with fused
 //! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25, and
 //! [`orthogonal`](Key::orthogonal) to 1e-6.
 //!
-//! `f64` and `i64` are what JAX draws in its 64-bit mode. Samples are made on the host, on all of its cores, and
-//! any part of a tensor can be made alone: [`Key::map`].
+//! `f64` and `i64` are those of JAX's 64-bit mode. Samples are computed on the host, on all cores, and any part of a
+//! tensor can be computed alone: [`Key::map`].
 
 mod categorical;
 mod choice;
@@ -78,7 +78,7 @@ impl Key {
         [Self(self.block(0)), Self(self.block(1))]
     }
 
-    /// The key for a number: `jax.random.fold_in(key, data)`.
+    /// A key derived from this one and a number: `jax.random.fold_in(key, data)`.
     #[must_use]
     pub fn fold_in(self, data: u32) -> Self {
         Self(self.block(u64::from(data)))
@@ -88,7 +88,7 @@ impl Key {
         threefry::block(self.0, index)
     }
 
-    /// One sample for each flat index from `start` on, from the two words that it hashes to.
+    /// One sample for each flat index from `start` on, computed from the two words at that index.
     fn sample<T: WithDType>(
         self,
         start: u64,
@@ -100,8 +100,8 @@ impl Key {
         Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
     }
 
-    /// What `sampler` makes of each element of `x` and the random words at its flat index, which is `start`
-    /// for the first. On all cores, in one pass, and the same whichever part of a tensor is asked for.
+    /// Applies `sampler` to each element of `x` and the random words at its flat index, which is `start` for the first.
+    /// In one pass, on all cores; the words of an index do not depend on which part of a tensor is computed.
     ///
     /// ```
     /// use treex_core::random::Key;
@@ -113,7 +113,7 @@ impl Key {
     /// ```
     ///
     /// # Errors
-    /// If there is no memory for the result.
+    /// If the result cannot be allocated.
     pub fn map<X: Copy + Sync, S: Sampler<X>>(
         self,
         start: u64,
@@ -123,28 +123,28 @@ impl Key {
         Ok(fill::collect(x.len(), &Samples { key: self.0, start, x, sampler })?)
     }
 
-    /// As [`map`](Self::map) for a sampler that needs no other tensor, into a buffer that is there already.
+    /// [`map`](Self::map) without `x`, into an existing buffer.
     pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
         let x = vec![(); buffer.len()];
         fill::overwrite(buffer, &Samples { key: self.0, start, x: &x, sampler });
     }
 
-    /// The two words as a `U32` tensor, which is how a tree holds a key.
+    /// The two words as a `U32` tensor, the form of a key in a tree.
     ///
     /// # Errors
-    /// If the tensor cannot be made.
+    /// If the tensor cannot be allocated.
     pub fn to_tensor(&self) -> Result<Tensor> {
         Ok(Tensor::new(&self.0, &Device::Cpu)?)
     }
 
-    /// The key that a tree holds.
+    /// The key of a tensor from [`to_tensor`](Self::to_tensor).
     ///
     /// # Errors
     /// If the tensor is not two words.
     pub fn from_tensor(tensor: &Tensor) -> Result<Self> {
         match tensor.to_vec1::<u32>().as_deref() {
             Ok(&[a, b]) => Ok(Self([a, b])),
-            _ => Err(Error::shape("a random key has the wrong form")
+            _ => Err(Error::shape("a tensor is not a random key")
                 .expected("shape [2] of `u32`")
                 .found(format!("shape {:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))),
         }
@@ -172,7 +172,7 @@ fn filled<T>(n: usize, f: impl FnMut(u64) -> T) -> Result<Vec<T>> {
 }
 
 fn too_many(found: impl std::fmt::Display) -> Error {
-    Error::argument("there is no memory for so many samples").found(found)
+    Error::argument("the samples cannot be allocated").found(found)
 }
 
 #[cfg(test)]

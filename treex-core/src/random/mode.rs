@@ -1,4 +1,4 @@
-//! How fine the uniform numbers behind a sample are.
+//! The resolution of the uniform samples behind other distributions.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use half::{bf16, f16};
@@ -13,12 +13,12 @@ use crate::error::Result;
 /// [`categorical_with`](Key::categorical_with).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SampleMode {
-    /// One uniform number a sample. In `F32` it is a multiple of 2^-23, so that no event is rarer than that:
-    /// one of probability 1e-8 comes too often or never.
+    /// One uniform number per sample. In `F32` it is a multiple of 2^-23, so that an event of probability 1e-8 occurs
+    /// too often or never.
     #[default]
     Low,
-    /// Two uniform numbers a sample, the second of which refines the first: right down to about 1e-14, and
-    /// twice the work.
+    /// Two uniform numbers per sample, of which the second refines the first: accurate down to about 1e-14, at
+    /// twice the cost.
     High,
 }
 
@@ -28,7 +28,7 @@ impl Key {
     /// ```
     /// use treex_core::random::{Key, SampleMode};
     ///
-    /// // Expected are 0.004 ones. But of the coarse numbers every 2^23rd is 0.
+    /// // 0.004 ones are expected, but one in 2^23 low-resolution numbers is 0.
     /// let ones = |mode| -> treex_core::Result<u32> {
     ///     let samples = Key::from(7).bernoulli_with(1e-9, 1 << 22, mode)?.to_vec1::<u8>()?;
     ///     Ok(samples.into_iter().map(u32::from).sum())
@@ -50,8 +50,8 @@ impl Key {
         Ok(Tensor::from_iter(samples, &Device::Cpu)?.reshape(shape)?)
     }
 
-    /// [`gumbel`](Self::gumbel) in this mode: `jax.random.gumbel(key, shape, dtype, mode)`. The largest number
-    /// that can come is about 16 in the low mode in `F32`, and about 32 in the high one.
+    /// [`gumbel`](Self::gumbel) in this mode: `jax.random.gumbel(key, shape, dtype, mode)`. In `F32`, the
+    /// largest possible sample is about 16 in the low mode and about 32 in the high mode.
     ///
     /// # Errors
     /// If `dtype` is not a floating-point type.
@@ -76,7 +76,7 @@ impl Key {
         Ok(Tensor::from_iter(samples, &Device::Cpu)?.reshape(shape)?)
     }
 
-    /// Two uniform numbers for each place of a shape: the two halves of one draw.
+    /// Two uniform numbers for each element of a shape: the two halves of one draw.
     fn pairs<T: Real>(self, shape: &Shape) -> Result<impl Iterator<Item = (T, T)>> {
         let mut coarse =
             self.uniform([&[2], shape.dims()].concat(), T::DTYPE)?.flatten_all()?.to_vec1::<T>()?;

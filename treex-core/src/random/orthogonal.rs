@@ -8,13 +8,13 @@ use super::continuous::wrong_type;
 use crate::error::Result;
 
 impl Key {
-    /// Matrices of shape `[*shape, n, m]`, uniform (by Haar's measure) over those with orthonormal rows if
-    /// `n <= m` and orthonormal columns if `n >= m`; `None` for `m` is `n`, the orthogonal group:
+    /// Matrices of shape `[*shape, n, m]`, uniform (Haar measure) over those with orthonormal rows if
+    /// `n <= m` and orthonormal columns if `n >= m`. Default for `m`: `n`, the orthogonal group.
     /// `jax.random.orthogonal(key, n, shape, dtype, m)`.
     ///
     /// The Q of the QR factorization of a normal matrix, with the signs that make the diagonal of R positive
     /// (Mezzadri, "How to generate random matrices from the classical compact groups", 2007). Factorized in
-    /// `F64` for both types, so that an `F32` is within JAX's own rounding of what JAX gives, 1e-6.
+    /// `F64` for both types, so that `F32` agrees with JAX to its rounding error, 1e-6.
     ///
     /// ```
     /// use candle_core::DType;
@@ -49,9 +49,9 @@ impl Key {
         }
         let mut values = normal.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         for matrix in values.chunks_exact_mut(rows * columns) {
-            // This QR has no negative number on R's diagonal, so Q has its signs already.
+            // This QR gives a non-negative diagonal of R, so the signs of Q need no change.
             let q = DMatrix::from_row_slice(rows, columns, matrix).qr().q();
-            // It keeps column after column, which is row after row of the transpose.
+            // Its storage is column-major, which is row-major for the transpose.
             let rows_of = if n < m { q } else { q.transpose() };
             matrix.copy_from_slice(rows_of.as_slice());
         }

@@ -1,4 +1,4 @@
-//! Random orders.
+//! Random permutations.
 
 use candle_core::shape::Dim;
 use candle_core::{Device, Tensor};
@@ -10,13 +10,13 @@ impl Key {
     /// The numbers from 0 to `n - 1` in random order, as `U32`: `jax.random.permutation(key, n)`.
     ///
     /// # Errors
-    /// If `n` is more than `U32` can count.
+    /// If `n` is too large for `U32`.
     pub fn permutation(self, n: usize) -> Result<Tensor> {
         Ok(Tensor::from_vec(self.order(&[n], 0)?, n, &Device::Cpu)?)
     }
 
-    /// `x` with its slices along `axis` in random order, or, if `independent`, with each vector along `axis` in
-    /// an order of its own: `jax.random.permutation(key, x, axis, independent)`.
+    /// `x` with its slices along `axis` in random order, or, if `independent`, with each vector along `axis` permuted
+    /// independently: `jax.random.permutation(key, x, axis, independent)`.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -30,7 +30,7 @@ impl Key {
     /// ```
     ///
     /// # Errors
-    /// If `x` has no such axis (a scalar has none), or more along it than `U32` can count.
+    /// If `x` has no such axis (a scalar has none), or its length is too large for `U32`.
     pub fn permutation_of(self, x: &Tensor, axis: impl Dim, independent: bool) -> Result<Tensor> {
         let axis = axis.to_index(x.shape(), "permutation")?;
         if !independent {
@@ -41,8 +41,8 @@ impl Key {
         Ok(x.contiguous()?.gather(&order, axis)?)
     }
 
-    /// For each place, which place of its vector along `axis` comes there. The vectors are sorted by random
-    /// words, often enough that equal words leave no trace.
+    /// For each element, the flat index of the element that replaces it. The vectors along `axis` are sorted by random
+    /// words, repeatedly, so that ties do not matter.
     pub(super) fn order(mut self, dims: &[usize], axis: usize) -> Result<Vec<u32>> {
         let n = dims[axis];
         let stride: usize = dims[axis + 1..].iter().product();
@@ -54,7 +54,7 @@ impl Key {
             let [next, words] = self.split2();
             self = next;
             let words = words.bits(dims)?.flatten_all()?.to_vec1::<u32>()?;
-            // The vectors begin at the places whose position along the axis is 0.
+            // The vectors start at the elements whose index along the axis is 0.
             for first in (0..size).filter(|at| (at / stride).is_multiple_of(n)) {
                 let places = || (first..).step_by(stride).take(n);
                 let mut vector: Vec<_> = places().map(|at| (words[at], order[at])).collect();
@@ -68,11 +68,9 @@ impl Key {
     }
 }
 
-/// A number of things that can be counted in `U32`.
+/// Checks that a population size fits `U32`.
 pub(super) fn population(n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| {
-        Error::argument("there are too many numbers to choose from")
-            .expected(format!("at most {}", u32::MAX))
-            .found(n)
+        Error::argument("the population is too large").expected(format!("at most {}", u32::MAX)).found(n)
     })
 }

@@ -1,4 +1,4 @@
-//! The floating-point types that can be drawn, with their arithmetic as XLA does it on a CPU.
+//! The floating-point types of the samplers, with the arithmetic of XLA on a CPU.
 
 use std::f64::consts::SQRT_2;
 use std::ops::Neg;
@@ -12,21 +12,21 @@ use treex_kernels::float::Float;
 
 use crate::autograd::Element;
 
-/// A type that the continuous samplers draw. The 16-bit types round after every operation, and compute a
-/// function like `log` in `f32`.
+/// An element type of the continuous samplers. The 16-bit types round after every operation, and compute functions
+/// such as `log` in `f32`.
 pub(super) trait Real: Element + Neg<Output = Self> {
     /// The smallest normal number.
     const TINY: Self;
     /// The distance from 1 to the next larger number.
     const EPSILON: Self;
 
-    /// Uniform on [0, 1): random bits become the fraction of a number in [1, 2), and 1 is taken off.
+    /// Uniform on [0, 1): random bits become the fraction of a number in [1, 2), from which 1 is subtracted.
     fn unit(block: [u32; 2]) -> Self;
-    /// The caller's number in this type.
+    /// Converts a number to this type.
     fn of(value: f64) -> Self;
-    /// `self * factor + offset`, rounded as often as XLA does.
+    /// `self * factor + offset`, rounded as in XLA.
     fn scale(self, factor: Self, offset: Self) -> Self;
-    /// `self / sqrt(2)`, which XLA makes a product with the rounded 1 / sqrt(2).
+    /// `self / sqrt(2)`, which XLA computes as a product with the rounded 1 / sqrt(2).
     #[inline(always)]
     fn over_sqrt_2(self) -> Self {
         self * (Self::one() / Self::of(SQRT_2))
@@ -39,15 +39,15 @@ pub(super) trait Real: Element + Neg<Output = Self> {
     fn log1p(self) -> Self;
     fn tan(self) -> Self;
 
-    /// A subnormal number is a 0 of its sign to XLA, except in `f16`: in `f32`, in which it computes them, those
-    /// are normal.
+    /// Flushes a subnormal number to a 0 of its sign, as XLA does; not in `f16`, whose subnormal numbers are normal in
+    /// `f32`, in which XLA computes.
     fn flushed(self) -> Self {
         if self > -Self::TINY && self < Self::TINY { self * Self::zero() } else { self }
     }
 
     #[inline(always)]
     fn at_least(self, low: Self) -> Self {
-        // Unlike `max`, a NaN stays one, as in JAX.
+        // Unlike `max`, this keeps NaN, as in JAX.
         if self.widen() < low.widen() { low } else { self }
     }
 
@@ -164,7 +164,7 @@ impl Real for f64 {
     }
 }
 
-/// `$bits` random bits, of which the first `$fraction` are used.
+/// `$bits` random bits, of which the highest `$fraction` are used.
 macro_rules! sixteen_bits {
     ($type:ident, $bits:literal, $fraction:literal, $($own:item)?) => {
         impl Real for $type {
@@ -181,7 +181,7 @@ macro_rules! sixteen_bits {
 
             #[inline(always)]
             fn of(value: f64) -> Self {
-                // By way of `f32`, which is what JAX makes of a number of Python.
+                // Through `f32`, as JAX converts a Python float.
                 Self::narrow(value as f32)
             }
 
@@ -242,7 +242,7 @@ sixteen_bits! {
 }
 sixteen_bits! {
     bf16, 8, 7,
-    // XLA has no arithmetic in `bf16`: it multiplies in `f32`, which comes to a division.
+    // XLA has no `bf16` arithmetic: it multiplies in `f32`, which is equivalent to a division.
     #[inline(always)]
     fn over_sqrt_2(self) -> Self {
         self / Self::of(SQRT_2)

@@ -1,4 +1,4 @@
-//! Samples against one sample after another, and against JAX.
+//! Vectorized samples against scalar samples, and against JAX.
 
 use std::mem::MaybeUninit;
 
@@ -16,7 +16,7 @@ use treex_kernels::random::sampler::{Sampler, Samples};
 
 const KEY: Key = Key([17, 0xDEAD_BEEF]);
 
-/// The bits of a sample, so that NaN and the sign of zero count.
+/// The bits of a sample, so that NaN and the sign of zero are compared.
 trait Bits: Copy + Default + Send {
     fn bits(self) -> u64;
 }
@@ -47,10 +47,10 @@ fn assert_equal<T: Bits>(
     let expected: Vec<u64> = (0..len as u64).map(|n| one(KEY.block(start.wrapping_add(n))).bits()).collect();
     for level in Isa::available() {
         let samples = Samples { key: KEY.words(), start, x: &vec![(); len], sampler };
-        // Not from the beginning of the memory, so that no vector is aligned.
+        // Offset, so that no vector is aligned.
         let mut memory = vec![MaybeUninit::new(T::default()); len + 1];
         level.run(Piece { first: 0, piece: &mut memory[1..], kernel: &samples });
-        // SAFETY: every element was written at the beginning.
+        // SAFETY: every element was initialized above.
         let got = memory[1..].iter().map(|x| unsafe { x.assume_init() }.bits());
         if let Some((n, (got, expected))) =
             got.zip(&expected).enumerate().find(|(_, (got, expected))| got != *expected)
@@ -67,7 +67,7 @@ fn all_lengths<T: Bits>(name: &str, sampler: impl Sampler<Output = T>, one: impl
     for len in [63, 64, 65, 127, 129, 1000, 4099] {
         assert_equal(name, 1 << 20, len, sampler, &one);
     }
-    // Across the places where the words of the index carry.
+    // Across the indices at which the low word carries.
     for start in [(1 << 32) - 77, (5 << 32) - 1, u64::MAX - 30] {
         assert_equal(name, start, 200, sampler, &one);
     }
@@ -104,7 +104,7 @@ fn every_lane_is_the_scalar_sample() {
     all_lengths("bernoulli", by_count, |block| u8::from(f32::unit(block) < 0.3));
 }
 
-/// All 2^23 samples that a distribution of `f32` has, from words that are counted and not hashed.
+/// All 2^23 samples of an `f32` distribution, from consecutive words instead of hashed ones.
 struct Sweep<'a> {
     samples: &'a mut [f32],
 }
@@ -124,7 +124,7 @@ impl Kernel for Sweep<'_> {
 }
 
 #[test]
-fn every_f32_of_a_normal() {
+fn every_f32_sample_of_a_normal() {
     let one = Normal.sampler::<f32>();
     let expected: Vec<f32> = (0..1 << 23).map(|n: u32| one([n << 9, 0])).collect();
     for level in Isa::available() {
@@ -134,9 +134,9 @@ fn every_f32_of_a_normal() {
     }
 }
 
-/// What JAX draws where the index needs its high word: `far_indices.json`, made by `far_indices.py`.
+/// JAX's samples at indices above 2^32: `far_indices.json`, made by `far_indices.py`.
 #[test]
-fn far_indices_as_in_jax() {
+fn large_indices_as_in_jax() {
     let fixture = include_str!("../../tests/fixtures/far_indices.json");
     let cases: Vec<serde_json::Value> = serde_json::from_str(fixture).unwrap();
     let key = Key([17, 0xDEAD_BEEF]);
@@ -155,9 +155,9 @@ fn far_indices_as_in_jax() {
     }
 }
 
-/// Whatever its length, and in pieces on several threads: the same as one after another.
+/// The same samples for any length, and in pieces on several threads.
 #[test]
-fn parts_of_a_whole() {
+fn pieces_equal_the_whole() {
     let word = |[a, b]: [u32; 2]| a ^ b;
     let whole = KEY.map(0, &[(); 200_001], word).unwrap();
     assert!((0..).zip(&whole).all(|(n, &got)| got == word(KEY.block(n))));
@@ -169,14 +169,14 @@ fn parts_of_a_whole() {
 }
 
 #[test]
-fn bernoulli_counts_what_is_below() {
+fn bernoulli_equals_the_comparison() {
     let edges =
         [0f32, f32::from_bits(1), 2f32.powi(-24), 2f32.powi(-23), 0.1, 0.3, 0.5, 0.9, 1. - f32::EPSILON];
     let others =
         [1., 1. - f32::EPSILON / 2., 1.5, f32::MAX, f32::INFINITY, f32::NAN, -0., -0.5, f32::NEG_INFINITY];
     for p in edges.into_iter().chain(others).flat_map(|p| [p.next_down(), p, p.next_up()]) {
         let bernoulli = Bernoulli::new(p);
-        // The counts around the edge itself, and the ends.
+        // The counts around the threshold, and both ends.
         let edge = (p * (1 << 23) as f32) as u32;
         for count in
             (0..4).chain(edge.saturating_sub(4)..edge.saturating_add(4)).chain((1 << 23) - 4..1 << 23)

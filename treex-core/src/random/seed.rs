@@ -8,7 +8,7 @@ impl Key {
     /// first word, the low ones the second. `Key::from(seed)` is the key without that mode, which is JAX's
     /// default and drops the high bits.
     ///
-    /// JAX makes the same key of a `numpy.uint64` as of the signed number with its bits: `seed as i64`.
+    /// For a `numpy.uint64`, JAX makes the key of the signed number with the same bits: `seed as i64`.
     ///
     /// ```
     /// use treex_core::random::Key;
@@ -26,7 +26,7 @@ impl Key {
 /// JAX's rule without 64-bit mode: the low 32 bits of the seed.
 macro_rules! from_seed {
     ($($int:ty),*) => {$(
-        /// `jax.random.PRNGKey(seed)`: the low 32 bits count, as in JAX without 64-bit mode. With it:
+        /// `jax.random.PRNGKey(seed)`: the low 32 bits count, as in JAX without 64-bit mode. With that mode:
         /// [`Key::from_seed_x64`].
         impl From<$int> for Key {
             fn from(seed: $int) -> Self {
@@ -38,8 +38,8 @@ macro_rules! from_seed {
 
 from_seed!(i32, u32, i64, u64);
 
-/// A seed that need not fit, like an integer of Python: [`Key::from`] of it as an `i64`, and outside of that
-/// type an error, where JAX has an `OverflowError`.
+/// A seed of any size, like a Python integer: [`Key::from`] of it as an `i64`; out of range, an error, as JAX's
+/// `OverflowError`.
 impl TryFrom<i128> for Key {
     type Error = Error;
 

@@ -1,4 +1,4 @@
-//! Parts of a longer draw: what one rank makes of a sharded parameter.
+//! Slices of a longer draw, for instance one rank's shard of a parameter.
 
 use candle_core::{DType, Shape, Tensor};
 
@@ -33,7 +33,7 @@ impl Key {
     }
 }
 
-/// Each as the method of that name of [`Key`], with its errors.
+/// Each method equals that of [`Key`], with the same errors.
 impl KeySlice {
     /// Uniform on [0, 1).
     ///
@@ -65,7 +65,7 @@ impl KeySlice {
         self.key.draw_from(self.start, shape, dtype, Normal)
     }
 
-    /// Standard normal, cut to (lower, upper).
+    /// Standard normal, truncated to (lower, upper).
     ///
     /// # Errors
     /// As [`Key::truncated_normal`].

@@ -1,5 +1,4 @@
-//! Whether the samples have the distributions that they should, and are independent where they should be. The
-//! keys are fixed, so a test that passes once passes always.
+//! Statistical tests of distribution and independence. The keys are fixed, so the tests are deterministic.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -14,7 +13,7 @@ fn sorted(draw: impl Fn(Key) -> crate::Result<Tensor>) -> Vec<f64> {
     samples
 }
 
-/// The test of Kolmogorov and Smirnov at the level 0.001.
+/// The Kolmogorov-Smirnov test at the level 0.001.
 fn assert_distribution(name: &str, samples: &[f64], cumulative: impl Fn(f64) -> f64) {
     let n = samples.len() as f64;
     let distance = |(index, &sample): (usize, &f64)| {
@@ -47,7 +46,7 @@ fn distributions() {
     }
 }
 
-/// Mean and variance, each to four of its standard errors and `off`.
+/// Mean and variance, each to four standard errors plus `off`.
 fn assert_moments(name: &str, samples: &[f64], [mean, variance, kurtosis]: [f64; 3], off: f64) {
     let n = samples.len() as f64;
     let got = samples.iter().sum::<f64>() / n;
@@ -60,7 +59,7 @@ fn assert_moments(name: &str, samples: &[f64], [mean, variance, kurtosis]: [f64;
 #[test]
 fn moments() {
     use std::f64::consts::PI;
-    // What the 16-bit types have too few values for.
+    // Resolution of the 16-bit types.
     for (dtype, off) in [(DType::F32, 0.), (DType::F64, 0.), (DType::F16, 0.001), (DType::BF16, 0.01)] {
         let uniform = sorted(|key| key.uniform(N, dtype));
         assert!(uniform[0] >= 0. && uniform[N - 1] < 1.);
@@ -79,7 +78,7 @@ fn moments() {
     }
 }
 
-/// How often each number below `expected.len()` comes, by the chi-squared test at the level 0.001.
+/// The frequency of each number below `expected.len()`, by the chi-squared test at the level 0.001.
 fn assert_frequencies(name: &str, numbers: impl IntoIterator<Item = u32>, expected: &[f64]) {
     let mut counts = vec![0.; expected.len()];
     for number in numbers {
@@ -91,7 +90,7 @@ fn assert_frequencies(name: &str, numbers: impl IntoIterator<Item = u32>, expect
         (count - mean).powi(2) / mean
     };
     let statistic: f64 = counts.iter().zip(expected).map(term).sum();
-    // Wilson and Hilferty's approximation of the quantile.
+    // The Wilson-Hilferty approximation of the quantile.
     let spread = 2. / (9. * (expected.len() as f64 - 1.));
     let quantile = (expected.len() as f64 - 1.) * (1. - spread + 3.09 * spread.sqrt()).powi(3);
     assert!(statistic < quantile, "{name}: {statistic}, not below {quantile}: {counts:?}");
@@ -126,7 +125,7 @@ fn frequencies() {
 #[test]
 fn frequencies_without_replacement() {
     let keys = Key::from(7).split(5000);
-    // Two different numbers below 4, by the weight of the first, then that of the second among what is left.
+    // Ordered pairs of distinct numbers below 4: the weight of the first, times that of the second among the rest.
     let weights = [1f32, 2., 3., 4.];
     let pairs: Vec<f64> = (0..16)
         .map(|pair| (f64::from(weights[pair / 4]), f64::from(weights[pair % 4]), pair / 4 == pair % 4))
@@ -154,7 +153,7 @@ fn frequencies_without_replacement() {
     assert_pairs("independent permutation", &column, &[1.; 12]);
 }
 
-/// Pairs of uniform numbers, by the cell of a chessboard that they fall into, and by their correlation.
+/// Independence of two streams: frequencies of pairs on a grid, and the correlation.
 fn assert_independent(name: &str, a: &[f64], b: &[f64]) {
     let cells = a.iter().zip(b).map(|(a, b)| (a * 8.) as u32 * 8 + (b * 8.) as u32);
     assert_frequencies(name, cells, &[1.; 64]);
@@ -172,7 +171,7 @@ fn independent_streams() {
     assert_independent("a key and its first", &stream(parent), &stream(first));
     assert_independent("two numbers folded in", &stream(parent.fold_in(1000)), &stream(parent.fold_in(1001)));
     assert_independent("neighbouring seeds", &stream(Key::from(7)), &stream(Key::from(8)));
-    // One number of each of many keys is a stream too, and so are neighbours in it.
+    // One number from each of many keys is also a stream; its neighbours must be independent.
     let of_each = |keys: Vec<Key>| -> Vec<f64> {
         keys.into_iter().map(|key| key.uniform((), DType::F64).unwrap().to_scalar().unwrap()).collect()
     };
@@ -203,8 +202,9 @@ fn orthogonal_matrices() {
     }
 }
 
-/// The signs of the factorization alone would favour some matrices. By Haar's measure each entry of a 3 x 3 one is
-/// uniform on [-1, 1] (Archimedes), a 2 x 2 one turns by an angle that is uniform, and half of all are reflections.
+/// Without the sign correction, the factorization would favour some matrices. Under the Haar measure, each entry of a
+/// 3 x 3 matrix is uniform on [-1, 1] (Archimedes), the angle of a 2 x 2 rotation is uniform, and half of all matrices
+/// are reflections.
 #[test]
 fn orthogonal_matrices_are_uniform() {
     let matrices = |n: usize| {
@@ -227,14 +227,14 @@ fn orthogonal_matrices_are_uniform() {
 
 #[test]
 fn inverse_error_function_of_f64() {
-    // From tables; and every branch undoes the error function.
+    // Tabulated values; and each branch inverts the error function.
     for (x, expected) in [(0., 0.), (0.5, 0.476_936_276_204_469_9), (-0.9, -1.163_087_153_676_674)] {
         assert!((math64::erf_inv(x) - expected).abs() <= 1e-15, "{x}");
     }
     for exponent in 1..50 {
         let x = 1. - 2f64.powi(-exponent);
         let back = candle_core::cpu::erf::erfc_f64(math64::erf_inv(x));
-        // Near 1 the rounding of x * x, as XLA has it, is most of the error.
+        // Near 1, XLA's rounding of x * x dominates the error.
         let bound = 1e-13 * f64::from(exponent) + 2f64.powi(exponent - 53);
         assert!((back * 2f64.powi(exponent) - 1.).abs() < bound, "1 - 2^-{exponent}");
     }

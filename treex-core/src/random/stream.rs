@@ -1,4 +1,4 @@
-//! Random streams with names: root keys, and the keys that Flax Linen derives from them.
+//! Named random streams: root keys, and the keys that Flax Linen derives from them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,8 +13,8 @@ use crate::tree::path::Segment;
 /// The stream of the parameters, and the fallback for streams that [`Rngs`] does not have.
 pub(crate) const PARAMS: &str = "params";
 
-/// Root keys by the name of their stream: what Flax's `init(rngs, ..)` takes. A seed or a [`Key`] alone is
-/// the stream `params`.
+/// Root keys by stream name: the argument of Flax's `init(rngs, ..)`. A seed or a [`Key`] alone is the stream
+/// `params`.
 ///
 /// ```
 /// use treex_core::Rngs;
@@ -29,7 +29,7 @@ pub struct Rngs {
 }
 
 impl Rngs {
-    /// The stream `params` alone.
+    /// Only the stream `params`.
     pub fn new(params: impl Into<Key>) -> Self {
         Self { params: params.into(), others: BTreeMap::new() }
     }
@@ -44,19 +44,19 @@ impl Rngs {
         self
     }
 
-    /// The root key of a stream: that of `params` if there is none of this name.
+    /// The root key of a stream. Default: that of `params`.
     #[must_use]
     pub fn key(&self, stream: &str) -> Key {
         *self.others.get(stream).unwrap_or(&self.params)
     }
 
-    /// `f` of each root key.
+    /// Applies `f` to each root key.
     pub(crate) fn map(&self, f: impl Fn(Key) -> Key) -> Self {
         let others = self.others.iter().map(|(name, key)| (name.clone(), f(*key))).collect();
         Self { params: f(self.params), others }
     }
 
-    /// The start of the stream of a leaf in `scope`.
+    /// The start of a stream for a leaf in `scope`.
     pub(crate) fn start(&self, stream: &str, scope: &str) -> RngStream {
         let falls_back = stream != PARAMS && !self.others.contains_key(stream);
         RngStream {
@@ -81,8 +81,8 @@ macro_rules! from_params {
 
 from_params!(Key, i32, u32, i64, u64);
 
-/// The name of a module for hashing: Flax joins the names of a path without a separator, and the indices
-/// inside of one attribute by `_`.
+/// The name of a module for hashing: Flax joins the names of a path without a separator, and the indices in one
+/// attribute with `_`.
 pub(crate) fn scope_name(path: &[Segment]) -> String {
     let mut name = String::new();
     for segment in path {
@@ -93,7 +93,7 @@ pub(crate) fn scope_name(path: &[Segment]) -> String {
     name
 }
 
-/// Flax's key number `counter` of the module called `scope`; 0 is the module itself.
+/// Flax's key number `counter` of the module named `scope`; 0 is the module's own key.
 pub(crate) fn derive(root: Key, scope: &str, counter: u32) -> Key {
     let counter_bytes = counter.to_be_bytes();
     let counter_bytes = &counter_bytes[counter.leading_zeros() as usize / 8..];
@@ -105,7 +105,7 @@ pub(crate) fn derive(root: Key, scope: &str, counter: u32) -> Key {
 }
 
 /// The position of a random leaf in its stream. As a tensor: the two words of the root key, the counter, whether the
-/// root is that of `params` because [`Rngs`] has none of the stream's name, the lengths of the names of stream and
+/// root is that of `params` because [`Rngs`] lacks the stream, the lengths of the names of stream and
 /// scope, and these names, four bytes a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RngStream {
@@ -134,7 +134,7 @@ impl RngStream {
         Ok(Tensor::new(words, &Device::Cpu)?)
     }
 
-    /// `None` if the tensor is something else, such as a key.
+    /// `None` if the tensor is not a stream, for instance a key.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Option<Self> {
         let words = tensor.to_vec1::<u32>().ok()?;
         let (&[k0, k1, counter, falls_back, stream, scope], names) = words.split_first_chunk()?;
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_survives_as_a_tensor() -> Result<()> {
+    fn a_stream_round_trips_through_a_tensor() -> Result<()> {
         for (stream, scope) in [("dropout", ""), ("", "layers_0"), ("dropout", "größe"), ("", "")] {
             let mut position = Rngs::new(3).start(stream, scope);
             position.advance();

@@ -1,5 +1,5 @@
-//! Against numbers that JAX printed: `tests/fixtures/flax.json`, made by `flax.py` beside it, `samplers.json`
-//! there, made by `samplers.py`, and `sample_digests.json`, made by `sample_digests.py`.
+//! Against JAX's numbers in `tests/fixtures/`: `flax.json`, `samplers.json` and `sample_digests.json`, each made by the
+//! Python script of the same name.
 
 use std::sync::LazyLock;
 use treex_kernels::xla_math;
@@ -76,7 +76,7 @@ fn bits() {
     assert_eq!(key.bits((3, 0)).unwrap().dims(), [3, 0]);
 }
 
-/// Flat indices around 2^32 and above, which no tensor of a test's size reaches.
+/// Flat indices around 2^32 and above, which no tensor in a test reaches.
 #[test]
 fn large_counters() {
     let fixture = digests_json();
@@ -89,7 +89,7 @@ fn large_counters() {
     }
 }
 
-/// All numbers that `normal` can take the inverse error function of in `f32`.
+/// All `f32` arguments of the inverse error function in `normal`.
 #[test]
 fn inverse_error_function_of_every_f32() {
     use sha1::Digest as _;
@@ -136,7 +136,7 @@ fn flat(values: &Value) -> Vec<i64> {
     }
 }
 
-/// The bits of floats of any type, and those that the fixture names.
+/// The bits of floats of any type, and the expected ones.
 fn both_bits(got: &Tensor, expected: &Value) -> (Vec<u64>, Vec<u64>) {
     let got: Vec<u64> = match got.dtype() {
         DType::BF16 => got.to_vec1::<bf16>().unwrap().into_iter().map(|x| x.to_bits().into()).collect(),
@@ -182,11 +182,11 @@ fn continuous() {
                 "laplace" => key.laplace(32, dtype),
                 "logistic" => key.logistic(32, dtype),
                 "cauchy" => key.cauchy(32, dtype),
-                other => panic!("the fixture has `{other}`"),
+                other => panic!("unknown case `{other}`"),
             };
             let (got, expected) = both_bits(&got.unwrap(), expected);
             assert_eq!(got.len(), expected.len());
-            // The tangent, and the functions of `f64`, are those of the machine's own library.
+            // The tangent and the `f64` functions come from the platform's library.
             let units = if case == "cauchy" || dtype == DType::F64 { 25 } else { 0 };
             for (got, expected) in got.into_iter().zip(expected) {
                 assert!(got.abs_diff(expected) <= units, "{case}, {name}: {got:x}, not {expected:x}");
@@ -250,7 +250,7 @@ fn randint() {
         assert_eq!(got.dtype(), dtype);
         assert_eq!(integers(&got), flat(&case["out"]), "{low} to {high} of {dtype:?}");
     }
-    // All 2^32 values: the words of the second key as they are.
+    // All 2^32 values: the unchanged words of the second key.
     let all = of(i32::MIN.into(), 1 << 31, DType::I32);
     let words = integers(&key.split2()[1].bits(16).unwrap());
     let expected: Vec<i64> = words.into_iter().map(|word| word + i64::from(i32::MIN)).collect();
@@ -283,7 +283,7 @@ fn choice() {
     let weights: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 17) / 3.).collect();
     assert_eq!(of(1000, 32, true, Some(&weights)), flat(&samplers_json()["choice_1000"]));
     assert_eq!(of(1000, 32, false, Some(&weights)), flat(&samplers_json()["choice_1000_once"]));
-    // Nothing is drawn of nothing, and what cannot come comes last.
+    // No draws from an empty population; probability 0 is drawn last.
     assert_eq!(key.choice(0, (2, 0), true, None).unwrap().dims(), [2, 0]);
     assert_eq!(of(3, 3, false, Some(&[0., 1., 0.])), [1, 0, 2]);
     assert_eq!(key.choice(5, (2, 2), false, None).unwrap().dims(), [2, 2]);
@@ -302,7 +302,7 @@ fn categorical() {
     for (axis, name) in [(0, "categorical_axis_0"), (1, "categorical_axis_1")] {
         assert_eq!(integers(&key.categorical(&odd, axis, ()).unwrap()), flat(&samplers_json()[name]));
     }
-    // A view that is not contiguous counts as what it shows.
+    // A non-contiguous view.
     let turned = key.categorical(&odd.t().unwrap().contiguous().unwrap().t().unwrap(), 1, ()).unwrap();
     assert_eq!(integers(&turned), flat(&samplers_json()["categorical_axis_1"]));
 
@@ -318,7 +318,7 @@ fn categorical() {
 }
 
 #[test]
-fn arguments_with_a_value_of_their_own() {
+fn special_arguments() {
     let key = Key::from(0);
     for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
         let floats = |tensor: Tensor| tensor.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
@@ -338,7 +338,7 @@ fn arguments_with_a_value_of_their_own() {
         assert_eq!(integers(&key.bernoulli_with(-1., 3, mode).unwrap()), [0; 3]);
         assert_eq!(integers(&key.bernoulli_with(2., 3, mode).unwrap()), [1; 3]);
     }
-    // Just below a bound of 0 is a negative 0 to XLA, and in f16 the smallest negative number.
+    // Just below a bound of 0 is -0 in XLA, and in f16 the smallest negative number.
     for (dtype, below) in [
         (DType::BF16, "8000"),
         (DType::F16, "8001"),
@@ -349,7 +349,7 @@ fn arguments_with_a_value_of_their_own() {
             both_bits(&key.truncated_normal(1., 0., 1, dtype).unwrap(), &serde_json::json!([below]));
         assert_eq!(got, expected, "{dtype:?}");
     }
-    // Nothing is asked of the probabilities of no draws.
+    // Without draws, probabilities are not checked.
     assert_eq!(key.choice(3, (2, 0), true, Some(&[1.])).unwrap().dims(), [2, 0]);
     let none = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap();
     assert_eq!(key.choice_of(&none, 0, false, None, 0).unwrap().dims(), [0, 3]);
@@ -362,28 +362,28 @@ fn arguments_with_a_value_of_their_own() {
     assert_eq!(key.split(0), []);
 }
 
-/// As XLA's `top_k`: a NaN first, one with a minus last, equals in their order.
+/// As XLA's `top_k`: NaN first, negative NaN last, ties in order.
 #[test]
-fn categories_without_replacement_of_odd_logits() {
+fn categories_without_replacement_of_special_logits() {
     let picked = |logits: [f32; 4]| {
         let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
         integers(&Key::from(42).categorical_with(&logits, 0, 4, false, SampleMode::Low).unwrap())
     };
-    // What jax.random.categorical(PRNGKey(42), logits, shape=(4,), replace=False) gives.
+    // jax.random.categorical(PRNGKey(42), logits, shape=(4,), replace=False)
     assert_eq!(picked([1., f32::NAN, 2., f32::NAN]), [1, 3, 2, 0]);
     assert_eq!(picked([1., -f32::NAN, 2., f32::NAN]), [3, 2, 0, 1]);
     assert_eq!(picked([f32::NEG_INFINITY, 0., f32::NEG_INFINITY, 0.]), [1, 3, 0, 2]);
 }
 
 #[test]
-fn seeds_without_bounds() {
+fn seeds_of_any_size() {
     for seed in [0, -1, i128::from(i64::MIN), i128::from(i64::MAX), (1 << 40) + 7] {
         assert_eq!(Key::try_from(seed).unwrap(), Key::from(seed as i64));
     }
     for seed in [1 << 63, i128::from(i64::MIN) - 1, i128::MAX] {
         assert_eq!(Key::try_from(seed).unwrap_err().kind(), ErrorKind::Argument);
     }
-    // As numpy.uint64, whose bits count.
+    // As a numpy.uint64 with the same bits.
     assert_eq!(Key::from(u64::MAX - 4).words(), [0, u32::MAX - 4]);
 }
 
@@ -440,7 +440,7 @@ fn bad_arguments() {
     assert!(key.permutation_of(&logits, 2, false).is_err());
     assert!(key.permutation_of(&logits.get(0).unwrap().sum(0).unwrap(), 0, false).is_err());
     assert!(key.choice_of(&logits, 2, true, None, 2).is_err());
-    // One row of logits stands for any number of draws, but only with replacement.
+    // One row of logits broadcasts to any number of draws, but only with replacement.
     let row = Tensor::zeros((1, 3), DType::F32, &Device::Cpu).unwrap();
     assert_eq!(key.categorical_with(&row, 1, (2, 4), true, low).unwrap().dims(), [2, 4]);
     for (shape, replace) in [(vec![2, 4], false), (vec![], true)] {

@@ -1,12 +1,12 @@
-//! Gradients: trees of the model's own type.
+//! Gradients: trees of the model's type.
 //!
-//! **Law: tracking.** A leaf takes part in differentiation only inside of these functions and only if it was
+//! **Law: tracking.** A leaf takes part in differentiation only inside these functions and only if it was
 //! selected; everywhere else `get` returns a detached tensor. What was not selected costs no backward
 //! pass.
 //!
-//! The way of a step: the selected leaves are noted and carry the scope; the closure runs, each layer gets
-//! tracked tensors from selected leaves; the loss goes backward; the scope closes; the gradients are put
-//! where the leaves stood, in a tree in which everything else is `Nothing`.
+//! A step: the selected leaves are recorded and get the scope; the closure runs, in which selected leaves return
+//! tracked tensors; the backward pass runs from the loss; the scope closes; the gradients are written at the
+//! positions of the leaves, into a tree in which everything else is `Nothing`.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ use crate::tree::kind::TreePart;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{attach_path, try_walk_mut, walk, walk_mut};
 
-/// The value of `f` at `tree` and its gradient with respect to every differentiable leaf of `tree` that is not frozen, as
-/// a tree of the same type: `jax.value_and_grad(f)(tree)`.
+/// The value of `f` at `tree` and its gradient with respect to every differentiable leaf of `tree` that is not frozen,
+/// as a tree of the same type: `jax.value_and_grad(f)(tree)`.
 ///
-/// `f` gets a scratch copy of `tree`, mutable because modules are called by `&mut self`. State that it writes is dropped
-/// with the copy; [`Tree::value_and_grad`](crate::Tree::value_and_grad) keeps it.
+/// `f` gets a scratch copy of `tree`, mutable because modules are called by `&mut self`. State that it writes is
+/// dropped with the copy; [`Tree::value_and_grad`](crate::Tree::value_and_grad) keeps it.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -40,8 +40,8 @@ use crate::tree::walk::{attach_path, try_walk_mut, walk, walk_mut};
 /// ```
 ///
 /// # Errors
-/// What `f` reports; a loss that is not a scalar; a tree without a differentiable leaf; an uninitialized
-/// one. The tree is as it was.
+/// The error of `f`; a loss that is not a scalar; a tree without a differentiable leaf; an uninitialized
+/// leaf. The tree is unchanged.
 pub fn value_and_grad<T>(tree: &T, f: impl FnOnce(&mut T) -> Result<Tensor>) -> Result<(Tensor, T)>
 where
     T: TreeObject + Clone,
@@ -50,7 +50,7 @@ where
     Ok((loss, grads))
 }
 
-/// [`value_and_grad`] of a function with more to hand out: `jax.value_and_grad(f, has_aux=True)(tree)`.
+/// [`value_and_grad`] of a function with auxiliary outputs: `jax.value_and_grad(f, has_aux=True)(tree)`.
 ///
 /// # Errors
 /// As [`value_and_grad`].
@@ -80,10 +80,10 @@ where
     Ok(value_and_grad(tree, f)?.1)
 }
 
-/// The everyday form; see [`Tree::value_and_grad_aux`](crate::Tree::value_and_grad_aux).
+/// See [`Tree::value_and_grad_aux`](crate::Tree::value_and_grad_aux).
 ///
-/// A snapshot taken before the closure runs serves three times: it is what a failure gives back, what tells
-/// whether the closure changed the structure, and what the gradients are put into.
+/// A snapshot from before the closure serves three purposes: it restores the model on failure, it detects a change of
+/// structure, and the gradients are written into it.
 pub(crate) fn in_place<T, A>(
     model: &mut T,
     filter: &impl Filter,
@@ -101,7 +101,7 @@ where
     Ok(((loss, aux), grads))
 }
 
-/// A model on loan to a closure: given back as it was unless the closure succeeded, after a panic too.
+/// Restores the model unless the closure succeeded, also after a panic.
 struct Rollback<'m, T: TreeObject + Clone> {
     model: &'m mut T,
     before: Option<T>,
@@ -112,7 +112,7 @@ impl<T: TreeObject + Clone> Rollback<'_, T> {
         self.before.as_ref().unwrap_or(self.model)
     }
 
-    /// Takes the scope off the leaves that carry it. One that an outer scope tracked before gets that back.
+    /// Removes the scope from the leaves that carry it, and restores that of an outer scope.
     fn succeed(mut self, scope: &Arc<Scope>) {
         let Some(before) = self.before.take() else { return };
         let mut previous = Vec::new();
@@ -138,7 +138,7 @@ impl<T: TreeObject + Clone> Drop for Rollback<'_, T> {
     }
 }
 
-/// Gives each selected leaf a variable of its own and opens a scope over them. The variables by position.
+/// Gives each selected leaf a variable of its own and opens a scope over these. Returns them by position.
 fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
     let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
     let mut frozen = 0;
@@ -170,7 +170,7 @@ fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scop
     Ok((scope, vars))
 }
 
-/// The error where every leaf that could be trained is frozen.
+/// The error if all selected leaves are frozen.
 fn all_frozen(filter: &impl Filter, count: usize) -> Error {
     let message =
         format!("nothing to differentiate by: all leaves that `{}` selects are frozen", Described(filter));
@@ -179,14 +179,14 @@ fn all_frozen(filter: &impl Filter, count: usize) -> Error {
         .remedy("call `model.unfreeze(filter)?` for those to train")
 }
 
-/// A differentiation under way: its scope, and the variable of each selected leaf by position.
+/// A running differentiation: its scope, and the variable of each selected leaf by position.
 struct Differentiation {
     scope: Arc<Scope>,
     vars: Vec<Option<Var>>,
     _recording: producers::Recording,
 }
 
-/// Whatever happens, the scope closes.
+/// Closes the scope, also after an error or a panic.
 impl Drop for Differentiation {
     fn drop(&mut self) {
         self.scope.close();
@@ -199,12 +199,12 @@ impl Differentiation {
         Ok(Self { scope, vars, _recording: producers::Recording::start() })
     }
 
-    /// Goes backward from `loss`, closes the scope and puts the gradients into `tree`, which has the leaves
-    /// that were selected from; everything else in it becomes `Nothing`.
+    /// Runs the backward pass from `loss`, closes the scope and writes the gradients into `tree`, a tree of the same
+    /// structure; everything else in it becomes `Nothing`.
     fn finish<T: TreeObject>(&self, loss: &Tensor, mut tree: T) -> Result<(Tensor, T)> {
         check_loss(loss)?;
         let vars = self.vars.iter().flatten().map(Var::as_tensor);
-        // Of an outer scope's variables the loss may be a function too.
+        // The loss may also depend on an outer scope's variables.
         let gradients = accumulate::gradients(loss, vars, self.scope.is_alone())?;
         self.scope.close();
         let (mut vars, mut gradients) = (self.vars.iter(), gradients.into_iter());
@@ -218,7 +218,7 @@ impl Differentiation {
             };
             Ok(())
         })?;
-        // Of an outer scope's variables the loss may still be a function, for whoever differentiates that.
+        // The loss stays tracked for an outer scope that it depends on.
         let loss = if Scope::owner_of(loss).is_some() { loss.clone() } else { loss.detach() };
         Ok((loss, tree))
     }
@@ -239,7 +239,7 @@ fn check_loss(loss: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open for as long as a leaf carries it.
+/// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open as long as a leaf carries it.
 pub(crate) fn tracked<T: TreeObject + Clone>(tree: &T, filter: &impl Filter) -> Result<T> {
     let mut tracked = tree.clone();
     select(&mut tracked, filter)?;

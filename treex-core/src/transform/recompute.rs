@@ -1,4 +1,4 @@
-//! What runs a part of a model again in the backward pass: [`remat`](crate::remat) and [`scan`](crate::scan).
+//! Recomputation in the backward pass, for [`remat`](crate::remat) and [`scan`](crate::scan).
 
 use candle_core::{Tensor, Var};
 
@@ -12,16 +12,16 @@ use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{attach_path, walk, walk_mut};
 
-/// A model apart from the tensors by which it is differentiated, and the way its operations were computed.
+/// A model without its tracked tensors, and whether its operations ran their reference compositions.
 #[derive(Clone)]
 pub(crate) struct Recompute<M> {
     pub(crate) model: M,
     tracked: Vec<bool>,
-    plain: bool,
+    reference: bool,
 }
 
 impl<M: TreeObject + Clone> Recompute<M> {
-    /// The model as it is, untracked, and the tensors of the leaves that were tracked.
+    /// The model, untracked, and the tensors of its tracked leaves.
     pub(crate) fn of(model: &M) -> (Self, Vec<Tensor>) {
         let (mut model, mut tracked, mut tensors) = (model.clone(), Vec::new(), Vec::new());
         walk_mut(&mut model, |_, _, leaf| {
@@ -30,15 +30,15 @@ impl<M: TreeObject + Clone> Recompute<M> {
             tensors.extend(tensor.cloned());
             leaf.scope = None;
         });
-        (Self { model, tracked, plain: is_reference() }, tensors)
+        (Self { model, tracked, reference: is_reference() }, tensors)
     }
 
-    /// The same apart from another model, of the same leaves.
+    /// The same for another model with the same leaves.
     pub(crate) fn with_model(&self, model: M) -> Self {
-        Self { model, tracked: self.tracked.clone(), plain: self.plain }
+        Self { model, tracked: self.tracked.clone(), reference: self.reference }
     }
 
-    /// Runs `f` on the model with other tensors in the places of those that were tracked, tracked again.
+    /// Runs `f` on the model, with `tensors` as the values of its tracked leaves.
     pub(crate) fn run<R>(&self, tensors: &[Tensor], f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let mut model = self.model.clone();
         let scope = Scope::open(tensors.iter().map(Tensor::id).collect());
@@ -51,13 +51,12 @@ impl<M: TreeObject + Clone> Recompute<M> {
                 leaf.scope = Some(scope.clone());
             }
         });
-        let result = if self.plain { with_reference(|| f(&mut model)) } else { f(&mut model) };
+        let result = if self.reference { with_reference(|| f(&mut model)) } else { f(&mut model) };
         result.map_err(|error| attach_path(&model, error))
     }
 
-    /// Runs `f` on `model`, from which this was made, untracked: in place, so that its modules stand where they
-    /// are looked for, in a summary say. What was tracked is again afterwards, with its value. `model` is
-    /// unchanged if `f` fails.
+    /// Runs `f` untracked on `model`, from which this was made. In place, since a summary finds modules by their
+    /// address. Tracked leaves are tracked again afterwards, with their values. `model` is unchanged if `f` fails.
     pub(crate) fn untracked<R>(&self, model: &mut M, f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let before = model.clone();
         walk_mut(model, |_, _, leaf| leaf.scope = None);
@@ -81,7 +80,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
     }
 }
 
-/// A tensor to differentiate by, with the values of `tensor`: itself, where it is a variable.
+/// A variable with the values of `tensor`: itself, if it is one.
 pub(crate) fn variable(tensor: &Tensor) -> Result<Tensor> {
     if tensor.is_variable() || !tensor.dtype().is_float() {
         return Ok(tensor.clone());
@@ -103,12 +102,12 @@ pub(crate) fn pull_back(
     accumulate::gradients(&seed, variables.iter(), true)
 }
 
-/// Where a backward pass through given cotangents begins.
+/// The root of a backward pass from given cotangents.
 struct Seed(Vec<Option<Tensor>>);
 
 impl Operation for Seed {
     fn name(&self) -> &'static str {
-        "replay"
+        "recompute"
     }
 
     fn backward(&self, _: &BackwardContext) -> Result<Vec<Option<Tensor>>> {

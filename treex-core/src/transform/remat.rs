@@ -1,4 +1,4 @@
-//! Rematerialization: memory for time.
+//! Rematerialization: less memory for more time.
 
 use candle_core::Tensor;
 
@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::transform::recompute::{Recompute, pull_back, variable};
 use crate::tree::object::TreeObject;
 
-/// Runs `f` on `model` and `inputs` without keeping what it computes on the way: the backward pass runs it
-/// again, on the model as it was. Values and gradients are those of `f(model, inputs)` itself; random keys
-/// draw the same, and state is written once. `jax.checkpoint`, and Flax's `nn.remat` for a module.
+/// Runs `f` on `model` and `inputs` without saving intermediate results: the backward pass recomputes them, from the
+/// model as it was. Values and gradients are those of `f(model, inputs)`; random keys draw the same numbers, and
+/// state is written once. `jax.checkpoint`, and Flax's `nn.remat` for a module.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -26,10 +26,10 @@ use crate::tree::object::TreeObject;
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// Only what `f` gets as an argument is differentiated by: tracked tensors that it captures are constants.
+/// The gradient is with respect to the arguments of `f` only: tracked tensors that it captures are constants.
 ///
 /// # Errors
-/// What `f` reports, in the forward or in the backward pass.
+/// The error of `f`, in the forward or the backward pass.
 #[doc(alias = "checkpoint")]
 pub fn remat<M, F>(model: &mut M, inputs: &[Tensor], f: F) -> Result<Vec<Tensor>>
 where

@@ -1,7 +1,7 @@
-//! Scans: a loop that is one node of the gradient's graph, however long it is.
+//! Scans: a loop of any length that is one node of the gradient's graph.
 //!
-//! The forward pass keeps the carries alone. The backward pass goes through the steps from the last to the
-//! first and runs each again, so neither its memory nor its recursion grows with what a step computes.
+//! The forward pass saves only the carries. The backward pass recomputes the steps, from the last to the first, so
+//! neither its memory nor its recursion depth depends on what a step computes.
 
 use candle_core::Tensor;
 
@@ -11,11 +11,11 @@ use crate::transform::recompute::{Recompute, pull_back, variable};
 use crate::transform::stack::{unstack, write_back};
 use crate::tree::object::TreeObject;
 
-/// Runs `f(model, carry, x)` for each slice `x` of `xs` along the leading axis, and hands the carry that it
-/// returns to the next step: `jax.lax.scan`. Returns the last carry and the stacked second results.
+/// Runs `f(model, carry, x)` for each slice `x` of `xs` along the leading axis, and passes the carry that it
+/// returns to the next step: `jax.lax.scan`. Returns the last carry and the stacked outputs.
 ///
-/// The model is the same at each step, and what `f` writes into it (running statistics, keys) goes on to the
-/// next. The carry keeps its shapes; a first one of a narrower element type may widen.
+/// All steps share the model; state that `f` writes (running statistics, keys) is passed to the next step. The carry
+/// keeps its shapes; its initial element type may widen.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -38,11 +38,11 @@ use crate::tree::object::TreeObject;
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// Only what `f` gets as an argument is differentiated by: tracked tensors that it captures are constants.
+/// The gradient is with respect to the arguments of `f` only: tracked tensors that it captures are constants.
 ///
 /// # Errors
-/// If there is no step, `xs` differ in length, or the carry changes its shape, or its type after the first
-/// step; what `f` reports.
+/// If there is no step, if `xs` differ in length, or if the carry changes its shape, or its type after the first
+/// step; the error of `f`.
 pub fn scan<M, F>(model: &mut M, carry: &[Tensor], xs: &[Tensor], f: F) -> Result<(Vec<Tensor>, Vec<Tensor>)>
 where
     M: TreeObject + Clone + 'static,
@@ -51,7 +51,7 @@ where
     let (before, parameters) = Recompute::of(model);
     let length = length_of(xs)?;
     let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
-    let replay = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
+    let recompute = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
         snapshot.run(constants, |model| f(model, carry, x))
     };
     before.untracked(model, |model| {
@@ -59,14 +59,14 @@ where
             let snapshot = before.with_model(model.clone());
             Ok((f(model, carry, x)?, snapshot))
         };
-        run(sources, length, f, forward, replay)
+        run(sources, length, f, forward, recompute)
     })
 }
 
 /// Runs `f(block, carry)` for each block of a [`stack`](crate::Tree::stack)ed tree, from the first to the
 /// last: a deep model of identical blocks, as Flax's `nn.scan` over layers. Returns the last carry.
 ///
-/// Each block sees its own parameters and state; what `f` writes is stacked back into `blocks`.
+/// Each block has its own parameters and state; state that `f` writes is stacked back into `blocks`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -86,8 +86,8 @@ where
 /// ```
 ///
 /// # Errors
-/// If the leaves of `blocks` have no common leading axis, or the carry changes its shape, or its type after
-/// the first block; what `f` reports.
+/// If the leaves of `blocks` have no common leading axis, or if the carry changes its shape, or its type after
+/// the first block; the error of `f`.
 pub fn scan_blocks<M, F>(blocks: &mut M, carry: &[Tensor], f: F) -> Result<Vec<Tensor>>
 where
     M: TreeObject + Clone + 'static,
@@ -104,22 +104,23 @@ where
         step += 1;
         Ok(((carry, Vec::new()), snapshot))
     };
-    let replay = |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
-        Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
-    };
-    let (carry, _) = run(sources, before.len(), f, forward, replay)?;
+    let recompute =
+        |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
+            Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
+        };
+    let (carry, _) = run(sources, before.len(), f, forward, recompute)?;
     detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;
     Ok(carry)
 }
 
-/// What a scan is differentiated by.
+/// The inputs of a scan.
 struct Sources {
     constants: Vec<Tensor>,
     carry: Vec<Tensor>,
     xs: Vec<Tensor>,
 }
 
-/// The number of steps: that of the slices along the leading axis of each of `xs`.
+/// The number of steps: the common length of the leading axis of `xs`.
 fn length_of(xs: &[Tensor]) -> Result<usize> {
     let lengths: Vec<_> = xs.iter().map(|x| x.dims().first().copied().unwrap_or(0)).collect();
     match lengths.first() {
@@ -129,20 +130,20 @@ fn length_of(xs: &[Tensor]) -> Result<usize> {
 }
 
 fn no_steps(found: String) -> Error {
-    Error::shape("a scan needs tensors with one leading axis, of at least one step")
-        .expected("the same length of all, from 1 on")
+    Error::shape("a scan needs tensors with a leading axis of the same length, at least 1")
+        .expected("equal lengths of at least 1")
         .found(found)
 }
 
 type Step = (Vec<Tensor>, Vec<Tensor>);
 
-/// The loop. `forward` makes a step and returns what `replay` needs to make it again.
+/// The loop. `forward` runs a step and returns what `recompute` needs to run it again.
 fn run<F, S: Send + Sync + 'static>(
     sources: Sources,
     length: usize,
     f: F,
     mut forward: impl FnMut(&F, &[Tensor], &[Tensor]) -> Result<(Step, S)>,
-    replay: impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step> + Send + Sync + 'static,
+    recompute: impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step> + Send + Sync + 'static,
 ) -> Result<Step>
 where
     F: Send + Sync + 'static,
@@ -158,12 +159,12 @@ where
         let (start, xs) = rest.split_at(carries);
         let (mut carry, mut ys, mut steps) = (start.to_vec(), Vec::new(), Vec::new());
         for t in 0..length {
-            let ((next, y), kept) = forward(&f, &carry, &slice(xs, t)?)?;
+            let ((next, y), saved) = forward(&f, &carry, &slice(xs, t)?)?;
             check_carry(&carry, &next, t)?;
             let next: Vec<_> = next.iter().map(Tensor::detach).collect();
             let before = std::mem::replace(&mut carry, next);
             if tracked {
-                steps.push((before, kept));
+                steps.push((before, saved));
             }
             ys.push(y);
         }
@@ -173,19 +174,20 @@ where
             Ok(Tensor::stack(&column, 0)?)
         };
         let stacked = (0..width).map(column).collect::<Result<Vec<_>>>()?;
-        let backward = move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &replay, cotangents);
+        let backward =
+            move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &recompute, cotangents);
         Ok(([carry, stacked].concat(), backward))
     })?;
     let ys = outputs.split_off(carries);
     Ok((outputs, ys))
 }
 
-/// The backward pass: the steps again, from the last to the first.
+/// The backward pass, which recomputes the steps from the last to the first.
 fn back<F, S>(
     sources: &Sources,
     f: &F,
     steps: &[(Vec<Tensor>, S)],
-    replay: &impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step>,
+    recompute: &impl Fn(&F, &S, &[Tensor], &[Tensor], &[Tensor]) -> Result<Step>,
     cotangents: &[Option<Tensor>],
 ) -> Result<Vec<Option<Tensor>>> {
     let constants = sources.constants.iter().map(variable).collect::<Result<Vec<_>>>()?;
@@ -193,12 +195,12 @@ fn back<F, S>(
     let (carries, of_ys) = cotangents.split_at(sources.carry.len());
     let mut of_carry = carries.to_vec();
     let mut of_xs = vec![Vec::new(); sources.xs.len()];
-    for (t, (carry, kept)) in steps.iter().enumerate().rev() {
+    for (t, (carry, saved)) in steps.iter().enumerate().rev() {
         let carry = carry.iter().map(variable).collect::<Result<Vec<_>>>()?;
         let slices =
             sources.xs.iter().map(|x| if x.track_op() { variable(&x.get(t)?) } else { Ok(x.get(t)?) });
         let xs = slices.collect::<Result<Vec<_>>>()?;
-        let (next, ys) = replay(f, kept, &constants, &carry, &xs)?;
+        let (next, ys) = recompute(f, saved, &constants, &carry, &xs)?;
         let of_y = of_ys.iter().map(|of_y| of_y.as_ref().map(|of_y| of_y.get(t)).transpose());
         let of_y = of_y.collect::<candle_core::Result<Vec<_>>>()?;
         let variables = [&constants[..], &carry, &xs].concat();

@@ -1,7 +1,7 @@
-//! Gradient scopes: while one is open, the leaves it selected hand out tracked tensors.
+//! Gradient scopes: while one is open, the leaves it selected return tracked tensors.
 //!
-//! A scope is carried by handles, not by a thread, so a forward pass may run anywhere; closing it makes
-//! every handle that carries it inert at once, wherever clones of it went.
+//! A scope is carried by handles, not by a thread, so a forward pass may run on any thread; closing it makes every
+//! handle that carries it untracked at once, clones included.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,14 +10,14 @@ use candle_core::{Tensor, TensorId};
 
 use crate::id_map::IdSet;
 
-/// The variables of one differentiation, and whether it is still going on.
+/// The variables of one differentiation, and whether it is still running.
 #[derive(Debug)]
 pub(crate) struct Scope {
     open: AtomicBool,
     vars: IdSet<TensorId>,
 }
 
-/// All open scopes, outermost first: how a traced tensor finds the scope that it belongs to.
+/// All open scopes, outermost first, by which the scope of a traced tensor is found.
 static OPEN: Mutex<Vec<Weak<Scope>>> = Mutex::new(Vec::new());
 
 fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
@@ -25,7 +25,7 @@ fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
 }
 
 impl Scope {
-    /// Opens a scope over `vars`. It stays open until [`Self::close`], or until nobody carries it.
+    /// Opens a scope over `vars`. It stays open until [`Self::close`] or until it is dropped.
     pub(crate) fn open(vars: IdSet<TensorId>) -> Arc<Self> {
         let scope = Arc::new(Self { open: AtomicBool::new(true), vars });
         let mut scopes = open_scopes();
@@ -57,7 +57,7 @@ impl Scope {
             .any(|scope| scope.is_open() && scope.vars.contains(&id))
     }
 
-    /// The outermost open scope of which `tensor` is a function. The outermost, since it is open longest.
+    /// The outermost open scope on whose variables `tensor` depends. The outermost, since it is open longest.
     pub(crate) fn owner_of(tensor: &Tensor) -> Option<Arc<Self>> {
         if !tensor.track_op() {
             return None;

@@ -1,4 +1,4 @@
-//! Trees with a leading axis: an ensemble as one tree.
+//! Stacked trees: an ensemble as one tree whose leaves have a leading axis.
 
 use candle_core::Tensor;
 
@@ -9,11 +9,11 @@ use crate::tree::object::TreeObject;
 use crate::tree::update::update;
 use crate::tree::walk::{try_walk_mut, walk, walk_mut};
 
-/// Runs `f` once for each slice of `tree` along its leading axis, and stacks what it returns. What `f` writes
+/// Runs `f` once for each slice of `tree` along its leading axis, and stacks the results. State that `f` writes
 /// into its slice (running statistics, keys) is stacked back into `tree`.
 ///
-/// The counterpart of `jax.vmap` over a tree, as a loop: it gives the axis, not speed. It may be
-/// differentiated, inside (one gradient for each member) and outside (one for all).
+/// `jax.vmap` over a tree, but as a loop: no faster than calling each member. Gradients can be taken inside (one
+/// for each member) and outside (one for all).
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -28,7 +28,7 @@ use crate::tree::walk::{try_walk_mut, walk, walk_mut};
 /// ```
 ///
 /// # Errors
-/// What `f` reports; leaves without a leading axis, or of different lengths; results that do not stack.
+/// The error of `f`; leaves without a leading axis, or of different lengths; results that cannot be stacked.
 /// `tree` is then unchanged.
 pub fn vmap<T, O>(tree: &mut T, mut f: impl FnMut(usize, &mut T) -> Result<O>) -> Result<O>
 where
@@ -44,7 +44,7 @@ where
     Ok(outputs)
 }
 
-/// Stacks the leaves that some slice has written.
+/// Stacks the leaves that any slice has written.
 pub(crate) fn write_back<T: TreeObject + Clone>(tree: &mut T, before: &[T], after: &[T]) -> Result<()> {
     let mut written = Vec::new();
     for (before, after) in before.iter().zip(after) {
@@ -135,9 +135,9 @@ pub(crate) fn unstack<T: TreeObject + Clone>(tree: &T) -> Result<Vec<T>> {
     (0..length.flatten().unwrap_or(0)).map(slice).collect()
 }
 
-/// What [`vmap`] can collect: a tensor, a tree, or a tensor with something that can be collected.
+/// Results that [`vmap`] can stack: a tensor, a tree, or a tensor with another such result.
 pub trait Stack: Sized {
-    /// One value with a new leading axis over `slices`.
+    /// Stacks `slices` along a new leading axis.
     ///
     /// # Errors
     /// If the slices differ in structure, shape or element type.

@@ -1,4 +1,4 @@
-//! The trees that come with the language: containers of trees, and constants without leaves.
+//! `TreeObject` for types of the standard library: containers of trees, and constants, which have no leaves.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -32,7 +32,7 @@ impl TreeObject for Mode {
     }
 }
 
-/// A box is what is in it.
+/// Transparent: a box adds no path segment.
 impl<T: TreeObject + ?Sized> TreeObject for Box<T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         (**self).visit(visitor);
@@ -51,7 +51,7 @@ impl<T: TreeObject + ?Sized> TreeObject for Box<T> {
     }
 }
 
-/// `Some` is what is in it, `None` has no leaves.
+/// Transparent: `Some` adds no path segment, `None` has no leaves.
 impl<T: TreeObject> TreeObject for Option<T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         if let Some(tree) = self {
@@ -94,7 +94,7 @@ macro_rules! sequence {
 
 sequence!([T: TreeObject] Vec<T>, [T: TreeObject, const N: usize] [T; N]);
 
-/// In the order of the keys, which become segments of paths.
+/// Children in key order; the keys become path segments.
 impl<K: AsRef<str> + Ord + Send + Sync, T: TreeObject> TreeObject for BTreeMap<K, T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         for (key, tree) in self {

@@ -1,17 +1,17 @@
-//! Filters: predicates over leaves, as values with names.
+//! Filters: composable predicates over leaves.
 //!
-//! A filter always *selects what the verb acts on*: `filter(f)` keeps what `f` selects, `freeze(f)`
-//! freezes it, an optimizer's `wrt(f)` trains it.
+//! A filter always *selects the leaves that a method acts on*: `filter(f)` keeps what `f` selects,
+//! `freeze(f)` freezes it, an optimizer's `wrt(f)` trains it.
 //!
 //! ```
 //! use treex_core::{BatchStat, Filter, Parameter, Rng, State, by, exactly, path};
 //!
 //! let encoder = Parameter & path("encoder.**"); // both
-//! let state = BatchStat | Rng; // either; a tuple says the same: (BatchStat, Rng)
-//! let own = State & !exactly(State); // below `State`, not `State` itself
+//! let state = BatchStat | Rng; // either; the same as the tuple (BatchStat, Rng)
+//! let sub_kinds = State & !exactly(State); // kinds below `State`, not `State` itself
 //! let matrices = Parameter & by(|leaf| leaf.rank() > Some(1));
 //! assert_eq!(format!("{encoder:?}"), "Parameter & path(\"encoder.**\")");
-//! # let _ = (state, own, matrices);
+//! # let _ = (state, sub_kinds, matrices);
 //! ```
 
 use std::fmt;
@@ -29,13 +29,13 @@ pub trait Filter {
     /// Whether this leaf is selected.
     fn selects(&self, leaf: &LeafRef<'_>) -> bool;
 
-    /// What `Debug` of a combined filter and error messages print for this one.
+    /// Writes this filter for `Debug` and error messages.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::any::type_name::<Self>())
     }
 }
 
-/// A filter as it was written, for errors.
+/// `Display` of a filter, for errors.
 pub(crate) struct Described<'a, F>(pub(crate) &'a F);
 
 impl<F: Filter> fmt::Display for Described<'_, F> {
@@ -44,7 +44,7 @@ impl<F: Filter> fmt::Display for Described<'_, F> {
     }
 }
 
-/// A leaf as a filter sees it: where it stands, its kind, and what it holds.
+/// A leaf as a filter sees it: path, kind and content.
 #[derive(Clone, Copy)]
 pub struct LeafRef<'a> {
     path: &'a [Segment],
@@ -63,19 +63,19 @@ impl<'a> LeafRef<'a> {
         self.path
     }
 
-    /// The way from the root to the leaf.
+    /// The path from the root to the leaf.
     #[must_use]
     pub fn path(&self) -> Path {
         Path::from(self.path)
     }
 
-    /// The kind, as re-tagged by the tree above.
+    /// The kind, after re-tagging by `#[tree(kind = ...)]` above it.
     #[must_use]
     pub fn kind(&self) -> KindTag {
         self.kind
     }
 
-    /// The shape, of the value or as the initializer announces it.
+    /// The shape of the value, or that declared by the initializer.
     #[must_use]
     pub fn shape(&self) -> Option<&'a Shape> {
         self.handle.shape()
@@ -87,19 +87,20 @@ impl<'a> LeafRef<'a> {
         self.shape().map(Shape::rank)
     }
 
-    /// The element type, of the value or as the initializer announces it.
+    /// The element type of the value, or that declared by the initializer.
     #[must_use]
     pub fn dtype(&self) -> Option<DType> {
         self.handle.dtype()
     }
 
-    /// The detached value, if there is one.
+    /// The detached value, if any.
     #[must_use]
     pub fn value(&self) -> Option<&'a Tensor> {
         self.handle.value()
     }
 
-    /// Whether the leaf is frozen: `by(|leaf| leaf.is_frozen())` selects what `freeze` excluded from training.
+    /// Whether the leaf is frozen: `by(|leaf| leaf.is_frozen())` selects the leaves that `freeze` excluded from
+    /// training.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.handle.is_frozen()
@@ -110,7 +111,7 @@ impl<'a> LeafRef<'a> {
     }
 }
 
-/// A leaf to write, with its path and kind.
+/// A writable leaf, with its path and kind.
 #[derive(Debug)]
 pub struct LeafMut<'a> {
     path: Path,
@@ -123,7 +124,7 @@ impl<'a> LeafMut<'a> {
         Self { path: Path::from(path), kind, handle }
     }
 
-    /// The way from the root to the leaf.
+    /// The path from the root to the leaf.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -148,7 +149,7 @@ impl fmt::Debug for LeafRef<'_> {
     }
 }
 
-/// A kind selects itself and what stands below it.
+/// A kind selects itself and the kinds below it.
 impl<K: Kind> Filter for K {
     fn selects(&self, leaf: &LeafRef<'_>) -> bool {
         leaf.kind().is(KindTag::of::<K>())
@@ -205,23 +206,23 @@ macro_rules! __filter_operators {
 }
 
 filter_type!(
-    /// What both select: `a & b`.
+    /// Leaves that both select: `a & b`.
     And<A, B>(A, B)
 );
 filter_type!(
-    /// What either selects: `a | b`.
+    /// Leaves that either selects: `a | b`.
     Or<A, B>(A, B)
 );
 filter_type!(
-    /// What `f` does not select: `!f`.
+    /// Leaves that `f` does not select: `!f`.
     Negated<F>(F)
 );
 filter_type!(
-    /// A kind without what stands below it; see [`exactly`].
+    /// A kind without the kinds below it; see [`exactly`].
     Exactly<K>(PhantomData<fn() -> K>)
 );
 filter_type!(
-    /// A predicate of one's own; see [`by`].
+    /// A closure as a filter; see [`by`].
     By<F>(F)
 );
 
@@ -315,7 +316,7 @@ impl<F: Fn(&LeafRef<'_>) -> bool> Filter for By<F> {
     }
 }
 
-/// Selects leaves by where they stand; see [`path`].
+/// Selects leaves by path; see [`path`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PathGlob(Vec<String>);
 
@@ -327,9 +328,9 @@ impl fmt::Debug for PathGlob {
     }
 }
 
-/// Selects leaves whose path matches `glob`, segment by segment: `*` stands for any one segment, or for
-/// any part of one (`layers.*.ker*`), `**` for any number of segments. `path("enc")` does not select
-/// `enc2.kernel`, nor `enc.kernel`: below `enc` is `path("enc.**")`.
+/// Selects leaves whose path matches `glob`, segment by segment: `*` matches any one segment, or
+/// any part of one (`layers.*.ker*`), `**` any number of segments. `path("enc")` does not select
+/// `enc2.kernel`, nor `enc.kernel`: everything below `enc` is `path("enc.**")`.
 ///
 /// ```
 /// use treex_core::{Leaf, Parameter, path, prelude::*};
@@ -339,7 +340,7 @@ impl fmt::Debug for PathGlob {
 /// let layers = vec![leaf.clone(), leaf.clone(), leaf];
 /// assert_eq!(layers.count(path("*")), 3);
 /// assert_eq!(layers.count(path("1")), 1);
-/// assert_eq!(layers.count(path("1.**")), 1); // `**` may stand for nothing
+/// assert_eq!(layers.count(path("1.**")), 1); // `**` also matches no segment
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 pub fn path(glob: impl AsRef<str>) -> PathGlob {

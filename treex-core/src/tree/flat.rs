@@ -1,4 +1,4 @@
-//! Flat trees: the leaves in order, with their paths, apart from the struct they came from.
+//! Flat trees: the leaves in field order with their paths, independent of the model's type.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 use crate::tree::path::{Dotted, Path, Paths, Segment};
 use crate::tree::walk::{try_walk_mut, walk};
 
-/// Which leaves a tree has: paths and kinds, in field order.
+/// The structure of a tree: the paths and kinds of its leaves, in field order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
     paths: Paths,
@@ -32,12 +32,12 @@ impl Layout {
         self.kinds.push(kind);
     }
 
-    /// Whether `tree` has these leaves; `what` names it in the error.
+    /// Checks that `tree` has these leaves; `what` names it in the error.
     pub(crate) fn check<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<()> {
         self.check_each(tree, what, |_| ())
     }
 
-    /// [`check`](Self::check), which shows each leaf to `each` on its way.
+    /// [`check`](Self::check), which also passes each leaf to `each`.
     fn check_each<'t, T: TreeObject + ?Sized>(
         &self,
         tree: &'t T,
@@ -63,7 +63,7 @@ impl Layout {
             Some(&kind) => (Path::from(self.paths.get(at)), describe(self.paths.get(at), kind)),
             None => (found_path, none()),
         };
-        Err(Error::new(ErrorKind::Structure, format!("{what} has another structure, from leaf {at} on"))
+        Err(Error::new(ErrorKind::Structure, format!("{what} has a different structure, from leaf {at} on"))
             .at(path)
             .expected(expected)
             .found(found)
@@ -75,11 +75,10 @@ fn describe(path: &[Segment], kind: KindTag) -> String {
     format!("`{}` of kind `{kind}`", Dotted(path))
 }
 
-/// A flat tree: a path, a kind, and a tensor or nothing at each position. Two flat trees of the same model
+/// A flat tree: a path, a kind, and a tensor or nothing at each position. Two flat trees of one model
 /// align position by position, whatever the model's type.
 ///
-/// It is a tree itself, so it can be a part of others (an optimizer's moments), with the paths of the
-/// model it came from.
+/// It is itself a tree, so it can be part of another (an optimizer's moments), with the paths of its model.
 #[derive(Clone)]
 pub struct Leaves {
     layout: Arc<Layout>,
@@ -96,11 +95,11 @@ impl Leaves {
         Self { layout: Arc::new(layout), handles }
     }
 
-    /// The leaves of `tree`, untracked, which the error calls `what`: as its `flatten`, but by comparing with
-    /// the positions of this one, which costs less.
+    /// The leaves of `tree`, untracked. Like `tree.flatten()`, but cheaper, since this tree's layout is reused;
+    /// `what` names `tree` in the error.
     ///
     /// # Errors
-    /// If `tree` has other leaves; the error names the first that differs.
+    /// If the leaves of `tree` differ; the error names the first that does.
     pub fn gather<T: TreeObject + ?Sized>(&self, tree: &T, what: &str) -> Result<Self> {
         let mut handles = Vec::with_capacity(self.len());
         self.layout.check_each(tree, what, |leaf| handles.push(leaf.untracked()))?;
@@ -110,7 +109,7 @@ impl Leaves {
     /// Empties every position for which `keep` is false.
     ///
     /// # Errors
-    /// The first that `keep` reports, with its path.
+    /// The first error of `keep`, with its path.
     pub fn retain(mut self, mut keep: impl FnMut(usize, &Handle) -> Result<bool>) -> Result<Self> {
         for (index, handle) in self.handles.iter_mut().enumerate() {
             match keep(index, handle) {
@@ -122,19 +121,19 @@ impl Leaves {
         Ok(self)
     }
 
-    /// The number of positions, empty ones included.
+    /// The number of positions, including empty ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.handles.len()
     }
 
-    /// Whether there are no positions at all.
+    /// Whether there are no positions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty()
     }
 
-    /// What stands at each position, empty ones included.
+    /// The leaf at each position, including empty ones.
     pub fn iter(&self) -> impl Iterator<Item = LeafRef<'_>> {
         let paths = self.layout.paths.iter();
         paths
@@ -143,19 +142,19 @@ impl Leaves {
             .map(|((path, &kind), leaf)| LeafRef::new(path, kind, leaf))
     }
 
-    /// The tensor at a position, or `None` if there is nothing.
+    /// The tensor at a position, or `None` if it is empty.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Tensor> {
         self.handles.get(index).and_then(Handle::tracked_value)
     }
 
-    /// [`Handle::storage`] of what stands at a position.
+    /// [`Handle::storage`] of the leaf at a position.
     #[must_use]
     pub fn storage(&self, index: usize) -> Option<usize> {
         self.handles.get(index).and_then(Handle::storage)
     }
 
-    /// The path to a position, as segments.
+    /// The path of a position, as segments.
     #[must_use]
     pub fn path(&self, index: usize) -> &[Segment] {
         if index < self.len() { self.layout.paths.get(index) } else { &[] }
@@ -166,7 +165,7 @@ impl Leaves {
         &mut self.handles
     }
 
-    /// The tensors that there are, in order.
+    /// The tensors of the non-empty positions, in order.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.handles.iter().filter_map(Handle::tracked_value)
     }
@@ -200,20 +199,20 @@ impl Leaves {
 
     /// Applies `f` at every position that has a tensor.
     ///
-    /// The results are not copied and may share storage with what `f` got: this is for what is on its way
-    /// (gradients, updates). [`store`](Self::store) keeps them.
+    /// The results are not copied and may share storage with the argument of `f`: they are for temporaries
+    /// (gradients, updates). [`store`](Self::store) copies them into a tree.
     ///
     /// # Errors
-    /// The first that `f` reports, with its path.
+    /// The first error of `f`, with its path.
     pub fn apply(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
         self.rebuild(|index| self.get(index).map(&mut f).transpose())
     }
 
-    /// Applies `f` at every position that has a tensor in both; the others become empty. Results are not
-    /// copied, as with [`apply`](Self::apply).
+    /// Applies `f` at every position that has a tensor in both; the others become empty. As in
+    /// [`apply`](Self::apply), the results are not copied.
     ///
     /// # Errors
-    /// If `other` has other leaves, and the first error that `f` reports, with its path.
+    /// If the leaves of `other` differ; the first error of `f`, with its path.
     pub fn combine(
         &self,
         other: &Self,
@@ -226,10 +225,10 @@ impl Leaves {
         })
     }
 
-    /// The same positions with other tensors, or none. They are not copied, as with [`apply`](Self::apply).
+    /// The same positions with other tensors, or none. As in [`apply`](Self::apply), they are not copied.
     ///
     /// # Errors
-    /// The first that `at` reports, with its path.
+    /// The first error of `at`, with its path.
     pub fn rebuild(&self, mut at: impl FnMut(usize) -> Result<Option<Tensor>>) -> Result<Self> {
         let handles = (0..self.len()).map(|index| match at(index) {
             Ok(tensor) => {
@@ -242,11 +241,11 @@ impl Leaves {
         Ok(Self { layout: Arc::clone(&self.layout), handles: handles.collect::<Result<_>>()? })
     }
 
-    /// Writes `values` into the cells of this tree, in place where it is their only holder. An empty
-    /// position of `values` leaves what is here.
+    /// Writes `values` into the cells of this tree, in place where it is their only holder. Where `values` is
+    /// empty, this tree is unchanged.
     ///
     /// # Errors
-    /// If `values` has other leaves.
+    /// If the leaves of `values` differ.
     pub fn store(&mut self, values: &Self) -> Result<()> {
         self.check_aligned(values, "the flat tree of values")?;
         for (handle, value) in self.handles.iter_mut().zip(&values.handles) {
@@ -257,10 +256,10 @@ impl Leaves {
         Ok(())
     }
 
-    /// Whether `other`, which the error calls `what`, has the same leaves.
+    /// Checks that `other` has the same leaves; `what` names it in the error.
     ///
     /// # Errors
-    /// If it does not; the error names the first that differs.
+    /// The first leaf that differs.
     pub fn check_aligned(&self, other: &Self, what: &str) -> Result<()> {
         if Arc::ptr_eq(&self.layout, &other.layout) { Ok(()) } else { self.layout.check(other, what) }
     }
@@ -269,8 +268,7 @@ impl Leaves {
         self.layout.check(tree, what)
     }
 
-    /// Puts the leaves into a tree of the same structure. Cells are shared, and what is only on its way here is
-    /// copied.
+    /// Writes the leaves into a tree of the same structure. Cells are shared; temporaries are copied.
     pub(crate) fn write_into<T: TreeObject>(&self, tree: &mut T) -> Result<()> {
         self.layout.check(tree, "the tree to unflatten into")?;
         let mut handles = self.handles.iter();
@@ -283,7 +281,7 @@ impl Leaves {
     }
 }
 
-/// Each leaf hangs at its whole path, below this node.
+/// Each leaf is a child of this node, at its whole path.
 impl TreeObject for Leaves {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         for ((path, &kind), handle) in self.layout.paths.iter().zip(&self.layout.kinds).zip(&self.handles) {
@@ -299,7 +297,7 @@ impl TreeObject for Leaves {
     }
 }
 
-/// A leaf whose kind the edge above says.
+/// A leaf whose kind comes from the [`ChildInfo`] above it.
 impl TreeObject for Handle {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         visitor.leaf(KindTag::of::<TreePart>(), self);

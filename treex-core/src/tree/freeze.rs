@@ -32,7 +32,7 @@ pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, froz
     Ok(())
 }
 
-/// Leaves, and how many of them are frozen.
+/// Counts of all leaves and of frozen leaves.
 #[derive(Clone, Copy, Default)]
 struct Count {
     leaves: usize,
@@ -50,12 +50,12 @@ impl Count {
     }
 }
 
-/// A module whose visit has begun.
+/// A module being visited.
 #[derive(Default)]
 struct Module<'a> {
-    /// Its own leaves of kind `State`: noise and statistics are about these.
+    /// Its own leaves of kind `State`: random keys and statistics.
     state: Count,
-    /// Its other own leaves.
+    /// Its own leaves of other kinds.
     others: Count,
     /// The leaves of the modules below it.
     below: Count,
@@ -63,14 +63,14 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
-    /// Of a module with state, the state decides; of one without, its other leaves, or those below it.
+    /// A module with state is frozen by its state; one without, by its other leaves or those below it.
     fn is_frozen(&self) -> bool {
         let decisive = [self.state, self.others, self.below].into_iter().find(|count| count.leaves > 0);
         decisive.is_some_and(Count::all_frozen)
     }
 }
 
-/// Writes into the mode of each module whether the module is frozen.
+/// Sets the frozen flag in the mode of each module.
 struct Modes<'a> {
     modules: Vec<Module<'a>>,
 }

@@ -1,15 +1,15 @@
-//! Handles: leaves without their kind, and the cells that trees share.
+//! Handles: leaves without their kind, and the cells they share.
 //!
 //! **Law: value semantics.** A clone shares its cells and behaves as a snapshot: writing one tree never changes
-//! another, nor another place of the same tree. What makes it true:
+//! another, nor another place of the same tree. How this is kept:
 //!
 //! - a value that enters a cell is copied into storage of its own (a Candle variable), so no two cells share storage,
 //!   whether the value came as a view, a reshape, or straight out of another leaf;
-//! - storage is written in place by [`Handle::write`] and through `Handle::make_mut` only, which first make sure that
+//! - storage is written in place by [`Handle::write`] and through `Handle::make_mut` only, which first ensure that
 //!   this handle is the only holder of the cell and that no gradient scope reads it.
 //!
-//! **Law: tracking.** Whether `get` returns a tracked tensor is decided by the handle's scope, never by the cell: a tree
-//! that shares cells with one that is being differentiated is not tracked.
+//! **Law: tracking.** Whether `get` returns a tracked tensor is decided by the handle's scope, never by the cell: a
+//! tree that shares cells with one that is being differentiated is not tracked.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -36,9 +36,9 @@ pub struct Handle {
 enum Slot {
     Nothing,
     Initializer(Initializer),
-    /// `tensor` is a variable (its storage belongs to this cell alone), or a traced tensor inside of a
-    /// scope, or a tensor that is only lent (a gradient) and never written in place.
-    /// `storage` is its [`storage_id`](tensors::storage_id), which stays what it is as long as the cell.
+    /// `tensor` is a variable (its storage belongs to this cell alone), a traced tensor inside a scope, or a
+    /// borrowed tensor (a gradient), which is never written in place.
+    /// `storage` is its [`storage_id`](tensors::storage_id), constant for the life of the cell.
     Value {
         tensor: Tensor,
         detached: Tensor,
@@ -53,8 +53,8 @@ impl Handle {
         Self { slot: Arc::new(slot), scope: None, frozen: false }
     }
 
-    /// A cell that waits for `init`.
-    pub(crate) fn waiting(initializer: Initializer) -> Self {
+    /// An uninitialized cell.
+    pub(crate) fn uninitialized(initializer: Initializer) -> Self {
         Self::new(Slot::Initializer(initializer))
     }
 
@@ -62,7 +62,7 @@ impl Handle {
         Self { slot: Arc::clone(&NOTHING), scope: None, frozen: false }
     }
 
-    /// Takes the cell and the scope of `other`; whether this leaf is frozen stays.
+    /// Takes the cell and the scope of `other`, and keeps this leaf's frozen flag.
     pub(crate) fn replace(&mut self, other: Self) {
         *self = Self { frozen: self.frozen, ..other };
     }
@@ -92,13 +92,13 @@ impl Handle {
         Ok(Self::from_shared(var.as_tensor().clone()))
     }
 
-    /// A cell around a tensor that others may hold as well.
+    /// A cell around a tensor that may have other holders.
     pub(crate) fn from_shared(tensor: Tensor) -> Self {
         let (detached, storage) = (tensor.detach(), tensors::storage_id(&tensor));
         Self::new(Slot::Value { tensor, detached, storage })
     }
 
-    /// This cell, or a copy of it if its tensor is only lent and may be somebody else's.
+    /// This cell, or a copy if its tensor is borrowed and may share storage.
     pub(crate) fn to_owned_storage(&self) -> Result<Self> {
         match &*self.slot {
             Slot::Value { tensor, .. } if !tensor.track_op() => Self::variable(tensor),
@@ -113,11 +113,11 @@ impl Handle {
         }
     }
 
-    /// What is in this cell, tracked or not.
+    /// The tensor in this cell, tracked or not.
     fn variable_or_traced(&self, kind: KindTag) -> Result<&Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. } => Ok(tensor),
-            Slot::Initializer(initializer) => Err(self.uninitialized(kind, initializer)),
+            Slot::Initializer(initializer) => Err(self.uninitialized_error(kind, initializer)),
             Slot::Nothing => Err(Error::new(
                 ErrorKind::FilteredOut,
                 format!("a leaf of kind `{kind}` was filtered out"),
@@ -127,7 +127,7 @@ impl Handle {
         }
     }
 
-    fn uninitialized(&self, kind: KindTag, initializer: &Initializer) -> Error {
+    fn uninitialized_error(&self, kind: KindTag, initializer: &Initializer) -> Error {
         let shape =
             initializer.shape().map_or_else(String::new, |shape| format!(" and shape {:?}", shape.dims()));
         Error::new(ErrorKind::Uninitialized, format!("a leaf of kind `{kind}`{shape} has no value yet"))
@@ -135,7 +135,7 @@ impl Handle {
             .remedy("call `let model = model.init(seed, &device)?` or load a checkpoint first")
     }
 
-    /// The detached value, if there is one. It is a view, valid until the next write in place.
+    /// The detached value, if any. It is a view, valid until the next write in place.
     #[must_use]
     pub fn value(&self) -> Option<&Tensor> {
         match &*self.slot {
@@ -152,8 +152,7 @@ impl Handle {
         }
     }
 
-    /// By which values are told apart that share memory, if there is a value:
-    /// [`storage_id`](crate::autograd::storage_id) without a lock.
+    /// Identifies the memory of the value, if any: [`storage_id`](crate::autograd::storage_id) without a lock.
     #[must_use]
     pub fn storage(&self) -> Option<usize> {
         match &*self.slot {
@@ -162,7 +161,7 @@ impl Handle {
         }
     }
 
-    /// Changes the initializer, if there is one, in a cell of its own.
+    /// Changes the initializer, if any, in a cell of its own.
     pub(crate) fn map_initializer(&mut self, change: impl FnOnce(Initializer) -> Initializer) {
         if let Some(initializer) = self.initializer() {
             self.replace(Self::new(Slot::Initializer(change(initializer.clone()))));
@@ -182,7 +181,7 @@ impl Handle {
         matches!(&*self.slot, Slot::Nothing)
     }
 
-    /// The shape, of the value or as the initializer announces it.
+    /// The shape of the value, or that declared by the initializer.
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         match &*self.slot {
@@ -192,7 +191,7 @@ impl Handle {
         }
     }
 
-    /// The element type, of the value or as the initializer announces it.
+    /// The element type of the value, or that declared by the initializer.
     #[must_use]
     pub fn dtype(&self) -> Option<DType> {
         match &*self.slot {
@@ -202,27 +201,27 @@ impl Handle {
         }
     }
 
-    /// Whether `get` hands out a tracked tensor.
+    /// Whether `get` returns a tracked tensor.
     pub(crate) fn is_tracked(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.is_open())
     }
 
-    /// Whether the cell holds a variable, not a traced or lent tensor.
+    /// Whether the cell holds a variable, not a traced or borrowed tensor.
     pub(crate) fn is_variable(&self) -> bool {
         matches!(&*self.slot, Slot::Value { tensor, .. } if tensor.is_variable())
     }
 
-    /// By which an error finds its path.
+    /// Identifies this leaf, so that an error can find its path.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// By which two holders of one cell are told from two cells.
+    /// Identifies the cell: equal for two holders of one cell.
     pub(crate) fn cell(&self) -> usize {
         Arc::as_ptr(&self.slot).addr()
     }
 
-    /// Whether both hold the same bits.
+    /// Equality bit for bit.
     pub(crate) fn same(&self, other: &Self) -> bool {
         if Arc::ptr_eq(&self.slot, &other.slot) {
             return true;
@@ -235,8 +234,7 @@ impl Handle {
         }
     }
 
-    /// The variable in this cell, if this is the only holder and no open scope reads it: what may be
-    /// written in place.
+    /// The variable in this cell, if it may be written in place: this is the only holder, and no open scope reads it.
     fn sole_variable(&self) -> Option<&Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. }
@@ -248,13 +246,14 @@ impl Handle {
         }
     }
 
-    /// The one decision between in place and copy: after it, this is the only holder of its cell, which holds the
-    /// returned variable, and no open scope reads it.
+    /// Copy on write: afterwards this is the only holder of its cell, which holds the returned variable, and no
+    /// open scope reads it.
     pub(crate) fn make_mut_var(&mut self, kind: KindTag) -> Result<Var> {
         Ok(Var::from_tensor(self.make_mut(kind)?)?)
     }
 
-    /// The decision itself; the variable is borrowed.
+    /// [`make_mut_var`](Self::make_mut_var) that borrows the variable. The only place that decides between in place and
+    /// copy.
     pub(crate) fn make_mut(&mut self, kind: KindTag) -> Result<&Tensor> {
         if self.sole_variable().is_none() {
             self.replace(Self::variable(&self.get(kind)?)?);
@@ -262,7 +261,7 @@ impl Handle {
         self.variable_or_traced(kind)
     }
 
-    /// The variable that differentiates this leaf where it is tracked already, otherwise one of its own.
+    /// The variable by which this leaf is tracked, if it is, otherwise one of its own.
     pub(crate) fn var(&mut self, kind: KindTag) -> Result<Var> {
         match &*self.slot {
             Slot::Value { tensor, .. } if tensor.is_variable() && self.is_tracked() => {
@@ -272,8 +271,8 @@ impl Handle {
         }
     }
 
-    /// Writes `tensor`, in place if nobody else holds the cell and it fits, otherwise into a new cell: what an
-    /// optimizer does with a parameter. No other tree changes.
+    /// Writes `tensor`: in place if this is the only holder of the cell and shape and type match, otherwise into a
+    /// new cell. No other tree changes. Optimizers write parameters this way.
     ///
     /// # Errors
     /// If Candle cannot copy.
@@ -287,8 +286,8 @@ impl Handle {
         Ok(())
     }
 
-    /// The variable to differentiate this leaf by: the cell's own, unless somebody is differentiated by that
-    /// already (an outer scope, another leaf of the same tree, told by `taken`); then a copy.
+    /// The variable to differentiate this leaf by: the cell's own, or a copy if an outer scope or another leaf of the
+    /// same tree (listed in `taken`) already uses that one.
     pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut IdSet<TensorId>) -> Result<Var> {
         if let Slot::Value { tensor, .. } = &*self.slot
             && tensor.is_variable()
@@ -303,7 +302,7 @@ impl Handle {
         Ok(var)
     }
 
-    /// Lets go of the graph that a traced value holds.
+    /// Frees the graph that a traced value holds.
     pub(crate) fn release_graph(&mut self) {
         self.scope = None;
         if let Slot::Value { tensor, detached, .. } = &*self.slot

@@ -1,4 +1,4 @@
-//! Kinds: what a leaf is for, said by its type.
+//! Kinds: the role of a leaf, as a type.
 //!
 //! ```text
 //! TreePart                      the root: every leaf is one
@@ -6,10 +6,10 @@
 //! └── State                     written by the module itself
 //!     ├── Rng                   a random key
 //!     ├── BatchStat             running statistics
-//!     ├── Cache                 what decoding remembers
-//!     ├── Intermediate          what a module keeps of its last call
-//!     ├── MetricState           what a metric has seen so far
-//!     └── OptState              what an optimizer remembers
+//!     ├── Cache                 the state of autoregressive decoding
+//!     ├── Intermediate          values recorded in the last call
+//!     ├── MetricState           the accumulators of a metric
+//!     └── OptState              the state of an optimizer
 //! ```
 //!
 //! A kind selects itself and everything below it: `model.filter(State)` holds keys, statistics and
@@ -27,15 +27,15 @@ pub trait Kind: Copy + Send + Sync + 'static {
     type Parent: Kind;
     /// The name in tables, checkpoints and messages.
     const NAME: &'static str;
-    /// Whether leaves of this kind can have gradients; the parent's answer unless said.
+    /// Whether leaves of this kind can have gradients. Default: as the parent.
     const DIFFERENTIABLE: bool = <Self::Parent as Kind>::DIFFERENTIABLE;
 }
 
-/// A [`Kind`] at run time: comparable, printable, with its way up to the root.
+/// A [`Kind`] at run time: comparable, printable, with access to its parents.
 #[derive(Clone, Copy)]
 pub struct KindTag(&'static KindInfo);
 
-/// What there is to know of a kind; a tag points to it.
+/// The constants of a kind; a tag points to it.
 struct KindInfo {
     id: TypeId,
     name: &'static str,
@@ -43,7 +43,7 @@ struct KindInfo {
     parent: fn() -> KindTag,
 }
 
-/// Where the information of `K` stands.
+/// Holds the [`KindInfo`] of `K`.
 struct InfoOf<K>(PhantomData<K>);
 
 impl<K: Kind> InfoOf<K> {
@@ -81,7 +81,7 @@ impl KindTag {
         (parent != self).then_some(parent)
     }
 
-    /// Whether this is `kind` or stands below it.
+    /// Whether this is `kind` or below it.
     #[must_use]
     pub fn is(self, kind: Self) -> bool {
         let mut at = self;
@@ -117,14 +117,14 @@ impl fmt::Display for KindTag {
 
 /// Declares a kind: `kind!(pub LoraParam: Parameter);`.
 ///
-/// A kind is differentiable if its parent is; `kind!(pub Ema: State, differentiable = true);` says
-/// otherwise. Doc comments and attributes go through.
+/// A kind is differentiable if its parent is; `kind!(pub Ema: State, differentiable = true);` overrides
+/// that. Doc comments and attributes are kept.
 ///
 /// ```
 /// use treex_core::{Leaf, Parameter, Path, TreePart, kind, prelude::*};
 ///
 /// kind!(
-///     /// What the agent has seen.
+///     /// Past observations of an agent.
 ///     pub Memory: TreePart
 /// );
 ///
@@ -163,40 +163,40 @@ kind!(
     differentiable = false
 );
 kind!(
-    /// What training changes. Written by an optimizer, saved, differentiated; freezing a module does
-    /// not concern it (leave it out of the gradient's or the optimizer's filter instead).
+    /// Trained values. Written by an optimizer, saved, differentiated; excluded from training by
+    /// [`freeze`](crate::Tree::freeze).
     pub Parameter: TreePart,
     differentiable = true
 );
 kind!(
-    /// What a module writes itself, through `&mut self`. Saved, not differentiated, stopped by
+    /// State that a module writes itself, through `&mut self`. Saved, not differentiated, read-only after
     /// [`freeze`](crate::Tree::freeze).
     pub State: TreePart
 );
 kind!(
-    /// A random key ([`Key`](crate::random::Key)), on the host. Written by whoever draws, saved, so that
-    /// training goes on with the numbers that would have come.
+    /// A random key ([`Key`](crate::random::Key)), on the host. Advanced by each draw, and saved, so that
+    /// resumed training draws the same numbers.
     pub Rng: State
 );
 kind!(
-    /// Running statistics of a normalization. Written in training, read in evaluation, saved.
+    /// Running statistics of a normalization layer. Written in training, read in evaluation, saved.
     pub BatchStat: State
 );
 kind!(
-    /// What autoregressive decoding remembers. Written at each step, saved if asked.
+    /// The state of autoregressive decoding. Written at each step, saved if selected.
     pub Cache: State
 );
 kind!(
-    /// What a module keeps of its last call for whoever looks: Flax's collection `intermediates`. Leave it out
-    /// of a checkpoint with `model.filter(!Intermediate)`.
+    /// Values that a module records in a call: Flax's collection `intermediates`. Exclude them
+    /// from a checkpoint with `model.filter(!Intermediate)`.
     pub Intermediate: State
 );
 kind!(
-    /// What a metric has seen so far.
+    /// The accumulators of a metric.
     pub MetricState: State
 );
 kind!(
-    /// What an optimizer remembers: moments, counts, schedules. Written by its `update`, saved.
+    /// The state of an optimizer: moments, counts, schedules. Written by its `update`, saved.
     pub OptState: State
 );
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn differentiable_is_the_parents_unless_said() {
+    fn differentiable_defaults_to_the_parents() {
         assert!(KindTag::of::<Lora>().is_differentiable());
         assert!(KindTag::of::<Trained>().is_differentiable());
         for tag in [KindTag::of::<TreePart>(), KindTag::of::<Rng>(), KindTag::of::<OptState>()] {

@@ -13,8 +13,8 @@ use crate::init::shape_probe;
 use crate::random::Key;
 use crate::random::stream::{PARAMS, RngStream};
 
-/// A field that holds a tensor of kind `K`: an [`Initializer`] at first, then a value, or nothing where
-/// a filter took it out.
+/// A field that holds a tensor of kind `K`: an [`Initializer`] at first, then a value; `Nothing` if filtered
+/// out.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -33,10 +33,10 @@ pub struct Leaf<K> {
 }
 
 impl<K: Kind> Leaf<K> {
-    /// A leaf with a value, which is copied: the leaf owns its storage.
+    /// A leaf that holds a copy of `tensor`, in storage of its own.
     ///
-    /// Inside of a gradient scope, a tensor that was computed from tracked leaves stays tracked, so a
-    /// parameter may be made from others (a low-rank merge, a normalized weight).
+    /// Inside a gradient scope, a tensor computed from tracked leaves stays tracked, so a parameter may be
+    /// computed from others (a low-rank merge, a normalized weight).
     ///
     /// # Errors
     /// If the copy cannot be allocated.
@@ -44,8 +44,8 @@ impl<K: Kind> Leaf<K> {
         Ok(Self::from_handle(Handle::from_copy(tensor.as_ref())?))
     }
 
-    /// A leaf that its module fills as Flax's `self.param(name, init, shape, dtype)` does: the key is
-    /// derived from the module's key and a counter over the module's leaves, 1 for the first.
+    /// A leaf that its module initializes like Flax's `self.param(name, init, shape, dtype)`: the key is
+    /// derived from the module's key and a counter over the module's leaves, which starts at 1.
     pub fn param<F>(init: F, shape: impl Into<Shape>, dtype: DType) -> Self
     where
         F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
@@ -53,7 +53,7 @@ impl<K: Kind> Leaf<K> {
         Initializer::param(init).with_shape(shape).with_dtype(dtype).into()
     }
 
-    /// [`param`](Self::param) whose shape the module [`infer`](Self::infer)s from its first input.
+    /// [`param`](Self::param) whose shape is [`infer`](Self::infer)red from the module's first input.
     pub fn unshaped<F>(init: F, dtype: DType) -> Self
     where
         F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Send + Sync + 'static,
@@ -61,7 +61,7 @@ impl<K: Kind> Leaf<K> {
         Initializer::param(init).with_dtype(dtype).into()
     }
 
-    /// This leaf, if it waits for `init`, to be filled by another function.
+    /// Sets the initializer, if this leaf is uninitialized.
     #[must_use]
     pub fn with_init<F>(self, init: F) -> Self
     where
@@ -70,13 +70,13 @@ impl<K: Kind> Leaf<K> {
         self.map_initializer(|initializer| initializer.remade(Initializer::param(init)))
     }
 
-    /// This leaf, if it waits for `init`, with another shape.
+    /// Sets the shape, if this leaf is uninitialized.
     #[must_use]
     pub fn with_shape(self, shape: impl Into<Shape>) -> Self {
         self.map_initializer(|initializer| initializer.with_shape(shape))
     }
 
-    /// This leaf, if it waits for `init`, with another element type.
+    /// Sets the element type, if this leaf is uninitialized.
     #[must_use]
     pub fn with_dtype(self, dtype: DType) -> Self {
         self.map_initializer(|initializer| initializer.with_dtype(dtype))
@@ -87,7 +87,7 @@ impl<K: Kind> Leaf<K> {
         self
     }
 
-    /// A leaf that its module's `module_init` fills, from other fields say.
+    /// A leaf that its module's `module_init` sets, for instance from other fields.
     #[must_use]
     pub fn uninitialized() -> Self {
         Initializer::never().into()
@@ -103,7 +103,7 @@ impl<K: Kind> Leaf<K> {
         Self { handle, kind: PhantomData }
     }
 
-    /// The value. Tracked inside of a gradient scope that selected this leaf, detached everywhere else.
+    /// The value: tracked inside a gradient scope that selected this leaf, detached everywhere else.
     ///
     /// It is a view, valid until the leaf's next write in place (an optimizer's step): copy it to keep it.
     ///
@@ -114,7 +114,7 @@ impl<K: Kind> Leaf<K> {
         self.handle.get(KindTag::of::<K>())
     }
 
-    /// The value of a leaf that a module may do without, such as a bias: `Leaf::get_optional(&self.bias)?`.
+    /// The value of an optional leaf, such as a bias: `Leaf::get_optional(&self.bias)?`.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -149,7 +149,7 @@ impl<K: Kind> Leaf<K> {
         Ok(())
     }
 
-    /// State that is frozen does not change; a parameter may still be set by hand.
+    /// Frozen state cannot be written; a frozen parameter can still be set by hand.
     fn check_writable(&self) -> Result<()> {
         let kind = KindTag::of::<K>();
         if !self.is_frozen() || !kind.is(KindTag::of::<State>()) {
@@ -160,18 +160,18 @@ impl<K: Kind> Leaf<K> {
             .remedy("write it only where `self.mode.is_training()`, or call `model.unfreeze(filter)?`"))
     }
 
-    /// Writes `part` over the slices of dimension `dim` from `start` on: in place if nobody else holds the cell,
-    /// otherwise into a copy. No other tree changes. What a cache does with the next position.
+    /// Writes `part` over the slices of dimension `dim` from `start` on: in place if this is the only holder of
+    /// the cell, otherwise into a copy. No other tree changes. A cache appends a position this way.
     ///
     /// # Errors
-    /// If there is no value, or `part` does not fit into it.
+    /// If there is no value, or `part` does not fit.
     pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
         self.check_writable()?;
         let var = self.handle.make_mut_var(KindTag::of::<K>())?;
         Ok(var.slice_set(&part.detach().contiguous()?, dim, start)?)
     }
 
-    /// Whether a filter took this leaf out.
+    /// Whether this leaf was filtered out.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.handle.is_nothing()
@@ -183,19 +183,19 @@ impl<K: Kind> Leaf<K> {
         self.handle.is_frozen()
     }
 
-    /// Whether this leaf waits for `init`.
+    /// Whether this leaf has no value yet.
     #[must_use]
     pub fn is_uninitialized(&self) -> bool {
         self.handle.initializer().is_some()
     }
 
-    /// The shape, of the value or as the initializer announces it.
+    /// The shape of the value, or that declared by the initializer.
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         self.handle.shape()
     }
 
-    /// The element type, of the value or as the initializer announces it.
+    /// The element type of the value, or that declared by the initializer.
     #[must_use]
     pub fn dtype(&self) -> Option<DType> {
         self.handle.dtype()
@@ -203,22 +203,21 @@ impl<K: Kind> Leaf<K> {
 }
 
 impl Leaf<Rng> {
-    /// A random key that `init` fills with the key it hands out: [`stream`](Self::stream) of `"params"`.
+    /// A random key in the `"params"` stream; see [`stream`](Self::stream).
     #[must_use]
     pub fn key() -> Self {
         Self::stream(PARAMS)
     }
 
-    /// A random key that `init` fills with the key it hands out, and
-    /// [`init_linen`](crate::Tree::init_linen) with its place in the named stream: Flax's
-    /// `make_rng("dropout")`.
+    /// A random key. `init` fills it with a key of its own, [`init_linen`](crate::Tree::init_linen) with one of the
+    /// named stream: Flax's `make_rng("dropout")`.
     #[must_use]
     pub fn stream(name: &str) -> Self {
         Initializer::stream(name).into()
     }
 
-    /// A key to draw with; the leaf moves on to the next. After `init` the first half of a `split` is handed
-    /// out and the second is kept; after `init_linen` the counter of the stream goes up.
+    /// Returns a key to draw with and advances the leaf. After `init`, the first half of a `split` is returned
+    /// and the second is kept; after `init_linen`, the counter of the stream is incremented.
     ///
     /// # Errors
     /// If the leaf has no value, or its value is not a key.
@@ -237,7 +236,7 @@ impl Leaf<Rng> {
 
 impl<K: Kind> From<Initializer> for Leaf<K> {
     fn from(initializer: Initializer) -> Self {
-        Self::from_handle(Handle::waiting(initializer))
+        Self::from_handle(Handle::uninitialized(initializer))
     }
 }
 
@@ -254,7 +253,7 @@ impl<K> PartialEq for Leaf<K> {
     }
 }
 
-/// Prints `Initializer`, `Nothing`, the values of a small array, or shape and type of a larger one.
+/// Prints `Initializer`, `Nothing`, the values of a small array, or the shape and type of a larger one.
 impl<K> fmt::Debug for Leaf<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.handle, f)

@@ -1,8 +1,8 @@
-//! Trees: the protocol, kinds, leaves, filters, and the verbs on top of them.
+//! Trees: the `TreeObject` trait, kinds, leaves, filters, and the methods of every tree.
 //!
 //! In reading order: [`kind`](mod@kind) (what a leaf is for), [`leaf`] (a field that holds a tensor), [`handle`] (the
-//! shared cell behind it, and when it is written in place), [`object`] (what a tree is), [`filter`], [`flat`],
-//! [`verbs`] (everything that can be done with any tree).
+//! shared cell behind it, and when it is written in place), [`object`] (the trait), [`filter`], [`flat`],
+//! [`verbs`] (the methods of every tree).
 
 mod containers;
 pub mod filter;

@@ -1,9 +1,9 @@
-//! The switch of modules that behave differently in training.
+//! The flag of modules that behave differently in training.
 
-/// A field without leaves that [`train`](crate::Tree::train), [`eval`](crate::Tree::eval),
-/// [`freeze`](crate::Tree::freeze) and [`unfreeze`](crate::Tree::unfreeze) write throughout a tree.
+/// A field without leaves, which [`train`](crate::Tree::train), [`eval`](crate::Tree::eval),
+/// [`freeze`](crate::Tree::freeze) and [`unfreeze`](crate::Tree::unfreeze) set throughout a tree.
 ///
-/// A module with a field `mode: Mode` asks [`is_training`](Self::is_training).
+/// A module has a field `mode: Mode` and reads [`is_training`](Self::is_training).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mode {
     pub(crate) training: bool,
@@ -11,13 +11,13 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Whether to behave as in training: switched to training, and not frozen.
+    /// Whether to behave as in training: in training mode and not frozen.
     #[must_use]
     pub fn is_training(self) -> bool {
         self.training && !self.frozen
     }
 
-    /// Whether this module's own state, or without state its leaves, are all frozen, as of the last `freeze` or
+    /// Whether all own state of this module (without state: all its leaves) was frozen at the last `freeze` or
     /// `unfreeze`.
     #[must_use]
     pub fn is_frozen(self) -> bool {
@@ -25,7 +25,7 @@ impl Mode {
     }
 }
 
-/// A new module trains.
+/// Training mode.
 impl Default for Mode {
     fn default() -> Self {
         Self { training: true, frozen: false }

@@ -1,4 +1,4 @@
-//! Modules: trees that are called.
+//! Modules: trees with a forward pass.
 
 use candle_core::Tensor;
 use dyn_clone::DynClone;
@@ -8,16 +8,16 @@ use crate::tree::object::TreeObject;
 
 /// A tree that maps a tensor to a tensor.
 ///
-/// State is written through `&mut self` and nowhere else. A module without state implements
-/// [`candle_core::Module`] instead and is a `Module` through that, so Candle's ecosystem and this one
-/// compose. To serve one model from many threads, clone it: that is cheap.
+/// State is written only through `&mut self`. A module without state implements [`candle_core::Module`]
+/// instead, and is a `Module` by the blanket implementation, so treex composes with Candle's ecosystem. To
+/// serve one model from many threads, clone it: that is cheap.
 ///
 /// `Box<dyn Module>` is a module too, and can be cloned.
 pub trait Module: TreeObject + DynClone {
     /// The output for `x`.
     ///
     /// # Errors
-    /// What the module reports: a leaf without a value, an input of the wrong shape.
+    /// If the module fails: a leaf without a value, an input of the wrong shape.
     fn call(&mut self, x: &Tensor) -> Result<Tensor>;
 }
 

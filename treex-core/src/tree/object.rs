@@ -1,4 +1,4 @@
-//! The protocol of trees: a type shows its children, for reading and for writing. Everything else is
+//! The tree trait: a type passes its children to a visitor, for reading or for writing. Everything else is
 //! written once, on top of it.
 
 use crate::error::Result;
@@ -10,43 +10,43 @@ use crate::tree::path::{ModuleId, Segment};
 
 /// A type that is a tree: a leaf, a struct or an enum of trees, a container of trees, or a constant.
 ///
-/// Derive it: `#[derive(Clone, Debug, TreeObject)]`. The verbs over trees are in [`Tree`](crate::Tree),
-/// which every `TreeObject` has.
+/// Derive it: `#[derive(Clone, Debug, TreeObject)]`. The methods of trees are in [`Tree`](crate::Tree),
+/// which every `TreeObject + Clone` implements.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in a tree",
+    message = "`{Self}` cannot be part of a tree",
     label = "not a leaf, a tree or a constant",
     note = "if it holds tensors that belong to the model, give it a kind: `Leaf<Parameter>`, `Leaf<State>`, ...",
     note = "if it is a type of your own with such fields, derive `TreeObject` for it",
     note = "if it is not a part of the tree, mark the field `#[tree(skip)]`"
 )]
 pub trait TreeObject: Send + Sync {
-    /// Shows this to `visitor`: a leaf shows itself, a node each child in field order, a constant nothing.
+    /// Passes to `visitor`: a leaf itself, a node each child in field order, a constant nothing.
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>);
 
-    /// The same for writing; the order is the same.
+    /// [`visit`](Self::visit) for writing, in the same order.
     fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>);
 
-    /// What this is called and where it stands, if it is a module: a struct of one's own, not a leaf, a
-    /// container or a constant. A `Box` and its like answer for what is in them.
+    /// The name and address, if this is a module: a struct that derives `TreeObject`, not a leaf, a container or
+    /// a constant. A `Box` or `Option` returns that of its content.
     fn identity(&self) -> Option<ModuleId> {
         None
     }
 
-    /// The name, if this is a module.
+    /// The type name, if this is a module.
     fn module_name(&self) -> Option<&'static str> {
         self.identity().map(|module| module.name)
     }
 
-    /// Called by `init` on a module that was not initialized, after its children and its own leaves.
+    /// Called by `init` on an uninitialized module, after its children and its own leaves.
     /// `#[tree(module_init)]` on a struct makes the derive call the struct's own `module_init` here.
     ///
     /// # Errors
-    /// Whatever the module reports.
+    /// What `module_init` returns.
     fn initialize_module(&mut self, _key: &mut ModuleKey) -> Result<()> {
         Ok(())
     }
 
-    /// What the derive casts a field by, so that a missing implementation is reported at the field's type.
+    /// Used by the derive on each field, so that a missing implementation is reported at the field's type.
     #[doc(hidden)]
     fn as_tree(&self) -> &dyn TreeObject
     where
@@ -55,7 +55,7 @@ pub trait TreeObject: Send + Sync {
         self
     }
 
-    /// The same for writing.
+    /// [`as_tree`](Self::as_tree) for writing.
     #[doc(hidden)]
     fn as_tree_mut(&mut self) -> &mut dyn TreeObject
     where
@@ -65,12 +65,12 @@ pub trait TreeObject: Send + Sync {
     }
 }
 
-/// How a child hangs below its parent.
+/// The edge from a parent to a child.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildInfo<'e> {
-    /// The segments from parent to child: usually one; none for `Box`, `Option` and the like.
+    /// The segments from parent to child: usually one; none for `Box` and `Option`.
     pub path: &'e [Segment],
-    /// The kind that everything below takes, from `#[tree(kind = ...)]`.
+    /// The kind of every leaf below, from `#[tree(kind = ...)]`.
     pub kind: Option<KindTag>,
 }
 
@@ -81,29 +81,29 @@ impl<'e> ChildInfo<'e> {
         Self { path, kind: None }
     }
 
-    /// Everything below takes this kind.
+    /// Re-tags every leaf below with `kind`.
     #[must_use]
     pub fn with_kind(self, kind: KindTag) -> Self {
         Self { kind: Some(kind), ..self }
     }
 }
 
-/// What a tree shows itself to.
+/// Receives the parts of a tree.
 pub trait Visitor<'a> {
     /// A leaf of the given kind.
     fn leaf(&mut self, kind: KindTag, leaf: &'a Handle);
-    /// A switch between training and evaluation.
+    /// A training or evaluation flag.
     fn mode(&mut self, _mode: &'a Mode) {}
-    /// A child; its `visit` goes on below.
+    /// A child; call its `visit` to descend.
     fn child(&mut self, edge: ChildInfo<'_>, child: &'a dyn TreeObject);
 }
 
-/// What a tree shows itself to for writing.
+/// Receives the parts of a tree for writing.
 pub trait VisitorMut<'a> {
     /// A leaf of the given kind.
     fn leaf(&mut self, kind: KindTag, leaf: &'a mut Handle);
-    /// A switch between training and evaluation.
+    /// A training or evaluation flag.
     fn mode(&mut self, _mode: &'a mut Mode) {}
-    /// A child; its `visit_mut` goes on below.
+    /// A child; call its `visit_mut` to descend.
     fn child(&mut self, edge: ChildInfo<'_>, child: &'a mut dyn TreeObject);
 }

@@ -1,4 +1,4 @@
-//! Where a leaf stands: the way from the root to it, as segments.
+//! Paths: the segments from the root to a leaf.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub enum Segment {
     /// A named field of a struct.
     Field(&'static str),
-    /// A place in a `Vec`, an array or a tuple.
+    /// An index in a `Vec`, an array or a tuple.
     Index(usize),
     /// A key of a `BTreeMap`.
     Key(Arc<str>),
@@ -24,7 +24,7 @@ impl fmt::Display for Segment {
     }
 }
 
-/// The way from the root of a tree to a leaf. Prints as `layers.0.kernel`; the root's is empty and
+/// The path from the root of a tree to a leaf. Prints as `layers.0.kernel`; the root's is empty and
 /// prints as `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path(Vec<Segment>);
@@ -36,7 +36,7 @@ impl Path {
         &self.0
     }
 
-    /// The root's, with room for the usual depth.
+    /// The root's path, with capacity for the usual depth.
     pub(crate) fn root() -> Self {
         Self(Vec::with_capacity(8))
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Segments as text, without an allocation.
+/// Prints segments as text without allocating.
 pub(crate) struct Dotted<'a>(pub(crate) &'a [Segment]);
 
 impl fmt::Display for Dotted<'_> {
@@ -77,7 +77,7 @@ fn write_segments(segments: &[Segment], f: &mut fmt::Formatter<'_>) -> fmt::Resu
     rest.iter().try_for_each(|segment| write!(f, ".{segment}"))
 }
 
-/// Many paths in one buffer: what a flat tree is aligned by.
+/// Many paths in one buffer, by which flat trees are aligned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Paths {
     segments: Vec<Segment>,
@@ -108,12 +108,12 @@ impl Paths {
 pub struct ModuleId {
     /// The name of the type.
     pub name: &'static str,
-    /// A module and its first field may have one address; they have two names.
+    /// A module and its first field can have the same address, but never also the same name.
     address: usize,
 }
 
 impl ModuleId {
-    /// Of `module`, whose type is called `name`.
+    /// Identifies `module`, whose type is called `name`.
     #[must_use]
     pub fn of<M>(module: &M, name: &'static str) -> Self {
         Self { name, address: std::ptr::from_ref(module).addr() }

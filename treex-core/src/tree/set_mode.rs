@@ -5,7 +5,7 @@ use super::kind::KindTag;
 use super::mode::Mode;
 use super::object::{ChildInfo, TreeObject, VisitorMut};
 
-/// Writes every mode of `tree`.
+/// Sets every mode of `tree`.
 pub(crate) fn set_training<T: TreeObject + ?Sized>(tree: &mut T, training: bool) {
     tree.visit_mut(&mut SetTraining(training));
 }

@@ -1,4 +1,4 @@
-//! The verbs: what can be done with any tree.
+//! The methods of every tree.
 
 use std::path::Path as FilePath;
 
@@ -21,15 +21,15 @@ use crate::random::Key;
 use crate::random::stream::Rngs;
 use crate::transform::{grad, stack};
 
-/// What can be done with any tree that can be cloned. Comes with `use treex_core::prelude::*`.
+/// The methods of every tree that is `Clone`. In `treex_core::prelude`.
 ///
-/// The laws, each a property test:
+/// Laws, each with a property test:
 ///
 /// - `x.updated(&x.filter(f)) == x`, and `partition` gives two halves that update to the whole;
 /// - `x.filter(f).filter(f) == x.filter(f)`;
 /// - each leaf is selected by its kind, and by every kind above it, and by no other;
-/// - `map` and `zip_map` keep the structure, and the identity gives back an equal tree that shares nothing;
-/// - `x.unflatten(&x.flatten()) == x`; the order is the order of the fields.
+/// - `map` and `zip_map` keep the structure, and with the identity return an equal tree that shares no storage;
+/// - `x.unflatten(&x.flatten()) == x`; leaves are in field order.
 pub trait Tree: TreeObject + Clone {
     /// The same tree with only the leaves that `filter` selects; every other leaf is `Nothing`.
     #[must_use]
@@ -43,7 +43,7 @@ pub trait Tree: TreeObject + Clone {
         kept
     }
 
-    /// What `filter` selects, and the rest.
+    /// The tree with the selected leaves, and the tree with the rest.
     #[must_use]
     fn partition(&self, filter: impl Filter) -> (Self, Self) {
         let part = |selected: bool| {
@@ -58,10 +58,10 @@ pub trait Tree: TreeObject + Clone {
         (part(true), part(false))
     }
 
-    /// Takes over every leaf of `other` that is not `Nothing`. The tree is unchanged on an error.
+    /// Replaces each leaf by that of `other`, where the latter is not `Nothing`. The tree is unchanged on an error.
     ///
     /// # Errors
-    /// If `other` has another structure; the error names the first leaf that differs.
+    /// If the structures differ; the error names the first leaf that does.
     fn update(&mut self, other: &Self) -> Result<()> {
         update::update(self, other)
     }
@@ -76,10 +76,10 @@ pub trait Tree: TreeObject + Clone {
         Ok(tree)
     }
 
-    /// The tree with `f` applied to each value; `Nothing` and what waits for `init` stay as they are.
+    /// The tree with `f` applied to each value; leaves without a value are unchanged.
     ///
     /// # Errors
-    /// The first that `f` reports, with its path.
+    /// The first error of `f`, with its path.
     fn map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut tree = self.clone();
         try_walk_mut(&mut tree, |_, _, leaf| {
@@ -92,11 +92,11 @@ pub trait Tree: TreeObject + Clone {
         Ok(tree)
     }
 
-    /// The tree with `f` applied to each pair of values; a leaf that has no value in either tree stays as it
-    /// is in this one. Plain gradient descent is `model.zip_map(&grads, |p, g| Ok((p - (g * 0.01)?)?))`.
+    /// The tree with `f` applied to each pair of values; a leaf without a value in either tree is unchanged.
+    /// Gradient descent is `model.zip_map(&grads, |p, g| Ok((p - (g * 0.01)?)?))`.
     ///
     /// # Errors
-    /// If `other` has another structure, and the first error that `f` reports, with its path.
+    /// If the structures differ; the first error of `f`, with its path.
     fn zip_map(&self, other: &Self, mut f: impl FnMut(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let others = other.flatten();
         others.check_structure(self, "the tree to zip with")?;
@@ -112,7 +112,7 @@ pub trait Tree: TreeObject + Clone {
         Ok(tree)
     }
 
-    /// The leaves that are not `Nothing`, in field order, with path, kind and what they hold.
+    /// The leaves that are not `Nothing`, in field order, with path and kind.
     #[must_use]
     fn leaves(&self) -> Vec<(Path, KindTag, &Handle)> {
         let mut leaves = Vec::new();
@@ -124,8 +124,7 @@ pub trait Tree: TreeObject + Clone {
         leaves
     }
 
-    /// All leaves for writing, in field order, `Nothing` included: position for position those of
-    /// [`flatten`](Self::flatten).
+    /// All leaves for writing, in field order, including `Nothing`: aligned with [`flatten`](Self::flatten).
     fn leaves_mut(&mut self) -> Vec<LeafMut<'_>> {
         let mut leaves = Vec::new();
         walk_mut(self, |path, kind, leaf| leaves.push(LeafMut::new(path, kind, leaf)));
@@ -139,7 +138,7 @@ pub trait Tree: TreeObject + Clone {
         handles
     }
 
-    /// The flat tree: all leaves in field order, `Nothing` included, so that positions align.
+    /// The flat tree: all leaves in field order, including `Nothing`, so that positions align.
     #[must_use]
     fn flatten(&self) -> Leaves {
         Leaves::of(self)
@@ -148,14 +147,14 @@ pub trait Tree: TreeObject + Clone {
     /// This tree with the leaves of `leaves`, position by position.
     ///
     /// # Errors
-    /// If `leaves` comes from a tree of another structure.
+    /// If `leaves` has a different structure.
     fn unflatten(&self, leaves: &Leaves) -> Result<Self> {
         let mut tree = self.clone();
         leaves.write_into(&mut tree)?;
         Ok(tree)
     }
 
-    /// The number of elements in the leaves that `filter` selects, as far as shapes are known.
+    /// The number of elements in the leaves that `filter` selects; a leaf of unknown shape counts 0.
     fn count(&self, filter: impl Filter) -> usize {
         let mut count = 0;
         walk(self, |path, kind, leaf| {
@@ -199,9 +198,9 @@ pub trait Tree: TreeObject + Clone {
         Ok(self)
     }
 
-    /// Fills what waits for a value, from a seed or a [`Key`], and brings all values but random keys to
-    /// `device`. What has a value keeps it, so a trained sub-model can be passed into a new one. The
-    /// [module](crate::init) says which key goes where.
+    /// Initializes the uninitialized leaves from a seed or a [`Key`], and moves all values but random keys to
+    /// `device`. Values are kept, so a new model can contain a trained one. [`init`](crate::init) defines the order
+    /// of the keys.
     ///
     /// ```
     /// # use candle_core::Device;
@@ -216,14 +215,14 @@ pub trait Tree: TreeObject + Clone {
     /// ```
     ///
     /// # Errors
-    /// What an initializer or a `module_init` reports, with its path.
+    /// The error of an initializer or a `module_init`, with its path.
     fn init(mut self, key: impl Into<Key>, device: &Device) -> Result<Self> {
         init::init(&mut self, Source::Chain(key.into()), device)?;
         Ok(self)
     }
 
-    /// [`init`](Self::init) with the keys that Flax Linen derives from the paths, so that a model whose fields
-    /// are named like a Flax module's gets its weights: see [`linen`]. Takes a seed or a [`Key`],
+    /// [`init`](Self::init) with keys derived from the paths as in Flax Linen, so that a model whose fields are
+    /// named like those of a Flax module gets the same weights: see [`linen`]. Takes a seed, a [`Key`],
     /// or [`Rngs`] with a key for each stream.
     ///
     /// # Errors
@@ -233,20 +232,19 @@ pub trait Tree: TreeObject + Clone {
         Ok(self)
     }
 
-    /// Restarts the random leaves that draw from `stream` with a root key, as `apply(rngs={stream: key})` does
-    /// in Flax, so that a step can be repeated. `"params"` restarts those too that have no key of their own.
+    /// Resets the random leaves of `stream` from a root key, like Flax's `apply(rngs={stream: key})`, so that a
+    /// step can be repeated. `"params"` also resets the streams without a key of their own.
     ///
     /// # Errors
-    /// If no leaf draws from `stream`; so it is after [`init`](Self::init), which makes keys without streams.
+    /// If no leaf is in `stream`; after [`init`](Self::init), whose keys have no streams, none is.
     fn set_rngs(&mut self, stream: &str, key: impl Into<Key>) -> Result<()> {
         linen::set_rngs(self, stream, key.into())
     }
 
-    /// [`init`](Self::init) on the device of `x`, after the layers have learned the sizes that they were not
-    /// given from the shapes that `x` has on its way through the model.
+    /// Infers missing sizes by calling the model on `x`, then [`init`](Self::init)s it on the device of `x`.
     ///
     /// # Errors
-    /// As `init`, and what the call reports.
+    /// As `init`, and the error of the call.
     fn init_with(self, key: impl Into<Key>, x: &Tensor) -> Result<Self>
     where
         Self: Module,
@@ -254,11 +252,11 @@ pub trait Tree: TreeObject + Clone {
         self.inferred(x)?.init(key, x.device())
     }
 
-    /// The tree with the shapes that its layers find when it is called on `x`. Nothing is initialized, and no
-    /// state is kept.
+    /// The tree with the shapes that its layers infer from a call on `x`. Nothing is initialized, and no state
+    /// is kept.
     ///
     /// # Errors
-    /// What the call reports.
+    /// The error of the call.
     fn inferred(self, x: &Tensor) -> Result<Self>
     where
         Self: Module,
@@ -266,53 +264,52 @@ pub trait Tree: TreeObject + Clone {
         self.inferred_by(x.device(), |model| model.call(x))
     }
 
-    /// [`inferred`](Self::inferred) by any call, for models with other inputs than one tensor.
+    /// [`inferred`](Self::inferred) with a custom call, for models with other inputs than one tensor.
     ///
     /// # Errors
-    /// What `call` reports.
+    /// The error of `call`.
     fn inferred_by<R>(mut self, device: &Device, call: impl FnOnce(&mut Self) -> Result<R>) -> Result<Self> {
         shape_inference::infer(&mut self, device, call)?;
         Ok(self)
     }
 
-    /// Whether no leaf waits for `init`.
+    /// Whether every leaf is initialized.
     fn initialized(&self) -> bool {
         init::is_initialized(self)
     }
 
-    /// Switches the whole tree to training.
+    /// Sets the whole tree to training mode.
     fn train(&mut self) {
         set_mode::set_training(self, true);
     }
 
-    /// Switches the whole tree to evaluation: no dropout, running statistics are read, not written.
+    /// Sets the whole tree to evaluation mode: no dropout, and running statistics are read, not written.
     fn eval(&mut self) {
         set_mode::set_training(self, false);
     }
 
-    /// The tree in evaluation, for the functional style.
+    /// [`eval`](Self::eval) by value.
     #[must_use]
     fn into_eval(mut self) -> Self {
         self.eval();
         self
     }
 
-    /// The tree in training, for the functional style.
+    /// [`train`](Self::train) by value.
     #[must_use]
     fn into_train(mut self) -> Self {
         self.train();
         self
     }
 
-    /// Freezes the leaves that `filter` selects, as everywhere in the field: they are not trained. Gradients and
-    /// optimizers leave them out whatever their own filter says (`Nothing` in the gradient, no moments, no weight
-    /// decay), `tracked` and `vars` do not have them, and state that is frozen cannot be written. A module whose own
-    /// state is all frozen (or, without state of its own, whose leaves are) behaves as in evaluation: no noise, no new
-    /// statistics.
+    /// Freezes the leaves that `filter` selects: they are not trained. Gradients and optimizers exclude them whatever
+    /// their own filter (`Nothing` in the gradient, no moments, no weight decay), so do `tracked` and `vars`, and
+    /// frozen state cannot be written. A module whose own state is all frozen (without state: whose leaves all are)
+    /// behaves as in evaluation: no noise, no new statistics.
     ///
     /// The flag belongs to the leaf: `clone`, `map`, `update`, `unflatten` and loading keep it, `tabulate` shows it,
-    /// files do not store it. Less than freezing is possible by filters: of a gradient, of an optimizer
-    /// (`Optimizer::wrt`), and by [`eval`](Self::eval).
+    /// files do not store it. For finer control, use the filter of a gradient or an
+    /// optimizer (`Optimizer::wrt`), or [`eval`](Self::eval).
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -371,8 +368,8 @@ pub trait Tree: TreeObject + Clone {
     /// ```
     ///
     /// # Errors
-    /// What the closure reports; a loss that is not a scalar; a filter that selects nothing to differentiate
-    /// by; an uninitialized leaf; a closure that changes the tree's structure. The model is then as it was.
+    /// The error of the closure; a loss that is not a scalar; a filter that selects nothing differentiable; an
+    /// uninitialized leaf; a closure that changes the tree's structure. The model is then unchanged.
     fn value_and_grad(
         &mut self,
         filter: impl Filter,
@@ -382,7 +379,7 @@ pub trait Tree: TreeObject + Clone {
         Ok((loss, grads))
     }
 
-    /// [`value_and_grad`](Self::value_and_grad) of a closure with more to hand out: logits, metrics.
+    /// [`value_and_grad`](Self::value_and_grad) of a closure with auxiliary outputs: logits, metrics.
     ///
     /// # Errors
     /// As `value_and_grad`.
@@ -394,8 +391,8 @@ pub trait Tree: TreeObject + Clone {
         grad::in_place(self, &filter, f)
     }
 
-    /// A clone whose selected leaves hand out tracked tensors for as long as the clone lives, for code that
-    /// calls Candle's `backward` itself.
+    /// A clone whose selected leaves return tracked tensors for as long as the clone lives, for code that calls
+    /// Candle's `backward` itself.
     ///
     /// # Errors
     /// As [`value_and_grad`](Self::value_and_grad), before the closure.
@@ -406,7 +403,7 @@ pub trait Tree: TreeObject + Clone {
     /// The Candle variables of the leaves that `filter` selects, in field order: for Candle's own optimizers,
     /// and to look up gradients after Candle's `backward` over [`tracked`](Self::tracked).
     ///
-    /// Whoever writes to them writes to this tree, and to the clones made of it from now on.
+    /// A write to a variable changes this tree and the clones made of it from now on.
     ///
     /// # Errors
     /// If a selected leaf has no value.
@@ -414,7 +411,7 @@ pub trait Tree: TreeObject + Clone {
         grad::vars(self, &filter)
     }
 
-    /// The trees as one, each leaf with a new leading axis over the trees.
+    /// One tree whose leaves have a new leading axis over `trees`.
     ///
     /// # Errors
     /// If there are no trees, or they differ in structure, shapes or element types.
@@ -422,15 +419,15 @@ pub trait Tree: TreeObject + Clone {
         stack::stack(trees)
     }
 
-    /// The trees that were [`stack`](Self::stack)ed.
+    /// The inverse of [`stack`](Self::stack).
     ///
     /// # Errors
-    /// If leaves have no leading axis, or of different lengths.
+    /// If leaves have no leading axis, or different lengths.
     fn unstack(&self) -> Result<Vec<Self>> {
         stack::unstack(self)
     }
 
-    /// Writes all leaves that are not `Nothing` to a safetensors file, which is complete or not there at all.
+    /// Writes all leaves that are not `Nothing` to a safetensors file, atomically.
     ///
     /// # Errors
     /// If a leaf has no value yet, two leaves have the same name, or the file cannot be written.
@@ -438,20 +435,20 @@ pub trait Tree: TreeObject + Clone {
         checkpoint::save(self, file.as_ref())
     }
 
-    /// Reads all leaves that are not `Nothing` from a file: every leaf must be there, with its shape, element
-    /// type and kind, and nothing else. The tree is unchanged on an error. A value comes to the device of the
-    /// one that it replaces; where there was none yet, to the host.
+    /// Reads all leaves that are not `Nothing` from a file. The file must hold every leaf, with its shape, element
+    /// type and kind, and nothing else. The tree is unchanged on an error. A value is loaded to the device of the
+    /// one that it replaces, or to the CPU if there was none.
     ///
     /// # Errors
-    /// If the file cannot be read or does not fit; the error names the leaf and the nearest names.
+    /// If the file cannot be read or does not match; the error names the leaf and the nearest names.
     fn load(&mut self, file: impl AsRef<FilePath>) -> Result<()> {
         self.load_with(file, &Load::strict()).map(|_| ())
     }
 
-    /// [`load`](Self::load) with what may be missing, surplus or renamed.
+    /// [`load`](Self::load) that may allow missing, unused or renamed tensors.
     ///
     /// # Errors
-    /// As `load`, less what the options allow.
+    /// As `load`, except for what the options allow.
     fn load_with(&mut self, file: impl AsRef<FilePath>, options: &Load) -> Result<Report> {
         checkpoint::load(self, file.as_ref(), options)
     }
@@ -461,10 +458,10 @@ pub trait Tree: TreeObject + Clone {
         summary::tabulate(self)
     }
 
-    /// The table with the shapes that go in and out when the module is called on `x`.
+    /// The table with the input and output shapes of a call on `x`.
     ///
     /// # Errors
-    /// What the call reports, with its path.
+    /// The error of the call, with its path.
     fn tabulate_with(&self, x: &Tensor) -> Result<String>
     where
         Self: Module,

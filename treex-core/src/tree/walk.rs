@@ -1,4 +1,4 @@
-//! The two traversals under every verb: over leaves for reading, and over leaves for writing.
+//! The two traversals that every method uses: over leaves for reading, and for writing.
 
 use crate::error::{Error, Result, Subject};
 use crate::tree::handle::Handle;
@@ -6,7 +6,7 @@ use crate::tree::kind::KindTag;
 use crate::tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 use crate::tree::path::{Path, Segment};
 
-/// Shows `each` the path, kind and handle of each leaf, in field order, `Nothing` included.
+/// Calls `each` with the path, kind and handle of each leaf, in field order, including `Nothing`.
 pub(crate) fn walk<'a, T: TreeObject + ?Sized>(
     tree: &'a T,
     mut each: impl FnMut(&[Segment], KindTag, &'a Handle),
@@ -14,7 +14,7 @@ pub(crate) fn walk<'a, T: TreeObject + ?Sized>(
     tree.visit(&mut Walk { path: Path::root(), kind: None, each: &mut each });
 }
 
-/// The same for writing.
+/// [`walk`] for writing.
 pub(crate) fn walk_mut<'a, T: TreeObject + ?Sized>(
     tree: &'a mut T,
     mut each: impl FnMut(&[Segment], KindTag, &'a mut Handle),
@@ -22,7 +22,7 @@ pub(crate) fn walk_mut<'a, T: TreeObject + ?Sized>(
     tree.visit_mut(&mut Walk { path: Path::root(), kind: None, each: &mut each });
 }
 
-/// [`walk_mut`] with a closure that may fail; the first failure is returned, with its path.
+/// [`walk_mut`] with a fallible closure; returns the first error, with its path.
 pub(crate) fn try_walk_mut<'a, T: TreeObject + ?Sized>(
     tree: &'a mut T,
     mut each: impl FnMut(&[Segment], KindTag, &'a mut Handle) -> Result<()>,
@@ -78,7 +78,7 @@ struct Walk<'f, F: ?Sized> {
 }
 
 impl<F: ?Sized> Walk<'_, F> {
-    /// Runs `below` one level further down. The outermost re-tagging wins.
+    /// Runs `below` one level down. The outermost re-tagging wins.
     fn down(&mut self, edge: ChildInfo<'_>, below: impl FnOnce(&mut Self)) {
         let (depth, kind) = (self.path.segments().len(), self.kind);
         self.path.extend(edge.path);

@@ -1,4 +1,4 @@
-//! State that a module keeps: the running mean of everything that it has seen.
+//! A module with state: the running mean of all its inputs.
 //!
 //! `cargo run --release -p treex-examples --bin average`
 
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     for step in 0..treex_examples::steps(5) {
         let x = Tensor::new(&[step as f32, step as f32 + 1.], &Device::Cpu)?;
         let mean = average.call(&x)?.to_scalar::<f32>()?;
-        println!("after {:?} the mean of all is {mean}", x.to_vec1::<f32>()?);
+        println!("after {:?} the running mean is {mean}", x.to_vec1::<f32>()?);
     }
     println!("{average:?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! A line through 500 points, with a layer of one's own and an optimizer that is a tree.
+//! A line through 500 points, with a custom layer and an optimizer that is a tree.
 //!
 //! `cargo run --release -p treex-examples --bin linear_regression` writes `linear_regression.png`.
 

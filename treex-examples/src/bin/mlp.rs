@@ -1,4 +1,4 @@
-//! A network for y = 1.4 x^2 - 0.3: a `Vec` of layers, a gradient of the model's own type, and an optimizer
+//! A network for y = 1.4 x^2 - 0.3: a `Vec` of layers, a gradient of the model's type, and an optimizer
 //! that is one `zip_map`.
 //!
 //! `cargo run --release -p treex-examples --bin mlp`

@@ -1,4 +1,4 @@
-//! The ideas one by one: initialization, filters, partial gradients, random keys, kinds of one's own, modes.
+//! The concepts one by one: initialization, filters, partial gradients, random keys, custom kinds, modes.
 //!
 //! `cargo run --release -p treex-examples --bin tour`
 
@@ -15,11 +15,11 @@ fn main() -> Result<()> {
     filters()?;
     a_partial_gradient()?;
     the_key_of_a_dropout()?;
-    a_kind_of_ones_own()?;
+    a_custom_kind()?;
     train_and_eval()
 }
 
-/// `a` waits for a key of its own; `b` depends on another field, so the module fills it at its turn.
+/// `a` is initialized with a key of its own; `b` depends on another field, so `module_init` fills it.
 #[derive(Clone, Debug, TreeObject)]
 #[tree(module_init)]
 struct Mixed {
@@ -77,13 +77,13 @@ fn filters() -> Result<()> {
 }
 
 fn a_partial_gradient() -> Result<()> {
-    title("a gradient of the parameters alone");
+    title("a gradient with respect to the parameters only");
     let model = my_module()?;
     let params = model.filter(Parameter);
     let ((loss, _model), grads) = value_and_grad_aux(&params, |params| {
         let mut model = model.updated(params)?;
         let loss = (model.a.get()? * model.b.get()?)?.sqr()?.sum_all()?;
-        model.b.set((model.b.get()? + 1.)?)?; // state changes go out with the model
+        model.b.set((model.b.get()? + 1.)?)?; // state changes are returned with the model
         Ok((loss, model))
     })?;
     println!("loss {}  gradient {grads:?}", loss.to_scalar::<f32>()?);
@@ -106,7 +106,7 @@ fn the_key_of_a_dropout() -> Result<()> {
 }
 
 kind!(
-    /// What the module has seen before.
+    /// Past inputs of the module.
     Memory: TreePart
 );
 
@@ -116,8 +116,8 @@ struct Remembers {
     memory: Leaf<Memory>,
 }
 
-fn a_kind_of_ones_own() -> Result<()> {
-    title("a kind of one's own is one line");
+fn a_custom_kind() -> Result<()> {
+    title("a custom kind is one line");
     let one = Tensor::ones(2, DType::F32, &Device::Cpu)?;
     let module = Remembers { weight: Leaf::new(&one)?, memory: Leaf::new((one * 7.)?)? };
     println!("Memory  {:?}", module.filter(Memory));

@@ -1,4 +1,4 @@
-//! Parameter surgery: a trained sub-model is moved into a new struct, and a filter trains the head alone.
+//! Transfer learning: a trained sub-model is moved into a new struct, and a filter trains only the head.
 //!
 //! `cargo run --release -p treex-examples --bin transfer`
 
@@ -8,14 +8,14 @@ use treex_core::{Filter, Key, Parameter, path, prelude::*};
 use treex_nn::{Linear, Mlp, relu};
 use treex_optim::{Optimizer, adam, mse};
 
-/// What was trained before: a backbone under a head for one task.
+/// The pretrained model: a backbone, and a head for one task.
 #[derive(Clone, Debug, TreeObject)]
 struct Pretrained {
     backbone: Mlp,
     head: Linear,
 }
 
-/// What is trained now: the same backbone, a head for another task.
+/// The new model: the same backbone, and a head for another task.
 #[derive(Clone, Debug, TreeObject)]
 struct Transfer {
     backbone: Mlp,
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         Pretrained { backbone: Mlp::new([1, 32, 32]), head: Linear::new(32, 1) }.init(1, &Device::Cpu)?;
     fit(&mut pretrained, Parameter, &x, &x.sin()?, steps)?;
 
-    println!("the backbone goes into a new model; only the head is new");
+    println!("the backbone is moved into a new model with a new head");
     let mut model = Transfer { backbone: pretrained.backbone, head: Linear::new(32, 2) };
     println!("  initialized: {}", model.initialized());
     model = model.init(2, &Device::Cpu)?;
@@ -69,6 +69,6 @@ fn main() -> Result<()> {
     println!("training the head on [cos(x), x^2]");
     let y = Tensor::cat(&[x.cos()?, x.sqr()?], 1)?;
     fit(&mut model, path("head.**"), &x, &y, steps)?;
-    println!("  the backbone is untouched: {}", model.backbone.flatten() == before);
+    println!("  the backbone is unchanged: {}", model.backbone.flatten() == before);
     Ok(())
 }

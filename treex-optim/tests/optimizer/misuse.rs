@@ -29,7 +29,7 @@ fn another_structure_is_refused() {
         let error =
             refused(&mut optimizer, &mut longer, |optimizer, longer| optimizer.update(&grads, longer));
         assert_eq!(error.kind(), ErrorKind::Structure, "{name}");
-        let text = "the model has another structure, from leaf 3 on at `kernel`: expected `kernel` of kind `Parameter`, \
+        let text = "the model has a different structure, from leaf 3 on at `kernel`: expected `kernel` of kind `Parameter`, \
                     found `layers.2` of kind `Parameter`; pass the model that the optimizer was initialized with, or \
                     a filtered tree of it; after surgery, call `optimizer.reconcile(&model)?`";
         assert_eq!(error.to_string(), text);
@@ -38,7 +38,9 @@ fn another_structure_is_refused() {
         let error =
             refused(&mut optimizer, &mut model, |optimizer, model| optimizer.update(&longer_grads, model));
         assert!(
-            error.to_string().starts_with("the gradient has another structure, from leaf 3 on at `kernel`"),
+            error
+                .to_string()
+                .starts_with("the gradient has a different structure, from leaf 3 on at `kernel`"),
             "{error}"
         );
 

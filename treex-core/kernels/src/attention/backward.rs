@@ -74,9 +74,9 @@ impl<T: Float> Backward<'_, T> {
         let pair = |scratch: &mut Scratch<T::Wide>, pair: usize| {
             self.pair(scratch, [pair / s.kv_heads, pair % s.kv_heads], &outputs);
         };
-        share(s.batch * s.kv_heads, s.is_large(), &|turns| {
+        share(s.batch * s.kv_heads, s.is_large(), &|range| {
             let mut scratch = Scratch::new(s);
-            turns.for_each(|at| pair(&mut scratch, at));
+            range.for_each(|at| pair(&mut scratch, at));
         });
         // SAFETY: heads are a multiple of the heads of keys, so that each row of each wanted gradient has been written
         // with its item and head of keys; what is not wanted is empty.

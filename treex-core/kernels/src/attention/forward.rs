@@ -89,9 +89,9 @@ impl<T: Float> Inputs<'_, T> {
                 &statistics,
             );
         };
-        share(pairs * parts, s.is_large(), &|turns| {
+        share(pairs * parts, s.is_large(), &|range| {
             let mut scratch = Scratch::new(s);
-            turns.for_each(|at| part(&mut scratch, at));
+            range.for_each(|at| part(&mut scratch, at));
         });
         // SAFETY: heads are a multiple of the heads of keys, so that every query of every head of every item has been
         // in one part, which wrote its row of both.

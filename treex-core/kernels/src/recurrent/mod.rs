@@ -1,7 +1,7 @@
 //! A recurrent cell over all steps of its sequences.
 //!
-//! The products with the input are products of whole matrices before the first step; likewise, after the last step of the
-//! backward pass, the gradients of the kernels and of the input. A step is then one product of the carry with the
+//! The products with the input are products of whole matrices before the first step; likewise, after the last step of
+//! the backward pass, the gradients of the kernels and of the input. A step is then one product of the carry with the
 //! recurrent kernels, and the functions of the cell for each feature ([`cell`]). Sequences are independent: each thread
 //! takes a group of them through all steps, and threads never wait for each other between steps. Sequences are read and
 //! written in place, in any [`order`].

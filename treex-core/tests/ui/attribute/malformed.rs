@@ -1,4 +1,4 @@
-//! Attributes without, with too much, or with the wrong kind of content.
+//! Attributes with missing, surplus or invalid content.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! An attribute where it has no meaning.
+//! An attribute on a variant.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

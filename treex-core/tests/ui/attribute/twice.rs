@@ -1,4 +1,4 @@
-//! One attribute given twice, in one place and in two.
+//! An attribute given twice, in one list and in two.
 
 use treex_core::{Leaf, OptState, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! Names that are not known: on the struct and on fields, near a known one and far from all, and on the wrong place.
+//! Unknown attributes, on a struct and on fields: similar to a known one, dissimilar, and in the wrong place.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! A method that is announced: on an enum, missing, and with another signature.
+//! `module_init` on an enum.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! A method that is announced and not there, or there with another signature.
+//! A `module_init` that is missing, and one with a wrong signature.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! Names that make no path, or one path for two fields.
+//! Names that are not path segments, and duplicate names.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

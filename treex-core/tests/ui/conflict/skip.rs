@@ -1,4 +1,4 @@
-//! A field that is not in the tree, with a place in it.
+//! A skipped field with a kind or a name.
 
 use treex_core::{OptState, TreeObject};
 

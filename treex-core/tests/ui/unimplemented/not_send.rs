@@ -1,4 +1,4 @@
-//! A tree that cannot go to another thread.
+//! A tree that is not `Send`.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! A generic model used with a type that is no tree.
+//! A generic model used with a type that is not a tree.
 
 use treex_core::{Leaf, Parameter, TreeObject, prelude::*};
 

@@ -1,4 +1,4 @@
-//! A plain tensor: nobody knows what it is for.
+//! A plain tensor, whose kind is unknown.
 
 use candle_core::Tensor;
 use treex_core::{Leaf, Parameter, TreeObject};

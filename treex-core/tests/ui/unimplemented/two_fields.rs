@@ -1,4 +1,4 @@
-//! Two fields at once that are no trees: a map without an order, and a type of one's own.
+//! Two fields that are not trees: an unordered map, and a user's type.
 
 use std::collections::HashMap;
 

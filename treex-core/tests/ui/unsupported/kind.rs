@@ -1,4 +1,4 @@
-//! A kind that is none.
+//! A type that is not a kind.
 
 use treex_core::{Leaf, Parameter, TreeObject};
 

@@ -1,4 +1,4 @@
-//! Images and their labels: the digits in the repository, or any set in IDX files.
+//! Images and labels: the digits in the repository, or any data set in IDX files.
 
 use std::fs;
 use std::io::Read as _;
@@ -11,7 +11,7 @@ use treex_core::Key;
 
 const DIGITS: &[u8] = include_bytes!("../../../data/digits.csv.gz");
 
-/// Square grey images, one byte a pixel scaled to [0, 1], and their labels.
+/// Square greyscale images, one byte per pixel scaled to [0, 1], and their labels.
 #[derive(Clone, Debug)]
 pub(crate) struct Images {
     pub(crate) pixels: Vec<Vec<f32>>,
@@ -19,7 +19,7 @@ pub(crate) struct Images {
     pub(crate) side: usize,
 }
 
-/// What to train on, what to choose by, and what to look at once, at the end.
+/// Training, validation and test sets.
 #[derive(Debug)]
 pub(crate) struct Split {
     pub(crate) train: Images,
@@ -38,7 +38,7 @@ impl Images {
         self.to_tensors(pixels, indices, device)
     }
 
-    /// The same, each image shifted by up to one pixel and filled up with background, as `key` says.
+    /// [`batch`](Self::batch) with each image randomly shifted by up to one pixel and padded with background.
     pub(crate) fn augmented(&self, indices: &[usize], key: Key, device: &Device) -> Result<(Tensor, Tensor)> {
         let draws = key.bits((indices.len(), 2))?.to_vec2::<u32>()?;
         let pixels: Vec<f32> = indices
@@ -55,8 +55,8 @@ impl Images {
         Ok((images, Tensor::from_vec(labels, indices.len(), device)?))
     }
 
-    /// Two sets: the images to whose number `second` says no, and those to whose number it says yes. They are
-    /// numbered class by class, so that every fifth is a fifth of each class.
+    /// Splits off the images whose number `second` selects. Images are numbered class by class, so that the split is
+    /// stratified.
     fn split(self, second: impl Fn(usize) -> bool) -> (Self, Self) {
         let mut parts = [(); 2].map(|()| Self { pixels: Vec::new(), labels: Vec::new(), side: self.side });
         let mut images: Vec<_> = self.pixels.into_iter().zip(self.labels).collect();
@@ -80,8 +80,8 @@ fn shifted(image: &[f32], side: usize, by: [u32; 2]) -> impl Iterator<Item = f32
     })
 }
 
-/// The 1,797 digits of 8 by 8: every fifth image of each class is for testing (360), the others (1,437) for
-/// training, and of those every tenth for validation.
+/// The 1,797 digits of 8 by 8 pixels: every fifth image of each class is for testing (360); of the others (1,437),
+/// every tenth is for validation and the rest for training.
 pub(crate) fn digits() -> Result<Split> {
     let mut text = String::new();
     GzDecoder::new(DIGITS).read_to_string(&mut text)?;
@@ -97,8 +97,8 @@ pub(crate) fn digits() -> Result<Split> {
     Ok(Split { train, validation, test })
 }
 
-/// A set in four IDX files, plain or with `.gz`, under the names that MNIST and Fashion-MNIST have. Of the
-/// training images, every tenth of each class is for validation.
+/// A data set in four IDX files, optionally `.gz`, named as in MNIST and Fashion-MNIST. Of the training images, every
+/// tenth of each class is for validation.
 pub(crate) fn idx(folder: &Path) -> Result<Split> {
     let set = |images: &str, labels: &str| -> Result<Images> {
         let (shape, pixels) = idx_file(folder, images)?;
@@ -137,7 +137,7 @@ fn idx_file(folder: &Path, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
         .collect();
     ensure!(
         bytes.len() - data_at == shape.iter().product::<usize>(),
-        "`{name}` has another length than its header says"
+        "the length of `{name}` differs from its header"
     );
     Ok((shape, bytes[data_at..].to_vec()))
 }

@@ -1,8 +1,8 @@
-//! The main job: a convolutional network learns handwritten digits.
+//! The main example: a convolutional network learns handwritten digits.
 //!
 //! `cargo run --release -p treex-examples --bin digits` trains on the 1,797 digits in the repository and
-//! leaves `loss.png`, `samples.png` and `checkpoint.safetensors` in `digits-out`. `--resume` goes on from the
-//! checkpoint, bit for bit as if training had never stopped; Ctrl-C saves and exits.
+//! writes `loss.png`, `samples.png` and `checkpoint.safetensors` to `digits-out`. `--resume` continues from the
+//! checkpoint, bit for bit as if training had not stopped; Ctrl-C saves and exits.
 
 mod data;
 mod model;
@@ -28,44 +28,44 @@ use report::Evaluation;
 /// Trains a convolutional network on handwritten digits.
 #[derive(Clone, Debug, Parser)]
 struct Args {
-    /// Where the pictures and the checkpoint go.
+    /// The folder for plots and the checkpoint.
     #[arg(long, default_value = "digits-out")]
     out: PathBuf,
-    /// Train this many seeds, from `seed` on, and report the median and the minimum.
+    /// The number of seeds to train, from `seed` on; reports the median and the minimum.
     #[arg(long, default_value_t = 1)]
     seeds: u32,
-    /// Go on from the checkpoint, with the configuration that it was begun with.
+    /// Resume from the checkpoint, with its configuration.
     #[arg(long)]
     resume: bool,
-    /// Stop after this many steps; `--resume` goes on.
+    /// Stop after this many steps; `--resume` continues.
     #[arg(long)]
     steps: Option<usize>,
     #[command(flatten)]
     config: Config,
 }
 
-/// What determines a run. Written beside the checkpoint as `config.json`.
+/// The configuration of a run. Written beside the checkpoint as `config.json`.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     /// A folder with MNIST or Fashion-MNIST in IDX files, instead of the digits in the repository.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How often to go over the training images; a larger set needs fewer rounds (`--epochs 2` for MNIST).
+    /// The number of epochs; a larger data set needs fewer (`--epochs 2` for MNIST).
     #[arg(long, default_value_t = 40)]
     epochs: usize,
-    /// Images a step.
+    /// Images per step.
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// The highest learning rate.
+    /// The peak learning rate.
     #[arg(long, default_value_t = 3e-3)]
     rate: f64,
-    /// What everything random follows from.
+    /// The seed of all random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u32,
 }
 
-/// Everything that training goes on from: one tree, one file.
+/// The state of training: one tree, one file.
 #[derive(Clone, Debug, TreeObject)]
 struct Training {
     model: Net,
@@ -73,12 +73,12 @@ struct Training {
     progress: Progress,
 }
 
-/// Where training stands, and the curves so far as rows of step and loss. The curves start as initializers of
-/// unknown length, so that a checkpoint may fill them with any.
+/// The progress of training, and the loss curves as rows of step and loss. The curves start as initializers of
+/// unknown length, so that a checkpoint of any length can be loaded.
 #[derive(Clone, Debug, TreeObject)]
 struct Progress {
     step: Leaf<State>,
-    /// The sum of the losses of the epoch that is under way.
+    /// The sum of the losses of the current epoch.
     running: Leaf<State>,
     train: Leaf<State>,
     validation: Leaf<State>,
@@ -112,19 +112,19 @@ fn points(curve: &Leaf<State>) -> Result<Vec<(f64, f64)>> {
 }
 
 fn main() -> Result<()> {
-    treex_core::keep_memory(); // a step's buffers stay for the next
+    treex_core::keep_memory(); // reuse a step's buffers for the next
     let mut args = Args::parse();
     let config_file = args.out.join("config.json");
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make `{}`", args.out.display()))?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))?;
     if args.resume {
         let text = std::fs::read_to_string(&config_file)
             .with_context(|| format!("nothing to resume: cannot read `{}`", config_file.display()))?;
-        args.config =
-            serde_json::from_str(&text).with_context(|| format!("`{}` is broken", config_file.display()))?;
+        args.config = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is not a valid configuration", config_file.display()))?;
     }
     let config = &args.config;
     ensure!(config.batch > 0 && config.epochs > 0, "`--batch` and `--epochs` must be at least 1");
-    ensure!(args.seeds == 1 || !args.resume, "`--resume` goes on with one seed; leave `--seeds` out");
+    ensure!(args.seeds == 1 || !args.resume, "`--resume` continues one seed; omit `--seeds`");
     let split = match &config.data {
         Some(folder) => data::idx(folder)?,
         None => data::digits()?,
@@ -160,11 +160,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Trains one seed. The test accuracy, or `None` if training was stopped before its end.
+/// Trains one seed. Returns the test accuracy, or `None` if training was stopped early.
 fn run(args: &Args, config: &Config, split: &Split, stop: &AtomicBool) -> Result<Option<f64>> {
     let device = Device::Cpu;
     let checkpoint = args.out.join("checkpoint.safetensors");
-    // The seed itself initializes the model; its halves order and shift the images.
+    // The seed itself initializes the model; the two keys split from it shuffle and shift the images.
     let [shuffle_key, augment_key] = Key::from(config.seed).split2();
     let steps_an_epoch = split.train.len() / config.batch;
     let total = config.epochs * steps_an_epoch;
@@ -228,7 +228,7 @@ fn run(args: &Args, config: &Config, split: &Split, stop: &AtomicBool) -> Result
     finish(args, split, &training, total, &device)
 }
 
-/// Pictures and numbers; the test images are read here and nowhere else.
+/// Plots and metrics; only this function reads the test images.
 fn finish(
     args: &Args,
     split: &Split,
@@ -244,7 +244,7 @@ fn finish(
         println!("wrote {}", file.display());
     }
     if step < total {
-        println!("stopped at step {step} of {total}; go on with `--resume`");
+        println!("stopped at step {step} of {total}; continue with `--resume`");
         return Ok(None);
     }
     let evaluation = Evaluation::of(&training.model, &split.validation, device)?;
@@ -266,7 +266,7 @@ fn finish(
     Ok(Some(test.accuracy()))
 }
 
-/// The indices below `n` in an order that `key` says: sorted by random words, as JAX permutes.
+/// A random permutation of the indices below `n`: sorted by random words, as in JAX.
 fn shuffled(n: usize, key: Key) -> Result<Vec<usize>> {
     let words = key.bits(n)?.to_vec1::<u32>()?;
     let mut order: Vec<usize> = (0..n).collect();

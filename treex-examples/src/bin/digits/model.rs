@@ -1,4 +1,4 @@
-//! The network: convolutions with batch normalization, a dropout, and a dense head.
+//! The network: convolutions with batch normalization, dropout, and a dense head.
 
 use candle_core::Tensor;
 use treex_core::{Error, Result, prelude::*};
@@ -33,7 +33,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// Strides, not pooling, halve the image until it is 2 to 4 pixels wide.
+    /// Strides halve the image until it is 2 to 4 pixels wide.
     pub(crate) fn new(side: usize, classes: usize) -> Self {
         let mut blocks = vec![Block::new(1, 32, 1)];
         let (mut width, mut channels) = (side, 32);

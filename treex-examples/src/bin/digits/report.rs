@@ -1,4 +1,4 @@
-//! What a person looks at: accuracy, the confusion matrix, and two pictures.
+//! The report: accuracy, the confusion matrix, and two plots.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use treex_optim::softmax_cross_entropy_with_integer_labels;
 use crate::data::Images;
 use crate::model::Net;
 
-/// Mean loss and the predicted class of each image.
+/// The mean loss, and the predicted class of each image.
 #[derive(Debug)]
 pub(crate) struct Evaluation {
     pub(crate) loss: f64,
@@ -21,7 +21,7 @@ pub(crate) struct Evaluation {
 }
 
 impl Evaluation {
-    /// Runs `net`, which is switched to evaluation for it, over `images`.
+    /// Evaluates a copy of `net` on `images`, in evaluation mode.
     pub(crate) fn of(net: &Net, images: &Images, device: &Device) -> Result<Self> {
         let mut net = net.clone().into_eval();
         let (mut loss, mut predicted) = (0., Vec::with_capacity(images.len()));
@@ -63,16 +63,16 @@ impl Evaluation {
     }
 }
 
-/// Losses of training and validation over the steps.
+/// Plots the training and validation loss.
 pub(crate) fn losses(file: &Path, train: &[(f64, f64)], validation: &[(f64, f64)]) -> Result<()> {
     let curves = [
-        Curve { name: "training, mean of an epoch", points: train.to_vec() },
+        Curve { name: "training, mean over an epoch", points: train.to_vec() },
         Curve { name: "validation", points: validation.to_vec() },
     ];
     plot::curves(file, "digits: cross-entropy", "step", "loss", &curves)
 }
 
-/// Test images with their predictions, the wrong ones first and marked.
+/// Plots test images with their predictions, wrong ones first and highlighted.
 pub(crate) fn samples(file: &Path, images: &Images, evaluation: &Evaluation) -> Result<()> {
     const COLUMNS: u32 = 10;
     const ROWS: u32 = 4;
@@ -84,7 +84,7 @@ pub(crate) fn samples(file: &Path, images: &Images, evaluation: &Evaluation) -> 
     let is_wrong = |index: usize| evaluation.predicted[index] != evaluation.labels[index];
     let (mut shown, right): (Vec<_>, Vec<_>) = (0..images.len()).partition(|&index| is_wrong(index));
     shown.truncate(cells / 2);
-    // The images stand class by class: even steps through them show every class.
+    // The images are sorted by class: evenly spaced ones show every class.
     let places = cells - shown.len();
     shown.extend((0..places.min(right.len())).map(|place| right[place * right.len() / places]));
     for (index, area) in shown.into_iter().zip(root.split_evenly((ROWS as usize, COLUMNS as usize))) {
