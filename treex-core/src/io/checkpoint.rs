@@ -79,7 +79,7 @@ impl Load {
         self
     }
 
-    /// Turns each name in the file into the path that is meant.
+    /// Maps each name in the file to the path of a leaf.
     #[must_use]
     pub fn rename(mut self, rename: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.rename = Some(Arc::new(rename));
