@@ -26,6 +26,8 @@ mod readmes {
     struct Core;
     #[doc = include_str!("../../treex-core/derive/README.md")]
     struct Derive;
+    #[doc = include_str!("../../treex-core/kernels/README.md")]
+    struct Kernels;
     #[doc = include_str!("../../treex-nn/README.md")]
     struct Nn;
     #[doc = include_str!("../../treex-optim/README.md")]

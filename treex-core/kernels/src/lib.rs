@@ -7,6 +7,9 @@
 //! - Matrix products: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
 //!   convolution), [`microkernel`] (small ones, in the cache).
 //! - Random numbers: [`random`].
+//! - Operations: [`softmax`], [`norm`], [`attention`], [`convolution`], [`im2col`], [`pooling`], [`recurrent`],
+//!   [`embedding`], [`elementwise`], [`exact_gelu`], [`dropout`], [`dot`], [`add`], and the losses [`cross_entropy`] and
+//!   [`squared_error`].
 //!
 //! The kernels of an operation are methods of a trait that each element type implements, so that they are compiled
 //! once, in this crate, and not again by its callers.
