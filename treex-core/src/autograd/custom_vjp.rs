@@ -189,7 +189,10 @@ mod tests {
             Error::from(outputs.unwrap()[0].backward().unwrap_err()).to_string()
         };
         let error = backward_of(Vec::new());
-        assert!(error.contains("wrong number of parts: expected 1, one for each input, found 0"), "{error}");
+        assert!(
+            error.contains("wrong number of gradients: expected 1, one for each input, found 0"),
+            "{error}"
+        );
         let error = backward_of(vec![Some(Tensor::new(1f64, &Device::Cpu).unwrap())]);
         assert!(error.contains("wrong shape for input 0: expected [2], found []"), "{error}");
     }
