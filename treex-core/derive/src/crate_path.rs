@@ -4,9 +4,12 @@ use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
+/// A path in generated code.
+type PathOf = fn() -> TokenStream;
+
 /// The packages through which a crate can depend on treex-core, in the order of preference, each with the path from
 /// that package's library to treex-core.
-const PACKAGES: [(&str, fn() -> TokenStream); 4] = [
+const PACKAGES: [(&str, PathOf); 4] = [
     ("treex-core", || quote!()),
     ("candle-treex", || quote!()), // re-exports everything of treex-core at its root
     ("treex-nn", || quote!(::treex_core)),
@@ -19,9 +22,8 @@ const PACKAGES: [(&str, fn() -> TokenStream); 4] = [
 pub(crate) fn treex_core() -> TokenStream {
     let found = PACKAGES.iter().find_map(|(package, inner)| {
         let name = match crate_name(package) {
-            // Only `treex-core` itself gets here, since the others depend on it. Its unit tests also see it under its
-            // own
-            // name, by `extern crate self`.
+            // Only `treex-core` gets here, since the others depend on it. Its unit tests see it under its own name too,
+            // by `extern crate self`.
             Ok(FoundCrate::Itself) => package.replace('-', "_"),
             Ok(FoundCrate::Name(name)) => library_name(name),
             Err(_) => return None,

@@ -30,6 +30,17 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     Isa::best().run(kernel)
 }
 
+/// Runs a kernel with the best instructions of this machine up to vectors of 256 bits: for kernels that memory limits, which
+/// wider vectors make no faster, and of which so many exist that another copy of each is a cost to compile.
+pub fn dispatch_256<K: Kernel>(kernel: K) -> K::Output {
+    match Isa::best().0 {
+        Set::Portable => kernel.run(),
+        // SAFETY: a machine with AVX-512 has these instructions too, and `best` says that this one has one of both.
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 | Set::Avx512 => unsafe { avx2(kernel) },
+    }
+}
+
 /// Prefetches the cache line at an address; an unmapped address has no effect. For loops over many arrays, since the
 /// hardware prefetcher stops at page boundaries.
 #[inline(always)]

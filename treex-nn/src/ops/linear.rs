@@ -8,9 +8,8 @@ use std::marker::PhantomData;
 use candle_core::{Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
 use treex_core::{Result, match_float};
-use treex_kernels::matmul::{Matrix, product};
+use treex_kernels::matmul::{MatMul, Matrix};
 use treex_kernels::sum_axis0::SumAxis0;
-use treex_kernels::vector::Vectors;
 
 use super::add::add;
 
@@ -53,7 +52,7 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
         let (a, b) = (Matrix::new(&a, rows, inputs)?, Matrix::new(&b, inputs, outputs)?);
         let bias = bias.map(|bias| bias.detach().contiguous()).transpose()?;
         let bias = bias.as_ref().map(elements::<T>).transpose()?;
-        product(a, b, bias.as_deref(), true)?
+        T::matmul(a, b, bias.as_deref(), true)?
     };
     let operation = Linear {
         x: x_now,
@@ -67,7 +66,7 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
 }
 
 /// The element types that matrices are multiplied in.
-trait Element: WithDType + Vectors + SumAxis0 {}
+trait Element: WithDType + MatMul + SumAxis0 {}
 
 impl Element for f32 {}
 impl Element for f64 {}
@@ -94,10 +93,11 @@ impl<T: Element> Operation for Linear<T> {
             let gradient = || -> Result<_> { Ok(OwnedStorage::new(compute()?, like.shape())?.into_tensor()) };
             cx.wanted(index).then(gradient).transpose()
         };
-        let dx =
-            || Ok(product(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true)?);
+        let dx = || {
+            Ok(T::matmul(dy, Matrix::new(&elements::<T>(&self.kernel)?, inputs, outputs)?.t(), None, true)?)
+        };
         let dkernel =
-            || Ok(product(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true)?);
+            || Ok(T::matmul(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true)?);
         let dbias = || Ok(T::sum_axis0(&gradient, outputs));
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {

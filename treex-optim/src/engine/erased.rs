@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 use treex_core::Result;
-use treex_kernels::isa::dispatch;
+use treex_kernels::isa::{dispatch, dispatch_256};
 
 use super::expression::Expression;
 use super::fusion::Fusable;
-use super::loops::{Apply, Chunk, Sum};
+use super::loops::{Chunk, Sum, apply};
 use super::rule::{Rule, Terms};
 
 /// A type-erased [`Rule`].
@@ -45,11 +45,11 @@ impl<R: Rule<K>, const K: usize> ErasedRule for RuleImpl<R, K> {
     }
 
     fn run_f32(&self, chunk: Chunk<'_, '_, f32>) {
-        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
+        apply(&self.0, chunk, |blocks| dispatch(blocks));
     }
 
     fn run_f64(&self, chunk: Chunk<'_, '_, f64>) {
-        dispatch(Apply::<_, _, K> { rule: &self.0, chunk });
+        apply(&self.0, chunk, |blocks| dispatch_256(blocks));
     }
 
     fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -99,7 +99,7 @@ impl<S: Terms<M>, const M: usize> ErasedTerms for TermsImpl<S, M> {
     }
 
     fn sum_f64(&self, u: &[f64], p: &[f64], sums: &mut [f64]) {
-        add(sums, dispatch(Sum::<_, _, M> { terms: &self.0, u, p }));
+        add(sums, dispatch_256(Sum::<_, _, M> { terms: &self.0, u, p }));
     }
 
     fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>> {

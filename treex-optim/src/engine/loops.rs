@@ -37,12 +37,6 @@ pub(crate) struct Chunk<'c, 's, T> {
     pub(crate) is_cold: bool,
 }
 
-/// One rule over one chunk.
-pub(super) struct Apply<'c, 's, R, T, const K: usize> {
-    pub(super) rule: &'c R,
-    pub(super) chunk: Chunk<'c, 's, T>,
-}
-
 /// Elements that are computed before any is written, since the compiler cannot prove that slices in an array
 /// do not overlap. Aligned to a cache line.
 #[derive(Clone, Copy)]
@@ -86,7 +80,49 @@ impl<T: Copy + Default, const N: usize> Block<T, N> {
     }
 }
 
-impl<R: Rule<K>, T: Copy + Default, const K: usize> isa::Kernel for Apply<'_, '_, R, T, K>
+/// One rule over one chunk: whole blocks by `dispatch`, the rest by the instructions of every machine, since a second
+/// copy of the rule for each instruction set would cost more to compile than it gains.
+pub(super) fn apply<'b, R: Rule<K>, T: Copy + Default, const K: usize>(
+    rule: &'b R,
+    chunk: Chunk<'b, '_, T>,
+    dispatch: impl FnOnce(Blocks<'_, 'b, R, T, K>),
+) where
+    Lane<T>: Number,
+{
+    let Chunk { fused, from, to, p, state, is_cold } = chunk;
+    let Ok(state) = <&mut [_; K]>::try_from(state) else { return };
+    let rule = (rule, fused);
+    let (from, from_rest) = from.as_chunks();
+    let (to, to_rest) = to.as_chunks_mut();
+    let p = p.map(<[T]>::as_chunks);
+    let mut state = state.each_mut().map(|state| state.as_chunks_mut());
+    if !from.is_empty() {
+        let state = state.each_mut().map(|state| &mut *state.0);
+        dispatch(Blocks { rule, from, to, p: p.map(|p| p.0), state, is_cold });
+    }
+    let rest = from_rest.len();
+    if rest > 0 {
+        let mut u = Block::<T, BLOCK>::part(from_rest);
+        let mut new = std::array::from_fn(|k| Block::<T, BLOCK>::part(state[k].1));
+        u.apply(rule, &Block::part(p.map_or(to_rest, |p| p.1)), p.is_none(), &mut new);
+        to_rest.copy_from_slice(&u.0[..rest]);
+        for k in 0..K {
+            state[k].1.copy_from_slice(&new[k].0[..rest]);
+        }
+    }
+}
+
+/// The whole blocks of a chunk, and the rule to apply to them.
+pub(super) struct Blocks<'s, 'b, R, T, const K: usize> {
+    rule: (&'b R, Fused),
+    from: &'b [[T; BLOCK]],
+    to: &'b mut [[T; BLOCK]],
+    p: Option<&'b [[T; BLOCK]]>,
+    state: [&'s mut [[T; BLOCK]]; K],
+    is_cold: bool,
+}
+
+impl<R: Rule<K>, T: Copy + Default, const K: usize> isa::Kernel for Blocks<'_, '_, R, T, K>
 where
     Lane<T>: Number,
 {
@@ -94,36 +130,20 @@ where
 
     #[inline(always)]
     fn run(self) {
-        let Chunk { fused, from, to, p, state, is_cold } = self.chunk;
-        let Ok(state) = <&mut [_; K]>::try_from(state) else { return };
-        let rule = (self.rule, fused);
-        let (from, from_rest) = from.as_chunks::<BLOCK>();
-        let (to, to_rest) = to.as_chunks_mut::<BLOCK>();
-        let p = p.map(<[T]>::as_chunks::<BLOCK>);
-        let state = state.each_mut().map(|state| state.as_chunks_mut::<BLOCK>());
+        let Self { rule, from, to, p, state, is_cold } = self;
         for (b, (from, to)) in from.iter().zip(to).enumerate() {
-            let p_block = Block(p.map_or(*to, |p| p.0[b]));
+            let p_block = Block(p.map_or(*to, |p| p[b]));
             if is_cold {
                 ahead(from);
-                ahead(p.map_or(to, |p| &p.0[b]));
+                ahead(p.map_or(to, |p| &p[b]));
             }
-            state.iter().for_each(|state| ahead(&state.0[b]));
+            state.iter().for_each(|state| ahead(&state[b]));
             let mut u = Block::<T, BLOCK>(*from);
-            let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k].0[b]));
+            let mut new = std::array::from_fn(|k| Block::<T, BLOCK>(state[k][b]));
             u.apply(rule, &p_block, p.is_none(), &mut new);
             *to = u.0;
             for k in 0..K {
-                state[k].0[b] = new[k].0;
-            }
-        }
-        let rest = from_rest.len();
-        if rest > 0 {
-            let mut u = Block::<T, BLOCK>::part(from_rest);
-            let mut new = std::array::from_fn(|k| Block::<T, BLOCK>::part(state[k].1));
-            u.apply(rule, &Block::part(p.map_or(to_rest, |p| p.1)), p.is_none(), &mut new);
-            to_rest.copy_from_slice(&u.0[..rest]);
-            for k in 0..K {
-                state[k].1.copy_from_slice(&new[k].0[..rest]);
+                state[k][b] = new[k].0;
             }
         }
     }

@@ -15,18 +15,56 @@ use crate::gather_gemm::max_width;
 use crate::parallel::{Shared, for_each};
 use crate::vector::Vectors;
 
+entry_points! {
+    /// Products of matrices.
+    pub trait MatMul: Vectors for [f32, f64] {
+        /// `a · b + bias` in new memory, row-major; see [`matmul_into`](MatMul::matmul_into).
+        ///
+        /// # Errors
+        /// If the sizes do not fit, or memory cannot be allocated.
+        fn matmul(
+            a: Matrix<'_, Self>,
+            b: Matrix<'_, Self>,
+            bias: Option<&[Self]>,
+            parallel: bool,
+        ) -> Result<Vec<Self>> = product;
+
+        /// `c = a · b + bias`, where `c` is `[rows of a, columns of b]` with the stride `row`, and `bias` is added to each
+        /// row. On all cores if it is large and `parallel`; the result is the same on one.
+        ///
+        /// # Errors
+        /// If the sizes do not fit.
+        fn matmul_into(
+            c: &mut [MaybeUninit<Self>],
+            row: usize,
+            a: Matrix<'_, Self>,
+            b: Matrix<'_, Self>,
+            bias: Option<&[Self]>,
+            parallel: bool,
+        ) -> Result<()> = multiply;
+
+        /// `c += scale · a · b`; see [`matmul_into`](MatMul::matmul_into).
+        ///
+        /// # Errors
+        /// If the sizes do not fit.
+        fn matmul_add(
+            c: &mut [Self],
+            row: usize,
+            a: Matrix<'_, Self>,
+            b: Matrix<'_, Self>,
+            scale: Self,
+            parallel: bool,
+        ) -> Result<()> = multiply_add;
+    }
+}
+
 /// Fewer multiplications than this run on the calling thread.
 const PARALLEL: usize = 1 << 18;
 
 /// With at most this many rows, `b` is read once, in place.
 const SKINNY: usize = 8;
 
-/// `c = a · b + bias`, where `c` is `[rows of a, columns of b]` with the stride `row`, and `bias` is added to each row.
-/// On all cores if it is large and `parallel`; the result is the same on one.
-///
-/// # Errors
-/// If the sizes do not fit.
-pub fn multiply<T: Vectors>(
+fn multiply<T: Vectors>(
     c: &mut [MaybeUninit<T>],
     row: usize,
     a: Matrix<'_, T>,
@@ -43,27 +81,22 @@ pub fn multiply<T: Vectors>(
     unsafe { write(c.as_mut_ptr().cast(), c.len(), row, a, b, init, parallel) }
 }
 
-/// `a · b + bias` in new memory, row-major; see [`multiply`].
-///
-/// # Errors
-/// If the sizes do not fit, or memory cannot be allocated.
-pub fn product<T: Vectors>(
+fn product<T: Vectors>(
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     bias: Option<&[T]>,
     parallel: bool,
 ) -> Result<Vec<T>> {
-    let mut c = Box::new_uninit_slice(a.rows * b.columns);
-    multiply(&mut c, b.columns, a, b, bias, parallel)?;
+    let mut c = Vec::new();
+    let elements = a.rows.saturating_mul(b.columns);
+    c.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
+    multiply(&mut c.spare_capacity_mut()[..elements], b.columns, a, b, bias, parallel)?;
     // SAFETY: without gaps between rows, every element was written.
-    Ok(unsafe { c.assume_init() }.into_vec())
+    unsafe { c.set_len(elements) };
+    Ok(c)
 }
 
-/// `c += scale · a · b`; see [`multiply`].
-///
-/// # Errors
-/// If the sizes do not fit.
-pub fn multiply_add<T: Vectors>(
+fn multiply_add<T: Vectors>(
     c: &mut [T],
     row: usize,
     a: Matrix<'_, T>,

@@ -10,15 +10,14 @@ use super::{LANES, Saved, add_to, concatenate, padded};
 use crate::error::Result;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
-use crate::matmul::{Matrix, multiply_add, product};
+use crate::matmul::{MatMul, Matrix};
 use crate::microkernel::{PANEL, Product, ROWS, multiply as multiply_tile};
 use crate::output::Output;
 use crate::parallel::pieces;
 use crate::sum_axis0::SumAxis0;
-use crate::vector::Vectors;
 
 /// The gradients of the wanted operands, in their order; all sizes fit the cell.
-pub(super) fn backward<R: Vectors + SumAxis0, C: Cell<G, S>, const G: usize, const S: usize>(
+pub(super) fn backward<R: MatMul + SumAxis0, C: Cell<G, S>, const G: usize, const S: usize>(
     cell: C,
     sizes: &Sizes,
     operands: &Operands<&[R]>,
@@ -39,7 +38,7 @@ pub(super) fn backward<R: Vectors + SumAxis0, C: Cell<G, S>, const G: usize, con
         let mut dx = vec![R::of(0.); rows * sizes.inputs];
         for (gate, layer) in (C::FROM_INPUT..).zip(&operands.of_input) {
             let kernel = Matrix::new(layer.kernel, sizes.inputs, features)?.t();
-            multiply_add(&mut dx, sizes.inputs, of_gate(gate)?, kernel, R::of(1.), true)?;
+            R::matmul_add(&mut dx, sizes.inputs, of_gate(gate)?, kernel, R::of(1.), true)?;
         }
         Ok(dx)
     })?;
@@ -50,7 +49,7 @@ pub(super) fn backward<R: Vectors + SumAxis0, C: Cell<G, S>, const G: usize, con
     let carry = sizes.columns::<R, S>(&saved.carries, S - 1)?;
     for (input, first, layers) in [(x, C::FROM_INPUT, &operands.of_input), (carry, 0, &operands.of_carry)] {
         for (gate, layer) in (first..).zip(layers) {
-            push(&|| product(input.t(), of_gate(gate)?, None, true))?;
+            push(&|| R::matmul(input.t(), of_gate(gate)?, None, true))?;
             if layer.bias.is_some() {
                 push(&|| Ok(of_biases[sizes.part(gate)].to_vec()))?;
             }

@@ -9,14 +9,13 @@ use super::{Forward, LANES, Saved, add_to, concatenate, padded};
 use crate::error::Result;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
-use crate::matmul::{Matrix, multiply};
+use crate::matmul::{MatMul, Matrix};
 use crate::microkernel::{PANEL, Product, ROWS, multiply as multiply_tile};
 use crate::output::Output;
 use crate::parallel::pieces;
-use crate::vector::Vectors;
 
 /// The run of operands that fit the cell and the sizes. Carries are saved only with `save`.
-pub(super) fn forward<R: Vectors, C: Cell<G, S>, const G: usize, const S: usize>(
+pub(super) fn forward<R: MatMul, C: Cell<G, S>, const G: usize, const S: usize>(
     cell: C,
     sizes: &Sizes,
     operands: &Operands<&[R]>,
@@ -32,7 +31,7 @@ pub(super) fn forward<R: Vectors, C: Cell<G, S>, const G: usize, const S: usize>
         // SAFETY: no other reference to the memory exists yet.
         let to = unsafe { gates.row(at, len - at) };
         let kernel = Matrix::new(layer.kernel, sizes.inputs, features)?;
-        multiply(to, G * features, x, kernel, None, true)?;
+        R::matmul_into(to, G * features, x, kernel, None, true)?;
     }
     for (first, layers) in [(C::FROM_INPUT, &operands.of_input), (0, &operands.of_carry)] {
         for (gate, layer) in (first..).zip(layers) {

@@ -31,6 +31,7 @@ use self::operands::{Operands, Sizes, check};
 pub use self::simple::Simple;
 use crate::error::Result;
 use crate::math::Real;
+use crate::matmul::MatMul;
 use crate::sum_axis0::SumAxis0;
 use crate::vector::Vectors;
 
@@ -85,7 +86,7 @@ pub struct Saved<T> {
     carries: Vec<T>,
 }
 
-fn forward<T: Vectors>(
+fn forward<T: MatMul>(
     cell: AnyCell,
     sizes: &Sizes,
     operands: &Operands<&[T]>,
@@ -97,7 +98,7 @@ fn forward<T: Vectors>(
     match_cell!(cell, cell => forward::forward(cell, sizes, operands, save))
 }
 
-fn backward<T: Vectors + SumAxis0>(
+fn backward<T: MatMul + SumAxis0>(
     cell: AnyCell,
     sizes: &Sizes,
     operands: &Operands<&[T]>,
