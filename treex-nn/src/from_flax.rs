@@ -105,5 +105,5 @@
 //! | `collection_name` | the kind of the leaf |
 //! | `rng`, `dropout_rng` of a call | the function [`dropout`](crate::dropout()), or `set_rngs` |
 //!
-//! How keys are derived is described in [`treex_core::linen`]; for [`init`](treex_core::Tree::init), which
+//! How keys are derived is described in [`treex_core::init::linen`]; for [`init`](treex_core::Tree::init), which
 //! does not depend on names, in [`treex_core::init`].

@@ -148,7 +148,7 @@ pub fn full_like<T: Tree>(tree: &T, value: f64) -> Result<T> {
     tree.map(|x| constant_like(value, x))
 }
 
-/// Every value in another element type, whatever its kind; [`Tree::to_dtype`] leaves keys and counts alone.
+/// Every value in another element type, whatever its kind; [`Tree::into_dtype`] leaves keys and counts alone.
 ///
 /// # Errors
 /// If a cast fails.

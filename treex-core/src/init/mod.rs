@@ -6,7 +6,7 @@
 //! its `module_init`.
 //!
 //! [`init_linen`](crate::Tree::init_linen) derives keys from names instead of this order: see
-//! [`linen`](crate::linen).
+//! [`linen`].
 
 pub mod blocks;
 pub mod initializer;

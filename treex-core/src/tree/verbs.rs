@@ -199,7 +199,7 @@ pub trait Tree: TreeObject + Clone {
     }
 
     /// Initializes the uninitialized leaves from a seed or a [`Key`], and moves all values but random keys to
-    /// `device`. Values are kept, so a new model can contain a trained one. [`init`](crate::init) defines the order
+    /// `device`. Values are kept, so a new model can contain a trained one. [`init`](mod@crate::init) defines the order
     /// of the keys.
     ///
     /// ```
