@@ -214,7 +214,7 @@ fn nothing_left_to_train_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// A leaf that is frozen after the optimizer's `init` keeps its state and stands still; unfrozen again, it goes on.
+/// A leaf that is frozen after the optimizer's `init` keeps its state and is not updated; after `unfreeze`, training continues.
 #[test]
 fn frozen_for_a_while() -> Result<()> {
     let mut linear = Linear::new(WIDTH, 1).init(0, &Device::Cpu)?;

@@ -95,7 +95,7 @@ const PIECE: usize = 1 << 14;
 fn rows(logits: usize, classes: usize, others: &[(&'static str, usize)]) -> Result<usize> {
     if classes == 0 || !logits.is_multiple_of(classes) {
         return Err(Error::shape(
-            "the logits are no rows of classes",
+            "the logits are not whole rows of classes",
             format_args!("a multiple of {classes} logits"),
             logits,
         ));
@@ -109,13 +109,13 @@ fn rows(logits: usize, classes: usize, others: &[(&'static str, usize)]) -> Resu
 
 fn check_labels(labels: &[u32], classes: usize) -> Result<()> {
     match labels.iter().find(|&&label| label as usize >= classes) {
-        Some(label) => Err(Error::shape("a label is no class", format_args!("below {classes}"), label)),
+        Some(label) => Err(Error::shape("a label is out of range", format_args!("below {classes}"), label)),
         None => Ok(()),
     }
 }
 
-/// A new buffer of `rows` times `len` elements, of which `kernel` writes all rows of a piece; it gets the index of the
-/// piece's first row.
+/// A new buffer of `rows` times `len` elements, written by `kernel` piece by piece; it receives the index of the piece's
+/// first row.
 ///
 /// # Safety
 /// `kernel` gives every element of its piece a value.
@@ -408,7 +408,7 @@ mod tests {
         assert!(f32::integer_cross_entropy(&x, &[0], 4).is_err());
         assert!(f32::integer_cross_entropy(&x, &[0], 3).is_err());
         let error = f32::integer_cross_entropy(&x, &[0, 3], 3).expect_err("no class").to_string();
-        assert_eq!(error, "a label is no class: expected below 3, found 3");
+        assert_eq!(error, "a label is out of range: expected below 3, found 3");
         assert!(f32::integer_cross_entropy_backward(&x, &[0, 2], 3, &sums[1..], &[1., 1.]).is_err());
         assert!(f32::integer_cross_entropy_backward(&x, &[0, 2], 3, &sums, &[1.]).is_err());
         assert!(f32::soft_cross_entropy(&x, &x[1..], 3).is_err());

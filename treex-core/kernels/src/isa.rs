@@ -30,8 +30,8 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     Isa::best().run(kernel)
 }
 
-/// Runs a kernel with the best instructions of this machine up to vectors of 256 bits: for kernels that memory limits, which
-/// wider vectors make no faster, and of which so many exist that another copy of each is a cost to compile.
+/// Runs a kernel with the best instructions of this machine up to vectors of 256 bits. For memory-bound kernels: wider
+/// vectors gain nothing, and a third copy of each would lengthen the build.
 pub fn dispatch_256<K: Kernel>(kernel: K) -> K::Output {
     match Isa::best().0 {
         Set::Portable => kernel.run(),

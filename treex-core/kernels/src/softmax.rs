@@ -50,8 +50,8 @@ const PARALLEL: usize = 1 << 14;
 /// Elements of a piece.
 const PIECE: usize = 1 << 14;
 
-/// A new buffer of `len` elements, of which `kernel` writes all rows of a piece; it gets the index of the piece's first
-/// element.
+/// A new buffer of `len` elements, written by `kernel` in pieces of whole rows; it receives the index of the piece's
+/// first element.
 fn map_rows<T: Send>(
     len: usize,
     row: usize,

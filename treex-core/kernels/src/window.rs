@@ -72,7 +72,7 @@ pub(crate) mod testing {
             (0..rank).map(|_| (axis(self), self.of(&[1, 2, 3, 5, 6]))).unzip()
         }
 
-        /// Whole numbers, of which every order of a sum gives the same.
+        /// Small integers: their sums are exact in any order.
         pub(crate) fn numbers(&mut self, len: usize) -> Vec<f64> {
             (0..len).map(|_| self.of(&[-3., -2., -1., 0., 1., 2., 4.])).collect()
         }

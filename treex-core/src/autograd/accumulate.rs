@@ -2,7 +2,7 @@
 //!
 //! Candle's store starts each gradient with zeros and adds to a copy. In a backward pass that treex starts,
 //! operations of treex add the gradient of a variable to an accumulator here instead, which takes the first one as it
-//! is. In any other backward pass no accumulator is armed, and gradients go to Candle's store.
+//! is. In any other backward pass no accumulator is active, and gradients go to Candle's store.
 
 use std::cell::RefCell;
 
@@ -22,8 +22,8 @@ thread_local! {
     static ACCUMULATORS: RefCell<Option<Accumulators>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` with other accumulators armed, or none; returns them with what was added.
-fn armed<R>(sums: Option<Accumulators>, f: impl FnOnce() -> R) -> (R, Option<Accumulators>) {
+/// Runs `f` with other accumulators active, or none; returns them with what was added.
+fn active<R>(sums: Option<Accumulators>, f: impl FnOnce() -> R) -> (R, Option<Accumulators>) {
     /// Restores the outer accumulators, also after a panic.
     struct Restore(Option<Accumulators>);
     impl Drop for Restore {
@@ -46,7 +46,7 @@ pub(crate) fn gradients<'v>(
     is_last: bool,
 ) -> Result<Vec<Option<Tensor>>> {
     let by_variable = variables.clone().map(|variable| (variable.id(), None)).collect();
-    let (store, sums) = armed(Some(Accumulators { by_variable, is_last }), || loss.backward());
+    let (store, sums) = active(Some(Accumulators { by_variable, is_last }), || loss.backward());
     let (mut store, mut sums) = (store?, sums.map(|sums| sums.by_variable).unwrap_or_default());
     let gradient = |variable: &Tensor| {
         let own = sums.get_mut(&variable.id()).and_then(Option::take);
@@ -58,15 +58,15 @@ pub(crate) fn gradients<'v>(
     variables.map(gradient).collect()
 }
 
-/// Runs `f`, which may start a backward pass of its own, with no accumulator armed.
+/// Runs `f`, which may start a backward pass of its own, with no accumulator active.
 pub(super) fn disarmed<R>(f: impl FnOnce() -> R) -> R {
-    armed(None, f).0
+    active(None, f).0
 }
 
 /// Adds to the accumulator of a variable. Without one, returns the gradient for Candle's store.
 pub(super) fn accumulate(variable: &Tensor, gradient: Tensor) -> candle_core::Result<Option<Tensor>> {
-    ACCUMULATORS.with_borrow_mut(|armed| {
-        let Some(sum) = armed.as_mut().and_then(|sums| sums.by_variable.get_mut(&variable.id())) else {
+    ACCUMULATORS.with_borrow_mut(|active| {
+        let Some(sum) = active.as_mut().and_then(|sums| sums.by_variable.get_mut(&variable.id())) else {
             return Ok(Some(gradient));
         };
         *sum = Some(match sum.take() {
@@ -79,5 +79,5 @@ pub(super) fn accumulate(variable: &Tensor, gradient: Tensor) -> candle_core::Re
 
 /// Whether no other backward pass through this graph will follow.
 pub(super) fn is_last_pass() -> bool {
-    ACCUMULATORS.with_borrow(|armed| armed.as_ref().is_some_and(|sums| sums.is_last))
+    ACCUMULATORS.with_borrow(|active| active.as_ref().is_some_and(|sums| sums.is_last))
 }

@@ -19,7 +19,7 @@ pub(super) struct OpInstance {
     pub(super) inputs: Vec<Input>,
     outputs: Vec<Shape>,
     /// The backward passes that are running, at most one on each thread.
-    passes: Mutex<Vec<(ThreadId, Flow)>>,
+    passes: Mutex<Vec<(ThreadId, BackwardState)>>,
 }
 
 struct Saved {
@@ -54,7 +54,7 @@ pub(super) struct Producer {
 
 /// The cotangents and gradients of one backward pass.
 #[derive(Default)]
-struct Flow {
+struct BackwardState {
     cotangents: Vec<Option<Tensor>>,
     gradients: Vec<Option<Tensor>>,
 }
@@ -78,18 +78,18 @@ impl OpInstance {
         }
     }
 
-    /// Runs `f` on this thread's flow.
-    fn flow<R>(&self, f: impl FnOnce(&mut Flow) -> R) -> R {
+    /// Runs `f` on this thread's backward state.
+    fn state<R>(&self, f: impl FnOnce(&mut BackwardState) -> R) -> R {
         let mut passes = lock(&self.passes);
         let id = thread::current().id();
         let at = passes.iter().position(|(other, _)| *other == id).unwrap_or_else(|| {
-            passes.push((id, Flow::default()));
+            passes.push((id, BackwardState::default()));
             passes.len() - 1
         });
         f(&mut passes[at].1)
     }
 
-    fn take_flow(&self) -> Flow {
+    fn take_state(&self) -> BackwardState {
         let mut passes = lock(&self.passes);
         let id = thread::current().id();
         let at = passes.iter().position(|(other, _)| *other == id);
@@ -97,9 +97,9 @@ impl OpInstance {
     }
 
     pub(super) fn receive(&self, index: usize, cotangent: Tensor) -> candle_core::Result<()> {
-        let before = self.flow(|flow| {
-            flow.cotangents.resize(self.outputs.len(), None);
-            flow.cotangents[index].take()
+        let before = self.state(|state| {
+            state.cotangents.resize(self.outputs.len(), None);
+            state.cotangents[index].take()
         });
         // The consumer may have used another shape of the same elements.
         let shape = &self.outputs[index];
@@ -108,20 +108,20 @@ impl OpInstance {
             Some(before) => sum_of_gradients(&before, &cotangent)?,
             None => cotangent,
         };
-        self.flow(|flow| flow.cotangents[index] = Some(sum));
+        self.state(|state| state.cotangents[index] = Some(sum));
         Ok(())
     }
 
     pub(super) fn run(&self) -> Result<()> {
         // Not under a lock: the operation may start a backward pass through another instance.
-        let mut cotangents = self.take_flow().cotangents;
+        let mut cotangents = self.take_state().cotangents;
         cotangents.resize(self.outputs.len(), None);
         let gradients = if cotangents.iter().all(Option::is_none) {
             vec![None; self.inputs.len()]
         } else {
             self.gradients(cotangents)?
         };
-        self.flow(|flow| flow.gradients = gradients);
+        self.state(|state| state.gradients = gradients);
         Ok(())
     }
 
@@ -164,12 +164,12 @@ impl OpInstance {
 
     /// Takes the gradient of an input. Taking the last one ends the pass.
     fn gradient(&self, index: usize) -> Option<Tensor> {
-        let (gradient, is_done) = self.flow(|flow| {
-            let gradient = flow.gradients.get_mut(index).and_then(Option::take);
-            (gradient, flow.gradients.iter().all(Option::is_none))
+        let (gradient, is_done) = self.state(|state| {
+            let gradient = state.gradients.get_mut(index).and_then(Option::take);
+            (gradient, state.gradients.iter().all(Option::is_none))
         });
         if is_done {
-            self.take_flow();
+            self.take_state();
         }
         gradient.map(|gradient| gradient.detach())
     }

@@ -9,8 +9,7 @@
 //! - Path names are field names, or those given by `#[tree(rename = "Dense_0")]`. An element of a list is
 //!   `layers_0`, an entry of a map is `heads_key`, as in Flax. The root has no name.
 //! - A [`Leaf::stream`](crate::Leaf::stream) draws from the root key of its stream, or from that of `params` if
-//!   [`Rngs`](crate::Rngs) has
-//!   no such stream. It stores root, path and counter, so the counter advances from call to call;
+//!   [`Rngs`](crate::Rngs) has no such stream. It stores root, path and counter, so the counter advances from call to call;
 //!   [`set_rngs`](crate::Tree::set_rngs) resets it, as each `apply(rngs={..})` does in Flax.
 //! - Each leaf has its own counter (in Flax, the leaves of a module share one). If several leaves of a module draw
 //!   from one root, the path of all but the first therefore includes the name of the leaf.

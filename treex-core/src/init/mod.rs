@@ -149,7 +149,7 @@ pub(crate) fn to_device<T: TreeObject + ?Sized>(tree: &mut T, device: &Device) -
     })
 }
 
-/// Whether each module is uninitialized, in traversal order. `None` for a module without leaves: as its parent.
+/// Whether each module is uninitialized, in traversal order. `None` for a module without leaves: its parent decides.
 #[derive(Default)]
 struct InitPlan {
     pending: VecDeque<Option<bool>>,

@@ -19,7 +19,7 @@ use crate::gradients::{value_and_gradients, weighted_sum, weights};
 
 /// The element types of floats.
 pub const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
-/// The element types that are computed in themselves.
+/// The element types computed without widening.
 pub const WIDE: &[DType] = &[DType::F64, DType::F32];
 
 /// The choices of a case. A failing case is shrunk towards the first of each list.
@@ -316,8 +316,8 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             return Ok(Err(format!("{dtype:?}: computed by {:?}, not by {name:?}", found.operation)));
         }
         for part in 0..=count {
-            // Candle adds up the gradient of a broadcast input sequentially and rounds after each term: in half types
-            // nothing follows from that sum, in others the tolerance grows by the bound of its error.
+            // Candle adds up the gradient of a broadcast input sequentially and rounds after each term: for half
+            // types the sum is too inexact to compare; for others the tolerance grows by its error bound.
             let is_half = matches!(dtype, DType::F16 | DType::BF16);
             let times = found.tensors[0].elem_count() / found.tensors[part].elem_count().max(1);
             let is_repeated = part > 0 && matches!(trial.views[part - 1], View::Repeated(_));
@@ -369,7 +369,7 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
                 let [slope, along] = trial.slopes(&exact, at, &found.tensors[at + 1])?;
                 let far = (slope - along).abs() / scale.max(along.abs());
                 if far.is_nan() || far > SLOPE {
-                    return Ok(Err(format!("gradient {at} says {along}, but the slope is {slope}")));
+                    return Ok(Err(format!("gradient {at}: {along}, central difference {slope}")));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The rules of a pass, and their division into loops.
 //!
-//! Each loop reads and writes the chunk in the nearest cache. A rule that only scales the update, or adds a
+//! Each loop reads and writes the chunk in the first-level cache. A rule that only scales the update, or adds a
 //! multiple of the parameter, is fused into the loop of its neighbour, with the same roundings.
 
 use std::iter::{Peekable, from_fn};
@@ -42,7 +42,7 @@ pub(crate) struct Loop<'r> {
 }
 
 impl Pass<'_> {
-    /// The loops over the leaf at a position; one of them even without rules, if `at_least_one`.
+    /// The loops over the leaf at a position; with `at_least_one`, an identity loop if there are no rules.
     pub(crate) fn loops(&self, index: usize, at_least_one: bool) -> impl Iterator<Item = Loop<'_>> {
         let mut members = self.rules.iter().filter(move |member| member.on[index]).peekable();
         let mut more = at_least_one || members.peek().is_some();

@@ -15,8 +15,8 @@ use super::rule::Terms;
 use super::updates::{Mask, Op, Sums, TensorFn, Updates, Work};
 use super::{cpu, reference};
 
-/// Runs all recorded work. `release` is called when nothing but an allocation can fail any more: dropping
-/// another copy of the state there makes this one unshared, so that it is written in place.
+/// Runs all recorded work. `release` is called after the last check: from there on only an allocation can
+/// fail. It drops the other copy of the state, so that the state is written in place.
 ///
 /// Returns the updates, if the target is not the model.
 pub(crate) fn run(

@@ -102,7 +102,7 @@ impl<'s> Slice<'s> {
     }
 }
 
-/// A the compute type.
+/// A type to compute in: `f32` or `f64`.
 pub(crate) trait Wide: Copy + Default {
     /// The elements themselves, if they have this type.
     fn own<'s>(view: View<'s>) -> Option<&'s [Self]>;

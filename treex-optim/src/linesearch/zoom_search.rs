@@ -82,7 +82,7 @@ impl<F: FnMut(f64) -> Result<Point>> Search<'_, F> {
         self.last.trials >= self.options.max_linesearch_steps
     }
 
-    /// Larger and larger steps, until one is good or an interval holds a good one. `None` if none will.
+    /// Increases the step until it satisfies the conditions or brackets one that does; `None` if neither can happen.
     fn widen(&mut self, guess: f64) -> Result<Option<Interval>> {
         let mut step = guess;
         loop {

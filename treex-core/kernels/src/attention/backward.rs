@@ -204,8 +204,8 @@ impl<R: Real> Scratch<R> {
     }
 }
 
-/// `δ` of each row, added in the order of the products with values: over a single key, both are the same to the last
-/// bit, and the gradient of its score is 0.
+/// `δ` of each row, added in the order of the products with values: for a single key, `dp` equals `δ`
+/// exactly and the gradient of its score is 0.
 struct Deltas<'a, R> {
     y: &'a [R],
     dy: &'a [R],

@@ -1,5 +1,5 @@
 //! Correlations of a batch with a kernel, and their gradients to the kernel: products
-//! `[positions, taps · cin]` by `[taps · cin, cout]`, whose left side is read where it is ([`Product`]).
+//! `[positions, taps · cin]` by `[taps · cin, cout]`, whose left matrix is gathered from the input and never copied ([`Product`]).
 //!
 //! A task is a range of output positions of one item.
 
@@ -22,7 +22,7 @@ const BLOCK: usize = 1 << 15;
 /// Fewer multiplications than this run on the calling thread.
 const PARALLEL: usize = 1 << 18;
 
-/// The partial sums of a kernel's gradient: a number that does not depend on the threads, nor do the bits.
+/// The partial sums of a kernel's gradient. A fixed number, so results do not depend on the number of threads.
 const PARTS: usize = 16;
 
 /// Elements of all partial sums of a kernel's gradient together.

@@ -1,9 +1,8 @@
 //! Which element of the input each tap of a kernel reads at each output position: as sums of two offsets.
 //!
-//! Around the input is padding, as far as the kernel ever reaches. In that memory, tap `t` at output position
-//! `p` reads the element at `start(p) + offset(t)`, if the elements of the input are neighbours. With zeros
-//! between them (an input dilation), taps take turns in reading an element: the output positions fall into
-//! phases, in each of which the same taps read an element, and the others are not multiplied at all.
+//! The input is padded to everything the kernel reads. Without input dilation, tap `t` at output position `p` reads
+//! `start(p) + offset(t)`. With input dilation, a tap reads an element only at some positions; the positions at which
+//! the same taps do form a phase, and a phase multiplies only those taps.
 
 use crate::window::Axis;
 
@@ -16,7 +15,7 @@ pub(super) struct Movement {
     pub(super) positions: usize,
     size: usize,
     stride: usize,
-    /// The padding before the first element; if negative, the kernel begins further on.
+    /// The padding before the first element; if negative, the input is cropped.
     padding: isize,
     window_dilation: usize,
     input_dilation: usize,
@@ -70,14 +69,14 @@ struct AxisPhase {
     first: usize,
     period: usize,
     positions: usize,
-    /// From the element that a tap reads at one of them to that at the next one.
+    /// The distance between the elements that a tap reads at successive positions.
     step: usize,
-    /// The taps that read an element, and which one at the first output position.
+    /// Each tap that reads an element, with the index of that element at the first position.
     sources: Vec<(usize, isize)>,
 }
 
 impl AxisPhase {
-    /// The first and the last element that is read; those of the padding count on.
+    /// The first and the last element that is read. Indices in the padding continue beyond both ends.
     fn range(&self) -> Option<(isize, isize)> {
         let ((_, first), (_, last)) = (self.sources.first()?, self.sources.last()?);
         Some((*first, last + ((self.positions - 1) * self.step) as isize))

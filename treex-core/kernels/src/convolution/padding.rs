@@ -28,7 +28,7 @@ impl<'g, T: Vectors> Padded<'g, T> {
         Self { geometry, memory, first, contents: (0, 0..0) }
     }
 
-    /// The item at `index` of `x`, of which those rows are valid that the output positions of the range read.
+    /// The item at `index` of `x`, padded. Only the rows that this range of output positions reads are valid.
     /// It has at least as many elements as a padded item and what was asked for beyond.
     pub(super) fn item<'s>(
         &'s mut self,

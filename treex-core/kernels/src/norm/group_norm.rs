@@ -128,7 +128,7 @@ impl Plan {
         (0..self.columns).map(value).collect::<Vec<_>>().repeat(self.repeat)
     }
 
-    /// The value of a column's group at an outer index, of `values`, `[outer, groups]`.
+    /// For each column, the element of `values`, `[outer, groups]`, that belongs to its group.
     fn group<'w, W>(self, values: &'w [W], outer: usize) -> impl Fn(usize) -> &'w W {
         move |column| &values[outer * self.extent.groups + column / self.extent.size]
     }
@@ -145,8 +145,8 @@ impl Plan {
         sums
     }
 
-    /// A new buffer of the input's size, written by `kernel` piece by piece. Its arguments are what `prepare` returns
-    /// for the outer index, both indices, and the piece.
+    /// A new buffer of the input's size, written piece by piece by
+    /// `kernel(prepare(outer), outer, index, piece)`.
     ///
     /// # Safety
     /// `kernel` writes each element of its piece.
@@ -455,8 +455,8 @@ mod tests {
     use super::super::tests::{Reference, assert_close, numbers};
     use super::*;
 
-    /// Batch, group and instance norms, in shapes around those of pieces and long rows, and above that from which
-    /// threads share the work.
+    /// Batch, group and instance norms, with extents just below and above a piece, a long row, and the parallel
+    /// threshold.
     const EXTENTS: [[usize; 4]; 8] = [
         [1, 2, 1, 1],
         [1, 41, 3, 1],

@@ -46,8 +46,7 @@ entry_points! {
             epsilon: f64,
         ) -> Result<Normalized<Self>> = layer_norm;
 
-        /// The gradients of [`layer_norm`](Self::layer_norm), of which the input's is always computed, from that of
-        /// its output.
+        /// The gradients of [`layer_norm`](Self::layer_norm) from that of its output. The input's is always computed.
         ///
         /// # Errors
         /// If `x` and `dy` are not one row for each of `statistics`, or memory cannot be allocated.
