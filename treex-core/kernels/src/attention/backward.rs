@@ -6,7 +6,8 @@
 use super::forward::{Inputs, RowStatistics};
 use super::modifiers::{Modifiers, Position, exp_flushed};
 use super::packing::narrow;
-use super::{KEY_TILE, QUERY_TILE, SCORES_STRIDE, Sizes, StridedView};
+use super::sizes::{KEY_TILE, QUERY_TILE, SCORES_STRIDE, Sizes};
+use super::view::StridedView;
 use crate::error::{Error, Result};
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};

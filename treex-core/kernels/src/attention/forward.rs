@@ -2,7 +2,8 @@
 
 use super::modifiers::{LANES, Modifiers, Position, exp_flushed};
 use super::packing::{Head, narrow};
-use super::{KEY_TILE, QUERY_TILE, SCORES_STRIDE, Sizes, StridedView};
+use super::sizes::{KEY_TILE, QUERY_TILE, SCORES_STRIDE, Sizes};
+use super::view::StridedView;
 use crate::error::Result;
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};

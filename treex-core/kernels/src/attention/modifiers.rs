@@ -1,6 +1,7 @@
 //! What is done to scores before their softmax and to weights after it, one row of a tile at a time.
 
-use super::{Sizes, StridedView};
+use super::sizes::Sizes;
+use super::view::StridedView;
 use crate::error::Result;
 use crate::float::Float;
 use crate::math::Real;

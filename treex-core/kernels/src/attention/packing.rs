@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::StridedView;
+use super::view::StridedView;
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::math::Real;
 
 /// `[batch, queries, keys, heads, kv_heads, depth, value_depth]`: tiles that are full, partial, and several of both.
 const SIZES: [[usize; 7]; 6] = [

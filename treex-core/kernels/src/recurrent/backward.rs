@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 use super::cell::Cell;
 use super::operands::{Operands, Sizes};
 use super::packing::Packed;
-use super::{LANES, Saved, add_to, concatenate, padded};
+use super::run::{LANES, Saved, add_to, concatenate, padded};
 use crate::error::Result;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;

@@ -5,7 +5,7 @@ use std::array::from_fn;
 use super::cell::Cell;
 use super::operands::{Operands, Sizes};
 use super::packing::Packed;
-use super::{Forward, LANES, Saved, add_to, concatenate, padded};
+use super::run::{Forward, LANES, Saved, add_to, concatenate, padded};
 use crate::error::Result;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;

@@ -9,6 +9,7 @@
 //! Layouts: a row is one step of one sequence. Gates are `[rows, G, features]` and carries `[rows, S, features]`, both
 //! in the order of the inputs' rows; the carry of a step is `[items, S, features]`.
 
+pub mod any_cell;
 pub mod cell;
 pub mod operands;
 pub mod order;
@@ -19,18 +20,19 @@ mod gru;
 mod lstm;
 mod mgu;
 mod packing;
+mod run;
 mod simple;
 #[cfg(test)]
 mod tests;
 
-use self::cell::{AnyCell, match_cell};
+use self::any_cell::{AnyCell, match_cell};
 pub use self::gru::Gru;
 pub use self::lstm::Lstm;
 pub use self::mgu::{Mgu, MguWithoutReset};
 use self::operands::{Operands, Sizes, check};
+pub use self::run::{Forward, Saved};
 pub use self::simple::Simple;
 use crate::error::Result;
-use crate::math::Real;
 use crate::matmul::MatMul;
 use crate::sum_axis0::SumAxis0;
 use crate::vector::Vectors;
@@ -67,25 +69,6 @@ entry_points! {
     }
 }
 
-/// The results of a run.
-#[derive(Debug)]
-pub struct Forward<T> {
-    /// The outputs, `[rows, features]`.
-    pub y: Vec<T>,
-    /// Each tensor of the carry after the last step of each sequence, `[items, features]`.
-    pub carry: Vec<Vec<T>>,
-    /// What the backward pass needs.
-    pub saved: Saved<T>,
-}
-
-/// What the backward pass of a run needs, complete if the run was told to save it.
-#[derive(Debug)]
-pub struct Saved<T> {
-    gates: Vec<T>,
-    /// The carry before each step.
-    carries: Vec<T>,
-}
-
 fn forward<T: MatMul>(
     cell: AnyCell,
     sizes: &Sizes,
@@ -119,36 +102,4 @@ fn backward<T: MatMul + SumAxis0>(
     }
     check("the wanted gradients of a recurrent cell", operands.iter().count(), wanted.len())?;
     match_cell!(cell, cell => backward::backward(cell, sizes, operands, saved, cotangents, wanted))
-}
-
-/// Features that are computed side by side.
-const LANES: usize = 32;
-
-/// `[items, features]` each, concatenated to `[items, parts, features]`; zeros for a part that is `None`. Empty if all
-/// are.
-fn concatenate<T: Real>(parts: &[Option<&[T]>], features: usize) -> Vec<T> {
-    let Some(len) = parts.iter().flatten().map(|part| part.len()).next() else {
-        return Vec::new();
-    };
-    let mut all = vec![T::of(0.); len * parts.len()];
-    for (index, part) in parts.iter().enumerate() {
-        let Some(part) = part else { continue };
-        let rows = all.chunks_exact_mut(parts.len() * features).zip(part.chunks_exact(features));
-        rows.for_each(|(all, row)| all[index * features..(index + 1) * features].copy_from_slice(row));
-    }
-    all
-}
-
-/// At most [`LANES`] features, padded with zeros.
-#[inline(always)]
-fn padded<R: Real>(piece: &[R]) -> [R; LANES] {
-    let mut lanes = [R::of(0.); LANES];
-    lanes[..piece.len()].copy_from_slice(piece);
-    lanes
-}
-
-/// Adds element by element, up to the end of the shorter one.
-#[inline(always)]
-fn add_to<R: Real>(to: &mut [R], from: &[R]) {
-    to.iter_mut().zip(from).for_each(|(to, x)| *to = *to + *x);
 }

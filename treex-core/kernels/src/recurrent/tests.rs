@@ -3,6 +3,7 @@
 use super::operands::Affine;
 use super::order::Order;
 use super::*;
+use crate::math::Real;
 
 const CELLS: [AnyCell; 6] = [
     AnyCell::Lstm(Lstm),

@@ -6,32 +6,26 @@ use candle_core::Tensor;
 use treex_core::{Result, record};
 
 use crate::layers::linear::Linear;
-use crate::ops::recurrent::cell::Cell;
 use crate::ops::recurrent::order::Order;
-use crate::ops::recurrent::{Affine, Operands, recurrent};
+use crate::ops::recurrent::{Affine, AnyCell, Operands, recurrent};
 
 /// A cell as the operation over all steps takes it.
 pub struct Fused<'a> {
-    name: &'static str,
+    cell: AnyCell,
     pub(super) features: usize,
     of_input: Vec<&'a Linear>,
     of_carry: Vec<&'a Linear>,
-    run: Box<Run>,
 }
-
-type Run = dyn Fn(&Order, &Operands) -> Result<(Vec<Tensor>, Tensor)>;
 
 impl<'a> Fused<'a> {
     /// A cell of `features` features, and the layers whose outputs it adds up, in its order.
-    pub(super) fn new<C: Cell<G, S>, const G: usize, const S: usize>(
-        cell: C,
+    pub(super) fn new(
+        cell: impl Into<AnyCell>,
         features: usize,
         of_input: impl Into<Vec<&'a Linear>>,
         of_carry: impl Into<Vec<&'a Linear>>,
     ) -> Self {
-        let run = move |order: &Order, operands: &Operands| recurrent(cell, order, operands);
-        let (of_input, of_carry) = (of_input.into(), of_carry.into());
-        Self { name: C::NAME, features, of_input, of_carry, run: Box::new(run) }
+        Self { cell: cell.into(), features, of_input: of_input.into(), of_carry: of_carry.into() }
     }
 
     /// The operands for an input `x` whose first step is `sample`. `None` where the operation does not cover the
@@ -60,7 +54,7 @@ impl<'a> Fused<'a> {
 
     /// The tensors of the last carry, and the outputs of all steps.
     pub(super) fn run(&self, order: &Order, operands: &Operands) -> Result<(Vec<Tensor>, Tensor)> {
-        (self.run)(order, operands)
+        recurrent(self.cell, order, operands)
     }
 
     /// Reports the layers to a summary.
@@ -72,6 +66,6 @@ impl<'a> Fused<'a> {
 
 impl fmt::Debug for Fused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
+        f.write_str(self.cell.name())
     }
 }

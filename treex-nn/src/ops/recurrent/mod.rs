@@ -8,10 +8,10 @@ mod tests;
 use candle_core::Tensor;
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach_all, elements};
 use treex_core::{Result, match_float};
-use treex_kernels::recurrent::cell::AnyCell;
+pub(crate) use treex_kernels::recurrent::any_cell::AnyCell;
 use treex_kernels::recurrent::operands::{self, Sizes};
 use treex_kernels::recurrent::{Forward, Recurrent, Saved};
-pub(crate) use treex_kernels::recurrent::{Gru, Lstm, Mgu, MguWithoutReset, Simple, cell, order};
+pub(crate) use treex_kernels::recurrent::{Gru, Lstm, Mgu, MguWithoutReset, Simple, order};
 
 use self::order::Order;
 use crate::dtype::{common_dtype, wide_dtype};
@@ -24,15 +24,10 @@ pub(crate) type Affine = operands::Affine<Tensor>;
 
 /// The carry of each sequence after its last step, and the outputs of all steps, in the smallest type that holds all
 /// operands; half types are computed in `f32`.
-pub(crate) fn recurrent(
-    cell: impl Into<AnyCell>,
-    order: &Order,
-    operands: &Operands,
-) -> Result<(Vec<Tensor>, Tensor)> {
+pub(crate) fn recurrent(cell: AnyCell, order: &Order, operands: &Operands) -> Result<(Vec<Tensor>, Tensor)> {
     let dtype = common_dtype(None, operands.iter());
     let wide = wide_dtype(dtype);
     let operands = operands.try_map(|x| x.to_dtype(wide))?;
-    let cell = cell.into();
     let outputs = match_float!(
         wide,
         T in [f64] => forward::<T>(cell, order, &operands)?,
