@@ -352,6 +352,19 @@ fn gradients_flow_through_computed_parameters() {
 }
 
 #[test]
+fn gradients_flow_through_a_cast() -> Result<()> {
+    let mut leaf = Leaf::<Parameter>::new(tensor(&[1., 2.]))?;
+    let (_, grads) = leaf.value_and_grad(Parameter, |leaf| {
+        let wide = leaf.clone().into_dtype(DType::F64)?;
+        Ok(wide.get()?.sqr()?.sum_all()?)
+    })?;
+    assert_eq!(values(&grads), [2., 4.]);
+    let error = leaf.into_dtype(DType::U32).unwrap_err().to_string();
+    assert!(error.contains("floating types"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn a_nested_scope_has_its_own_variables() {
     let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
     let mut x = Leaf::<Parameter>::new(scalar(3.)).unwrap();

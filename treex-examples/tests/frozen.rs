@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{ErrorKind, Key, Leaf, Parameter, Result, State, TreePart, by, path, prelude::*};
+use treex_core::{ErrorKind, Key, Leaf, Mode, Parameter, Result, State, TreePart, by, path, prelude::*};
 use treex_nn::{BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear};
-use treex_optim::{Optimizer, adamw, sgd};
+use treex_optim::{Optimizer, adamw, chain, params_ema, sgd};
 
 /// A struct of a user's own, without a mode.
 #[derive(Clone, Debug, TreeObject)]
@@ -80,7 +80,12 @@ fn check<M: Module + Clone>(name: &str, inside: M, features: usize) -> Result<()
     let trained = model.filter(Parameter & by(|leaf| !leaf.is_frozen()));
     let vars = model.vars(Parameter)?;
     assert_eq!(vars.len(), trained.leaves().len(), "{name}: vars");
-    let grads = loss(&mut model.tracked(Parameter)?)?.backward()?;
+    let mut tracked = model.tracked(Parameter)?;
+    assert!(tracked.before.kernel.get()?.track_op(), "{name}: tracked");
+    for leaf in tracked.filter(by(|leaf| leaf.is_frozen())).flatten().tensors() {
+        assert!(!leaf.track_op(), "{name}: a frozen leaf is tracked");
+    }
+    let grads = loss(&mut tracked)?.backward()?;
     assert!(vars.iter().all(|var| grads.get(var).is_some()), "{name}: tracked");
 
     // No moments for frozen leaves.
@@ -232,5 +237,57 @@ fn frozen_for_a_while() -> Result<()> {
     linear.unfreeze(path("kernel"))?;
     step(&mut linear)?;
     assert_ne!(linear.kernel, kernel);
+    Ok(())
+}
+
+/// What the optimizer keeps for evaluation replaces no frozen leaf.
+#[test]
+fn evaluation_keeps_frozen_leaves() -> Result<()> {
+    let mut linear = Linear::new(WIDTH, 1).init(0, &Device::Cpu)?;
+    let mut optimizer = Optimizer::new(chain((sgd(0.1), params_ema(0.9)))).init(&linear)?;
+    let loss = |linear: &mut Linear| Ok(linear.call(&x()?)?.sqr()?.sum_all()?);
+    for is_frozen in [false, true] {
+        if is_frozen {
+            linear.freeze(path("kernel"))?;
+            linear.kernel.set(Tensor::ones((WIDTH, 1), DType::F32, &Device::Cpu)?)?;
+        }
+        let (_, grads) = linear.value_and_grad(Parameter, loss)?;
+        optimizer.update(&grads, &mut linear)?;
+        let evaluated = optimizer.eval_model(&linear)?;
+        assert_eq!(evaluated.kernel == linear.kernel, is_frozen);
+        assert_ne!(evaluated.bias, linear.bias);
+    }
+    Ok(())
+}
+
+/// A module without state of its own is frozen if all of it is.
+#[test]
+fn a_module_is_frozen_with_all_its_leaves() -> Result<()> {
+    #[derive(Clone, Debug, TreeObject)]
+    struct Scaled {
+        factor: Leaf<Parameter>,
+        inner: Linear,
+        mode: Mode,
+    }
+    let factor = Leaf::new(Tensor::ones((), DType::F32, &Device::Cpu)?)?;
+    let mut scaled = Scaled { factor, inner: Linear::new(2, 2), mode: Mode::default() };
+    scaled.freeze(path("factor"))?;
+    assert!(!scaled.mode.is_frozen());
+    scaled.freeze(path("inner.**"))?;
+    assert!(scaled.mode.is_frozen());
+    Ok(())
+}
+
+#[test]
+fn trees_to_stack_are_frozen_alike() -> Result<()> {
+    let free = Linear::new(2, 2).init(0, &Device::Cpu)?;
+    let mut frozen = free.clone();
+    frozen.freeze(path("kernel"))?;
+    for trees in [[free.clone(), frozen.clone()], [frozen.clone(), free.clone()]] {
+        let error = Linear::stack(&trees).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Frozen, "{error}");
+        assert!(error.to_string().contains("`kernel`"), "{error}");
+    }
+    assert!(Linear::stack(&[frozen.clone(), frozen])?.kernel.is_frozen());
     Ok(())
 }

@@ -213,14 +213,14 @@ impl<T: GradientTransformation> Optimizer<T> {
     }
 
     /// The model to evaluate with: `model` itself, or with the parameters that the transformation keeps for
-    /// evaluation, such as those of [`params_ema`](crate::params_ema), [`lookahead`](crate::lookahead) or
+    /// evaluation in place of those that are not frozen, such as those of [`params_ema`](crate::params_ema), [`lookahead`](crate::lookahead) or
     /// [`schedule_free`](crate::schedule_free).
     ///
     /// # Errors
     /// If the optimizer was not initialized, or `model` is not the one that it trains.
     pub fn eval_model<M: TreeObject + Clone>(&self, model: &M) -> Result<M> {
         let Initialized { plan, state, .. } = self.initialized()?;
-        let params = planned(plan, &model.flatten(), "model")?;
+        let params = planned(plan, &model.flatten(), "model")?.without_frozen();
         match self.transformation.eval_params(state, &params)? {
             Some(params) => model.updated(&model.unflatten(&params)?),
             None => Ok(model.clone()),

@@ -89,7 +89,10 @@ fn scatter_add<T: Float>(dy: &[T], rows: &[u32], n: usize, features: usize) -> R
         ));
     }
     check_rows(rows, n)?;
-    let mut sums = vec![T::Wide::of(0.); n * features];
+    let Some(len) = n.checked_mul(features) else {
+        return Err(Error::OutOfMemory { elements: usize::MAX });
+    };
+    let mut sums = vec![T::Wide::of(0.); len];
     let is_large = sums.len() + dy.len() >= PARALLEL;
     let parts = if is_large { rayon::current_num_threads() } else { 1 };
     let part = n.div_ceil(parts).max(1);

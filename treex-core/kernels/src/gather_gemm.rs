@@ -83,7 +83,7 @@ impl Offsets for Strided {
 
     #[inline(always)]
     unsafe fn at(&self, index: usize) -> usize {
-        index * self.step
+        index.wrapping_mul(self.step)
     }
 }
 
@@ -222,7 +222,7 @@ impl<T: Vectors, P: Offsets> Write<'_, T, P> {
             let mut sums = [[zero; N]; R];
             let (mut x_rows, mut to) = ([x.as_ptr(); R], [self.c; R]);
             for r in 0..R {
-                x_rows[r] = x_rows[r].add(rows.at(at + r));
+                x_rows[r] = x_rows[r].wrapping_add(rows.at(at + r));
                 to[r] = to[r].add(targets.at(at + r));
                 for v in 0..if is_long { N } else { 0 } {
                     prefetch(to[r].wrapping_add(v * V::LANES));

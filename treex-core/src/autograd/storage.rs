@@ -34,7 +34,7 @@ impl OwnedStorage {
     }
 
     /// The memory of a tensor that is not used elsewhere: without a copy, unless the tensor is a strided view. Other
-    /// holders of that memory find it empty.
+    /// holders of that memory find none: Candle's functions fail or panic on it.
     ///
     /// # Errors
     /// What Candle reports.
@@ -67,8 +67,12 @@ impl OwnedStorage {
     }
 }
 
+/// What stays in a tensor whose memory was taken out. Of a type that tensors of floats do not have, so that Candle
+/// reports an error: its matrix product does not compare the length of memory with the shape.
+pub(super) const EMPTY: CpuStorage = CpuStorage::U8(Vec::new());
+
 /// The number of elements in CPU memory.
-fn len(storage: &CpuStorage) -> usize {
+pub(super) fn len(storage: &CpuStorage) -> usize {
     match storage {
         CpuStorage::U8(x) => x.len(),
         CpuStorage::U32(x) => x.len(),
@@ -94,13 +98,17 @@ impl StorageSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn keep<S>(&self, storage: &mut S, wrap: impl FnOnce(S) -> Storage) -> candle_core::Result<()>
+    fn keep(&self, storage: Storage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
+    }
+
+    /// Takes memory that has no other holder.
+    fn keep_copy<S>(&self, storage: &mut S, wrap: impl FnOnce(S) -> Storage) -> candle_core::Result<()>
     where
         S: BackendStorage<Device: BackendDevice<Storage = S>>,
     {
         let empty = storage.device().zeros_impl(&Shape::from(0), storage.dtype())?;
-        let storage = wrap(mem::replace(storage, empty));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
+        self.keep(wrap(mem::replace(storage, empty)));
         Ok(())
     }
 }
@@ -111,14 +119,31 @@ impl InplaceOp1 for StorageSlot {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Cpu)
+        self.keep(Storage::Cpu(mem::replace(storage, EMPTY)));
+        Ok(())
     }
 
     fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Cuda)
+        self.keep_copy(storage, Storage::Cuda)
     }
 
     fn metal_fwd(&self, storage: &mut MetalStorage, _: &Layout) -> candle_core::Result<()> {
-        self.keep(storage, Storage::Metal)
+        self.keep_copy(storage, Storage::Metal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn other_holders_do_not_read_beyond_taken_memory() -> Result<()> {
+        let x = Tensor::ones((64, 64), DType::F32, &Device::Cpu)?;
+        let taken = OwnedStorage::take(x.clone())?;
+        assert!(x.matmul(&x).is_err());
+        assert_eq!(taken.into_tensor().sum_all()?.to_scalar::<f32>()?, 4096.);
+        Ok(())
     }
 }

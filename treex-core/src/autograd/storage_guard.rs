@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::mem;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 
+use super::storage::{EMPTY, len};
 use crate::error::Result;
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, TreePart};
@@ -18,8 +20,6 @@ pub struct StorageGuard<'l> {
     variable: &'l Tensor,
     storage: CpuStorage,
 }
-
-const EMPTY: CpuStorage = CpuStorage::U8(Vec::new());
 
 impl<'l> StorageGuard<'l> {
     /// Takes the memory out of `leaf`, which becomes the only holder of its value, by a copy if it is shared. `None` if
@@ -35,7 +35,8 @@ impl<'l> StorageGuard<'l> {
         Ok(Some(Self { variable, storage: exchange(variable, EMPTY)? }))
     }
 
-    /// The memory: the elements of the value, row-major.
+    /// The memory: the elements of the value, row-major. If their number or type changes, the leaf loses its memory:
+    /// Candle's functions then fail or panic on its value.
     pub fn storage(&mut self) -> &mut CpuStorage {
         &mut self.storage
     }
@@ -43,8 +44,10 @@ impl<'l> StorageGuard<'l> {
 
 impl Drop for StorageGuard<'_> {
     fn drop(&mut self) {
+        let storage = mem::replace(&mut self.storage, EMPTY);
+        let fits = storage.dtype() == self.variable.dtype() && len(&storage) == self.variable.elem_count();
         // The same exchange succeeded when the memory was taken out.
-        let _ = exchange(self.variable, mem::replace(&mut self.storage, EMPTY));
+        let _ = exchange(self.variable, if fits { storage } else { EMPTY });
     }
 }
 
@@ -71,14 +74,14 @@ impl InplaceOp1 for Exchange {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Tensor;
+    use candle_core::{DType, Tensor};
 
     use super::*;
     use crate::tree::kind::Parameter;
     use crate::tree::leaf::Leaf;
 
     fn double(leaf: &mut Leaf<Parameter>) -> Result<()> {
-        let mut guard = StorageGuard::take(&mut leaf.handle)?.expect("a value on the host");
+        let mut guard = StorageGuard::take(&mut leaf.handle)?.expect("a value on the CPU");
         match guard.storage() {
             CpuStorage::F32(values) => values.iter_mut().for_each(|x| *x *= 2.),
             other => panic!("{other:?}"),
@@ -108,6 +111,17 @@ mod tests {
         }));
         assert!(result.is_err());
         assert_eq!(leaf.get()?.to_vec1::<f32>()?, [1., 2.]);
+        Ok(())
+    }
+
+    #[test]
+    fn memory_of_another_length_does_not_return() -> Result<()> {
+        let mut leaf = Leaf::<Parameter>::new(Tensor::ones((8, 8), DType::F32, &Device::Cpu)?)?;
+        let mut guard = StorageGuard::take(&mut leaf.handle)?.expect("a value on the CPU");
+        *guard.storage() = CpuStorage::F32(vec![1.; 3]);
+        drop(guard);
+        let value = leaf.get()?;
+        assert!(value.matmul(&value).is_err());
         Ok(())
     }
 

@@ -91,6 +91,10 @@ pub(crate) fn stack<T: TreeObject + Clone>(trees: &[T]) -> Result<T> {
     let (mut stacked, mut columns) = (first.clone(), columns.into_iter());
     try_walk_mut(&mut stacked, |_, kind, leaf| {
         let Some(column) = columns.next() else { return Ok(()) };
+        if column.iter().any(|other| other.is_frozen() != leaf.is_frozen()) {
+            return Err(Error::new(ErrorKind::Frozen, "a leaf is frozen in some of the trees to stack only")
+                .remedy("call `freeze` or `unfreeze` on all of them alike"));
+        }
         if column.iter().any(|leaf| !leaf.is_nothing()) {
             let values = column.iter().map(|leaf| leaf.get(kind)).collect::<Result<Vec<_>>>()?;
             leaf.replace(Handle::from_copy(&Tensor::stack(&values, 0)?)?);

@@ -63,10 +63,14 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
-    /// A module with state is frozen by its state; one without, by its other leaves or those below it.
+    /// A module with state is frozen by its state; one without, by all its leaves and those below it.
     fn is_frozen(&self) -> bool {
-        let decisive = [self.state, self.others, self.below].into_iter().find(|count| count.leaves > 0);
-        decisive.is_some_and(Count::all_frozen)
+        if self.state.leaves > 0 {
+            return self.state.all_frozen();
+        }
+        let mut all = self.others;
+        all.add(self.below);
+        all.all_frozen()
     }
 }
 

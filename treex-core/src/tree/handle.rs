@@ -234,7 +234,8 @@ impl Handle {
         }
     }
 
-    /// The variable in this cell, if it may be written in place: this is the only holder, and no open scope reads it.
+    /// The variable in this cell, if it may be written in place: this is the only holder, and no open scope tracks it.
+    /// The only place that decides between in place and a copy.
     fn sole_variable(&self) -> Option<&Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. }
@@ -247,13 +248,12 @@ impl Handle {
     }
 
     /// Copy on write: afterwards this is the only holder of its cell, which holds the returned variable, and no
-    /// open scope reads it.
+    /// open scope tracks it.
     pub(crate) fn make_mut_var(&mut self, kind: KindTag) -> Result<Var> {
         Ok(Var::from_tensor(self.make_mut(kind)?)?)
     }
 
-    /// [`make_mut_var`](Self::make_mut_var) that borrows the variable. The only place that decides between in place and
-    /// copy.
+    /// [`make_mut_var`](Self::make_mut_var) that borrows the variable.
     pub(crate) fn make_mut(&mut self, kind: KindTag) -> Result<&Tensor> {
         if self.sole_variable().is_none() {
             self.replace(Self::variable(&self.get(kind)?)?);
@@ -316,9 +316,9 @@ impl Handle {
 
     /// Moves the value to `device`.
     pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
-        match self.value() {
+        match self.tracked_value() {
             Some(value) if !value.device().same_device(device) => {
-                let moved = Self::variable(&value.to_device(device)?)?;
+                let moved = Self::from_copy(&value.to_device(device)?)?;
                 self.replace(moved);
             }
             _ => {}

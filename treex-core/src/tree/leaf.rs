@@ -149,10 +149,10 @@ impl<K: Kind> Leaf<K> {
         Ok(())
     }
 
-    /// Frozen state cannot be written; a frozen parameter can still be set by hand.
+    /// Frozen state cannot be written, except by an initializer; a frozen parameter can still be set by hand.
     fn check_writable(&self) -> Result<()> {
         let kind = KindTag::of::<K>();
-        if !self.is_frozen() || !kind.is(KindTag::of::<State>()) {
+        if !self.is_frozen() || self.is_uninitialized() || !kind.is(KindTag::of::<State>()) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Frozen, format!("a frozen leaf of kind `{kind}` cannot be written"))

@@ -13,7 +13,7 @@ use super::object::TreeObject;
 use super::path::Path;
 use super::walk::{try_walk_mut, walk, walk_mut};
 use super::{freeze, set_mode, update};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::init::{self, Source, linen, shape_inference};
 use crate::io::checkpoint::{self, Load, Report};
 use crate::io::summary;
@@ -174,20 +174,25 @@ pub trait Tree: TreeObject + Clone {
         Ok(self)
     }
 
-    /// The tree with the floating values of kind `Parameter`, `BatchStat` and `Cache` cast to `dtype`.
+    /// The tree with the floating values of kind `Parameter`, `BatchStat` and `Cache` cast to `dtype`:
+    /// [`into_dtype_where`](Self::into_dtype_where).
     ///
     /// # Errors
-    /// If a cast fails.
+    /// As `into_dtype_where`.
     fn into_dtype(self, dtype: DType) -> Result<Self> {
         self.into_dtype_where((Parameter, BatchStat, Cache), dtype)
     }
 
-    /// The tree with the floating values that `filter` selects cast to `dtype`.
+    /// The tree with the floating values that `filter` selects cast to `dtype`. In a closure that is differentiated,
+    /// gradients flow through the cast. Call it after [`init`](Self::init): a leaf without a value stays as it is.
     ///
     /// # Errors
-    /// If a cast fails.
+    /// If `dtype` is not a floating type, or a cast fails.
     fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
-        try_walk_mut(&mut self, |path, kind, leaf| match leaf.value() {
+        if !dtype.is_float() {
+            return Err(Error::argument("floating values are cast to floating types").found(dtype.as_str()));
+        }
+        try_walk_mut(&mut self, |path, kind, leaf| match leaf.tracked_value() {
             Some(value) if value.dtype().is_float() && filter.selects(&LeafRef::new(path, kind, leaf)) => {
                 let cast = Handle::from_copy(&value.to_dtype(dtype)?)?;
                 leaf.replace(cast);
@@ -343,6 +348,10 @@ pub trait Tree: TreeObject + Clone {
     /// The value of a loss and its gradient with respect to the differentiable leaves that `filter` selects.
     /// The gradient is a tree of the model's type in which everything else is `Nothing`; a selected leaf
     /// that the loss does not reach has zeros. State that the closure writes stays in the model.
+    ///
+    /// First derivatives only. Inside of another differentiation, the outer one takes the gradients for constants, and the
+    /// loss too, as far as it depends on the leaves that `filter` selects here: call the model once more, outside of the
+    /// inner closure, for a loss that the outer one differentiates.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};

@@ -127,6 +127,12 @@ unsafe fn write<T: Vectors>(
             format!("[{m}, {k}] by [{}, {n}]", b.rows),
         ));
     }
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    if m > 1 && row < n {
+        return Err(Error::shape("the rows of a product overlap", format!("a step of at least {n}"), row));
+    }
     check(len, [m, n], [row, 1])?;
     if n == 1 && row == 1 && m > 1 && a.column != 1 && !matches!(init, Init::Bias(_)) {
         // A contiguous column is a row of the transpose, which is computed in vectors.

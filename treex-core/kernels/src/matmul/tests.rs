@@ -148,6 +148,8 @@ fn what_does_not_fit_is_an_error() {
     let error = multiply_add(&mut [0.; 4], 2, a, b, 1., false).unwrap_err().to_string();
     assert!(error.contains("expected [2, 3] by [3, ..], found [2, 3] by [2, 3]"), "{error}");
     assert!(multiply_add(&mut [0.; 3], 2, a, b.t(), 1., false).is_err());
+    let error = multiply_add(&mut [0.; 4], 1, a, b.t(), 1., false).unwrap_err().to_string();
+    assert!(error.contains("the rows of a product overlap"), "{error}");
     let error = product(a, b.t(), Some(&[0.; 3]), false).unwrap_err().to_string();
     assert!(error.contains("expected 2 elements, found 3"), "{error}");
 }
