@@ -48,7 +48,8 @@ impl OwnedStorage {
                 // Candle tells the length of CPU memory only; on other devices a copy is safe.
                 Storage::Cuda(_) | Storage::Metal(_) => usize::MAX,
             };
-            layout.start_offset() == 0 && len == layout.shape().elem_count()
+            // Other holders of no elements lose none.
+            layout.start_offset() == 0 && len > 0 && len == layout.shape().elem_count()
         };
         let shape = tensor.shape().clone();
         let tensor = if whole { tensor } else { tensor.force_contiguous()? };
