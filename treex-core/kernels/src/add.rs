@@ -45,7 +45,7 @@ fn broadcast_add_backward<T: Float<Wide: SumAxis0>>(dy: &[T], len: usize) -> Res
         return Err(Error::shape("the gradient of a sum has the wrong size", expected, dy.len()));
     }
     let wide: Vec<_> = dy.iter().map(|x| x.widen()).collect();
-    Ok(SumAxis0::sum_axis0(&wide, len).into_iter().map(T::narrow).collect())
+    Ok(SumAxis0::sum_axis0(&wide, len)?.into_iter().map(T::narrow).collect())
 }
 
 struct Sum<'a, T> {

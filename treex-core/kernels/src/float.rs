@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 pub use half::{bf16, f16};
 
-use super::math::{Real, Sealed};
+use super::math::Real;
+use super::sealed::Sealed;
 
 /// A floating-point element type, and the type that kernels compute in: itself, or `f32` for the 16-bit types.
 ///

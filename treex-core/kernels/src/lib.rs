@@ -45,6 +45,7 @@ pub mod pooling;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;
+mod sealed;
 pub mod softmax;
 pub mod squared_error;
 pub mod sum_axis0;

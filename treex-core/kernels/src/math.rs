@@ -2,15 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use crate::sealed::Sealed;
 use crate::xla_math;
-
-/// Seals traits of this crate whose methods rely on properties of the implementing types.
-pub trait Sealed {}
-
-impl Sealed for f32 {}
-impl Sealed for f64 {}
-impl Sealed for half::bf16 {}
-impl Sealed for half::f16 {}
 
 /// A computing type: the [`Wide`](super::float::Float::Wide) type of an element, `f32` or `f64`.
 ///

@@ -1,5 +1,6 @@
 //! Sums of a matrix over its first axis.
 
+use crate::error::{Error, Result};
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
 use crate::parallel::pieces;
@@ -14,13 +15,20 @@ entry_points! {
     /// Sums over the first axis of a matrix.
     pub trait SumAxis0: Real for [f32, f64] {
         /// `x.sum(axis=0)` of `x`, `[rows, columns]`.
-        fn sum_axis0(x: &[Self], columns: usize) -> Vec<Self> = sum_axis0;
+        ///
+        /// # Errors
+        /// If `x` has not whole rows.
+        fn sum_axis0(x: &[Self], columns: usize) -> Result<Vec<Self>> = sum_axis0;
     }
 }
 
-fn sum_axis0<T: Real>(x: &[T], columns: usize) -> Vec<T> {
+fn sum_axis0<T: Real>(x: &[T], columns: usize) -> Result<Vec<T>> {
+    if !x.len().is_multiple_of(columns) {
+        let expected = format!("a multiple of {columns} elements");
+        return Err(Error::shape("a matrix to sum over its rows has the wrong size", expected, x.len()));
+    }
     if columns == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let size = BLOCK * columns;
     let mut sums = vec![T::of(0.); x.len().div_ceil(size).max(1) * columns];
@@ -34,7 +42,7 @@ fn sum_axis0<T: Real>(x: &[T], columns: usize) -> Vec<T> {
         total.iter_mut().zip(sums).for_each(|(total, sum)| *total = *total + *sum);
     }
     sums.truncate(columns);
-    sums
+    Ok(sums)
 }
 
 struct Sum<'a, T> {
@@ -61,5 +69,17 @@ impl<T: Real> Kernel for Sum<'_, T> {
                 *sum = *sum + *x;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_rows_are_summed() {
+        assert_eq!(f32::sum_axis0(&[1., 2., 3., 4.], 2), Ok(vec![4., 6.]));
+        let error = f32::sum_axis0(&[1., 2., 3.], 2).unwrap_err().to_string();
+        assert!(error.contains("expected a multiple of 2 elements, found 3"), "{error}");
     }
 }

@@ -8,7 +8,8 @@ use std::array::from_fn;
 use std::marker::PhantomData;
 
 use super::isa::{Isa, Kernel, Set};
-use super::math::{Real, Sealed};
+use super::math::Real;
+use super::sealed::Sealed;
 
 /// A SIMD register. Sealed.
 ///

@@ -98,7 +98,7 @@ impl<T: Element> Operation for Linear<T> {
         };
         let dkernel =
             || Ok(T::matmul(Matrix::new(&elements::<T>(&self.x)?, rows, inputs)?.t(), dy, None, true)?);
-        let dbias = || Ok(T::sum_axis0(&gradient, outputs));
+        let dbias = || Ok(T::sum_axis0(&gradient, outputs)?);
         let mut gradients = vec![gradient_of(0, &self.x, &dx)?, gradient_of(1, &self.kernel, &dkernel)?];
         if let Some(bias) = &self.bias {
             gradients.push(gradient_of(2, bias, &dbias)?);

@@ -14,6 +14,7 @@ use treex_core::{
     BatchStat, ErrorKind, KindTag, Leaf, Load, OptState, Parameter, Result, Rng, by, path, prelude::*,
 };
 use treex_optim::*;
+use treex_testing::compare::assert_close;
 
 /// Leaves of all sorts: only those from `x` to `empty` can be trained.
 #[derive(Clone, Debug, PartialEq, TreeObject)]
@@ -103,14 +104,6 @@ fn descend(
         optimizer.update_with(&leaf(&grads, dtype), &mut x, &Extra::value(value)).unwrap();
     }
     values(&x)
-}
-
-#[track_caller]
-fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() <= tolerance, "{what}: {found:?} is not {expected:?}");
-    }
 }
 
 fn parabola(x: &[f64]) -> (f64, Vec<f64>) {

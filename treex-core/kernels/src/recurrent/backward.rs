@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::operands::{Operands, Sizes};
 use super::packing::Packed;
 use super::run::{LANES, Saved, add_to, concatenate, padded};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
 use crate::matmul::{MatMul, Matrix};
@@ -51,7 +51,7 @@ pub(super) fn backward<R: MatMul + SumAxis0, C: Cell<G, S>, const G: usize, cons
         for (gate, layer) in (first..).zip(layers) {
             push(&|| R::matmul(input.t(), of_gate(gate)?, None, true))?;
             if layer.bias.is_some() {
-                push(&|| Ok(of_biases[sizes.part(gate)].to_vec()))?;
+                push(&|| Ok(of_biases.as_ref().map_err(Error::clone)?[sizes.part(gate)].to_vec()))?;
             }
         }
     }
