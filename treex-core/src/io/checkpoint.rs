@@ -200,7 +200,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
         .found(format!("`{unused}`{known}"))
         .remedy("allow it with `load_with(file, &Load::strict().allow_unused())`"));
     }
-    walk_mut(&mut loaded, |_, _, leaf| leaf.scope = None);
+    walk_mut(&mut loaded, |_, _, leaf| leaf.set_scope(None));
     *tree = loaded;
     Ok(report)
 }

@@ -120,7 +120,7 @@ impl<T: TreeObject + Clone> Rollback<'_, T> {
         let mut previous = previous.into_iter();
         walk_mut(self.model, |_, _, leaf| {
             let before = previous.next();
-            if leaf.scope.as_ref().is_some_and(|own| Arc::ptr_eq(own, scope)) {
+            if leaf.scope().is_some_and(|own| Arc::ptr_eq(own, scope)) {
                 match before {
                     Some(outer) if outer.is_tracked() && leaf.is_variable() => *leaf = outer.clone(),
                     _ => leaf.release_graph(),
@@ -164,9 +164,7 @@ fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scop
         ));
     }
     let scope = Scope::open(taken);
-    for leaf in selected {
-        leaf.scope = Some(Arc::clone(&scope));
-    }
+    Handle::track_all(selected, &scope);
     Ok((scope, vars))
 }
 

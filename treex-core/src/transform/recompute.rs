@@ -28,7 +28,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
             let tensor = leaf.tracked_value().filter(|tensor| leaf.is_tracked() && tensor.track_op());
             tracked.push(tensor.is_some());
             tensors.extend(tensor.cloned());
-            leaf.scope = None;
+            leaf.set_scope(None);
         });
         (Self { model, tracked, reference: is_reference() }, tensors)
     }
@@ -48,7 +48,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
                 && let Some(tensor) = tensors.next()
             {
                 leaf.replace(Handle::from_shared(tensor.clone()));
-                leaf.scope = Some(scope.clone());
+                leaf.set_scope(Some(scope.clone()));
             }
         });
         let result = if self.reference { with_reference(|| f(&mut model)) } else { f(&mut model) };
@@ -59,7 +59,7 @@ impl<M: TreeObject + Clone> Recompute<M> {
     /// address. Tracked leaves are tracked again afterwards, with their values. `model` is unchanged if `f` fails.
     pub(crate) fn untracked<R>(&self, model: &mut M, f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
         let before = model.clone();
-        walk_mut(model, |_, _, leaf| leaf.scope = None);
+        walk_mut(model, |_, _, leaf| leaf.set_scope(None));
         let result = f(model).and_then(|result| {
             Layout::of(&before).check(model, "the model after the function")?;
             Ok(result)

@@ -233,7 +233,7 @@ impl Leaves {
         let handles = (0..self.len()).map(|index| match at(index) {
             Ok(tensor) => {
                 let mut handle = tensor.map_or_else(Handle::nothing, Handle::from_shared);
-                handle.frozen = self.handles[index].frozen;
+                handle.set_frozen(self.handles[index].is_frozen());
                 Ok(handle)
             }
             Err(error) => Err(error.at(self.layout.paths.get(index))),

@@ -16,7 +16,7 @@ pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, froz
     walk_mut(tree, |path, kind, leaf| {
         if filter.selects(&LeafRef::new(path, kind, leaf)) {
             selects = true;
-            leaf.frozen = frozen;
+            leaf.set_frozen(frozen);
         } else if !selects {
             paths.push(Dotted(path).to_string());
         }
@@ -83,7 +83,7 @@ impl<'a> VisitorMut<'a> for Modes<'a> {
     fn leaf(&mut self, kind: KindTag, leaf: &'a mut Handle) {
         if let (Some(module), false) = (self.modules.last_mut(), leaf.is_nothing()) {
             let count = if kind.is(KindTag::of::<State>()) { &mut module.state } else { &mut module.others };
-            count.add(Count { leaves: 1, frozen: usize::from(leaf.frozen) });
+            count.add(Count { leaves: 1, frozen: usize::from(leaf.is_frozen()) });
         }
     }
 

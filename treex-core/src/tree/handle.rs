@@ -23,14 +23,21 @@ use crate::init::initializer::Initializer;
 use crate::tensors;
 use crate::transform::scope::Scope;
 
-/// A leaf without its kind: a shared cell, the scope in which this holder of the cell is tracked, and whether it is
-/// frozen.
+/// A leaf without its kind: a shared cell, and what this holder of the cell adds to it.
 #[derive(Clone)]
 pub struct Handle {
     slot: Arc<Slot>,
-    pub(crate) scope: Option<Arc<Scope>>,
+    /// `None` is the default, which most leaves have: so a handle is two words, and a tree is copied fast.
+    holding: Option<Arc<Holding>>,
+}
+
+/// What belongs to one holder of a cell.
+#[derive(Clone, Default)]
+struct Holding {
+    /// The scope in which the leaf is tracked.
+    scope: Option<Arc<Scope>>,
     /// See [`Tree::freeze`](crate::Tree::freeze).
-    pub(crate) frozen: bool,
+    frozen: bool,
 }
 
 enum Slot {
@@ -47,10 +54,11 @@ enum Slot {
 }
 
 static NOTHING: LazyLock<Arc<Slot>> = LazyLock::new(|| Arc::new(Slot::Nothing));
+static FROZEN: LazyLock<Arc<Holding>> = LazyLock::new(|| Arc::new(Holding { scope: None, frozen: true }));
 
 impl Handle {
     fn new(slot: Slot) -> Self {
-        Self { slot: Arc::new(slot), scope: None, frozen: false }
+        Self { slot: Arc::new(slot), holding: None }
     }
 
     /// An uninitialized cell.
@@ -59,29 +67,70 @@ impl Handle {
     }
 
     pub(crate) fn nothing() -> Self {
-        Self { slot: Arc::clone(&NOTHING), scope: None, frozen: false }
+        Self { slot: Arc::clone(&NOTHING), holding: None }
     }
 
     /// Takes the cell and the scope of `other`, and keeps this leaf's frozen flag.
     pub(crate) fn replace(&mut self, other: Self) {
-        *self = Self { frozen: self.frozen, ..other };
+        let frozen = self.is_frozen();
+        *self = other;
+        self.set_frozen(frozen);
     }
 
     /// Whether [`freeze`](crate::Tree::freeze) excluded this leaf from training.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.frozen
+        self.holding.as_ref().is_some_and(|holding| holding.frozen)
+    }
+
+    pub(crate) fn set_frozen(&mut self, frozen: bool) {
+        if frozen != self.is_frozen() {
+            self.hold(Holding { scope: self.scope().cloned(), frozen });
+        }
+    }
+
+    /// The scope in which this leaf is tracked.
+    pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.holding.as_ref()?.scope.as_ref()
+    }
+
+    pub(crate) fn set_scope(&mut self, scope: Option<Arc<Scope>>) {
+        if scope.is_some() || self.scope().is_some() {
+            self.hold(Holding { scope, frozen: self.is_frozen() });
+        }
+    }
+
+    /// Tracks `leaves`, none of which is frozen, in `scope`. They share one `Holding`.
+    pub(crate) fn track_all(leaves: Vec<&mut Self>, scope: &Arc<Scope>) {
+        let holding = Arc::new(Holding { scope: Some(Arc::clone(scope)), frozen: false });
+        for leaf in leaves {
+            leaf.holding = Some(Arc::clone(&holding));
+        }
+    }
+
+    fn hold(&mut self, holding: Holding) {
+        self.holding = match holding {
+            Holding { scope: None, frozen: false } => None,
+            Holding { scope: None, frozen: true } => Some(Arc::clone(&FROZEN)),
+            tracked => Some(Arc::new(tracked)),
+        };
     }
 
     /// The same cell, untracked.
     pub(crate) fn untracked(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot), scope: None, frozen: self.frozen }
+        let mut handle = self.clone();
+        handle.set_scope(None);
+        handle
     }
 
     /// Copies `tensor` into a cell; tracked if an open scope tracks `tensor`.
     pub(crate) fn from_copy(tensor: &Tensor) -> Result<Self> {
         match Scope::owner_of(tensor) {
-            Some(scope) => Ok(Self { scope: Some(scope), ..Self::from_shared(tensor.force_contiguous()?) }),
+            Some(scope) => {
+                let mut traced = Self::from_shared(tensor.force_contiguous()?);
+                traced.set_scope(Some(scope));
+                Ok(traced)
+            }
             None => Self::variable(tensor),
         }
     }
@@ -203,7 +252,7 @@ impl Handle {
 
     /// Whether `get` returns a tracked tensor.
     pub(crate) fn is_tracked(&self) -> bool {
-        self.scope.as_ref().is_some_and(|scope| scope.is_open())
+        self.scope().is_some_and(|scope| scope.is_open())
     }
 
     /// Whether the cell holds a variable, not a traced or borrowed tensor.
@@ -304,7 +353,7 @@ impl Handle {
 
     /// Frees the graph that a traced value holds.
     pub(crate) fn release_graph(&mut self) {
-        self.scope = None;
+        self.set_scope(None);
         if let Slot::Value { tensor, detached, .. } = &*self.slot
             && tensor.track_op()
             && !tensor.is_variable()
