@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use treex_core::{
-    BatchStat, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad,
+    BatchStat, Cache, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad,
     value_and_grad_aux,
 };
 
@@ -315,6 +315,28 @@ fn a_tensor_in_a_graph_is_never_overwritten() {
         .unwrap();
     assert_eq!(values(&grads.w), [2.]);
     assert_eq!(values(&model.scale), [100.]);
+}
+
+/// A cache that is written twice in one differentiated function: the first product reads the values that it saw.
+#[test]
+fn a_write_of_slices_keeps_what_the_graph_saved() {
+    let mut model =
+        (Leaf::<Parameter>::new(tensor(&[1., 1.])).unwrap(), Leaf::<Cache>::new(tensor(&[0., 0.])).unwrap());
+    let (loss, grads) = model
+        .value_and_grad(Parameter, |(w, cache)| {
+            cache.write_slice(&tensor(&[2.]), 0, 0)?;
+            let first = (w.get()? * cache.get()?)?;
+            cache.write_slice(&tensor(&[5., 7.]), 0, 0)?;
+            Ok((first + (w.get()? * cache.get()?)?)?.sum_all()?)
+        })
+        .unwrap();
+    assert_eq!(loss.to_scalar::<f32>().unwrap(), 14.);
+    assert_eq!((values(&grads.0), values(&model.1)), (vec![7., 7.], vec![5., 7.]));
+    for (start, dim) in [(1, 0), (usize::MAX, 0), (0, 1), (0, usize::MAX)] {
+        let error = model.1.write_slice(&tensor(&[1., 1.]), dim, start).unwrap_err().to_string();
+        assert!(error.contains("out of range"), "{error}");
+    }
+    assert_eq!(values(&model.1), [5., 7.]);
 }
 
 #[test]

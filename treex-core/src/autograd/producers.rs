@@ -41,6 +41,11 @@ impl Drop for Recording {
     }
 }
 
+/// Whether a gradient scope is open on this thread.
+pub(crate) fn is_recording() -> bool {
+    PRODUCERS.with_borrow(|producers| producers.depth > 0)
+}
+
 /// Records which operation produced `output`, if a scope is open.
 pub(super) fn record(output: &Tensor, producer: &Arc<Producer>) {
     PRODUCERS.with_borrow_mut(|producers| {

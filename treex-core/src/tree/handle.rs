@@ -6,7 +6,8 @@
 //! - a value that enters a cell is copied into storage of its own (a Candle variable), so no two cells share storage,
 //!   whether the value came as a view, a reshape, or straight out of another leaf;
 //! - storage is written in place by [`Handle::write`] and through `Handle::make_mut` only, which first ensure that
-//!   this handle is the only holder of the cell and that no gradient scope reads it.
+//!   this handle is the only holder of the cell and that no gradient scope reads it. Inside a function that is being
+//!   differentiated, every write goes to a new cell.
 //!
 //! **Law: tracking.** Whether `get` returns a tracked tensor is decided by the handle's scope, never by the cell: a
 //! tree that shares cells with one that is being differentiated is not tracked.
@@ -17,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
 
 use super::kind::KindTag;
+use crate::autograd::producers;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id_map::IdSet;
 use crate::init::initializer::Initializer;
@@ -283,12 +285,16 @@ impl Handle {
         }
     }
 
-    /// The variable in this cell, if it may be written in place: this is the only holder, and no open scope tracks it.
-    /// The only place that decides between in place and a copy.
+    /// The variable in this cell, if it may be written in place: this is the only holder, no open scope tracks it, and
+    /// no function is being differentiated on this thread, whose operations may have saved the value. The only place
+    /// that decides between in place and a copy.
     fn sole_variable(&self) -> Option<&Tensor> {
         match &*self.slot {
             Slot::Value { tensor, .. }
-                if tensor.is_variable() && Arc::strong_count(&self.slot) == 1 && !self.is_tracked() =>
+                if tensor.is_variable()
+                    && Arc::strong_count(&self.slot) == 1
+                    && !self.is_tracked()
+                    && !producers::is_recording() =>
             {
                 Some(tensor)
             }

@@ -161,12 +161,21 @@ impl<K: Kind> Leaf<K> {
     }
 
     /// Writes `part` over the slices of dimension `dim` from `start` on: in place if this is the only holder of
-    /// the cell, otherwise into a copy. No other tree changes. A cache appends a position this way.
+    /// the cell and nothing is being differentiated on this thread, otherwise into a copy. No other tree changes. A
+    /// cache appends a position this way.
     ///
     /// # Errors
     /// If there is no value, or `part` does not fit.
     pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
         self.check_writable()?;
+        let size = self.shape().and_then(|shape| shape.dims().get(dim)).copied().unwrap_or(0);
+        let end = part.dims().get(dim).and_then(|len| start.checked_add(*len));
+        if end.is_none_or(|end| end > size) {
+            return Err(Error::shape("the slices to write are out of range")
+                .about(Subject::Leaf(self.handle.address()))
+                .expected(format!("at most {size} slices of dimension {dim}"))
+                .found(format!("slices of shape {:?} from {start} on", part.dims())));
+        }
         let var = self.handle.make_mut_var(KindTag::of::<K>())?;
         Ok(var.slice_set(&part.detach().contiguous()?, dim, start)?)
     }
