@@ -44,6 +44,8 @@ extern crate self as treex_core; // the name by which the derive finds this crat
 
 mod allocator;
 pub mod autograd;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 pub mod id_map;
 pub mod init;

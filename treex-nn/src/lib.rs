@@ -86,8 +86,6 @@
 #![forbid(unsafe_code)]
 
 mod axes;
-#[cfg(feature = "cuda")]
-pub mod cuda;
 mod dtype;
 pub mod from_flax;
 mod functional;

@@ -99,6 +99,7 @@ impl fmt::Debug for Load {
 
 /// Differences between the file and the tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// Leaves missing from the file, which kept their values.
     pub missing: Vec<String>,

@@ -193,11 +193,11 @@ fn is_pointwise(window: &[Axis]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Var;
     use treex_core::Key;
     use treex_core::autograd::with_reference;
 
     use super::*;
+    use crate::ops::testing::value_and_gradients;
 
     struct Case {
         x: Vec<usize>,
@@ -206,26 +206,18 @@ mod tests {
         groups: usize,
     }
 
-    /// The value, and the gradients of the sum of its products with fixed numbers.
-    fn value_and_gradients(case: &Case, dtype: DType) -> Result<Vec<Vec<f64>>> {
+    fn run(case: &Case, dtype: DType) -> Result<Vec<Vec<f64>>> {
         let normal = |seed: u32, dims: &[usize]| -> Result<Tensor> {
             Ok(Key::from(seed).normal(dims, DType::F64)?.to_dtype(DType::F32)?.to_dtype(dtype)?)
         };
-        // Views, since a variable is a copy.
+        // The convolution of a view.
         let backwards: Vec<usize> = case.x.iter().rev().copied().collect();
-        let x = Var::from_tensor(&normal(0, &backwards)?)?;
         let order: Vec<usize> = (0..case.x.len()).rev().collect();
-        let kernel = Var::from_tensor(&normal(1, &case.kernel)?)?;
-        let bias = Var::from_tensor(&normal(2, &case.kernel[case.kernel.len() - 1..])?)?;
-        let y = convolution(&x.permute(order)?, &kernel, Some(&bias), &case.window, case.groups)?;
-        let grads = (&y * normal(3, y.dims())?)?.sum_all()?.backward()?;
-        let flat =
-            |x: &Tensor| -> Result<Vec<f64>> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?) };
-        let mut all = vec![flat(&y)?];
-        for input in [&x, &kernel, &bias] {
-            all.push(grads.get(input).map_or(Ok(vec![0.; input.elem_count()]), flat)?);
-        }
-        Ok(all)
+        let bias = normal(2, &case.kernel[case.kernel.len() - 1..])?;
+        let inputs = [&normal(0, &backwards)?, &normal(1, &case.kernel)?, &bias];
+        value_and_gradients(inputs, |[x, kernel, bias]| {
+            convolution(&x.permute(order)?, kernel, Some(bias), &case.window, case.groups)
+        })
     }
 
     fn assert_close(found: &[Vec<f64>], wanted: &[Vec<f64>], tolerance: f64, what: &str) {
@@ -256,16 +248,11 @@ mod tests {
             let x = vec![batch, 21, 20, cin];
             let kernel = vec![3, 3, cin / groups, cout];
             let case = Case { x, kernel, window: vec![axis, axis], groups };
-            let exact = with_reference(|| value_and_gradients(&case, DType::F64))?;
-            let found = value_and_gradients(&case, DType::F64)?;
+            let exact = with_reference(|| run(&case, DType::F64))?;
+            let found = run(&case, DType::F64)?;
             assert_close(&found, &exact, 1e-13, &format!("{batch} {axis:?}"));
-            assert_close(
-                &value_and_gradients(&case, DType::F32)?,
-                &exact,
-                1e-5,
-                &format!("{batch} {axis:?}"),
-            );
-            assert!(found == value_and_gradients(&case, DType::F64)?, "another run, other bits");
+            assert_close(&run(&case, DType::F32)?, &exact, 1e-5, &format!("{batch} {axis:?}"));
+            assert!(found == run(&case, DType::F64)?, "another run, other bits");
         }
         Ok(())
     }

@@ -67,31 +67,16 @@ impl<T: Element + Dropout> Operation for Masked<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
+    use candle_core::{DType, Device};
     use treex_core::autograd::with_reference;
 
     use super::*;
+    use crate::ops::testing::value_and_gradients;
 
     const KEPT: f64 = 0.9;
 
     fn scale() -> f32 {
         1. / KEPT as f32
-    }
-
-    /// `y` and the gradient of the sum of its products with fixed numbers, as bits without the sign of
-    /// zeros, which Candle's product loses.
-    fn value_and_gradient(x: &Tensor, shape: &[usize]) -> Result<[Vec<u64>; 2]> {
-        let x = Var::from_tensor(x)?;
-        // Of a view, not of contiguous memory.
-        let y = dropout(&x.as_tensor().t()?, Key::from(3), shape, KEPT, scale())?;
-        let weights = Key::from(1).normal(y.shape(), DType::F32)?.to_dtype(y.dtype())?;
-        let grads = (&y * weights)?.sum_all()?.backward()?;
-        let bits = |x: &Tensor| -> Result<_> {
-            let values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-            Ok(values.into_iter().map(|x| (x + 0.).to_bits()).collect())
-        };
-        let grad = grads.get(&x).map_or_else(|| x.zeros_like(), |grad| Ok(grad.clone()))?;
-        Ok([bits(&y)?, bits(&grad)?])
     }
 
     #[test]
@@ -101,9 +86,14 @@ mod tests {
                 let x = (Key::from(0).normal(dims, DType::F32)? * 3.)?.to_dtype(dtype)?;
                 let shape = [dims.1, dims.0];
                 for mask in [shape, [1, dims.0], [dims.1, 1]] {
-                    let found = value_and_gradient(&x, &mask)?;
-                    let expected = with_reference(|| value_and_gradient(&x, &mask))?;
-                    assert!(found == expected, "{dtype:?} {dims:?} {mask:?}");
+                    // Of a view, not of contiguous memory.
+                    let drop = |[x]: [&Tensor; 1]| dropout(&x.t()?, Key::from(3), &mask, KEPT, scale());
+                    let found = value_and_gradients([&x], drop)?;
+                    let expected = with_reference(|| value_and_gradients([&x], drop))?;
+                    // Bits, but for the sign of zeros, which Candle's product loses.
+                    let bits =
+                        |x: &[Vec<f64>]| x.concat().iter().map(|x| (x + 0.).to_bits()).collect::<Vec<_>>();
+                    assert!(bits(&found) == bits(&expected), "{dtype:?} {dims:?} {mask:?}");
                 }
             }
         }

@@ -21,6 +21,8 @@ pub(crate) mod pooling;
 pub(crate) mod recurrent;
 pub(crate) mod rows;
 pub(crate) mod softmax;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) mod vdot;
 

@@ -121,6 +121,7 @@ mod tests {
     use treex_core::autograd::with_reference;
 
     use super::*;
+    use crate::ops::testing::value_and_gradients;
 
     const REDUCTIONS: [Reduction; 4] = [
         Reduction::Average { counts_padding: true },
@@ -129,19 +130,11 @@ mod tests {
         Reduction::Min,
     ];
 
-    /// The value, and the gradient of the sum of its squares.
-    fn value_and_gradient(x: &Var, axes: &[Axis], reduction: Reduction) -> Result<Vec<Vec<f64>>> {
-        let y = reduce_windows(x, axes, reduction)?;
-        let grads = y.sqr()?.sum_all()?.backward()?;
-        let dx = grads.get(x).cloned().map_or_else(|| x.zeros_like(), Ok)?;
-        let flat = |x: &Tensor| -> Result<Vec<f64>> { Ok(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?) };
-        Ok(vec![flat(&y)?, flat(&dx)?])
-    }
-
-    fn assert_equal(x: &Var, axes: &[Axis], reduction: Reduction, tolerance: f64) -> Result<()> {
-        let found = value_and_gradient(x, axes, reduction)?;
-        let wanted = with_reference(|| value_and_gradient(x, axes, reduction))?;
-        let untracked = reduce_windows(&x.as_detached_tensor(), axes, reduction)?;
+    fn assert_equal(x: &Tensor, axes: &[Axis], reduction: Reduction, tolerance: f64) -> Result<()> {
+        let pool = |[x]: [&Tensor; 1]| reduce_windows(x, axes, reduction);
+        let found = value_and_gradients([x], pool)?;
+        let wanted = with_reference(|| value_and_gradients([x], pool))?;
+        let untracked = pool([x])?;
         let untracked: Vec<f64> = untracked.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&found[0]), bits(&untracked));
@@ -180,7 +173,7 @@ mod tests {
             for dtype in [DType::F32, DType::F64] {
                 let x = Key::from(case).randint(dims.clone(), -9, 9, DType::I64)?.to_dtype(dtype)?;
                 for reduction in REDUCTIONS {
-                    assert_equal(&Var::from_tensor(&x)?, &axes, reduction, 1e-5)?;
+                    assert_equal(&x, &axes, reduction, 1e-5)?;
                 }
             }
         }
@@ -192,7 +185,7 @@ mod tests {
     fn on_all_cores() -> Result<()> {
         let axis =
             |size, stride| Axis { size, stride, padding: (1, 2), window_dilation: 1, input_dilation: 1 };
-        let x = Var::from_tensor(&Key::from(0).normal((7, 40, 41, 9), DType::F32)?)?;
+        let x = Key::from(0).normal((7, 40, 41, 9), DType::F32)?;
         for axes in [[axis(3, 2), axis(3, 2)], [axis(2, 2), axis(2, 3)], [axis(17, 16), axis(16, 16)]] {
             for reduction in REDUCTIONS {
                 assert_equal(&x, &axes, reduction, 1e-4)?;

@@ -67,21 +67,12 @@ fn around(dims: &[usize], run: &Range<usize>) -> (usize, usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Var};
+    use candle_core::DType;
     use treex_core::Key;
     use treex_core::autograd::with_reference;
 
     use super::*;
-
-    /// A function's value, and the gradient of its product with fixed numbers.
-    fn value_and_gradient(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Vec<Vec<f64>> {
-        let x = Var::from_tensor(x).unwrap();
-        let y = f(&x).unwrap();
-        let weights = Key::from(1).normal(y.shape(), DType::F64).unwrap();
-        let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
-        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1().unwrap();
-        vec![flat(&y), flat(grads.get(&x).unwrap())]
-    }
+    use crate::ops::testing::value_and_gradients;
 
     #[test]
     fn agree_with_the_reference_compositions() {
@@ -89,12 +80,14 @@ mod tests {
         let x = Key::from(0).normal(&dims[..], DType::F64).unwrap();
         for bits in 0..16usize {
             let axes: Vec<usize> = (0..4).filter(|axis| bits >> axis & 1 == 1).collect();
-            let sum = |x: &Tensor| sum_over(x, &axes);
+            let sum = |[x]: [&Tensor; 1]| Ok(sum_over(x, &axes)?);
             let one = x.sum_keepdim(axes.as_slice()).unwrap();
-            let repeat = |x: &Tensor| repeat_to(x, &dims);
-            let found = [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat();
-            let expected =
-                with_reference(|| [value_and_gradient(&x, sum), value_and_gradient(&one, repeat)].concat());
+            let repeat = |[x]: [&Tensor; 1]| Ok(repeat_to(x, &dims)?);
+            let both = || {
+                let sum = value_and_gradients([&x], sum).unwrap();
+                [sum, value_and_gradients([&one], repeat).unwrap()].concat()
+            };
+            let (found, expected) = (both(), with_reference(both));
             for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                 assert!((found - expected).abs() < 1e-13, "{axes:?}: {found} {expected}");
             }

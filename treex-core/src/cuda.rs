@@ -1,9 +1,9 @@
 //! CUDA: loading kernels ahead of the first step.
 
+use crate::error::Result;
 use candle_core::Device;
-use treex_core::Result;
 
-/// Loads the kernels of Candle that the layers use. The driver compiles a module at its first use, which
+/// Loads the kernels of Candle that treex-nn's layers use. The driver compiles a module at its first use, which
 /// takes seconds on a machine without a cached copy; call this to keep that out of the first step.
 ///
 /// # Errors
