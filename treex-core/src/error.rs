@@ -17,6 +17,8 @@ pub enum ErrorKind {
     FilteredOut,
     /// A frozen leaf was written, or nothing is left to train.
     Frozen,
+    /// A gradient that cannot be computed exactly, or that does not exist.
+    Gradient,
     /// Two trees differ in structure.
     Structure,
     /// A tensor has the wrong shape.

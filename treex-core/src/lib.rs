@@ -57,6 +57,7 @@ pub mod transform;
 pub mod tree;
 
 pub use allocator::keep_memory;
+pub use autograd::enable_nested_gradients;
 pub use candle_core as candle; // its types are part of this API
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use candle_core::{Tensor, TensorId};
 
+use super::nested::saved;
 use super::sum::sum_of_gradients;
 use crate::error::Result;
 use crate::id_map::IdMap;
@@ -38,7 +39,7 @@ fn active<R>(sums: Option<Accumulators>, f: impl FnOnce() -> R) -> (R, Option<Ac
     (result, sums)
 }
 
-/// The gradient of `loss` with respect to each variable, detached; `None` where `loss` does not depend on it. A
+/// The gradient of `loss` with respect to each variable; `None` where `loss` does not depend on it. A
 /// pass that `is_last` frees the tensors that operations saved.
 pub(crate) fn gradients<'v>(
     loss: &Tensor,
@@ -51,8 +52,8 @@ pub(crate) fn gradients<'v>(
     let gradient = |variable: &Tensor| {
         let own = sums.get_mut(&variable.id()).and_then(Option::take);
         Ok(match (own, store.remove(variable)) {
-            (Some(own), Some(candle)) => Some(sum_of_gradients(&own, &candle.detach())?),
-            (own, candle) => own.or(candle.map(|candle| candle.detach())),
+            (Some(own), Some(candle)) => Some(sum_of_gradients(&own, &saved(&candle))?),
+            (own, candle) => own.or(candle.map(|candle| saved(&candle))),
         })
     };
     variables.map(gradient).collect()

@@ -3,14 +3,15 @@
 use candle_core::Tensor;
 
 use super::accumulate;
+use super::nested::{is_nested, saved};
 use super::operation::{BackwardContext, Operation, attach_all};
 use super::storage::OwnedStorage;
 use crate::error::Result;
 
 /// A function of tensors with a custom gradient: `jax.custom_vjp`.
 ///
-/// `forward` receives the inputs, detached, and returns the outputs and the function for the backward pass. That
-/// receives the cotangent of each output, or `None` for one that the loss does not depend on, and returns the
+/// `forward` receives the inputs, outside of any graph, and returns the outputs and the function for the backward pass.
+/// That receives the cotangent of each output, or `None` for one that the loss does not depend on, and returns the
 /// gradient of each input, or `None` for zeros. It may run more than once, and on another thread.
 ///
 /// ```
@@ -44,7 +45,8 @@ use crate::error::Result;
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// The outputs are copied where an input is tracked. The gradient cannot be differentiated again.
+/// The outputs are copied where an input is tracked. Inside of a function that is differentiated twice, the inputs are in
+/// the graph: the gradient is differentiated through the tensors that the function for the backward pass captured.
 ///
 /// # Errors
 /// What `forward` reports; in the backward pass, what its function reports, or that it returns gradients of
@@ -56,18 +58,22 @@ pub fn custom_vjp<B>(
 where
     B: Fn(&[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
 {
-    let detached: Vec<_> = inputs.iter().map(Tensor::detach).collect();
-    let (outputs, backward) = forward(&detached)?;
+    let inputs_now: Vec<_> = inputs.iter().map(saved).collect();
+    let (outputs, backward) = forward(&inputs_now)?;
     if !inputs.iter().any(Tensor::track_op) {
         return Ok(outputs.iter().map(Tensor::detach).collect());
     }
     // `backward` may hold the outputs.
-    let outputs = outputs.iter().map(|output| OwnedStorage::take(output.force_contiguous()?));
+    let outputs = outputs.iter().map(|output| OwnedStorage::take(output.detach().force_contiguous()?));
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
-    attach_all(CustomVjp(backward), &inputs.iter().collect::<Vec<_>>(), outputs)
+    let is_differentiable = is_nested();
+    attach_all(CustomVjp { backward, is_differentiable }, &inputs.iter().collect::<Vec<_>>(), outputs)
 }
 
-struct CustomVjp<B>(B);
+struct CustomVjp<B> {
+    backward: B,
+    is_differentiable: bool,
+}
 
 impl<B> Operation for CustomVjp<B>
 where
@@ -77,8 +83,12 @@ where
         "custom_vjp"
     }
 
+    fn is_differentiable(&self) -> bool {
+        self.is_differentiable
+    }
+
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        accumulate::disarmed(|| (self.0)(cx.cotangents()))
+        accumulate::disarmed(|| (self.backward)(cx.cotangents()))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`Operation`] (what an operation implements), `node` (how it becomes a part of Candle's
 //! graph), `op_instance` (its backward pass), `producers` (which operation a tensor came from),
-//! `accumulate` (where the gradients of variables end), [`custom_vjp`]; then how kernels reach the memory of
+//! `accumulate` (where the gradients of variables end), [`custom_vjp`], `nested` and `keeper` (gradients of gradients);
+//! then how kernels reach the memory of
 //! tensors: [`elements`], [`OwnedStorage`], [`StorageGuard`].
 //!
 //! Each operation with a kernel also has a reference composition of Candle operations: the oracle of its tests,
@@ -11,7 +12,9 @@
 pub(crate) mod accumulate;
 mod custom_vjp;
 mod elements;
+mod keeper;
 mod match_float;
+pub(crate) mod nested;
 mod node;
 mod op_instance;
 mod operation;
@@ -24,6 +27,8 @@ mod sum;
 pub use custom_vjp::custom_vjp;
 pub use elements::{Element, elements};
 pub use half::{bf16, f16};
+pub use keeper::enable_nested_gradients;
+pub use nested::{is_nested, saved};
 pub use operation::{BackwardContext, Operation, attach, attach_all, name_of, reshape};
 pub use reference::{is_reference, with_reference};
 pub use storage::OwnedStorage;

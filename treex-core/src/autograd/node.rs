@@ -23,6 +23,7 @@ use candle_core::{
     Tensor,
 };
 
+use super::nested::saved;
 use super::op_instance::{Input, OpInstance, Producer};
 use super::storage::{OwnedStorage, StorageSlot};
 use crate::error::{Error, Result};
@@ -213,7 +214,7 @@ impl CustomOp1 for OutputNode {
     }
 
     fn bwd(&self, token: &Tensor, _: &Tensor, cotangent: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        self.producer.instance.receive(self.producer.index, cotangent.detach())?;
+        self.producer.instance.receive(self.producer.index, saved(cotangent))?;
         Ok(Some(token.zeros_like()?))
     }
 }

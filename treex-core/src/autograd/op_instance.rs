@@ -6,6 +6,7 @@ use std::thread::{self, ThreadId};
 
 use candle_core::{Shape, Tensor};
 
+use super::nested::{self, Place, saved};
 use super::operation::{BackwardContext, Operation};
 use super::sum::sum_of_gradients;
 use super::{accumulate, producers};
@@ -14,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// One instance of an operation in a graph: what its nodes share.
 pub(super) struct OpInstance {
     pub(super) name: &'static str,
+    /// See [`nested::place`].
+    number: u64,
     /// Freed by the last backward pass.
     saved: Mutex<Option<Arc<Saved>>>,
     pub(super) inputs: Vec<Input>,
@@ -68,7 +71,14 @@ impl OpInstance {
         let name = operation.name();
         let saved = Saved { operation: Box::new(operation), outputs: Mutex::default() };
         let inputs = inputs.iter().map(|input| Input::of(input)).collect();
-        Self { name, saved: Mutex::new(Some(Arc::new(saved))), inputs, outputs, passes: Mutex::default() }
+        Self {
+            name,
+            number: nested::next_instance(),
+            saved: Mutex::new(Some(Arc::new(saved))),
+            inputs,
+            outputs,
+            passes: Mutex::default(),
+        }
     }
 
     /// Saves the outputs for backward, if the operation asks for them.
@@ -116,7 +126,8 @@ impl OpInstance {
         // Not under a lock: the operation may start a backward pass through another instance.
         let mut cotangents = self.take_state().cotangents;
         cotangents.resize(self.outputs.len(), None);
-        let gradients = if cotangents.iter().all(Option::is_none) {
+        let is_constant = nested::place(self.number) == Some(Place::Before);
+        let gradients = if is_constant || cotangents.iter().all(Option::is_none) {
             vec![None; self.inputs.len()]
         } else {
             self.gradients(cotangents)?
@@ -134,6 +145,14 @@ impl OpInstance {
             return Err(Error::new(ErrorKind::Structure, message)
                 .remedy("differentiate once: return what you need from the closure of `value_and_grad`"));
         };
+        if nested::place(self.number) == Some(Place::Inside) && !saved.operation.is_differentiable() {
+            let message =
+                format!("the gradient of `{}` is differentiated, which it does not support", self.name);
+            return Err(Error::new(ErrorKind::Gradient, message).remedy(
+                "call the inner `value_and_grad` and the model in its closure on the thread of the outer closure; for a \
+                 constant, write `stop_gradient(&x)`",
+            ));
+        }
         let outputs = lock(&saved.outputs).clone();
         let wanted = self.inputs.iter().map(|input| !matches!(input, Input::Untracked)).collect();
         let cx = BackwardContext { outputs, cotangents, wanted };
@@ -171,7 +190,7 @@ impl OpInstance {
         if is_done {
             self.take_state();
         }
-        gradient.map(|gradient| gradient.detach())
+        gradient.map(|gradient| saved(&gradient))
     }
 
     /// Propagates the gradient of `tensor`, the input at `index`. Returns what Candle is to add to it.

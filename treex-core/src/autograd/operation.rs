@@ -25,6 +25,13 @@ pub trait Operation: Send + Sync + 'static {
     /// What the computation reports.
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>>;
 
+    /// Whether the gradients that [`backward`](Self::backward) returns can be differentiated: it is made of differentiable
+    /// operations on the cotangents and on inputs that were [`saved`](super::saved). Elsewhere a gradient of this gradient
+    /// is an error.
+    fn is_differentiable(&self) -> bool {
+        false
+    }
+
     /// Whether [`backward`](Self::backward) reads the outputs, so that they must be saved until then.
     fn saves_outputs(&self) -> bool {
         false

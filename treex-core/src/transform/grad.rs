@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::{accumulate, producers};
+use crate::autograd::{accumulate, nested, producers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
-use crate::transform::scope::Scope;
+use crate::transform::pull_back::through_links;
+use crate::transform::scope::{Link, Scope};
 use crate::tree::filter::{Described, Filter, LeafRef};
 use crate::tree::flat::Layout;
 use crate::tree::handle::Handle;
@@ -63,7 +64,8 @@ where
 {
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &TreePart)?;
-    let (loss, aux) = f(&mut tracked).map_err(|error| attach_path(&tracked, error))?;
+    let (loss, aux) = nested::forward(differentiation.is_nested, || f(&mut tracked))
+        .map_err(|error| attach_path(&tracked, error))?;
     drop(tracked);
     let (loss, grads) = differentiation.finish(&loss, tree.clone())?;
     Ok(((loss, aux), grads))
@@ -94,7 +96,8 @@ where
 {
     let rollback = Rollback { before: Some(model.clone()), model };
     let differentiation = Differentiation::start(rollback.model, filter)?;
-    let (loss, aux) = f(rollback.model).map_err(|error| attach_path(rollback.model, error))?;
+    let (loss, aux) = nested::forward(differentiation.is_nested, || f(rollback.model))
+        .map_err(|error| attach_path(rollback.model, error))?;
     Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
     let (loss, grads) = differentiation.finish(&loss, rollback.before().clone())?;
     rollback.succeed(&differentiation.scope);
@@ -139,7 +142,12 @@ impl<T: TreeObject + Clone> Drop for Rollback<'_, T> {
 }
 
 /// Gives each selected leaf a variable of its own and opens a scope over these. Returns them by position.
-fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
+/// A leaf that an outer scope tracks is linked to its value there; `number` identifies the new scope.
+fn select<T: TreeObject>(
+    tree: &mut T,
+    filter: &impl Filter,
+    number: u64,
+) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
     let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
     let mut frozen = 0;
     try_walk_mut(tree, |path, kind, leaf| {
@@ -147,10 +155,17 @@ fn select<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<(Arc<Scop
         let chosen = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));
         let wanted = chosen && !leaf.is_frozen();
         frozen += usize::from(chosen && leaf.is_frozen());
-        vars.push(if wanted { Some(leaf.var_of_its_own(kind, &mut taken)?) } else { None });
-        if wanted {
-            selected.push(leaf);
+        if !wanted {
+            vars.push(None);
+            return Ok(());
         }
+        let value = leaf.tracked_value().filter(|value| leaf.is_tracked() && value.track_op()).cloned();
+        let var = leaf.var_of_its_own(kind, &mut taken)?;
+        if let Some(value) = value {
+            Scope::link(&Link { scope: number, variable: var.as_tensor().clone(), value });
+        }
+        vars.push(Some(var));
+        selected.push(leaf);
         Ok(())
     })?;
     if selected.is_empty() && frozen > 0 {
@@ -181,6 +196,10 @@ fn all_frozen(filter: &impl Filter, count: usize) -> Error {
 struct Differentiation {
     scope: Arc<Scope>,
     vars: Vec<Option<Var>>,
+    /// Whether it is inside of another on this thread.
+    is_nested: bool,
+    /// The number of the first operation made inside of the function.
+    first: u64,
     _recording: producers::Recording,
 }
 
@@ -193,32 +212,56 @@ impl Drop for Differentiation {
 
 impl Differentiation {
     fn start<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Self> {
-        let (scope, vars) = select(tree, filter)?;
-        Ok(Self { scope, vars, _recording: producers::Recording::start() })
+        let first = nested::next_instance();
+        let (scope, vars) = select(tree, filter, first)?;
+        let is_nested = producers::is_recording();
+        Ok(Self { scope, vars, is_nested, first, _recording: producers::Recording::start() })
     }
 
     /// Runs the backward pass from `loss`, closes the scope and writes the gradients into `tree`, a tree of the same
-    /// structure; everything else in it becomes `Nothing`.
+    /// structure; everything else in it becomes `Nothing`. Where the loss depends on the variables of other open scopes,
+    /// so do the gradients, and they stay tracked there.
     fn finish<T: TreeObject>(&self, loss: &Tensor, mut tree: T) -> Result<(Tensor, T)> {
         check_loss(loss)?;
-        let vars = self.vars.iter().flatten().map(Var::as_tensor);
-        // The loss may also depend on an outer scope's variables.
-        let gradients = accumulate::gradients(loss, vars, self.scope.is_alone())?;
+        let others = self.scope.others();
+        let is_alone = others.is_empty();
+        let outer = Scope::among(others, loss).into_iter().next();
+        let gradients = self.gradients(loss, outer.is_some(), is_alone)?;
         self.scope.close();
         let (mut vars, mut gradients) = (self.vars.iter(), gradients.into_iter());
         try_walk_mut(&mut tree, |_, _, leaf| {
             *leaf = match vars.next() {
-                Some(Some(var)) => Handle::from_shared(match gradients.next().flatten() {
-                    Some(gradient) => gradient,
-                    None => var.zeros_like()?,
-                }),
+                Some(Some(var)) => match gradients.next().flatten() {
+                    Some(gradient) => {
+                        let is_tracked = gradient.track_op();
+                        let mut leaf = Handle::from_shared(gradient);
+                        leaf.set_scope(outer.clone().filter(|_| is_tracked));
+                        leaf
+                    }
+                    None => Handle::from_shared(var.zeros_like()?),
+                },
                 _ => Handle::nothing(),
             };
             Ok(())
         })?;
         // The loss stays tracked for an outer scope that it depends on.
-        let loss = if Scope::owner_of(loss).is_some() { loss.clone() } else { loss.detach() };
+        let loss = if outer.is_some() { loss.clone() } else { loss.detach() };
         Ok((loss, tree))
+    }
+
+    /// The gradients by selected leaf; in the graph if `stays_tracked`.
+    fn gradients(&self, loss: &Tensor, stays_tracked: bool, is_alone: bool) -> Result<Vec<Option<Tensor>>> {
+        let vars = self.vars.iter().flatten().map(Var::as_tensor);
+        let links = self.scope.links();
+        if !stays_tracked && links.is_empty() {
+            return accumulate::gradients(loss, vars, is_alone);
+        }
+        let vars: Vec<_> = vars.cloned().collect();
+        if !stays_tracked {
+            return through_links(loss, &vars, &links);
+        }
+        let loss = loss.clone();
+        nested::backward(self.first, move || through_links(&loss, &vars, &links))
     }
 }
 
@@ -240,7 +283,7 @@ fn check_loss(loss: &Tensor) -> Result<()> {
 /// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open as long as a leaf carries it.
 pub(crate) fn tracked<T: TreeObject + Clone>(tree: &T, filter: &impl Filter) -> Result<T> {
     let mut tracked = tree.clone();
-    select(&mut tracked, filter)?;
+    select(&mut tracked, filter, nested::next_instance())?;
     Ok(tracked)
 }
 

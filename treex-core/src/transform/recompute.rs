@@ -2,9 +2,7 @@
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::{
-    BackwardContext, Operation, OwnedStorage, accumulate, attach, is_reference, with_reference,
-};
+use crate::autograd::{is_reference, with_reference};
 use crate::error::Result;
 use crate::transform::scope::Scope;
 use crate::tree::flat::Layout;
@@ -86,31 +84,4 @@ pub(crate) fn variable(tensor: &Tensor) -> Result<Tensor> {
         return Ok(tensor.clone());
     }
     Ok(Var::from_tensor(&tensor.detach())?.into_inner())
-}
-
-/// The gradients of the sum of `outputs · cotangents` with respect to `variables`.
-pub(crate) fn pull_back(
-    outputs: &[Tensor],
-    cotangents: &[Option<Tensor>],
-    variables: &[Tensor],
-) -> Result<Vec<Option<Tensor>>> {
-    let outputs: Vec<_> = outputs.iter().collect();
-    let seed = attach(Seed(cotangents.to_vec()), &outputs, OwnedStorage::new(vec![0f32], ())?)?;
-    if !seed.track_op() {
-        return Ok(vec![None; variables.len()]);
-    }
-    accumulate::gradients(&seed, variables.iter(), true)
-}
-
-/// The root of a backward pass from given cotangents.
-struct Seed(Vec<Option<Tensor>>);
-
-impl Operation for Seed {
-    fn name(&self) -> &'static str {
-        "recompute"
-    }
-
-    fn backward(&self, _: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        Ok(self.0.clone())
-    }
 }

@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
-use crate::autograd::custom_vjp;
+use crate::autograd::{custom_vjp, is_nested};
 use crate::error::Result;
-use crate::transform::recompute::{Recompute, pull_back, variable};
+use crate::transform::pull_back::pull_back;
+use crate::transform::recompute::{Recompute, variable};
 use crate::tree::object::TreeObject;
 
 /// Runs `f` on `model` and `inputs` without saving intermediate results: the backward pass recomputes them, from the
@@ -36,6 +37,10 @@ where
     M: TreeObject + Clone + 'static,
     F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
+    if is_nested() {
+        // Rematerialization saves memory only where a gradient is of first order.
+        return f(model, inputs);
+    }
     let (before, parameters) = Recompute::of(model);
     let count = parameters.len();
     let sources = [&parameters, inputs].concat();
@@ -47,7 +52,7 @@ where
                 let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
                 let (parameters, inputs) = variables.split_at(count);
                 let outputs = template.run(parameters, |model| f(model, inputs))?;
-                pull_back(&outputs, cotangents, &variables)
+                pull_back(&outputs, cotangents, &variables, true)
             };
             Ok((outputs, backward))
         })

@@ -5,9 +5,10 @@
 
 use candle_core::Tensor;
 
-use crate::autograd::custom_vjp;
+use crate::autograd::{custom_vjp, is_nested};
 use crate::error::{Error, Result};
-use crate::transform::recompute::{Recompute, pull_back, variable};
+use crate::transform::pull_back::{add, pull_back};
+use crate::transform::recompute::{Recompute, variable};
 use crate::transform::stack::{unstack, write_back};
 use crate::tree::object::TreeObject;
 
@@ -48,8 +49,11 @@ where
     M: TreeObject + Clone + 'static,
     F: Fn(&mut M, &[Tensor], &[Tensor]) -> Result<(Vec<Tensor>, Vec<Tensor>)> + Send + Sync + 'static,
 {
-    let (before, parameters) = Recompute::of(model);
     let length = length_of(xs)?;
+    if is_nested() {
+        return unrolled(length, carry, xs, |_, carry, x| f(model, carry, x));
+    }
+    let (before, parameters) = Recompute::of(model);
     let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
     let recompute = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
         snapshot.run(constants, |model| f(model, carry, x))
@@ -93,6 +97,14 @@ where
     M: TreeObject + Clone + 'static,
     F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
+    if is_nested() {
+        let before = unstack(blocks)?;
+        let mut after = before.clone();
+        let step = |t: usize, carry: &[Tensor], _: &[Tensor]| Ok((f(&mut after[t], carry)?, Vec::new()));
+        let (carry, _) = unrolled(before.len(), carry, &[], step)?;
+        write_back(blocks, &before, &after)?;
+        return Ok(carry);
+    }
     let (detached, parameters) = Recompute::of(blocks);
     let before = unstack(&detached.model)?;
     let (mut after, mut step) = (before.clone(), 0);
@@ -137,7 +149,37 @@ fn no_steps(found: String) -> Error {
 
 type Step = (Vec<Tensor>, Vec<Tensor>);
 
-/// The loop. `forward` runs a step and returns what `recompute` needs to run it again.
+/// The loop as plain operations, every one of which is in the graph: for gradients of gradients.
+fn unrolled(
+    length: usize,
+    carry: &[Tensor],
+    xs: &[Tensor],
+    mut f: impl FnMut(usize, &[Tensor], &[Tensor]) -> Result<Step>,
+) -> Result<Step> {
+    if length == 0 {
+        return Err(no_steps(length.to_string()));
+    }
+    let (mut carry, mut ys) = (carry.to_vec(), Vec::new());
+    for t in 0..length {
+        let (next, y) = f(t, &carry, &slice(xs, t)?)?;
+        check_carry(&carry, &next, t)?;
+        carry = next;
+        ys.push(y);
+    }
+    Ok((carry, stack_outputs(&ys)?))
+}
+
+/// The outputs of all steps, stacked.
+fn stack_outputs(ys: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
+    let width = ys.first().map_or(0, Vec::len);
+    let column = |k: usize| {
+        let column: Vec<_> = ys.iter().filter_map(|y| y.get(k)).collect();
+        Ok(Tensor::stack(&column, 0)?)
+    };
+    (0..width).map(column).collect()
+}
+
+/// The loop as one node of the graph. `forward` runs a step and returns what `recompute` needs to run it again.
 fn run<F, S: Send + Sync + 'static>(
     sources: Sources,
     length: usize,
@@ -168,12 +210,7 @@ where
             }
             ys.push(y);
         }
-        let width = ys.first().map_or(0, Vec::len);
-        let column = |k: usize| -> Result<Tensor> {
-            let column: Vec<_> = ys.iter().filter_map(|y| y.get(k)).collect();
-            Ok(Tensor::stack(&column, 0)?)
-        };
-        let stacked = (0..width).map(column).collect::<Result<Vec<_>>>()?;
+        let stacked = stack_outputs(&ys)?;
         let backward =
             move |cotangents: &[Option<Tensor>]| back(&sources, &f, &steps, &recompute, cotangents);
         Ok(([carry, stacked].concat(), backward))
@@ -205,7 +242,7 @@ fn back<F, S>(
         let of_y = of_y.collect::<candle_core::Result<Vec<_>>>()?;
         let variables = [&constants[..], &carry, &xs].concat();
         let mut gradients =
-            pull_back(&[next, ys].concat(), &[of_carry, of_y].concat(), &variables)?.into_iter();
+            pull_back(&[next, ys].concat(), &[of_carry, of_y].concat(), &variables, true)?.into_iter();
         for sum in &mut of_constants {
             add(sum, gradients.next().flatten())?;
         }
@@ -224,14 +261,6 @@ fn back<F, S>(
 
 fn slice(xs: &[Tensor], t: usize) -> Result<Vec<Tensor>> {
     Ok(xs.iter().map(|x| x.get(t)).collect::<candle_core::Result<_>>()?)
-}
-
-fn add(sum: &mut Option<Tensor>, term: Option<Tensor>) -> Result<()> {
-    *sum = match (sum.take(), term) {
-        (Some(sum), Some(term)) => Some((sum + term)?),
-        (sum, term) => sum.or(term),
-    };
-    Ok(())
 }
 
 fn check_carry(before: &[Tensor], after: &[Tensor], t: usize) -> Result<()> {

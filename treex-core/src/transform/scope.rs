@@ -15,6 +15,18 @@ use crate::id_map::IdSet;
 pub(crate) struct Scope {
     open: AtomicBool,
     vars: IdSet<TensorId>,
+    /// The variables of the scopes inside of this one that stand for values which depend on it, oldest first.
+    links: Mutex<Vec<Link>>,
+}
+
+/// A leaf that an outer scope tracks gets a variable of its own in an inner scope; the value for which it stands has the
+/// rest of the graph.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// Identifies the inner scope.
+    pub(crate) scope: u64,
+    pub(crate) variable: Tensor,
+    pub(crate) value: Tensor,
 }
 
 /// All open scopes, outermost first, by which the scope of a traced tensor is found.
@@ -27,7 +39,7 @@ fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
 impl Scope {
     /// Opens a scope over `vars`. It stays open until [`Self::close`] or until it is dropped.
     pub(crate) fn open(vars: IdSet<TensorId>) -> Arc<Self> {
-        let scope = Arc::new(Self { open: AtomicBool::new(true), vars });
+        let scope = Arc::new(Self { open: AtomicBool::new(true), vars, links: Mutex::default() });
         let mut scopes = open_scopes();
         scopes.retain(|scope| scope.strong_count() > 0);
         scopes.push(Arc::downgrade(&scope));
@@ -40,35 +52,64 @@ impl Scope {
 
     pub(crate) fn close(&self) {
         self.open.store(false, Ordering::Release);
+        self.lock_links().clear();
         open_scopes().retain(|scope| scope.upgrade().is_some_and(|scope| scope.is_open()));
     }
 
-    /// Whether no other scope is open.
-    pub(crate) fn is_alone(&self) -> bool {
-        let is_other = |scope: &Arc<Self>| scope.is_open() && !std::ptr::eq(Arc::as_ptr(scope), self);
-        !open_scopes().iter().filter_map(Weak::upgrade).any(|scope| is_other(&scope))
+    fn lock_links(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The links of this scope, oldest first.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        self.lock_links().clone()
+    }
+
+    /// Lets `link`'s variable stand for its value in each open scope on which the value depends.
+    pub(crate) fn link(link: &Link) {
+        for scope in Self::owners_of(&link.value) {
+            scope.lock_links().push(link.clone());
+        }
+    }
+
+    /// The other open scopes.
+    pub(crate) fn others(&self) -> Vec<Arc<Self>> {
+        let mut scopes = Self::all_open();
+        scopes.retain(|scope| !std::ptr::eq(Arc::as_ptr(scope), self));
+        scopes
+    }
+
+    /// All open scopes, outermost first.
+    fn all_open() -> Vec<Arc<Self>> {
+        open_scopes().iter().filter_map(Weak::upgrade).filter(|scope| scope.is_open()).collect()
     }
 
     /// Whether an open scope differentiates by the variable with this id.
     pub(crate) fn tracks(id: TensorId) -> bool {
-        open_scopes()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .any(|scope| scope.is_open() && scope.vars.contains(&id))
+        Self::all_open().iter().any(|scope| scope.vars.contains(&id))
     }
 
-    /// The outermost open scope on whose variables `tensor` depends. The outermost, since it is open longest.
+    /// The outermost open scope on which `tensor` depends. The outermost, since it is open longest.
     pub(crate) fn owner_of(tensor: &Tensor) -> Option<Arc<Self>> {
-        if !tensor.track_op() {
-            return None;
-        }
-        let scopes: Vec<_> =
-            open_scopes().iter().filter_map(Weak::upgrade).filter(|scope| scope.is_open()).collect();
-        if scopes.is_empty() {
-            return None;
+        Self::owners_of(tensor).into_iter().next()
+    }
+
+    /// The open scopes on which `tensor` depends, outermost first.
+    pub(crate) fn owners_of(tensor: &Tensor) -> Vec<Arc<Self>> {
+        Self::among(Self::all_open(), tensor)
+    }
+
+    /// Those of `scopes` on which `tensor` depends.
+    pub(crate) fn among(mut scopes: Vec<Arc<Self>>, tensor: &Tensor) -> Vec<Arc<Self>> {
+        if scopes.is_empty() || !tensor.track_op() {
+            return Vec::new();
         }
         let vars: IdSet<_> =
             tensor.sorted_nodes().iter().filter(|node| node.is_variable()).map(|node| node.id()).collect();
-        scopes.into_iter().find(|scope| !scope.vars.is_disjoint(&vars))
+        scopes.retain(|scope| {
+            let is_linked = |link: &Link| vars.contains(&link.variable.id());
+            !scope.vars.is_disjoint(&vars) || scope.lock_links().iter().any(is_linked)
+        });
+        scopes
     }
 }

@@ -1,7 +1,7 @@
 //! Elementwise functions with a given derivative.
 
 use candle_core::{Result, Tensor};
-use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, saved};
 
 /// An elementwise function of a tensor.
 type Elementwise = fn(&Tensor) -> Result<Tensor>;
@@ -11,9 +11,8 @@ type Elementwise = fn(&Tensor) -> Result<Tensor>;
 /// For functions where the chain rule through the steps of `value` would lose digits, overflow, or differ from JAX at
 /// a corner. It works on every device on which both functions do.
 pub(crate) fn with_derivative(x: &Tensor, value: Elementwise, derivative: Elementwise) -> Result<Tensor> {
-    let x_now = x.detach();
-    let y = OwnedStorage::take(value(&x_now)?)?;
-    Ok(attach(WithDerivative { x: x_now, derivative }, &[x], y)?)
+    let y = OwnedStorage::take(value(&x.detach())?)?;
+    Ok(attach(WithDerivative { x: saved(x), derivative }, &[x], y)?)
 }
 
 struct WithDerivative {
@@ -24,6 +23,10 @@ struct WithDerivative {
 impl Operation for WithDerivative {
     fn name(&self) -> &'static str {
         "with-derivative"
+    }
+
+    fn is_differentiable(&self) -> bool {
+        true
     }
 
     fn backward(&self, cx: &BackwardContext) -> treex_core::Result<Vec<Option<Tensor>>> {

@@ -1,9 +1,10 @@
-//! The exact GELU, `x Φ(x)`, and its derivative, both detached; `Φ` is the normal distribution and `φ` its density.
+//! The exact GELU, `x Φ(x)`, and its derivative, for [`with_derivative`](super::derivative::with_derivative); `Φ` is the
+//! normal distribution and `φ` its density.
 //!
 //! The reference composition computes them as the kernel does, see [`treex_kernels::exact_gelu`].
 
 use candle_core::{DType, Result, Tensor};
-use treex_core::autograd::{Element, OwnedStorage, elements, is_reference};
+use treex_core::autograd::{Element, OwnedStorage, elements, is_reference, saved};
 use treex_core::match_float;
 use treex_kernels::exact_gelu::{DENSITY_AT_0, ExactGelu, FAR, MILLS};
 
@@ -41,7 +42,7 @@ fn elementwise(
     reference: fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let all = x.detach().to_dtype(wide)?;
+    let all = saved(x).to_dtype(wide)?;
     let reference = |all: &Tensor| {
         let (cdf, pdf) = cdf_and_pdf(all)?;
         reference(all, &cdf, &pdf)

@@ -1,0 +1,92 @@
+//! Differentiation inside of differentiation: gradients that can be differentiated again.
+//!
+//! Candle's backward rules are Candle operations, so a gradient can be a part of the graph. Three things stand in the way,
+//! and this file and `keeper` remove them:
+//!
+//! - Candle detaches what its backward pass computes, except on a thread that keeps the graph ([`keeper`]);
+//! - kernels compute gradients outside of any graph. So a function that is differentiated inside of another runs the
+//!   reference compositions ([`forward`]), and an operation whose backward pass is not differentiable is an error there;
+//! - operations save detached tensors. [`saved`] keeps the graph where it is needed.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::Tensor;
+
+use super::keeper;
+use super::reference::with_reference;
+use crate::error::Result;
+
+/// Instances of operations are numbered, so that a backward pass knows which were made inside of its function.
+static INSTANCES: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Whether the function that runs is differentiated inside of another.
+    static NESTED: Cell<bool> = const { Cell::new(false) };
+    /// In a backward pass whose gradients stay in the graph: the first instance made inside of its function.
+    static FIRST: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Sets a thread-local while `f` runs, and restores it, also after a panic.
+fn with<T: Copy + 'static, R>(
+    local: &'static std::thread::LocalKey<Cell<T>>,
+    value: T,
+    f: impl FnOnce() -> R,
+) -> R {
+    struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
+    impl<T: Copy + 'static> Drop for Restore<T> {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(local, local.replace(value));
+    f()
+}
+
+pub(crate) fn next_instance() -> u64 {
+    INSTANCES.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Where an instance of an operation lies, in a backward pass whose gradients stay in the graph.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before the function that is differentiated: its inputs are constants here.
+    Before,
+    Inside,
+}
+
+/// `None` in a backward pass of first order.
+pub(super) fn place(instance: u64) -> Option<Place> {
+    FIRST.get().map(|first| if instance < first { Place::Before } else { Place::Inside })
+}
+
+/// Whether the function that runs on this thread is differentiated inside of another. Operations then take their
+/// reference compositions, and what they save stays in the graph.
+#[must_use]
+pub fn is_nested() -> bool {
+    NESTED.get()
+}
+
+/// What an operation saves of an input for its backward pass: `x` outside of any graph, or `x` itself where the gradient
+/// will be differentiated.
+#[must_use]
+pub fn saved(x: &Tensor) -> Tensor {
+    if is_nested() || FIRST.get().is_some() { x.clone() } else { x.detach() }
+}
+
+/// Runs the function that is differentiated.
+pub(crate) fn forward<R>(is_nested: bool, f: impl FnOnce() -> R) -> R {
+    if is_nested { with(&NESTED, true, || with_reference(f)) } else { f() }
+}
+
+/// Runs a backward pass whose gradients stay in the graph, on a thread on which Candle keeps it; `first` is the first
+/// instance made inside of the function.
+///
+/// # Errors
+/// If no thread keeps the graph; the error of `f`.
+pub(crate) fn backward<R: Send + 'static>(
+    first: u64,
+    f: impl FnOnce() -> Result<R> + Send + 'static,
+) -> Result<R> {
+    keeper::run(move || with(&FIRST, Some(first), || forward(true, f)))
+}

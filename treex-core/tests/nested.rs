@@ -1,0 +1,236 @@
+//! Gradients of gradients: exact through nested `grad`, to any order, or an error. The numbers are closed forms.
+//!
+//! A `main` of its own: the thread that keeps the graph is started before any other.
+
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
+use candle_core::{DType, Device, Tensor};
+use libtest_mimic::{Arguments, Trial};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
+use treex_core::{
+    Leaf, Parameter, Result, enable_nested_gradients, grad, prelude::*, remat, scan, scan_blocks,
+    value_and_grad, value_and_grad_aux,
+};
+
+type Scalar = Leaf<Parameter>;
+
+fn scalar(x: f64) -> Scalar {
+    Leaf::new(Tensor::new(x, &Device::Cpu).unwrap()).unwrap()
+}
+
+fn number(x: &Scalar) -> f64 {
+    x.get().unwrap().to_scalar().unwrap()
+}
+
+fn cube(x: &mut Scalar) -> Result<Tensor> {
+    let x = x.get()?;
+    Ok(((&x * &x)? * &x)?)
+}
+
+/// x³ at 2: 12, 12, 6, 0.
+fn orders() {
+    let x = scalar(2.);
+    let first = |x: &mut Scalar| grad(x, cube)?.get();
+    let second = |x: &mut Scalar| grad(x, first)?.get();
+    let third = |x: &mut Scalar| grad(x, second)?.get();
+    let orders = [grad(&x, cube), grad(&x, first), grad(&x, second), grad(&x, third)];
+    assert_eq!(orders.map(|x| number(&x.unwrap())), [12., 12., 6., 0.]);
+}
+
+/// (f')² + f with f = x³: the gradient 2 f' f'' + f' is 300 at 2.
+fn a_gradient_and_its_loss_in_one_function() {
+    let mut x = scalar(2.);
+    let (value, gradient) = x
+        .value_and_grad(Parameter, |x| {
+            let (loss, gradient) = x.value_and_grad(Parameter, cube)?;
+            Ok((gradient.get()?.sqr()? + loss)?)
+        })
+        .unwrap();
+    assert_eq!((value.to_scalar::<f64>().unwrap(), number(&gradient)), (152., 300.));
+    assert!(!x.get().unwrap().track_op() && !gradient.get().unwrap().track_op());
+}
+
+/// An inner variable that is not the outer's, with an outer value in its function: d/da of d/db (a² b³) = 6 a b².
+fn a_captured_value() {
+    let (a, b) = (scalar(3.), scalar(2.));
+    let mixed = grad(&a, |a| {
+        let a = a.get()?;
+        grad(&b, |b| Ok((a.sqr()? * cube(b)?)?))?.get()
+    });
+    assert_eq!(number(&mixed.unwrap()), 6. * 3. * 4.);
+}
+
+/// Two steps of gradient descent on w³ from w, differentiated by w: (1 - 6 r w)(1 - 6 r w') with w' = w - 3 r w².
+fn steps_of_descent() {
+    let (w, rate) = (1.5, 0.05);
+    let step = |w: &Scalar| {
+        let gradient = grad(w, cube)?;
+        w.zip_map(&gradient, |w, g| Ok((w - (g * rate)?)?))
+    };
+    let outer = grad(&scalar(w), |w| step(&step(w)?)?.get()).unwrap();
+    let next = w - 3. * rate * w * w;
+    let expected = (1. - 6. * rate * w) * (1. - 6. * rate * next);
+    assert!((number(&outer) - expected).abs() < 1e-14, "{} {expected}", number(&outer));
+}
+
+/// Without dependence on the outer variables an inner gradient is a constant, and of first order.
+fn an_independent_inner_gradient() {
+    let (a, b) = (scalar(3.), scalar(2.));
+    let gradient = grad(&a, |a| {
+        let inner = grad(&b, cube)?;
+        assert!(!inner.get()?.track_op());
+        Ok((a.get()?.sqr()? * inner.get()?)?)
+    });
+    assert_eq!(number(&gradient.unwrap()), 6. * 12.);
+}
+
+struct Square(Tensor);
+
+impl Operation for Square {
+    fn name(&self) -> &'static str {
+        "square"
+    }
+
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(((&self.0 * cx.cotangent()?)? * 2.)?)])
+    }
+}
+
+/// An operation without a differentiable backward pass.
+fn square(x: &Tensor) -> Result<Tensor> {
+    attach(Square(x.detach()), &[x], OwnedStorage::take(x.detach().sqr()?)?)
+}
+
+/// Before the inner function such an operation is a constant for it; inside, it is an error that names it.
+fn operations_of_first_order() {
+    let x = scalar(3.);
+    // d/dx of y' with y = x² (outside), y'(z) = d/dz (z³ y) at z = 2, so 12 x²: 24 x.
+    let outside = grad(&x, |x| {
+        let y = square(&x.get()?)?;
+        grad(&scalar(2.), |z| Ok((cube(z)? * &y)?))?.get()
+    });
+    assert_eq!(number(&outside.unwrap()), 72.);
+    let inside = grad(&x, |x| grad(x, |x| square(&square(&x.get()?)?))?.get()).unwrap_err().to_string();
+    assert!(
+        inside.contains("the gradient of `square` is differentiated") && inside.contains("stop_gradient"),
+        "{inside}"
+    );
+    // On another thread the inner function cannot know that it is inside of another: never a zero.
+    let elsewhere = grad(&x, |x| {
+        std::thread::scope(|scope| scope.spawn(|| grad(x, |x| square(&x.get()?))?.get()).join().unwrap())
+    });
+    assert!(elsewhere.unwrap_err().to_string().contains("`square`"));
+    let composed =
+        grad(&x, |x| std::thread::scope(|scope| scope.spawn(|| grad(x, cube)?.get()).join().unwrap()));
+    assert_eq!(number(&composed.unwrap()), 18.);
+}
+
+fn custom_gradients() {
+    // x² with the gradient 3 x, whose gradient is 3.
+    let odd = |x: &Tensor| {
+        let outputs = custom_vjp(&[x.clone()], |x| {
+            let x = x[0].clone();
+            let y = x.sqr()?;
+            Ok((vec![y], move |cotangents: &[Option<Tensor>]| {
+                Ok(vec![cotangents[0].as_ref().map(|cotangent| (cotangent * &x)? * 3.).transpose()?])
+            }))
+        })?;
+        Ok(outputs[0].clone())
+    };
+    let x = scalar(2.);
+    assert_eq!(number(&grad(&x, |x| odd(&x.get()?)).unwrap()), 6.);
+    assert_eq!(number(&grad(&x, |x| grad(x, |x| odd(&x.get()?))?.get()).unwrap()), 3.);
+}
+
+/// y ← w y² over three steps from y = x is w⁷ x⁸; second derivatives by w, through scans and rematerialization.
+fn loops() {
+    let (w, x) = (1.1, 0.9);
+    let expected = 42. * f64::powi(w, 5) * f64::powi(x, 8);
+    let start = Tensor::new(x, &Device::Cpu).unwrap();
+    let step = |w: &Scalar, y: &Tensor| -> Result<Tensor> { Ok((y.sqr()? * w.get()?)?) };
+    let second =
+        |f: &dyn Fn(&mut Scalar) -> Result<Tensor>| number(&grad(&scalar(w), |w| grad(w, f)?.get()).unwrap());
+    let scanned = second(&|w| {
+        let none = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
+        let (carry, ys) = scan(w, &[start.clone()], &[none], move |w, y, _| {
+            let y = step(w, &y[0])?;
+            Ok((vec![y.clone()], vec![y]))
+        })?;
+        assert_eq!(ys[0].dims(), [3]);
+        Ok(carry[0].clone())
+    });
+    let remade = second(&|w| {
+        let outputs =
+            remat(w, &[start.clone()], move |w, x| Ok(vec![step(w, &step(w, &step(w, &x[0])?)?)?]))?;
+        Ok(outputs[0].clone())
+    });
+    for found in [scanned, remade] {
+        assert!((found - expected).abs() < 1e-13, "{found} {expected}");
+    }
+    // Three blocks with weights of their own: the gradient of the sum of the gradients is the sum of the rows of the
+    // Hessian of w0⁴ w1² w2 x⁸, at w0 = w1 = w2 = w.
+    let blocks = Leaf::<Parameter>::new(Tensor::new(&[w, w, w], &Device::Cpu).unwrap()).unwrap();
+    let rows = grad(&blocks, |blocks| {
+        let inner = grad(blocks, |blocks| {
+            Ok(scan_blocks(blocks, &[start.clone()], move |w, y| Ok(vec![step(w, &y[0])?]))?.swap_remove(0))
+        })?;
+        Ok(inner.get()?.sum_all()?)
+    });
+    let rows = rows.unwrap().get().unwrap().to_vec1::<f64>().unwrap();
+    let unit = f64::powi(w, 5) * f64::powi(x, 8);
+    for (found, factor) in rows.iter().zip([12. + 8. + 4., 8. + 2. + 2., 4. + 2. + 0.]) {
+        assert!((found - factor * unit).abs() < 1e-13, "{rows:?}");
+    }
+}
+
+/// The leaf is tracked by the outer scope again after an inner one, also where a filter selected a part.
+fn after_an_inner_scope() {
+    let mut pair = (scalar(2.), scalar(5.));
+    let (_, gradients) = pair
+        .value_and_grad(Parameter, |pair| {
+            let ((loss, ()), inner) = value_and_grad_aux(&pair.0.clone(), |a| Ok((cube(a)?, ())))?;
+            let product = (pair.0.get()? * pair.1.get()?)?;
+            Ok(((inner.get()? * product)? + loss)?)
+        })
+        .unwrap();
+    // 3 a² · a b + a³: 9 a² b + 3 a², 3 a³.
+    assert_eq!([number(&gradients.0), number(&gradients.1)], [9. * 4. * 5. + 12., 24.]);
+}
+
+/// A scope that is open elsewhere has no part in it.
+fn other_threads() {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..6)
+            .map(|n| {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let x = scalar(f64::from(n));
+                        let second = grad(&x, |x| grad(x, cube)?.get()).unwrap();
+                        assert_eq!(number(&second), 6. * f64::from(n));
+                        let (_, first) = value_and_grad(&x, |x| square(&x.get()?)).unwrap();
+                        assert_eq!(number(&first), 2. * f64::from(n));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+fn main() {
+    enable_nested_gradients().unwrap();
+    let tests: [(&str, fn()); 10] = [
+        ("orders", orders),
+        ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
+        ("a_captured_value", a_captured_value),
+        ("steps_of_descent", steps_of_descent),
+        ("an_independent_inner_gradient", an_independent_inner_gradient),
+        ("operations_of_first_order", operations_of_first_order),
+        ("custom_gradients", custom_gradients),
+        ("loops", loops),
+        ("after_an_inner_scope", after_an_inner_scope),
+        ("other_threads", other_threads),
+    ];
+    let trials = tests.map(|(name, test)| Trial::test(name, move || Ok(test())));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+}
