@@ -66,10 +66,18 @@ pub use io::checkpoint::{Load, Report};
 pub use io::summary::record;
 pub use random::Key;
 pub use random::stream::Rngs;
+#[doc(hidden)]
+pub use transform::auxiliary::detach_tree;
+pub use transform::auxiliary::{Aux, stop_gradient};
 pub use transform::grad::{grad, value_and_grad, value_and_grad_aux};
+pub use transform::hessian::{Hessian, hessian, hvp};
+pub use transform::jvp::jvp;
+pub use transform::per_example::per_example_grads;
 pub use transform::remat::remat;
 pub use transform::scan::{scan, scan_blocks};
 pub use transform::stack::{Stack, vmap};
+pub use transform::unreached::unreached;
+pub use transform::vjp::{Pullback, jacobian, vjp};
 pub use tree::filter::{And, Exactly, Filter, LeafMut, LeafRef, Negated, Or, PathGlob, by, exactly, path};
 pub use tree::flat::Leaves;
 pub use tree::handle::Handle;
@@ -82,7 +90,7 @@ pub use tree::module::Module;
 pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 pub use tree::path::{ModuleId, Path, Segment};
 pub use tree::verbs::Tree;
-pub use treex_core_derive::TreeObject;
+pub use treex_core_derive::{Aux, TreeObject};
 
 /// The traits whose methods programs call: `use treex_core::prelude::*`.
 pub mod prelude {

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
 use treex_core::{
-    Leaf, Parameter, Result, enable_nested_gradients, grad, prelude::*, remat, scan, scan_blocks,
-    value_and_grad, value_and_grad_aux,
+    Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, prelude::*, remat,
+    scan, scan_blocks, value_and_grad, value_and_grad_aux, vjp,
 };
 
 type Scalar = Leaf<Parameter>;
@@ -217,9 +217,87 @@ fn other_threads() {
     });
 }
 
+fn matrix(rows: &Tensor) -> Vec<Vec<f64>> {
+    rows.to_vec2().unwrap()
+}
+
+/// f(a, b) = a₀² b + a₀ a₁ b²: all derivatives in closed form, and one way against another.
+fn derivatives_of_trees() {
+    let leaf = |x: &[f64]| Scalar::new(Tensor::new(x, &Device::Cpu).unwrap()).unwrap();
+    let f = |(a, b): &mut (Scalar, Scalar)| -> Result<Tensor> {
+        let (a, b) = (a.get()?, b.get()?);
+        let (a0, a1) = (a.get(0)?, a.get(1)?);
+        let b = b.get(0)?;
+        Ok(((a0.sqr()? * &b)? + ((a0 * a1)? * b.sqr()?)?)?)
+    };
+    let (tree, v) = ((leaf(&[2., 3.]), leaf(&[5.])), (leaf(&[1., -1.]), leaf(&[0.5])));
+    let h = [[10., 25., 34.], [25., 0., 20.], [34., 20., 12.]];
+    let hessian = hessian(&tree, Parameter, f).unwrap();
+    assert_eq!(matrix(&hessian.matrix().unwrap()), h);
+    let rows = hessian.rows_of("1").unwrap();
+    assert_eq!(
+        (matrix(&rows.0.get().unwrap()), matrix(&rows.1.get().unwrap())),
+        (vec![vec![34., 20.]], vec![vec![12.]])
+    );
+    assert!(hessian.rows_of("2").unwrap_err().to_string().contains("no leaf `2`"));
+
+    let (loss, gradient, product) = hvp(&tree, Parameter, f, &v).unwrap();
+    let numbers = |(a, b): &(Scalar, Scalar)| {
+        [a.get().unwrap().to_vec1::<f64>().unwrap(), b.get().unwrap().to_vec1::<f64>().unwrap()].concat()
+    };
+    assert_eq!(loss.to_scalar::<f64>().unwrap(), 170.);
+    assert_eq!(numbers(&gradient), [2. * 2. * 5. + 3. * 25., 2. * 25., 4. + 2. * 3. * 2. * 5.]);
+    let v_now = [1., -1., 0.5];
+    assert_eq!(numbers(&product), h.map(|row| row.iter().zip(v_now).map(|(h, v)| h * v).sum::<f64>()));
+    for tensor in [loss, gradient.0.get().unwrap(), product.1.get().unwrap()] {
+        assert!(!tensor.track_op());
+    }
+
+    // The derivative in a direction, three ways.
+    let both =
+        |tree: &mut (Scalar, Scalar)| Ok(Tensor::stack(&[f(tree)?, tree.0.get()?.get(0)?.powf(3.)?], 0)?);
+    let (value, tangent) = jvp(&tree, Parameter, both, &v).unwrap();
+    let (same, pullback) = vjp(&tree, Parameter, both).unwrap();
+    let rows = jacobian(&tree, Parameter, both).unwrap();
+    assert_eq!(matrix(&rows.0.get().unwrap()), [[95., 50.], [12., 0.]]);
+    assert_eq!(matrix(&rows.1.get().unwrap()), [[64.], [0.]]);
+    assert_eq!(value.to_vec1::<f64>().unwrap(), same.to_vec1::<f64>().unwrap());
+    assert_eq!(tangent.to_vec1::<f64>().unwrap(), [95. - 50. + 32., 12.]);
+    for _ in 0..2 {
+        let back = pullback.call(&Tensor::new(&[1., 10.], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(numbers(&back), [95. + 120., 50., 64.]);
+    }
+    assert!(pullback.call(&Tensor::new(&[1f32, 10.], &Device::Cpu).unwrap()).is_err());
+
+    // Under an outer function: d/db of the product of the Hessian with v.
+    let outer = grad(&tree.1, |b| {
+        let (_, _, product) = hvp_inside(&tree.0, b, f)?;
+        Ok(product)
+    });
+    // H(a₀, ·) v = 2 b v₀ + b² v₁ with v = (1, -1), by b: 2 - 2 b.
+    assert_eq!(outer.unwrap().get().unwrap().to_vec1::<f64>().unwrap(), [2. - 10.]);
+    // A linear function: zeros, not an error.
+    let (_, _, flat) = hvp(&tree, Parameter, |t| Ok(t.0.get()?.sum_all()?), &v).unwrap();
+    assert_eq!(numbers(&flat), [0., 0., 0.]);
+    let error = hvp(&tree, Parameter, f, &(leaf(&[1.]), leaf(&[0.5]))).unwrap_err().to_string();
+    assert!(error.contains("shape [2]"), "{error}");
+}
+
+/// The first row of the Hessian of `f` by `a`, times (1, -1), as a function of `b`.
+fn hvp_inside(
+    a: &Scalar,
+    b: &mut Scalar,
+    f: impl Fn(&mut (Scalar, Scalar)) -> Result<Tensor>,
+) -> Result<(Tensor, Scalar, Tensor)> {
+    let v = Scalar::new(Tensor::new(&[1., -1.], &Device::Cpu)?)?;
+    let (loss, gradient, product) = hvp(a, Parameter, |a| f(&mut (a.clone(), b.clone())), &v)?;
+    let first = product.get()?.get(0)?;
+    Ok((loss, gradient, first))
+}
+
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("orders", orders),
         ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
         ("a_captured_value", a_captured_value),
@@ -230,6 +308,7 @@ fn main() {
         ("loops", loops),
         ("after_an_inner_scope", after_an_inner_scope),
         ("other_threads", other_threads),
+        ("derivatives_of_trees", derivatives_of_trees),
     ];
     let trials = tests.map(|(name, test)| Trial::test(name, move || Ok(test())));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();

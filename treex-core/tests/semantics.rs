@@ -7,8 +7,8 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use treex_core::{
-    BatchStat, Cache, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad,
-    value_and_grad_aux,
+    BatchStat, Cache, Error, ErrorKind, Leaf, Parameter, Result, State, grad, path, prelude::*,
+    stop_gradient, unreached, value_and_grad, value_and_grad_aux,
 };
 
 fn tensor(values: &[f32]) -> Tensor {
@@ -513,4 +513,75 @@ fn no_graph_outlives_its_scope() {
     assert_eq!(Arc::strong_count(&alive), 1, "the graph is still held");
     assert_eq!(values(&model.w), values(&Linear::new(1.).w));
     drop((loss, grads));
+}
+
+/// h ← w h + x, the loss h²: with a carried h, the gradient by w is 2 h' h of this step alone, whatever else is
+/// differentiated in the process.
+#[test]
+fn a_carried_state_is_a_constant() {
+    let step = |w: &mut Leaf<Parameter>, h: &Tensor| {
+        w.value_and_grad_aux(Parameter, |w| {
+            let h = ((w.get()? * h)? + 0.5)?;
+            Ok((h.sqr()?.sum_all()?, (h.clone(), vec![Some(h)])))
+        })
+        .unwrap()
+    };
+    let run = || {
+        let mut w = Leaf::<Parameter>::new(tensor(&[0.5])).unwrap();
+        let (mut h, mut expected) = (tensor(&[2.]), 2f32);
+        for _ in 0..1000 {
+            let ((_, (next, others)), gradient) = step(&mut w, &h);
+            let next_expected = 0.5 * expected + 0.5;
+            assert_eq!(values(&gradient), [2. * next_expected * expected]);
+            assert!(!next.track_op() && !others[0].as_ref().unwrap().track_op());
+            (h, expected) = (next, next_expected);
+        }
+    };
+    run();
+    // While another scope is open, here and elsewhere.
+    let open = Linear::new(1.).tracked(Parameter).unwrap();
+    run();
+    std::thread::scope(|scope| [scope.spawn(run), scope.spawn(run)].map(|thread| thread.join().unwrap()));
+    drop(open);
+    // A tree, and what the free function hands out.
+    let tree = Linear::new(1.);
+    let ((_, (tree, y)), _) = value_and_grad_aux(&tree, |tree| {
+        let tree = tree.map(|value| Ok((value * 2.)?))?;
+        let y = tree.w.get()?.sum_all()?;
+        Ok((y.clone(), (tree, y)))
+    })
+    .unwrap();
+    assert!(!tree.w.get().unwrap().track_op() && !y.track_op());
+}
+
+/// A loss that reaches no selected leaf is an error, whatever cut it.
+#[test]
+fn a_loss_that_reaches_nothing() {
+    let cuts: [fn(&mut Leaf<Parameter>) -> Result<Tensor>; 5] = [
+        |w| Ok(w.get()?.detach().sum_all()?),
+        |w| {
+            w.set((w.get()? * 2.)?)?;
+            Ok(w.get()?.sum_all()?)
+        },
+        |w| Ok(w.leaves()[0].2.value().unwrap().sum_all()?),
+        |w| Ok(stop_gradient(w).get()?.sum_all()?),
+        |_| Ok(tensor(&[1.]).sum_all()?),
+    ];
+    let mut w = Leaf::<Parameter>::new(tensor(&[3.])).unwrap();
+    for cut in cuts {
+        let error = w.value_and_grad(Parameter, cut).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Gradient);
+        assert!(error.to_string().contains("does not depend on any selected leaf"), "{error}");
+        assert_eq!(values(&w), [3.]);
+        assert_eq!(unreached(&w, Parameter, cut).unwrap().len(), 1);
+    }
+    // True zeros are none: a weight of 0, a function with steps.
+    let zeros: [fn(&mut Leaf<Parameter>) -> Result<Tensor>; 2] =
+        [|w| Ok((w.get()?.sqr()?.sum_all()? * 0.)?), |w| Ok(w.get()?.sign()?.sum_all()?)];
+    for zero in zeros {
+        assert_eq!(values(&w.value_and_grad(Parameter, zero).unwrap().1), [0.]);
+    }
+    let model = Linear::new(1.);
+    let paths = unreached(&model, Parameter, |model| Ok(model.w.get()?.sum_all()?)).unwrap();
+    assert_eq!(paths.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b"]);
 }

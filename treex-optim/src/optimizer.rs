@@ -264,6 +264,8 @@ impl<T: GradientTransformation> Optimizer<T> {
     }
 }
 
+treex_core::tree_aux!([T: GradientTransformation] Optimizer<T>);
+
 /// The step count and the transformation's state.
 impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

@@ -77,6 +77,8 @@ impl Scalar {
 /// Each is a leaf itself: it adds no segment to paths.
 macro_rules! leaf {
     ($($scalar:ident),*) => {$(
+        treex_core::tree_aux!([] $scalar);
+
         impl TreeObject for $scalar {
             fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
                 self.0.visit(visitor);

@@ -205,6 +205,8 @@ impl fmt::Debug for BoxedState {
     }
 }
 
+treex_core::tree_aux!([] BoxedState);
+
 impl TreeObject for BoxedState {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         self.0.visit(visitor);

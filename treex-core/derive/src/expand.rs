@@ -46,6 +46,13 @@ fn implementation(container: &Container<'_>) -> TokenStream {
 
                 #module
             }
+
+            #[automatically_derived]
+            impl #impl_generics #krate::Aux for #ident #ty_generics #where_clause {
+                fn detach_where(&mut self, __is_constant: &dyn Fn(&#krate::candle::Tensor) -> bool) {
+                    #krate::detach_tree(self, __is_constant);
+                }
+            }
         };
     }
 }

@@ -4,6 +4,7 @@ use proc_macro::TokenStream;
 
 mod ast;
 mod attr;
+mod auxiliary;
 mod bound;
 mod check;
 mod crate_path;
@@ -35,4 +36,12 @@ pub fn derive_tree_object(input: TokenStream) -> TokenStream {
         Ok(tokens) => tokens.into(),
         Err(errors) => errors.into_compile_error().into(),
     }
+}
+
+/// Lets a struct or an enum be handed out of a differentiated function: `detach_where` of each field. Every field is an
+/// `Aux`. A tree needs no derive, since `#[derive(TreeObject)]` includes it.
+#[proc_macro_derive(Aux)]
+pub fn derive_aux(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    auxiliary::aux(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

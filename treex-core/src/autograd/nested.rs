@@ -47,17 +47,17 @@ pub(crate) fn next_instance() -> u64 {
     INSTANCES.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Where an instance of an operation lies, in a backward pass whose gradients stay in the graph.
+/// Where an instance of an operation was made, in a backward pass whose gradients stay in the graph.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Origin {
     /// Before the function that is differentiated: its inputs are constants here.
     Before,
     Inside,
 }
 
 /// `None` in a backward pass of first order.
-pub(super) fn place(instance: u64) -> Option<Place> {
-    FIRST.get().map(|first| if instance < first { Place::Before } else { Place::Inside })
+pub(super) fn origin(instance: u64) -> Option<Origin> {
+    FIRST.get().map(|first| if instance < first { Origin::Before } else { Origin::Inside })
 }
 
 /// Whether the function that runs on this thread is differentiated inside of another. Operations then take their

@@ -6,7 +6,7 @@ use std::thread::{self, ThreadId};
 
 use candle_core::{Shape, Tensor};
 
-use super::nested::{self, Place, saved};
+use super::nested::{self, Origin, saved};
 use super::operation::{BackwardContext, Operation};
 use super::sum::sum_of_gradients;
 use super::{accumulate, producers};
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// One instance of an operation in a graph: what its nodes share.
 pub(super) struct OpInstance {
     pub(super) name: &'static str,
-    /// See [`nested::place`].
+    /// See [`nested::origin`].
     number: u64,
     /// Freed by the last backward pass.
     saved: Mutex<Option<Arc<Saved>>>,
@@ -126,7 +126,7 @@ impl OpInstance {
         // Not under a lock: the operation may start a backward pass through another instance.
         let mut cotangents = self.take_state().cotangents;
         cotangents.resize(self.outputs.len(), None);
-        let is_constant = nested::place(self.number) == Some(Place::Before);
+        let is_constant = nested::origin(self.number) == Some(Origin::Before);
         let gradients = if is_constant || cotangents.iter().all(Option::is_none) {
             vec![None; self.inputs.len()]
         } else {
@@ -145,7 +145,7 @@ impl OpInstance {
             return Err(Error::new(ErrorKind::Structure, message)
                 .remedy("differentiate once: return what you need from the closure of `value_and_grad`"));
         };
-        if nested::place(self.number) == Some(Place::Inside) && !saved.operation.is_differentiable() {
+        if nested::origin(self.number) == Some(Origin::Inside) && !saved.operation.is_differentiable() {
             let message =
                 format!("the gradient of `{}` is differentiated, which it does not support", self.name);
             return Err(Error::new(ErrorKind::Gradient, message).remedy(

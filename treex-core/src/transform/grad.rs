@@ -12,14 +12,13 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::{accumulate, nested, producers};
-use crate::error::{Error, ErrorKind, Result};
-use crate::id_map::IdSet;
-use crate::transform::pull_back::through_links;
-use crate::transform::scope::{Link, Scope};
+use crate::autograd::nested;
+use crate::error::{Error, Result};
+use crate::transform::auxiliary::{Aux, detach_unowned};
+use crate::transform::differentiation::{Differentiation, all_frozen, select};
+use crate::transform::scope::Scope;
 use crate::tree::filter::{Described, Filter, LeafRef};
 use crate::tree::flat::Layout;
-use crate::tree::handle::Handle;
 use crate::tree::kind::TreePart;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::{attach_path, try_walk_mut, walk, walk_mut};
@@ -51,7 +50,8 @@ where
     Ok((loss, grads))
 }
 
-/// [`value_and_grad`] of a function with auxiliary outputs: `jax.value_and_grad(f, has_aux=True)(tree)`.
+/// [`value_and_grad`] of a function with auxiliary outputs: `jax.value_and_grad(f, has_aux=True)(tree)`. They are constants:
+/// see [`Aux`].
 ///
 /// # Errors
 /// As [`value_and_grad`].
@@ -61,13 +61,15 @@ pub fn value_and_grad_aux<T, A>(
 ) -> Result<((Tensor, A), T)>
 where
     T: TreeObject + Clone,
+    A: Aux,
 {
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &TreePart)?;
-    let (loss, aux) = nested::forward(differentiation.is_nested, || f(&mut tracked))
-        .map_err(|error| attach_path(&tracked, error))?;
+    let (loss, mut aux) =
+        differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
     drop(tracked);
     let (loss, grads) = differentiation.finish(&loss, tree.clone())?;
+    detach_unowned(&mut aux);
     Ok(((loss, aux), grads))
 }
 
@@ -93,14 +95,16 @@ pub(crate) fn in_place<T, A>(
 ) -> Result<((Tensor, A), T)>
 where
     T: TreeObject + Clone,
+    A: Aux,
 {
     let rollback = Rollback { before: Some(model.clone()), model };
     let differentiation = Differentiation::start(rollback.model, filter)?;
-    let (loss, aux) = nested::forward(differentiation.is_nested, || f(rollback.model))
-        .map_err(|error| attach_path(rollback.model, error))?;
+    let (loss, mut aux) =
+        differentiation.forward(|| f(rollback.model)).map_err(|error| attach_path(rollback.model, error))?;
     Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
     let (loss, grads) = differentiation.finish(&loss, rollback.before().clone())?;
     rollback.succeed(&differentiation.scope);
+    detach_unowned(&mut aux);
     Ok(((loss, aux), grads))
 }
 
@@ -139,145 +143,6 @@ impl<T: TreeObject + Clone> Drop for Rollback<'_, T> {
             *self.model = before;
         }
     }
-}
-
-/// Gives each selected leaf a variable of its own and opens a scope over these. Returns them by position.
-/// A leaf that an outer scope tracks is linked to its value there; `number` identifies the new scope.
-fn select<T: TreeObject>(
-    tree: &mut T,
-    filter: &impl Filter,
-    number: u64,
-) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
-    let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
-    let mut frozen = 0;
-    try_walk_mut(tree, |path, kind, leaf| {
-        let differentiable = kind.is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float());
-        let chosen = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));
-        let wanted = chosen && !leaf.is_frozen();
-        frozen += usize::from(chosen && leaf.is_frozen());
-        if !wanted {
-            vars.push(None);
-            return Ok(());
-        }
-        let value = leaf.tracked_value().filter(|value| leaf.is_tracked() && value.track_op()).cloned();
-        let var = leaf.var_of_its_own(kind, &mut taken)?;
-        if let Some(value) = value {
-            Scope::link(&Link { scope: number, variable: var.as_tensor().clone(), value });
-        }
-        vars.push(Some(var));
-        selected.push(leaf);
-        Ok(())
-    })?;
-    if selected.is_empty() && frozen > 0 {
-        return Err(all_frozen(filter, frozen));
-    }
-    if selected.is_empty() {
-        let message =
-            format!("nothing to differentiate by: `{}` selects no differentiable leaf", Described(filter));
-        return Err(Error::argument(message).remedy(
-            "select leaves of kind `Parameter` that hold floats: `model.value_and_grad(Parameter, ...)`",
-        ));
-    }
-    let scope = Scope::open(taken);
-    Handle::track_all(selected, &scope);
-    Ok((scope, vars))
-}
-
-/// The error if all selected leaves are frozen.
-fn all_frozen(filter: &impl Filter, count: usize) -> Error {
-    let message =
-        format!("nothing to differentiate by: all leaves that `{}` selects are frozen", Described(filter));
-    Error::new(ErrorKind::Frozen, message)
-        .found(format!("{count} frozen leaves"))
-        .remedy("call `model.unfreeze(filter)?` for those to train")
-}
-
-/// A running differentiation: its scope, and the variable of each selected leaf by position.
-struct Differentiation {
-    scope: Arc<Scope>,
-    vars: Vec<Option<Var>>,
-    /// Whether it is inside of another on this thread.
-    is_nested: bool,
-    /// The number of the first operation made inside of the function.
-    first: u64,
-    _recording: producers::Recording,
-}
-
-/// Closes the scope, also after an error or a panic.
-impl Drop for Differentiation {
-    fn drop(&mut self) {
-        self.scope.close();
-    }
-}
-
-impl Differentiation {
-    fn start<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Self> {
-        let first = nested::next_instance();
-        let (scope, vars) = select(tree, filter, first)?;
-        let is_nested = producers::is_recording();
-        Ok(Self { scope, vars, is_nested, first, _recording: producers::Recording::start() })
-    }
-
-    /// Runs the backward pass from `loss`, closes the scope and writes the gradients into `tree`, a tree of the same
-    /// structure; everything else in it becomes `Nothing`. Where the loss depends on the variables of other open scopes,
-    /// so do the gradients, and they stay tracked there.
-    fn finish<T: TreeObject>(&self, loss: &Tensor, mut tree: T) -> Result<(Tensor, T)> {
-        check_loss(loss)?;
-        let others = self.scope.others();
-        let is_alone = others.is_empty();
-        let outer = Scope::among(others, loss).into_iter().next();
-        let gradients = self.gradients(loss, outer.is_some(), is_alone)?;
-        self.scope.close();
-        let (mut vars, mut gradients) = (self.vars.iter(), gradients.into_iter());
-        try_walk_mut(&mut tree, |_, _, leaf| {
-            *leaf = match vars.next() {
-                Some(Some(var)) => match gradients.next().flatten() {
-                    Some(gradient) => {
-                        let is_tracked = gradient.track_op();
-                        let mut leaf = Handle::from_shared(gradient);
-                        leaf.set_scope(outer.clone().filter(|_| is_tracked));
-                        leaf
-                    }
-                    None => Handle::from_shared(var.zeros_like()?),
-                },
-                _ => Handle::nothing(),
-            };
-            Ok(())
-        })?;
-        // The loss stays tracked for an outer scope that it depends on.
-        let loss = if outer.is_some() { loss.clone() } else { loss.detach() };
-        Ok((loss, tree))
-    }
-
-    /// The gradients by selected leaf; in the graph if `stays_tracked`.
-    fn gradients(&self, loss: &Tensor, stays_tracked: bool, is_alone: bool) -> Result<Vec<Option<Tensor>>> {
-        let vars = self.vars.iter().flatten().map(Var::as_tensor);
-        let links = self.scope.links();
-        if !stays_tracked && links.is_empty() {
-            return accumulate::gradients(loss, vars, is_alone);
-        }
-        let vars: Vec<_> = vars.cloned().collect();
-        if !stays_tracked {
-            return through_links(loss, &vars, &links);
-        }
-        let loss = loss.clone();
-        nested::backward(self.first, move || through_links(&loss, &vars, &links))
-    }
-}
-
-fn check_loss(loss: &Tensor) -> Result<()> {
-    if loss.rank() != 0 {
-        return Err(Error::shape("the loss is not a scalar")
-            .expected("shape []")
-            .found(format!("shape {:?}", loss.dims()))
-            .remedy("reduce it, for instance with `loss.mean_all()?`"));
-    }
-    if !loss.dtype().is_float() {
-        return Err(Error::new(ErrorKind::DType, "the loss cannot be differentiated")
-            .expected("a float")
-            .found(format!("`{}`", loss.dtype().as_str())));
-    }
-    Ok(())
 }
 
 /// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open as long as a leaf carries it.

@@ -23,7 +23,7 @@ pub(crate) fn pull_back(
 }
 
 /// The root of a backward pass from given cotangents.
-struct Root(Vec<Option<Tensor>>);
+pub(crate) struct Root(pub(crate) Vec<Option<Tensor>>);
 
 impl Operation for Root {
     fn name(&self) -> &'static str {

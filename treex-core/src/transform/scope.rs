@@ -60,6 +60,11 @@ impl Scope {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a scope inside of this one differentiated a value that depends on it.
+    pub(crate) fn has_linked(&self) -> bool {
+        !self.lock_links().is_empty()
+    }
+
     /// The links of this scope, oldest first.
     pub(crate) fn links(&self) -> Vec<Link> {
         self.lock_links().clone()

@@ -19,6 +19,7 @@ use crate::io::checkpoint::{self, Load, Report};
 use crate::io::summary;
 use crate::random::Key;
 use crate::random::stream::Rngs;
+use crate::transform::auxiliary::Aux;
 use crate::transform::{grad, stack};
 
 /// The methods of every tree that is `Clone`. In `treex_core::prelude`.
@@ -349,9 +350,9 @@ pub trait Tree: TreeObject + Clone {
     /// The gradient is a tree of the model's type in which everything else is `Nothing`; a selected leaf
     /// that the loss does not reach has zeros. State that the closure writes stays in the model.
     ///
-    /// First derivatives only. Inside of another differentiation, the outer one takes the gradients for constants, and the
-    /// loss too, as far as it depends on the leaves that `filter` selects here: call the model once more, outside of the
-    /// inner closure, for a loss that the outer one differentiates.
+    /// Inside of another function that is differentiated, the loss and the gradients are functions of the outer leaves, to
+    /// any order: see [`enable_nested_gradients`](crate::enable_nested_gradients). For a constant, write
+    /// [`stop_gradient(&grads)`](crate::stop_gradient).
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -388,11 +389,12 @@ pub trait Tree: TreeObject + Clone {
         Ok((loss, grads))
     }
 
-    /// [`value_and_grad`](Self::value_and_grad) of a closure with auxiliary outputs: logits, metrics.
+    /// [`value_and_grad`](Self::value_and_grad) of a closure with auxiliary outputs: logits, metrics, a hidden state. They
+    /// are constants: see [`Aux`].
     ///
     /// # Errors
     /// As `value_and_grad`.
-    fn value_and_grad_aux<A>(
+    fn value_and_grad_aux<A: Aux>(
         &mut self,
         filter: impl Filter,
         f: impl FnOnce(&mut Self) -> Result<(Tensor, A)>,

@@ -80,6 +80,8 @@ impl<F: Module + Clone> Module for BatchApply<F> {
     }
 }
 
+treex_core::tree_aux!([F: TreeObject] BatchApply<F>);
+
 impl<F: TreeObject> TreeObject for BatchApply<F> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         self.f.visit(visitor);

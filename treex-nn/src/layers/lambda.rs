@@ -54,6 +54,8 @@ impl candle_core::Module for Lambda {
     }
 }
 
+treex_core::tree_aux!([] Lambda);
+
 /// A module without leaves, named after its function.
 impl TreeObject for Lambda {
     fn visit<'a>(&'a self, _: &mut dyn Visitor<'a>) {}

@@ -48,6 +48,8 @@ impl<M: Module + Clone + 'static> Module for Remat<M> {
     }
 }
 
+treex_core::tree_aux!([M: TreeObject] Remat<M>);
+
 impl<M: TreeObject> TreeObject for Remat<M> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         self.module.visit(visitor);

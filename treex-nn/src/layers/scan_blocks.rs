@@ -68,6 +68,8 @@ impl<M: Module + Clone + 'static> Module for ScanBlocks<M> {
     }
 }
 
+treex_core::tree_aux!([M: TreeObject + Clone] ScanBlocks<M>);
+
 impl<M: TreeObject + Clone> TreeObject for ScanBlocks<M> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         self.blocks.visit(visitor);

@@ -184,7 +184,7 @@ impl Ranks {
 /// Two ranks with half of the batch each equal one rank with the whole: outputs, gradients, statistics.
 #[test]
 fn statistics_over_ranks() -> Result<()> {
-    fn check<M: Module + Clone + 'static>(
+    fn check<M: Module + treex_core::Aux + Clone + 'static>(
         make: impl Fn() -> M,
         with_ranks: impl Fn(M, Ranks) -> M,
     ) -> Result<()> {

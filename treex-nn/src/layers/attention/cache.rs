@@ -84,6 +84,8 @@ impl KvCache {
     }
 }
 
+treex_core::tree_aux!([] KvCache);
+
 /// A container, not a module: it takes no key of `init`.
 impl TreeObject for KvCache {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {

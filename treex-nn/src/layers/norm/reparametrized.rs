@@ -59,6 +59,8 @@ pub(super) fn with_parameters<M: Tree, R>(
 /// its key with slashes, without the field's name.
 macro_rules! reparametrization {
     ($layer:ident { $leaves:ident $(, $constant:ident)* }) => {
+        treex_core::tree_aux!([M: treex_core::TreeObject + Clone] $layer<M>);
+
         impl<M: treex_core::TreeObject + Clone> treex_core::TreeObject for $layer<M> {
             fn visit<'a>(&'a self, visitor: &mut dyn treex_core::Visitor<'a>) {
                 use treex_core::{ChildInfo, Segment};

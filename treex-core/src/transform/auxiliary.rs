@@ -1,0 +1,164 @@
+//! Auxiliary outputs: what a differentiated function hands out beside its loss is a constant.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Shape, Tensor};
+
+use crate::transform::scope::Scope;
+use crate::tree::flat::Leaves;
+use crate::tree::handle::Handle;
+use crate::tree::kind::Kind;
+use crate::tree::leaf::Leaf;
+use crate::tree::mode::Mode;
+use crate::tree::module::Module;
+use crate::tree::object::TreeObject;
+use crate::tree::walk::walk_mut;
+
+/// A value that a differentiated function may hand out beside its loss
+/// ([`value_and_grad_aux`](crate::Tree::value_and_grad_aux)): tensors, trees, numbers, strings, and containers of these. It
+/// is detached at the end, so that a hidden state that is carried to the next step brings no graph along. Only an outer
+/// function that is being differentiated, and on which the value depends, still sees it as its own.
+///
+/// `#[derive(TreeObject)]` implements it for trees; `#[derive(Aux)]` does for other structs and enums:
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_core::{Aux, Leaf, Parameter, prelude::*};
+///
+/// #[derive(Aux)]
+/// struct Outputs {
+///     logits: Tensor,
+///     correct: usize,
+/// }
+///
+/// let mut w = Leaf::<Parameter>::new(Tensor::new(&[1f32, -2.], &Device::Cpu)?)?;
+/// let ((_, outputs), _) = w.value_and_grad_aux(Parameter, |w| {
+///     let logits = (w.get()? * 3.)?;
+///     Ok((logits.sum_all()?, Outputs { logits, correct: 1 }))
+/// })?;
+/// assert!(!outputs.logits.track_op() && outputs.correct == 1);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be handed out of a differentiated function",
+    label = "not a tensor, a tree, a number, a string or a container of these",
+    note = "derive `Aux` for a struct or an enum of your own"
+)]
+pub trait Aux {
+    /// Detaches each tensor for which `is_constant` holds.
+    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool);
+}
+
+/// `x` outside of any graph: `jax.lax.stop_gradient`, for a tensor, a tree or a container of these.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_core::{Leaf, Parameter, grad, stop_gradient};
+///
+/// let x = Leaf::<Parameter>::new(Tensor::new(3f32, &Device::Cpu)?)?;
+/// let dx = grad(&x, |x| Ok((x.get()? * stop_gradient(&x.get()?))?))?;
+/// assert_eq!(dx.get()?.to_scalar::<f32>()?, 3.);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+#[must_use]
+pub fn stop_gradient<A: Aux + Clone>(x: &A) -> A {
+    let mut constant = x.clone();
+    constant.detach_where(&|_| true);
+    constant
+}
+
+/// Detaches what no open scope owns.
+pub(crate) fn detach_unowned(aux: &mut impl Aux) {
+    aux.detach_where(&|tensor| Scope::owner_of(tensor).is_none());
+}
+
+/// [`Aux::detach_where`] of a tree.
+#[doc(hidden)]
+pub fn detach_tree<T: TreeObject + ?Sized>(tree: &mut T, is_constant: &dyn Fn(&Tensor) -> bool) {
+    walk_mut(tree, |_, _, leaf| {
+        if !leaf.tracked_value().is_some_and(|value| value.track_op() && !is_constant(value)) {
+            leaf.release_graph();
+        }
+    });
+}
+
+/// Implements [`Aux`](crate::Aux) for types that implement `TreeObject` by hand; its derive includes it. Generic
+/// parameters stand in brackets: `tree_aux!([T: TreeObject] Wrapper<T>)`.
+#[macro_export]
+macro_rules! tree_aux {
+    ($([$($generics:tt)*] $type:ty),* $(,)?) => {$(
+        impl<$($generics)*> $crate::Aux for $type {
+            fn detach_where(&mut self, is_constant: &dyn Fn(&$crate::candle::Tensor) -> bool) {
+                $crate::detach_tree(self, is_constant);
+            }
+        }
+    )*};
+}
+
+tree_aux!([K: Kind] Leaf<K>, [] Handle, [] Leaves, [] Mode, [] dyn Module);
+
+impl Aux for Tensor {
+    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
+        if self.track_op() && is_constant(self) {
+            *self = self.detach();
+        }
+    }
+}
+
+macro_rules! constants {
+    ($($type:ty),*) => {$(
+        impl Aux for $type {
+            fn detach_where(&mut self, _: &dyn Fn(&Tensor) -> bool) {}
+        }
+    )*};
+}
+
+constants!(bool, char, f32, f64, i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+constants!(String, &str, DType, Device, Shape, std::time::Duration, std::time::Instant);
+
+macro_rules! containers {
+    ($([$($generics:tt)*] $type:ty: $each:ident,)*) => {$(
+        impl<$($generics)*> Aux for $type {
+            fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
+                self.$each().for_each(|element| element.detach_where(is_constant));
+            }
+        }
+    )*};
+}
+
+containers! {
+    [A: Aux] Option<A>: iter_mut,
+    [A: Aux] Vec<A>: iter_mut,
+    [A: Aux] [A]: iter_mut,
+    [A: Aux, const N: usize] [A; N]: iter_mut,
+    [K, A: Aux] BTreeMap<K, A>: values_mut,
+    [K, A: Aux, S] HashMap<K, A, S>: values_mut,
+}
+
+impl<A: Aux + ?Sized> Aux for Box<A> {
+    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
+        (**self).detach_where(is_constant);
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),*))*) => {$(
+        impl<$($name: Aux),*> Aux for ($($name,)*) {
+            fn detach_where(&mut self, _is_constant: &dyn Fn(&Tensor) -> bool) {
+                $(self.$index.detach_where(_is_constant);)*
+            }
+        }
+    )*};
+}
+
+tuples! {
+    ()
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+}
