@@ -22,7 +22,7 @@ entry_points! {
         /// of the sum: the sum of its runs of `len`. Half types are summed in `f32`.
         ///
         /// # Errors
-        /// If `dy` is not a multiple of `len` long.
+        /// If `dy` is not a multiple of `len` long, or memory cannot be allocated.
         fn broadcast_add_backward(dy: &[Self], len: usize) -> Result<Vec<Self>> = broadcast_add_backward;
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::fill::{Fill, collect};
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
-use crate::math::Real;
+use crate::memory::{product, zeros};
 use crate::parallel::pieces;
 
 entry_points! {
@@ -53,7 +53,8 @@ fn gather<T: Float>(table: &[T], rows: &[u32], features: usize) -> Result<Vec<T>
         ));
     }
     check_rows(rows, table.len() / features)?;
-    collect(rows.len() * features, &Gather { table, rows, features })
+    let len = product([rows.len(), features]).ok_or(Error::OutOfMemory { elements: usize::MAX })?;
+    collect(len, &Gather { table, rows, features })
 }
 
 struct Gather<'a, T> {
@@ -89,10 +90,8 @@ fn scatter_add<T: Float>(dy: &[T], rows: &[u32], n: usize, features: usize) -> R
         ));
     }
     check_rows(rows, n)?;
-    let Some(len) = n.checked_mul(features) else {
-        return Err(Error::OutOfMemory { elements: usize::MAX });
-    };
-    let mut sums = vec![T::Wide::of(0.); len];
+    let len = product([n, features]).ok_or(Error::OutOfMemory { elements: usize::MAX })?;
+    let mut sums = zeros::<T::Wide>(len)?;
     let is_large = sums.len() + dy.len() >= PARALLEL;
     let parts = if is_large { rayon::current_num_threads() } else { 1 };
     let part = n.div_ceil(parts).max(1);

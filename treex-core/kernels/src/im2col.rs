@@ -7,8 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::math::Real;
+use crate::memory::{collected, product, with_capacity, zeros};
 use crate::parallel::pieces;
-use crate::window::Axis;
+use crate::window::{self, Axis};
 
 entry_points! {
     /// Windows of an array as the rows of a matrix.
@@ -17,13 +18,13 @@ entry_points! {
         /// padding.
         ///
         /// # Errors
-        /// If `x` has another number of elements than the plan.
+        /// If `x` has another number of elements than the plan, or memory cannot be allocated.
         fn im2col(plan: &Plan, x: &[Self]) -> Result<Vec<Self>> = im2col;
 
         /// From `columns`, `[batch, *positions, taps, channels]`, to sums in `[batch, *spatial, channels]`.
         ///
         /// # Errors
-        /// If `columns` has another number of elements than the plan.
+        /// If `columns` has another number of elements than the plan, or memory cannot be allocated.
         fn col2im(plan: &Plan, columns: &[Self]) -> Result<Vec<Self>> = col2im;
     }
 }
@@ -31,7 +32,7 @@ entry_points! {
 /// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
-/// Where each element comes from and goes to. All axes but the last are flattened into tables of rows; along
+/// Where each element comes from and goes to. Products of its sizes do not overflow. All axes but the last are flattened into tables of rows; along
 /// the last axis, taps that read neighbouring elements are joined into runs.
 #[derive(Debug)]
 pub struct Plan {
@@ -61,21 +62,27 @@ struct Run {
 impl Plan {
     /// For `[batch, *spatial, channels]`, and a window with an axis for each spatial size.
     ///
-    /// # Panics
-    /// If `window` and `spatial` have different lengths, or a size, stride or dilation of `window` is 0.
-    #[must_use]
-    pub fn new(batch: usize, spatial: &[usize], channels: usize, window: &[Axis]) -> Self {
-        assert_eq!(window.len(), spatial.len(), "a window has an axis for each spatial size");
-        let positions: usize = window.iter().zip(spatial).map(|(axis, &n)| axis.positions(n)).product();
-        let taps: usize = window.iter().map(|axis| axis.size).product();
+    /// # Errors
+    /// If `window` and `spatial` have different lengths, an axis is refused by [`Axis::check`], a product of sizes
+    /// overflows, or memory cannot be allocated.
+    pub fn new(batch: usize, spatial: &[usize], channels: usize, window: &[Axis]) -> Result<Self> {
+        window::check(window, spatial)?;
+        let positions: Vec<_> = window.iter().zip(spatial).map(|(axis, &n)| axis.positions(n)).collect();
+        let taps = window.iter().map(|axis| axis.size);
+        let x = [batch, channels].into_iter().chain(spatial.iter().copied());
+        let columns = [batch, channels].into_iter().chain(positions.iter().copied()).chain(taps);
+        if product(x).and(product(columns.clone())).is_none() {
+            let found = format_args!("[{batch}, *{spatial:?}, {channels}] with {window:?}");
+            return Err(Error::shape("im2col is too large", "at most `usize::MAX` elements", found));
+        }
         let outer = window.len().saturating_sub(1);
         let (mut rows, mut row_taps) = (vec![Some(0)], 1);
         for d in 0..outer {
             let (axis, n) = (window[d], spatial[d]);
             let step: usize = spatial[d + 1..].iter().product::<usize>() * channels;
-            let mut inner = Vec::with_capacity(rows.len() * axis.positions(n) * axis.size);
+            let mut inner = with_capacity(rows.len() * positions[d] * axis.size)?;
             for outer in rows.chunks(row_taps) {
-                for position in 0..axis.positions(n) {
+                for position in 0..positions[d] {
                     for start in outer {
                         for tap in 0..axis.size {
                             let source = axis.source(n, position, tap);
@@ -87,20 +94,21 @@ impl Plan {
             (rows, row_taps) = (inner, row_taps * axis.size);
         }
         let runs = match window.last().zip(spatial.last()) {
-            Some((axis, &n)) => {
-                (0..axis.positions(n)).map(|position| runs_at(axis, n, position, channels)).collect()
-            }
+            Some((axis, &n)) => collected(
+                positions[outer],
+                (0..positions[outer]).map(|position| runs_at(axis, n, position, channels)),
+            )?,
             None => vec![vec![Run { source: 0, target: 0, len: channels }]],
         };
-        Self {
+        Ok(Self {
             batch,
             item: spatial.iter().product::<usize>() * channels,
-            item_columns: positions * taps * channels,
+            item_columns: columns.skip(1).product(),
             rows,
             row_taps,
             row: window.last().map_or(1, |axis| axis.size) * channels,
             runs,
-        }
+        })
     }
 
     /// Calls `f` for each run of an item: its first element in the input and in the columns, and its length.
@@ -130,7 +138,7 @@ impl Plan {
             let expected = format!("{} elements", self.batch * size);
             return Err(Error::shape("an array does not fit its windows", expected, from.len()));
         }
-        let mut to = vec![T::of(0.); self.batch * new_size];
+        let mut to = zeros(self.batch * new_size)?;
         if from.is_empty() || to.is_empty() {
             return Ok(to);
         }
@@ -187,7 +195,7 @@ mod tests {
         channels: usize,
         window: &[Axis],
     ) -> Result<()> {
-        let plan = Plan::new(batch, spatial, channels, window);
+        let plan = Plan::new(batch, spatial, channels, window)?;
         let item = spatial.iter().product::<usize>();
         let x = draw.numbers(batch * item * channels);
         let sources = sources(window, spatial);
@@ -227,14 +235,15 @@ mod tests {
     }
 
     #[test]
-    fn other_sizes_are_refused() {
+    fn other_sizes_are_refused() -> Result<()> {
         let axis = Axis { size: 2, stride: 1, padding: (0, 0), window_dilation: 1, input_dilation: 1 };
-        let plan = Plan::new(2, &[3], 1, &[axis]);
+        let plan = Plan::new(2, &[3], 1, &[axis])?;
         assert!(f32::im2col(&plan, &[0.; 5]).is_err() && f32::im2col(&plan, &[0.; 6]).is_ok());
         assert!(f32::col2im(&plan, &[0.; 6]).is_err() && f32::col2im(&plan, &[0.; 8]).is_ok());
         // A window larger than its input has no output positions.
-        let large = Plan::new(2, &[3], 1, &[Axis { size: 4, ..axis }]);
+        let large = Plan::new(2, &[3], 1, &[Axis { size: 4, ..axis }])?;
         assert_eq!(f32::im2col(&large, &[1.; 6]), Ok(vec![]));
         assert_eq!(f32::col2im(&large, &[]), Ok(vec![0.; 6]));
+        Ok(())
     }
 }

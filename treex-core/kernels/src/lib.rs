@@ -5,7 +5,7 @@
 //! - What a loop computes with: [`float`] (element types), [`math`] (functions of one number), [`reduce`] (sums
 //!   and maxima).
 //! - Matrix products: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
-//!   convolution), [`microkernel`] (small ones, in the cache).
+//!   convolution).
 //! - Random numbers: [`random`].
 //! - Operations: [`softmax`], [`norm`], [`attention`], [`convolution`], [`im2col`], [`pooling`], [`recurrent`],
 //!   [`embedding`], [`elementwise`], [`exact_gelu`], [`dropout`], [`dot`], [`add`], and the losses [`cross_entropy`] and
@@ -15,6 +15,11 @@
 //! once, in this crate, and not again by its callers.
 //!
 //! Results are the same bits on any number of threads and with every instruction set.
+//!
+//! No argument makes a safe function panic: sizes that do not fit together, that overflow, or that memory cannot hold are
+//! an [`Error`]. The exception is what a caller's own code runs: [`Fill::write`](fill::Fill::write), called with a piece
+//! that is not inside of its buffer, panics, and a panic of a closure or a [`Kernel`](isa::Kernel) is passed on. Scratch
+//! memory as large as the slices that a caller already has is allocated as a `Vec` is, which aborts where there is none.
 
 #[macro_use]
 mod entry_points;
@@ -37,7 +42,8 @@ pub mod isa;
 pub mod log_sum_exp;
 pub mod math;
 pub mod matmul;
-pub mod microkernel;
+mod memory;
+mod microkernel;
 pub mod norm;
 pub mod output;
 pub mod parallel;

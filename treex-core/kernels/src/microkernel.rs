@@ -5,37 +5,37 @@ use crate::isa::{Isa, Kernel, dispatch};
 use crate::math::Real;
 
 /// Rows of a block; the rows of a product must be a multiple of it.
-pub const ROWS: usize = 8;
+pub(crate) const ROWS: usize = 8;
 
 /// Columns of a panel; the columns of a product must be a multiple of it.
-pub const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 
 /// `c = a · b`, or `c += a · b`.
 #[derive(Debug)]
-pub struct Product<'a, R> {
+pub(crate) struct Product<'a, R> {
     /// `[rows, columns]`.
-    pub c: &'a mut [R],
+    pub(crate) c: &'a mut [R],
     /// Elements from one row of `c` to the next.
-    pub c_row: usize,
+    pub(crate) c_row: usize,
     /// `[rows, inner]`.
-    pub a: &'a [R],
+    pub(crate) a: &'a [R],
     /// The strides of `a` along rows and columns.
-    pub a_strides: [usize; 2],
+    pub(crate) a_strides: [usize; 2],
     /// `[inner, columns]`, where the columns of a panel are contiguous.
-    pub b: &'a [R],
+    pub(crate) b: &'a [R],
     /// Elements from one row, and from one panel, of `b` to the next.
-    pub b_strides: [usize; 2],
+    pub(crate) b_strides: [usize; 2],
     /// `[rows, inner, columns]`.
-    pub sizes: [usize; 3],
+    pub(crate) sizes: [usize; 3],
     /// Whether to add to `c` instead of overwriting it.
-    pub accumulate: bool,
+    pub(crate) accumulate: bool,
 }
 
 /// Computes a product. Each element is summed from the first term to the last, on every machine.
 ///
 /// # Panics
 /// If rows or columns are not such multiples, or an element is out of bounds.
-pub fn multiply<R: Real>(product: Product<'_, R>) {
+pub(crate) fn multiply<R: Real>(product: Product<'_, R>) {
     // A row of a block is two vectors with 32 registers of 64 bytes, otherwise one vector of 32 bytes.
     match (Isa::best().has_wide_registers(), size_of::<R>()) {
         (true, 8) => dispatch(Blocks::<R, 16>(product)),

@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory::with_capacity;
 use crate::parallel::Shared;
 
 /// A new array whose rows are written by several threads.
@@ -19,8 +20,7 @@ impl<T: Copy> Output<T> {
     /// # Errors
     /// If it cannot be allocated.
     pub fn new(len: usize) -> Result<Self> {
-        let mut memory = Vec::new();
-        memory.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { elements: len })?;
+        let mut memory = with_capacity::<T>(len)?;
         Ok(Self { start: Shared::new(memory.as_mut_ptr()), memory, len })
     }
 

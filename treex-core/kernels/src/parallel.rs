@@ -7,9 +7,13 @@
 use std::cell::Cell;
 use std::hint::spin_loop;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::memory::collected;
 
 /// How long an idle worker spins before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(200);
@@ -26,10 +30,13 @@ pub fn for_each(count: usize, parallel: bool, f: &(dyn Fn(usize) + Sync)) {
 }
 
 /// The results of `f` for the indices below `count`, in order; computed on all cores if `parallel`.
-pub fn map<R: Send>(count: usize, parallel: bool, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let mut results: Vec<_> = (0..count).map(|_| None).collect();
+///
+/// # Errors
+/// If there is no memory for them.
+pub fn map<R: Send>(count: usize, parallel: bool, f: impl Fn(usize) -> R + Sync) -> Result<Vec<R>> {
+    let mut results = collected(count, (0..count).map(|_| None))?;
     pieces(&mut results, 1, parallel, |index, result| result[0] = Some(f(index)));
-    results.into_iter().flatten().collect()
+    Ok(results.into_iter().flatten().collect())
 }
 
 /// Calls `f` once on each participating thread, with that thread's share of the indices below `count`, so that scratch
@@ -66,6 +73,21 @@ pub fn share(count: usize, parallel: bool, f: &(dyn Fn(WorkRange<'_>) + Sync)) {
     }
 }
 
+/// [`share`] of work that may fail, for lack of scratch memory: the first error, after which work may be undone.
+pub(crate) fn try_share(
+    count: usize,
+    parallel: bool,
+    f: &(dyn Fn(WorkRange<'_>) -> Result<()> + Sync),
+) -> Result<()> {
+    let first = OnceLock::new();
+    share(count, parallel, &|range| {
+        if let Err(error) = f(range) {
+            first.get_or_init(|| error);
+        }
+    });
+    first.into_inner().map_or(Ok(()), Err)
+}
+
 /// The indices of one thread: chunks of consecutive indices, each taken from a shared counter when the last is used up.
 #[derive(Debug)]
 pub struct WorkRange<'a> {
@@ -82,7 +104,7 @@ impl Iterator for WorkRange<'_> {
     fn next(&mut self) -> Option<usize> {
         if self.current.is_empty() {
             let first = self.next.fetch_add(self.size, Ordering::Relaxed).min(self.count);
-            self.current = first..self.count.min(first + self.size);
+            self.current = first..self.count.min(first.saturating_add(self.size));
         }
         self.current.next()
     }
@@ -207,7 +229,7 @@ mod tests {
         assert!(seen.iter().all(|seen| seen.load(Ordering::Relaxed) == 1), "{count} {parallel}");
         assert_eq!(
             map(count, parallel, |index| index * index),
-            (0..count).map(|i| i * i).collect::<Vec<_>>()
+            Ok((0..count).map(|i| i * i).collect::<Vec<_>>())
         );
     }
 

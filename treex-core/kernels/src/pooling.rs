@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::fill::filled;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
+use crate::memory::{collected, product, with_capacity};
 use crate::parallel::{pieces, pieces2};
-use crate::window::Axis;
+use crate::window::{self, Axis};
 
 /// How the elements of a window become one number. Each propagates NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,11 @@ impl Reduction {
 
 /// For each output, the tap at which its maximum or minimum was found; in bytes if the window has up to 256.
 #[derive(Clone, Debug)]
-pub struct Taps(Indices);
+pub struct Taps {
+    indices: Indices,
+    /// What the plan of the pooling was made from.
+    of: Arguments,
+}
 
 #[derive(Clone, Debug)]
 enum Indices {
@@ -76,12 +81,10 @@ entry_points! {
 /// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
-/// How windows move over an item, `[*spatial, channels]`.
+/// How windows move over an item, `[*spatial, channels]`. Products of its sizes do not overflow.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    reduction: Reduction,
-    batch: usize,
-    channels: usize,
+    arguments: Arguments,
     /// Elements of an item.
     item: usize,
     /// For each output position along all axes but the last, the rows that its window covers.
@@ -92,6 +95,16 @@ pub struct Plan {
     taps: usize,
     /// Whether windows do not overlap.
     is_disjoint: bool,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Arguments {
+    batch: usize,
+    spatial: Vec<usize>,
+    channels: usize,
+    window: Vec<Axis>,
+    reduction: Reduction,
 }
 
 /// A row that a window covers: the first tap of the window's row, and the first element of the item's row.
@@ -119,63 +132,82 @@ impl Span {
 impl Plan {
     /// For `[batch, *spatial, channels]`, and a window with an axis for each spatial size.
     ///
-    /// # Panics
-    /// If `window` and `spatial` have different lengths or are empty, a size or stride of `window` is 0, or a
-    /// dilation is not 1.
-    #[must_use]
+    /// # Errors
+    /// If `window` and `spatial` have different lengths or are empty, an axis is refused by [`Axis::check`], a dilation
+    /// is not 1, a product of sizes overflows, the taps of a maximum or minimum cannot be counted in 32 bits, or memory
+    /// cannot be allocated.
     pub fn new(
         batch: usize,
         spatial: &[usize],
         channels: usize,
         window: &[Axis],
         reduction: Reduction,
-    ) -> Self {
-        assert_eq!(window.len(), spatial.len(), "a window has an axis for each spatial size");
+    ) -> Result<Self> {
+        window::check(window, spatial)?;
         let is_dense = |axis: &Axis| axis.window_dilation == 1 && axis.input_dilation == 1;
-        assert!(window.iter().all(is_dense), "a pooling has no dilation");
+        if !window.iter().all(is_dense) {
+            let found = format_args!("{window:?}");
+            return Err(Error::shape("a pooling has no dilation", "dilations of 1", found));
+        }
+        let Some((last, outer)) = window.split_last() else {
+            return Err(Error::shape("a pooling has a window", "at least one axis", 0));
+        };
+        let arguments =
+            Arguments { batch, spatial: spatial.to_vec(), channels, window: window.to_vec(), reduction };
+        let positions = window.iter().zip(spatial).map(|(axis, &n)| axis.positions(n));
+        let x = product([batch, channels].into_iter().chain(spatial.iter().copied()));
+        let y = product([batch, channels].into_iter().chain(positions));
+        let Some(taps) = product(window.iter().map(|axis| axis.size)).filter(|_| x.and(y).is_some()) else {
+            let found = format_args!("{arguments:?}");
+            return Err(Error::shape("a pooling is too large", "at most `usize::MAX` elements", found));
+        };
+        let is_average = matches!(reduction, Reduction::Average { .. });
+        if !is_average && u32::try_from(taps - 1).is_err() {
+            return Err(Error::shape("a window has too many taps", "at most 2^32", taps));
+        }
+
         let item: Vec<usize> = spatial.iter().copied().chain([channels]).collect();
-        let outer = window.len() - 1;
-        let spans = |d: usize| -> Vec<Span> {
-            (0..window[d].positions(item[d]))
-                .map(|position| Span::new(&window[d], item[d], position))
-                .collect()
+        let spans = |axis: &Axis, n: usize| {
+            let positions = axis.positions(n);
+            collected(positions, (0..positions).map(|position| Span::new(axis, n, position)))
         };
         let mut rows = vec![vec![Row { tap: 0, start: 0 }]];
-        for (d, axis) in window[..outer].iter().enumerate() {
+        for (d, axis) in outer.iter().enumerate() {
             let step: usize = item[d + 1..].iter().product();
-            let inner = |outer: &Vec<Row>, span: &Span| -> Vec<Row> {
+            let spans = spans(axis, item[d])?;
+            let mut inner = with_capacity(rows.len() * spans.len())?;
+            for (outer, span) in rows.iter().flat_map(|outer| spans.iter().map(move |span| (outer, span))) {
                 let row = |outer: &Row, (at, element): (usize, usize)| Row {
                     tap: outer.tap * axis.size + span.tap + at,
                     start: outer.start + element * step,
                 };
                 let elements = || span.elements.clone().enumerate();
-                outer.iter().flat_map(|outer| elements().map(move |element| row(outer, element))).collect()
-            };
-            let spans = spans(d);
-            rows = rows.iter().flat_map(|outer| spans.iter().map(move |span| inner(outer, span))).collect();
+                let covered =
+                    outer.iter().flat_map(|outer| elements().map(move |element| row(outer, element)));
+                inner.push(collected(outer.len() * span.elements.len(), covered)?);
+            }
+            rows = inner;
         }
-        rows.iter_mut().flatten().for_each(|row| row.tap *= window[outer].size);
-        Self {
-            reduction,
-            batch,
-            channels,
+        rows.iter_mut().flatten().for_each(|row| row.tap *= last.size);
+        Ok(Self {
+            arguments,
             item: item.iter().product(),
             rows,
-            spans: spans(outer),
-            taps: window.iter().map(|axis| axis.size).product(),
+            spans: spans(last, item[outer.len()])?,
+            taps,
             is_disjoint: window.iter().all(|axis| axis.stride >= axis.size),
-        }
+        })
     }
 
     /// Elements of the output for a row of output positions, and for an item.
     fn output_sizes(&self) -> (usize, usize) {
-        let row = self.spans.len() * self.channels;
+        let row = self.spans.len() * self.arguments.channels;
         (row, row * self.rows.len())
     }
 
     /// The divisor of an average.
     fn count(&self, rows: &[Row], span: &Span) -> f64 {
-        match self.reduction {
+        match self.arguments.reduction {
             Reduction::Average { counts_padding: false } => (rows.len() * span.elements.len()) as f64,
             _ => self.taps as f64,
         }
@@ -190,7 +222,7 @@ fn check_len(message: &'static str, found: usize, expected: usize) -> Result<()>
 }
 
 fn pool<T: Real>(plan: &Plan, x: &[T], saves_taps: bool) -> Result<(Vec<T>, Taps)> {
-    let saves_taps = saves_taps && !matches!(plan.reduction, Reduction::Average { .. });
+    let saves_taps = saves_taps && !matches!(plan.arguments.reduction, Reduction::Average { .. });
     let (y, taps) = match (saves_taps, plan.taps <= 1 << u8::BITS) {
         (false, _) => (pool_with::<T, u8>(plan, x, false)?.0, Indices::None),
         (true, true) => {
@@ -202,21 +234,24 @@ fn pool<T: Real>(plan: &Plan, x: &[T], saves_taps: bool) -> Result<(Vec<T>, Taps
             (y, Indices::U32(taps))
         }
     };
-    Ok((y, Taps(taps)))
+    Ok((y, Taps { indices: taps, of: plan.arguments.clone() }))
 }
 
 fn pool_with<T: Real, I: Tap>(plan: &Plan, x: &[T], saves_taps: bool) -> Result<(Vec<T>, Vec<I>)> {
-    check_len("the input of a pooling has another size than planned", x.len(), plan.batch * plan.item)?;
+    check_len(
+        "the input of a pooling has another size than planned",
+        x.len(),
+        plan.arguments.batch * plan.item,
+    )?;
     let (row, item) = plan.output_sizes();
-    let len = plan.batch * item;
+    let len = plan.arguments.batch * item;
     let taps_len = if saves_taps { len } else { 0 };
-    let mut taps = Vec::new();
-    taps.try_reserve_exact(taps_len).map_err(|_| Error::OutOfMemory { elements: taps_len })?;
+    let mut taps = with_capacity(taps_len)?;
     let taps_memory = &mut taps.spare_capacity_mut()[..taps_len];
     let run = |index: usize, y: &mut [MaybeUninit<T>], taps: &mut [MaybeUninit<I>]| {
         let (item, at) = (index / plan.rows.len(), index % plan.rows.len());
         let x = &x[item * plan.item..][..plan.item];
-        let y = initialized(y, T::of(plan.reduction.identity()));
+        let y = initialized(y, T::of(plan.arguments.reduction.identity()));
         let taps = initialized(taps, I::default());
         dispatch(Pool { plan, rows: &plan.rows[at], x, y, taps });
     };
@@ -238,7 +273,11 @@ fn pool_with<T: Real, I: Tap>(plan: &Plan, x: &[T], saves_taps: bool) -> Result<
 }
 
 fn pool_backward<T: Real>(plan: &Plan, dy: &[T], taps: &Taps) -> Result<Vec<T>> {
-    match &taps.0 {
+    if taps.of != plan.arguments {
+        let (expected, found) = (format_args!("{:?}", plan.arguments), format_args!("{:?}", taps.of));
+        return Err(Error::shape("the taps are of another pooling", expected, found));
+    }
+    match &taps.indices {
         Indices::None => pool_backward_with::<T, u8>(plan, dy, &[]),
         Indices::U8(taps) => pool_backward_with(plan, dy, taps),
         Indices::U32(taps) => pool_backward_with(plan, dy, taps),
@@ -247,15 +286,15 @@ fn pool_backward<T: Real>(plan: &Plan, dy: &[T], taps: &Taps) -> Result<Vec<T>> 
 
 fn pool_backward_with<T: Real, I: Tap>(plan: &Plan, dy: &[T], taps: &[I]) -> Result<Vec<T>> {
     let (_, size) = plan.output_sizes();
-    let outputs = plan.batch * size;
+    let outputs = plan.arguments.batch * size;
     check_len("the gradient of a pooling has another size than its output", dy.len(), outputs)?;
-    let is_average = matches!(plan.reduction, Reduction::Average { .. });
+    let is_average = matches!(plan.arguments.reduction, Reduction::Average { .. });
     check_len(
         "the taps of a pooling do not fit its output",
         taps.len(),
         if is_average { 0 } else { outputs },
     )?;
-    let len = plan.batch * plan.item;
+    let len = plan.arguments.batch * plan.item;
     let run = |item: usize, dx: &mut [MaybeUninit<T>]| {
         let dx = initialized(dx, T::of(0.));
         let taps = taps.get(item * size..(item + 1) * size).unwrap_or_default();
@@ -308,7 +347,7 @@ impl<T: Real, I: Tap> Kernel for Pool<'_, T, I> {
 
     #[inline(always)]
     fn run(self) {
-        match self.plan.reduction {
+        match self.plan.arguments.reduction {
             Reduction::Average { .. } => self.average(),
             Reduction::Max => self.best(|x, best| x > best),
             Reduction::Min => self.best(|x, best| x < best),
@@ -319,7 +358,7 @@ impl<T: Real, I: Tap> Kernel for Pool<'_, T, I> {
 impl<T: Real, I: Tap> Pool<'_, T, I> {
     #[inline(always)]
     fn average(self) {
-        let channels = self.plan.channels;
+        let channels = self.plan.arguments.channels;
         for (y, span) in self.y.chunks_exact_mut(channels).zip(&self.plan.spans) {
             for row in self.rows {
                 let start = row.start + span.elements.start * channels;
@@ -334,7 +373,7 @@ impl<T: Real, I: Tap> Pool<'_, T, I> {
 
     #[inline(always)]
     fn best(self, is_better: impl Fn(T, T) -> bool) {
-        let channels = self.plan.channels;
+        let channels = self.plan.arguments.channels;
         let saves_taps = !self.taps.is_empty();
         for (at, span) in self.plan.spans.iter().enumerate() {
             let y = &mut self.y[at * channels..][..channels];
@@ -390,7 +429,7 @@ impl<T: Real, I: Tap> Kernel for PoolBackward<'_, T, I> {
     #[inline(always)]
     fn run(self) {
         let Self { plan, dx, dy, taps } = self;
-        let channels = plan.channels;
+        let channels = plan.arguments.channels;
         let zero = T::of(0.);
         let mut shared = vec![zero; channels];
         let positions = plan.rows.iter().flat_map(|rows| plan.spans.iter().map(move |span| (rows, span)));
@@ -485,7 +524,7 @@ mod tests {
         let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
         for reduction in REDUCTIONS {
             let what = format!("{sizes:?} {window:?} {spatial:?} {reduction:?}");
-            let plan = Plan::new(batch, spatial, channels, window, reduction);
+            let plan = Plan::new(batch, spatial, channels, window, reduction)?;
             let dy = |at: usize| (at % 7) as f64 - 2.;
             let (y, dx) = expected(sizes, (window, spatial), reduction, &x, dy);
             let (found, taps) = f64::pool(&plan, &x, true)?;
@@ -528,13 +567,16 @@ mod tests {
     #[test]
     fn other_sizes_are_refused() -> Result<()> {
         let axis = Axis { size: 2, stride: 1, padding: (0, 0), window_dilation: 1, input_dilation: 1 };
-        let plan = Plan::new(1, &[3], 1, &[axis], Reduction::Max);
+        let plan = Plan::new(1, &[3], 1, &[axis], Reduction::Max)?;
         assert!(f32::pool(&plan, &[0.; 4], true).is_err());
         let (y, taps) = f32::pool(&plan, &[0., 2., 1.], true)?;
         assert_eq!((y.len(), f32::pool_backward(&plan, &[1., 1.], &taps)?), (2, vec![0., 2., 0.]));
         assert!(f32::pool_backward(&plan, &[1.], &taps).is_err());
         let (_, no_taps) = f32::pool(&plan, &[0., 2., 1.], false)?;
         assert!(f32::pool_backward(&plan, &[1., 1.], &no_taps).is_err());
+        // As many outputs, of a window with other taps.
+        let other = Plan::new(1, &[4], 1, &[Axis { size: 3, ..axis }], Reduction::Max)?;
+        assert!(f32::pool_backward(&other, &[1., 1.], &taps).is_err());
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) 
     lanes.map(|lanes| across(lanes, |a, b| a + b))
 }
 
-/// [`sums`] over pairs.
+/// [`sums`] over pairs, up to the shorter length.
 #[inline(always)]
 pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
     x: &[A],
@@ -35,7 +35,8 @@ pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
     f: impl Fn(A, B) -> [W; N],
 ) -> [W; N] {
     let mut lanes = [[W::of(0.); LANES]; N];
-    let (mut x, mut y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let len = x.len().min(y.len());
+    let (mut x, mut y) = (x[..len].chunks_exact(LANES), y[..len].chunks_exact(LANES));
     for (x, y) in (&mut x).zip(&mut y) {
         for lane in 0..LANES {
             add(&mut lanes, lane, f(x[lane], y[lane]));
@@ -47,7 +48,7 @@ pub fn sums2<A: Copy, B: Copy, W: Real, const N: usize>(
     lanes.map(|lanes| across(lanes, |a, b| a + b))
 }
 
-/// [`sums`] over triples.
+/// [`sums`] over triples, up to the shortest length.
 #[inline(always)]
 pub fn sums3<A: Copy, B: Copy, C: Copy, W: Real, const N: usize>(
     x: &[A],
@@ -56,7 +57,9 @@ pub fn sums3<A: Copy, B: Copy, C: Copy, W: Real, const N: usize>(
     f: impl Fn(A, B, C) -> [W; N],
 ) -> [W; N] {
     let mut lanes = [[W::of(0.); LANES]; N];
-    let (mut x, mut y, mut z) = (x.chunks_exact(LANES), y.chunks_exact(LANES), z.chunks_exact(LANES));
+    let len = x.len().min(y.len()).min(z.len());
+    let (mut x, mut y) = (x[..len].chunks_exact(LANES), y[..len].chunks_exact(LANES));
+    let mut z = z[..len].chunks_exact(LANES);
     for ((x, y), z) in (&mut x).zip(&mut y).zip(&mut z) {
         for lane in 0..LANES {
             add(&mut lanes, lane, f(x[lane], y[lane], z[lane]));

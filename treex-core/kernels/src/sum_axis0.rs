@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
+use crate::memory::zeros;
 use crate::parallel::pieces;
 
 /// Rows that one thread sums at a time. Their sums are added to each other, so that a long column loses no digits.
@@ -17,7 +18,7 @@ entry_points! {
         /// `x.sum(axis=0)` of `x`, `[rows, columns]`.
         ///
         /// # Errors
-        /// If `x` has not whole rows.
+        /// If `x` has not whole rows, or memory cannot be allocated.
         fn sum_axis0(x: &[Self], columns: usize) -> Result<Vec<Self>> = sum_axis0;
     }
 }
@@ -30,8 +31,9 @@ fn sum_axis0<T: Real>(x: &[T], columns: usize) -> Result<Vec<T>> {
     if columns == 0 {
         return Ok(Vec::new());
     }
-    let size = BLOCK * columns;
-    let mut sums = vec![T::of(0.); x.len().div_ceil(size).max(1) * columns];
+    // Saturating, for rows so long that there can be none.
+    let size = columns.saturating_mul(BLOCK);
+    let mut sums = zeros::<T>(x.len().div_ceil(size).max(1) * columns)?;
     pieces(&mut sums, columns, x.len() >= PARALLEL, |index, sums| {
         let rows = &x[(index * size).min(x.len())..((index + 1) * size).min(x.len())];
         dispatch(Sum { rows, sums });

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+
 /// How a window moves along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axis {
@@ -18,29 +20,72 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// The number of output positions over an input of size `n`.
-    #[must_use]
-    pub fn positions(&self, n: usize) -> usize {
-        let dilated = if n == 0 { 0 } else { (n - 1) * self.input_dilation + 1 };
-        let padded = dilated + self.padding.0 + self.padding.1;
-        let extent = (self.size - 1) * self.window_dilation + 1;
-        padded.checked_sub(extent).map_or(0, |slack| slack / self.stride + 1)
+    /// Checks that a kernel can move a window along it over an input of size `n`.
+    ///
+    /// # Errors
+    /// If the size, the stride or a dilation is 0, or the padded input and the dilated window together have more than
+    /// `isize::MAX` elements.
+    pub fn check(&self, n: usize) -> Result<()> {
+        if !self.is_window() {
+            let message = "a window has sizes, strides and dilations";
+            return Err(Error::shape(message, "numbers above 0", format_args!("{self:?}")));
+        }
+        if self.padded(n).saturating_add(self.extent()) > isize::MAX as u128 {
+            let found = format_args!("{self:?} over {n} elements");
+            return Err(Error::shape("a window is too large", "at most `isize::MAX` elements", found));
+        }
+        Ok(())
     }
 
-    /// The element that `tap` reads at an output position: an index below `n`, or `None` for a zero.
+    /// The number of output positions over an input of size `n`, at most `usize::MAX`: 0 where the window is larger than
+    /// the padded input, and for a size, stride or dilation of 0, which [`check`](Self::check) refuses.
+    #[must_use]
+    pub fn positions(&self, n: usize) -> usize {
+        let slack = self.padded(n).checked_sub(self.extent()).filter(|_| self.is_window());
+        slack.map_or(0, |slack| usize::try_from(slack / self.stride as u128 + 1).unwrap_or(usize::MAX))
+    }
+
+    /// The element that `tap` reads at an output position: an index below `n`, or `None` for a zero, and for an axis that
+    /// [`check`](Self::check) refuses where a number overflows.
     #[must_use]
     pub fn source(&self, n: usize, position: usize, tap: usize) -> Option<usize> {
-        let at = (position * self.stride + tap * self.window_dilation).checked_sub(self.padding.0)?;
-        let index = at / self.input_dilation;
+        let at = position.checked_mul(self.stride)?.checked_add(tap.checked_mul(self.window_dilation)?)?;
+        let at = at.checked_sub(self.padding.0)?;
+        let index = at.checked_div(self.input_dilation)?;
         (at % self.input_dilation == 0 && index < n).then_some(index)
     }
 
     /// The elements that the window covers at an output position, of an axis without dilation.
     #[must_use]
     pub fn elements(&self, n: usize, position: usize) -> Range<usize> {
-        let index = |at: usize| at.saturating_sub(self.padding.0).min(n);
-        index(position * self.stride)..index(position * self.stride + self.size)
+        let first = position as u128 * self.stride as u128;
+        let index = |at: u128| at.saturating_sub(self.padding.0 as u128).min(n as u128) as usize;
+        index(first)..index(first + self.size as u128)
     }
+
+    fn is_window(&self) -> bool {
+        ![self.size, self.stride, self.window_dilation, self.input_dilation].contains(&0)
+    }
+
+    /// Elements of the input with the zeros between and around them.
+    fn padded(&self, n: usize) -> u128 {
+        let dilated = n.checked_sub(1).map_or(0, |gaps| gaps as u128 * self.input_dilation as u128 + 1);
+        dilated + self.padding.0 as u128 + self.padding.1 as u128
+    }
+
+    /// Elements from the first tap to the last.
+    fn extent(&self) -> u128 {
+        self.size.saturating_sub(1) as u128 * self.window_dilation as u128 + 1
+    }
+}
+
+/// Checks that a window has an axis for each of the sizes of its input, and each axis for its size.
+pub(crate) fn check(window: &[Axis], spatial: &[usize]) -> Result<()> {
+    if window.len() != spatial.len() {
+        let expected = format_args!("{} axes", spatial.len());
+        return Err(Error::shape("a window needs an axis for each spatial size", expected, window.len()));
+    }
+    window.iter().zip(spatial).try_for_each(|(axis, &n)| axis.check(n))
 }
 
 /// Windows for tests, and an oracle that writes the padded input down.

@@ -124,9 +124,17 @@ impl Key {
     }
 
     /// [`map`](Self::map) without `x`, into an existing buffer.
-    pub fn fill<T: Copy + Send>(self, start: u64, buffer: &mut [T], sampler: impl Sampler<Output = T>) {
+    ///
+    /// # Errors
+    /// Those of [`overwrite`](fill::overwrite), of which this has none.
+    pub fn fill<T: Copy + Send>(
+        self,
+        start: u64,
+        buffer: &mut [T],
+        sampler: impl Sampler<Output = T>,
+    ) -> Result<()> {
         let x = vec![(); buffer.len()];
-        fill::overwrite(buffer, &Samples { key: self.0, start, x: &x, sampler });
+        Ok(fill::overwrite(buffer, &Samples { key: self.0, start, x: &x, sampler })?)
     }
 
     /// The two words as a `U32` tensor, the form of a key in a tree.

@@ -20,8 +20,9 @@ pub(crate) fn im2col(x: &Tensor, window: &[Axis]) -> Result<Tensor> {
         return reference(x, window);
     }
     let (batch, spatial, channels) = split(x.dims());
+    let plan = Plan::new(batch, spatial, channels, window).map_err(treex_core::Error::from)?;
     let operation = Transfer {
-        plan: Arc::new(Plan::new(batch, spatial, channels, window)),
+        plan: Arc::new(plan),
         input: x.shape().clone(),
         output: output_shape(batch, spatial, channels, window),
         is_transposed: false,

@@ -27,7 +27,7 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
     let plan = || Plan::new(batch.iter().product(), &item[..axes.len()], item[axes.len()], axes, reduction);
     match_float!(
         x.dtype(),
-        T in [f32, f64] => forward::<T>(plan(), x, dims),
+        T in [f32, f64] => forward::<T>(plan()?, x, dims),
         else Ok(reference(x, axes, reduction)?)
     )
 }

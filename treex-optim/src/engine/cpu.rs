@@ -100,7 +100,7 @@ fn check(
         part(0..count)?.into_iter().collect()
     } else {
         let part = |at: usize| part(at * CHECKED..count.min((at + 1) * CHECKED));
-        let parts = map(count.div_ceil(CHECKED), true, part);
+        let parts = map(count.div_ceil(CHECKED), true, part)?;
         parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
     };
     let mut copies = IdMap::default();

@@ -12,9 +12,10 @@ use crate::error::{Error, Result};
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
+use crate::memory::zeros;
 use crate::microkernel::{PANEL, Product, ROWS, multiply};
 use crate::output::Output;
-use crate::parallel::share;
+use crate::parallel::try_share;
 
 pub(super) fn backward<T: Float>(
     inputs: &Inputs<'_, T>,
@@ -75,10 +76,11 @@ impl<T: Float> Backward<'_, T> {
         let pair = |scratch: &mut Scratch<T::Wide>, pair: usize| {
             self.pair(scratch, [pair / s.kv_heads, pair % s.kv_heads], &outputs);
         };
-        share(s.batch * s.kv_heads, s.is_large(), &|range| {
-            let mut scratch = Scratch::new(s);
+        try_share(s.batch * s.kv_heads, s.is_large(), &|range| {
+            let mut scratch = Scratch::new(s)?;
             range.for_each(|at| pair(&mut scratch, at));
-        });
+            Ok(())
+        })?;
         // SAFETY: heads are a multiple of the heads of keys, so that each row of each wanted gradient has been written
         // with its item and head of keys; what is not wanted is empty.
         Ok(outputs.map(|output| unsafe { output.finish() }))
@@ -186,22 +188,21 @@ impl<T: Float> Backward<'_, T> {
 }
 
 impl<R: Real> Scratch<R> {
-    fn new(s: Sizes) -> Self {
-        let zeros = |len: usize| vec![R::of(0.); len];
-        Self {
-            key_panels: zeros(s.padded_keys() * s.depth),
-            value_panels: zeros(s.padded_keys() * s.value_depth),
-            keys: zeros(s.padded_keys() * s.padded_depth()),
-            dkeys: zeros(s.padded_keys() * s.padded_depth()),
-            dvalues: zeros(s.padded_keys() * s.padded_value_depth()),
-            queries: zeros(QUERY_TILE * s.padded_depth()),
-            dqueries: zeros(QUERY_TILE * s.padded_depth()),
-            y: zeros(QUERY_TILE * s.padded_value_depth()),
-            dy: zeros(QUERY_TILE * s.padded_value_depth()),
-            scores: zeros(QUERY_TILE * SCORES_STRIDE),
-            dscores: zeros(QUERY_TILE * SCORES_STRIDE),
+    fn new(s: Sizes) -> Result<Self> {
+        Ok(Self {
+            key_panels: zeros(s.padded_keys() * s.depth)?,
+            value_panels: zeros(s.padded_keys() * s.value_depth)?,
+            keys: zeros(s.padded_keys() * s.padded_depth())?,
+            dkeys: zeros(s.padded_keys() * s.padded_depth())?,
+            dvalues: zeros(s.padded_keys() * s.padded_value_depth())?,
+            queries: zeros(QUERY_TILE * s.padded_depth())?,
+            dqueries: zeros(QUERY_TILE * s.padded_depth())?,
+            y: zeros(QUERY_TILE * s.padded_value_depth())?,
+            dy: zeros(QUERY_TILE * s.padded_value_depth())?,
+            scores: zeros(QUERY_TILE * SCORES_STRIDE)?,
+            dscores: zeros(QUERY_TILE * SCORES_STRIDE)?,
             deltas: [R::of(0.); QUERY_TILE],
-        }
+        })
     }
 }
 

@@ -8,9 +8,10 @@ use crate::error::Result;
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
+use crate::memory::zeros;
 use crate::microkernel::{PANEL, Product, ROWS, multiply};
 use crate::output::Output;
-use crate::parallel::share;
+use crate::parallel::try_share;
 
 /// The inputs of attention.
 #[derive(Clone, Debug)]
@@ -90,10 +91,11 @@ impl<T: Float> Inputs<'_, T> {
                 &statistics,
             );
         };
-        share(pairs * parts, s.is_large(), &|range| {
-            let mut scratch = Scratch::new(s);
+        try_share(pairs * parts, s.is_large(), &|range| {
+            let mut scratch = Scratch::new(s)?;
             range.for_each(|at| part(&mut scratch, at));
-        });
+            Ok(())
+        })?;
         // SAFETY: heads are a multiple of the heads of keys, so that every query of every head of every item has been
         // in one part, which wrote its row of both.
         Ok(unsafe { (y.finish(), statistics.finish()) })
@@ -181,16 +183,15 @@ impl<T: Float> Inputs<'_, T> {
 }
 
 impl<R: Real> Scratch<R> {
-    fn new(s: Sizes) -> Self {
-        let zeros = |len: usize| vec![R::of(0.); len];
-        Self {
-            keys: zeros(s.padded_keys() * s.depth),
-            values: zeros(s.padded_keys() * s.padded_value_depth()),
-            queries: zeros(QUERY_TILE * s.padded_depth()),
-            scores: zeros(QUERY_TILE * SCORES_STRIDE),
-            sums: zeros(QUERY_TILE * s.padded_value_depth()),
+    fn new(s: Sizes) -> Result<Self> {
+        Ok(Self {
+            keys: zeros(s.padded_keys() * s.depth)?,
+            values: zeros(s.padded_keys() * s.padded_value_depth())?,
+            queries: zeros(QUERY_TILE * s.padded_depth())?,
+            scores: zeros(QUERY_TILE * SCORES_STRIDE)?,
+            sums: zeros(QUERY_TILE * s.padded_value_depth())?,
             statistics: [[R::of(0.); 2]; QUERY_TILE],
-        }
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::math::Real;
+use crate::memory::product;
 use crate::microkernel::PANEL;
 
 /// Queries of a tile: they, and what belongs to them, fit into a core's L1 cache.
@@ -56,8 +57,13 @@ impl Sizes {
             [batch, keys, kv_heads, depth],
             [batch, keys, kv_heads, value_depth],
         ];
-        let fits = |sizes: [usize; 4]| sizes.into_iter().try_fold(1usize, usize::checked_mul).is_some();
-        if arrays.into_iter().all(fits) {
+        // What a thread packs: whole panels, of which a tile of queries has some too.
+        let padded = |size: usize| size.checked_next_multiple_of(PANEL);
+        let padded = (padded(keys), padded(depth), padded(value_depth));
+        let packed = |(keys, depth, value_depth): (Option<usize>, Option<usize>, Option<usize>)| {
+            product([keys?.max(QUERY_TILE), depth?.max(value_depth?)])
+        };
+        if arrays.into_iter().all(|sizes| product(sizes).is_some()) && packed(padded).is_some() {
             return Ok(());
         }
         Err(Error::shape("an attention is too large", "at most `usize::MAX` elements", format!("{self:?}")))

@@ -8,8 +8,10 @@ use std::ops::Range;
 use super::channels::Channels;
 use super::geometry::{Geometry, Phase};
 use super::padding::Padded;
+use crate::error::Result;
 use crate::gather_gemm::{Product, max_width};
-use crate::parallel::{Shared, for_each, map, pieces};
+use crate::memory::{collected, zeros};
+use crate::parallel::{Shared, map, pieces, try_share};
 use crate::vector::Vectors;
 
 /// The output positions of a task: what they read of the input and of the gradient stays in the first-level
@@ -94,7 +96,7 @@ impl Correlation<'_> {
         self.batch.saturating_mul(self.geometry.positions).saturating_mul(kernel) >= PARALLEL
     }
 
-    fn padded<T: Vectors>(&self) -> Padded<'_, T> {
+    fn padded<T: Vectors>(&self) -> Result<Padded<'_, T>> {
         // A depthwise product reads whole vectors, of the last channels too.
         let is_whole = self.geometry.channels.is_multiple_of(T::registers().0);
         let beyond = if self.channels.is_depthwise() && !is_whole { max_width::<T>(true) } else { 0 };
@@ -102,10 +104,12 @@ impl Correlation<'_> {
     }
 
     /// For each phase, the offsets of the elements that are multiplied with a row of the kernel.
-    fn offsets(&self) -> Vec<Vec<usize>> {
+    fn offsets(&self) -> Result<Vec<Vec<usize>>> {
         let per_group = self.channels.per_group();
-        let of =
-            |phase: &Phase| phase.offsets.iter().flat_map(|at| (0..per_group).map(move |i| at + i)).collect();
+        let of = |phase: &Phase| {
+            let offsets = phase.offsets.iter().flat_map(|at| (0..per_group).map(move |i| at + i));
+            collected(phase.offsets.len() * per_group, offsets)
+        };
         self.geometry.phases.iter().map(of).collect()
     }
 
@@ -114,7 +118,7 @@ impl Correlation<'_> {
     ///
     /// # Safety
     /// `y` points to memory for `[batch, positions, cout]`, which is all written and not read before, and
-    /// which nothing else uses meanwhile.
+    /// which nothing else uses meanwhile. With an error, not all is written.
     pub(super) unsafe fn write<T: Vectors>(
         &self,
         y: *mut T,
@@ -122,18 +126,18 @@ impl Correlation<'_> {
         kernel: &[T],
         transposed: bool,
         bias: Option<&[T]>,
-    ) {
+    ) -> Result<()> {
         let Self { geometry, channels, .. } = self;
         let chunks = channels.chunks::<T>();
-        let offsets = self.offsets();
-        let packed = self.packed(&chunks, kernel, transposed);
+        let offsets = self.offsets()?;
+        let packed = self.packed(&chunks, kernel, transposed)?;
         let rows_of_y = |phase: &Phase| phase.positions.iter().map(|at| at * channels.cout).collect();
         let targets: Vec<Vec<usize>> = geometry.phases.iter().map(rows_of_y).collect();
         let zeros = vec![T::of(0.); channels.cout];
         let bias = bias.unwrap_or(&zeros);
         let y = Shared::new(y);
-        let run = |tasks: &[Task]| {
-            let mut padded = self.padded();
+        let run = |tasks: &[Task]| -> Result<()> {
+            let mut padded = self.padded()?;
             for Task { item, phase: index, range } in tasks {
                 let phase = &geometry.phases[*index];
                 let x = padded.item(x, *item, phase, range.clone());
@@ -165,15 +169,21 @@ impl Correlation<'_> {
                     }
                 }
             }
+            Ok(())
         };
         let tasks = self.tasks();
         let size = tasks.len().div_ceil(self.pieces()).max(1);
         let parts: Vec<_> = tasks.chunks(size).collect();
-        for_each(parts.len(), true, &|part| run(parts[part]));
+        try_share(parts.len(), true, &|mut range| range.try_for_each(|part| run(parts[part])))
     }
 
     /// For each phase and each chunk, the rows of the kernel in the order of the offsets, in whole vectors.
-    fn packed<T: Vectors>(&self, chunks: &[Chunk], kernel: &[T], transposed: bool) -> Vec<Vec<Vec<T>>> {
+    fn packed<T: Vectors>(
+        &self,
+        chunks: &[Chunk],
+        kernel: &[T],
+        transposed: bool,
+    ) -> Result<Vec<Vec<Vec<T>>>> {
         let Channels { cin, cout, groups } = self.channels;
         let (is_depthwise, taps) = (self.channels.is_depthwise(), self.geometry.taps);
         let per_group = self.channels.per_group();
@@ -202,31 +212,31 @@ impl Correlation<'_> {
 
     /// The gradients of kernel and bias from that of `y`. The order of the sums does not depend on the
     /// schedule.
-    pub(super) fn kernel_gradient<T: Vectors>(&self, x: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
+    pub(super) fn kernel_gradient<T: Vectors>(&self, x: &[T], dy: &[T]) -> Result<(Vec<T>, Vec<T>)> {
         let Self { geometry, channels, .. } = self;
         let (cout, is_depthwise) = (channels.cout, channels.is_depthwise());
         let chunks = channels.chunks::<T>();
-        let offsets = self.offsets();
+        let offsets = self.offsets()?;
         // The row after those of the kernel is the bias', whose input is 1 everywhere.
         let per_group = channels.per_group();
         let rows = geometry.taps * per_group;
         let firsts: Vec<usize> = sums_before(chunks.iter().map(|chunk| (rows + 1) * chunk.row));
         let total: usize = chunks.iter().map(|chunk| (rows + 1) * chunk.row).sum();
-        let targets_of = |chunk: &Chunk, phase: &Phase| -> Vec<usize> {
+        let targets_of = |chunk: &Chunk, phase: &Phase| {
             let rows = phase.taps.iter().flat_map(|tap| (0..per_group).map(move |i| tap * per_group + i));
-            rows.map(|row| row * chunk.row).collect()
+            collected(phase.taps.len() * per_group, rows.map(|row| row * chunk.row))
         };
-        let targets: Vec<Vec<_>> = chunks
+        let targets = chunks
             .iter()
             .map(|chunk| geometry.phases.iter().map(|phase| targets_of(chunk, phase)).collect())
-            .collect();
+            .collect::<Result<Vec<Vec<_>>>>()?;
         // Whether rows of `dy` are whole vectors, and can be read where they are.
         let is_whole = |chunk: &Chunk| chunk.width == cout && chunk.row == cout;
         let in_place = geometry.phases.len() == 1 && chunks.iter().all(is_whole);
         let (one, no_offsets) = ([T::of(1.)], [0; POSITIONS]);
-        let run = |tasks: &[Task]| {
-            let mut padded = self.padded();
-            let mut sums = vec![T::of(0.); total];
+        let run = |tasks: &[Task]| -> Result<Vec<T>> {
+            let mut padded = self.padded()?;
+            let mut sums = zeros(total)?;
             let mut copies = vec![T::of(0.); if in_place { 0 } else { POSITIONS * max_width::<T>(false) }];
             for Task { item, phase: index, range } in tasks {
                 let phase = &geometry.phases[*index];
@@ -268,15 +278,16 @@ impl Correlation<'_> {
                     }
                 }
             }
-            sums
+            Ok(sums)
         };
         let tasks = self.tasks();
         let count = if self.is_large() { (PARTIAL_SUMS / total.max(1)).clamp(2, PARTS) } else { 1 };
         let size = tasks.len().div_ceil(count).max(1);
         let parts: Vec<_> = tasks.chunks(size).collect();
-        let parts = map(parts.len(), true, |part| run(parts[part]));
+        let parts = map(parts.len(), true, |part| run(parts[part]))?;
+        let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
 
-        let mut gradient = vec![T::of(0.); (rows + 1) * cout];
+        let mut gradient = zeros((rows + 1) * cout)?;
         pieces(&mut gradient, cout, total * parts.len() >= PARALLEL, |row, to| {
             for (chunk, first) in chunks.iter().zip(&firsts) {
                 for part in &parts {
@@ -286,7 +297,7 @@ impl Correlation<'_> {
             }
         });
         let bias = gradient.split_off(rows * cout);
-        (gradient, bias)
+        Ok((gradient, bias))
     }
 }
 

@@ -4,16 +4,20 @@
 //! `start(p) + offset(t)`. With input dilation, a tap reads an element only at some positions; the positions at which
 //! the same taps do form a phase, and a phase multiplies only those taps.
 
+use crate::error::Result;
+use crate::memory::{collected, product, with_capacity};
 use crate::window::Axis;
 
-/// How a kernel moves along one axis of its input: an [`Axis`] or its transpose.
+/// How a kernel moves along one axis of its input: an [`Axis`] that passed its check, or its transpose. All indices of
+/// both are below `isize::MAX`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Movement {
     /// Elements of the input.
     pub(super) n: usize,
     /// Output positions.
     pub(super) positions: usize,
-    size: usize,
+    /// Taps.
+    pub(super) size: usize,
     stride: usize,
     /// The padding before the first element; if negative, the input is cropped.
     padding: isize,
@@ -24,6 +28,8 @@ pub(super) struct Movement {
 impl Movement {
     pub(super) fn new(axis: &Axis, n: usize) -> Self {
         let &Axis { size, stride, padding, window_dilation, input_dilation } = axis;
+        // Larger ones, of a single position or element, lead nowhere either.
+        let [stride, input_dilation] = [stride, input_dilation].map(|step| step.min(isize::MAX as usize));
         let positions = axis.positions(n);
         Self { n, positions, size, stride, padding: padding.0 as isize, window_dilation, input_dilation }
     }
@@ -40,23 +46,29 @@ impl Movement {
         }
     }
 
-    fn phases(&self) -> Vec<AxisPhase> {
-        let period = self.input_dilation / greatest_common_divisor(self.input_dilation, self.stride);
+    fn phases(&self) -> Result<Vec<AxisPhase>> {
+        let divisor = greatest_common_divisor(self.input_dilation, self.stride);
+        let period = self.input_dilation / divisor;
         let phase = |first: usize| {
             let source = |tap: usize| {
                 let at = (first * self.stride + tap * self.window_dilation) as isize - self.padding;
                 let dilation = self.input_dilation as isize;
                 (at.rem_euclid(dilation) == 0).then_some((tap, at.div_euclid(dilation)))
             };
-            AxisPhase {
+            Ok(AxisPhase {
                 first,
                 period,
                 positions: (self.positions - first).div_ceil(period),
-                step: self.stride * period / self.input_dilation,
-                sources: (0..self.size).filter_map(source).collect(),
-            }
+                step: self.stride / divisor,
+                sources: collected(self.size, (0..self.size).filter_map(source))?,
+            })
         };
-        (0..period.min(self.positions)).map(phase).collect()
+        let count = period.min(self.positions);
+        let mut phases = with_capacity(count)?;
+        for first in 0..count {
+            phases.push(phase(first)?);
+        }
+        Ok(phases)
     }
 }
 
@@ -84,7 +96,7 @@ impl AxisPhase {
 }
 
 /// Output positions at which the same taps read an element.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Phase {
     /// The index of each output position.
     pub(super) positions: Vec<usize>,
@@ -116,29 +128,45 @@ const GROWTH: usize = 8;
 
 impl Geometry {
     /// `None` if the padding would be most of the memory, or a product of sizes overflows.
-    pub(super) fn new(movements: &[Movement], channels: usize) -> Option<Self> {
-        let axes: Vec<_> = movements.iter().map(Movement::phases).collect();
+    ///
+    /// # Errors
+    /// If memory cannot be allocated.
+    pub(super) fn new(movements: &[Movement], channels: usize) -> Result<Option<Self>> {
+        let axes = movements.iter().map(Movement::phases).collect::<Result<Vec<_>>>()?;
         let padded: Vec<_> =
             movements.iter().zip(&axes).map(|(movement, axis)| padded(movement, axis)).collect();
-        let item = product(channels, movements.iter().map(|movement| movement.n))?;
-        let positions = product(channels, movements.iter().map(|movement| movement.positions))?;
-        let padded_item = product(channels, padded.iter().map(|(_, size)| *size))?;
-        if padded_item > GROWTH.checked_mul(item.checked_add(positions)?)? {
-            return None;
-        }
+        let sizes = |of: fn(&Movement) -> usize| movements.iter().map(of);
+        let item = product(sizes(|movement| movement.n).chain([channels]));
+        let positions = product(sizes(|movement| movement.positions).chain([channels]));
+        let most = item.zip(positions).map(|(item, positions)| item.saturating_add(positions));
+        let most = most.map_or(0, |most| most.saturating_mul(GROWTH));
+        let padded_item = product(padded.iter().map(|(_, size)| *size).chain([channels]));
+        let Some(padded_item) = padded_item.filter(|padded_item| *padded_item <= most) else {
+            return Ok(None);
+        };
+        let Some(taps) = product(sizes(|movement| movement.size)) else { return Ok(None) };
 
         let whole = Phase { positions: vec![0], starts: vec![0], taps: vec![0], offsets: vec![0] };
         let mut phases = vec![whole];
         for (d, (movement, axis)) in movements.iter().zip(&axes).enumerate() {
             let step = padded[d + 1..].iter().map(|(_, size)| size).product::<usize>() * channels;
             let before = padded[d].0 as isize;
-            let inner = |outer: &Phase, phase: &AxisPhase| {
-                let mut joined = Phase::default();
+            let inner = |outer: &Phase, phase: &AxisPhase| -> Result<Phase> {
+                let (positions, taps) =
+                    (outer.positions.len() * phase.positions, outer.taps.len() * phase.sources.len());
+                let mut joined = Phase {
+                    positions: with_capacity(positions)?,
+                    starts: with_capacity(positions)?,
+                    taps: with_capacity(taps)?,
+                    offsets: with_capacity(taps)?,
+                };
                 for (position, start) in outer.positions.iter().zip(&outer.starts) {
                     for at in 0..phase.positions {
                         let position = position * movement.positions + phase.first + at * phase.period;
                         joined.positions.push(position);
-                        joined.starts.push(start + at * phase.step * step);
+                        // Where no tap reads an element, a start can be anywhere.
+                        let distance = at.saturating_mul(phase.step).saturating_mul(step);
+                        joined.starts.push(start.saturating_add(distance));
                     }
                 }
                 for (tap, offset) in outer.taps.iter().zip(&outer.offsets) {
@@ -147,10 +175,10 @@ impl Geometry {
                         joined.offsets.push(offset + (source + before) as usize * step);
                     }
                 }
-                joined
+                Ok(joined)
             };
-            phases =
-                phases.iter().flat_map(|outer| axis.iter().map(move |phase| inner(outer, phase))).collect();
+            let joined = phases.iter().flat_map(|outer| axis.iter().map(move |phase| inner(outer, phase)));
+            phases = joined.collect::<Result<_>>()?;
         }
         for phase in &mut phases {
             // Where no tap reads an element, output positions may begin beyond the padded item.
@@ -158,19 +186,19 @@ impl Geometry {
                 phase.starts.fill(0);
             }
             let largest = |of: &[usize]| of.iter().copied().max().unwrap_or(0);
-            let last = largest(&phase.starts).checked_add(largest(&phase.offsets))?;
-            if last.checked_add(channels)? > padded_item {
-                return None;
+            let last = largest(&phase.starts).saturating_add(largest(&phase.offsets));
+            if last.saturating_add(channels) > padded_item {
+                return Ok(None);
             }
         }
-        Some(Self {
+        Ok(Some(Self {
             spatial: movements.iter().map(|movement| movement.n).collect(),
             channels,
             padded,
             phases,
             positions: movements.iter().map(|movement| movement.positions).product(),
-            taps: product(1, movements.iter().map(|movement| movement.size))?,
-        })
+            taps,
+        }))
     }
 
     /// Elements of an item.
@@ -187,10 +215,6 @@ impl Geometry {
     pub(super) fn has_padding(&self) -> bool {
         self.padded.iter().zip(&self.spatial).any(|((_, size), n)| size != n)
     }
-}
-
-fn product(first: usize, mut sizes: impl Iterator<Item = usize>) -> Option<usize> {
-    sizes.try_fold(first, usize::checked_mul)
 }
 
 /// The padding before, and the size with padding on both sides.
@@ -223,11 +247,11 @@ mod tests {
             }
             let movements: Vec<_> =
                 window.iter().zip(&spatial).map(|(axis, &n)| Movement::new(axis, n)).collect();
-            if let Some(geometry) = Geometry::new(&movements, 1) {
+            if let Some(geometry) = Geometry::new(&movements, 1).unwrap() {
                 assert_eq!(found(&geometry), reads, "{window:?} {spatial:?}");
             }
             let transposed: Vec<_> = movements.iter().map(Movement::transposed).collect();
-            if let Some(geometry) = Geometry::new(&transposed, 1) {
+            if let Some(geometry) = Geometry::new(&transposed, 1).unwrap() {
                 let last = geometry.taps - 1;
                 let mut reads: Vec<_> =
                     reads.iter().map(|&(position, tap, source)| (source, last - tap, position)).collect();

@@ -25,9 +25,10 @@ pub use self::channels::Channels;
 use self::correlation::Correlation;
 use self::geometry::{Geometry, Movement};
 use crate::error::{Error, Result};
-use crate::fill::filled;
+use crate::fill::try_filled;
+use crate::memory::product;
 use crate::vector::Vectors;
-use crate::window::Axis;
+use crate::window::{self, Axis};
 
 entry_points! {
     /// Convolutions of arrays of floats.
@@ -50,7 +51,7 @@ entry_points! {
         /// The gradients of kernel and bias from that of the output.
         ///
         /// # Errors
-        /// If an array has another number of elements than the plan.
+        /// If an array has another number of elements than the plan, or memory cannot be allocated.
         fn convolution_kernel_gradient(
             plan: &Plan,
             x: &[Self],
@@ -78,50 +79,36 @@ impl Plan {
     /// serves there.
     ///
     /// # Errors
-    /// If `window` and `spatial` have different lengths, a size, stride or dilation is 0, or `groups` does
-    /// not divide the channels.
+    /// If `window` and `spatial` have different lengths, an axis is refused by [`Axis::check`], `groups` does not divide
+    /// the channels, or memory cannot be allocated.
     pub fn new(batch: usize, spatial: &[usize], channels: Channels, window: &[Axis]) -> Result<Option<Self>> {
-        if window.len() != spatial.len() {
-            let message = "a convolution needs an axis of its window for each spatial size";
-            return Err(Error::shape(message, format!("{} axes", spatial.len()), window.len()));
-        }
-        let is_valid = |axis: &Axis| {
-            [axis.size, axis.stride, axis.window_dilation, axis.input_dilation].into_iter().all(|n| n > 0)
-        };
-        if !window.iter().all(is_valid) {
-            let message = "a convolution has sizes, strides and dilations";
-            return Err(Error::shape(message, "numbers above 0", format!("{window:?}")));
-        }
+        window::check(window, spatial)?;
         let Channels { cin, cout, groups } = channels;
         if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
             let message = "the channels of a convolution are divided into groups";
             return Err(Error::shape(message, "a divisor of `cin` and `cout`", format!("{channels:?}")));
         }
         let movements: Vec<_> = window.iter().zip(spatial).map(|(axis, &n)| Movement::new(axis, n)).collect();
-        Ok(Self::from_movements(batch, channels, &movements))
+        Self::from_movements(batch, channels, &movements)
     }
 
-    fn from_movements(batch: usize, channels: Channels, movements: &[Movement]) -> Option<Self> {
+    fn from_movements(batch: usize, channels: Channels, movements: &[Movement]) -> Result<Option<Self>> {
         let Channels { cin, cout, .. } = channels;
         let is_empty = |movement: &Movement| movement.n == 0 || movement.positions == 0;
         if movements.is_empty() || movements.iter().any(is_empty) || [batch, cin, cout].contains(&0) {
-            return None;
+            return Ok(None);
         }
-        let transposed: Vec<_> = movements.iter().map(Movement::transposed).collect();
-        let forward = Geometry::new(movements, cin)?;
-        let backward = Geometry::new(&transposed, cout)?;
+        let sizes = |of: fn(&Movement) -> usize| movements.iter().map(of);
+        let x = product(sizes(|movement| movement.n).chain([batch, cin]));
+        let y = product(sizes(|movement| movement.positions).chain([batch, cout]));
+        let kernel = product(sizes(|movement| movement.size).chain([channels.per_group(), cout]));
         // Kernels and their gradients are stored in whole vectors too.
-        let kernel = forward.taps.checked_mul(channels.per_group())?.checked_mul(cout)?;
-        kernel.checked_mul(64)?;
-        Some(Self {
-            x: batch.checked_mul(forward.item_len())?,
-            y: batch.checked_mul(backward.item_len())?,
-            kernel,
-            forward,
-            backward,
-            channels,
-            batch,
-        })
+        let kernel = kernel.filter(|kernel| kernel.checked_mul(64).is_some());
+        let (Some(x), Some(y), Some(kernel)) = (x, y, kernel) else { return Ok(None) };
+        let transposed: Vec<_> = movements.iter().map(Movement::transposed).collect();
+        let Some(forward) = Geometry::new(movements, cin)? else { return Ok(None) };
+        let Some(backward) = Geometry::new(&transposed, cout)? else { return Ok(None) };
+        Ok(Some(Self { x, y, kernel, forward, backward, channels, batch }))
     }
 
     fn correlation(&self) -> Correlation<'_> {
@@ -160,8 +147,8 @@ fn forward<T: Vectors>(plan: &Plan, x: &[T], kernel: &[T], bias: Option<&[T]>) -
     }
     // SAFETY: `y` is `[batch, positions, cout]`, all of which is written.
     unsafe {
-        filled(plan.y, |y: &mut [MaybeUninit<T>]| {
-            plan.correlation().write(y.as_mut_ptr().cast(), x, kernel, false, bias);
+        try_filled(plan.y, |y: &mut [MaybeUninit<T>]| {
+            plan.correlation().write(y.as_mut_ptr().cast(), x, kernel, false, bias)
         })
     }
 }
@@ -173,8 +160,8 @@ fn input_gradient<T: Vectors>(plan: &Plan, kernel: &[T], dy: &[T]) -> Result<Vec
         Correlation { geometry: &plan.backward, channels: plan.channels.transposed(), batch: plan.batch };
     // SAFETY: the output positions of the transpose are the elements of the input, all of which are written.
     unsafe {
-        filled(plan.x, |dx: &mut [MaybeUninit<T>]| {
-            correlation.write(dx.as_mut_ptr().cast(), dy, kernel, true, None);
+        try_filled(plan.x, |dx: &mut [MaybeUninit<T>]| {
+            correlation.write(dx.as_mut_ptr().cast(), dy, kernel, true, None)
         })
     }
 }
@@ -182,7 +169,7 @@ fn input_gradient<T: Vectors>(plan: &Plan, kernel: &[T], dy: &[T]) -> Result<Vec
 fn kernel_gradient<T: Vectors>(plan: &Plan, x: &[T], dy: &[T]) -> Result<(Vec<T>, Vec<T>)> {
     check_x(plan, x.len())?;
     check_dy(plan, dy.len())?;
-    Ok(plan.correlation().kernel_gradient(x, dy))
+    plan.correlation().kernel_gradient(x, dy)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::geometry::{Geometry, Phase};
+use crate::error::Result;
+use crate::memory::zeros;
 use crate::vector::{Vector, VectorKernel, Vectors};
 
 /// The memory of one item, used for one after another. The padding is written only once.
@@ -21,11 +23,11 @@ const LINE: usize = 64;
 
 impl<'g, T: Vectors> Padded<'g, T> {
     /// With readable memory for `beyond` elements after the last.
-    pub(super) fn new(geometry: &'g Geometry, beyond: usize) -> Self {
-        let len = geometry.padded_len() + beyond + LINE;
-        let memory = (geometry.has_padding() || beyond > 0).then(|| vec![T::of(0.); len]);
+    pub(super) fn new(geometry: &'g Geometry, beyond: usize) -> Result<Self> {
+        let len = geometry.padded_len().saturating_add(beyond + LINE);
+        let memory = (geometry.has_padding() || beyond > 0).then(|| zeros::<T>(len)).transpose()?;
         let first = memory.as_ref().map_or(0, |memory| memory.as_ptr().align_offset(LINE)).min(LINE);
-        Self { geometry, memory, first, contents: (0, 0..0) }
+        Ok(Self { geometry, memory, first, contents: (0, 0..0) })
     }
 
     /// The item at `index` of `x`, padded. Only the rows that this range of output positions reads are valid.

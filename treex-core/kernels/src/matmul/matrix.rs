@@ -18,6 +18,10 @@ impl<'a, T> Matrix<'a, T> {
     /// # Errors
     /// If `elements` has another number of elements.
     pub fn new(elements: &'a [T], rows: usize, columns: usize) -> Result<Self> {
+        if rows.checked_mul(columns) != Some(elements.len()) {
+            let (expected, found) = (format_args!("[{rows}, {columns}]"), elements.len());
+            return Err(Error::shape("a matrix has another number of elements", expected, found));
+        }
         Self::strided(elements, [rows, columns], [columns, 1])
     }
 
@@ -31,6 +35,10 @@ impl<'a, T> Matrix<'a, T> {
         [row, column]: [usize; 2],
     ) -> Result<Self> {
         check(elements.len(), [rows, columns], [row, column])?;
+        if rows == 0 || columns == 0 {
+            // Strides that lead to no element could overflow where a part of the matrix is taken.
+            return Ok(Self { elements: &[], rows, columns, row: 0, column: 0 });
+        }
         Ok(Self { elements, rows, columns, row, column })
     }
 

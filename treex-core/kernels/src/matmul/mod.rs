@@ -12,6 +12,7 @@ pub use self::matrix::Matrix;
 use self::matrix::check;
 use crate::error::{Error, Result};
 use crate::gather_gemm::max_width;
+use crate::memory::with_capacity;
 use crate::parallel::{Shared, for_each};
 use crate::vector::Vectors;
 
@@ -87,9 +88,8 @@ fn product<T: Vectors>(
     bias: Option<&[T]>,
     parallel: bool,
 ) -> Result<Vec<T>> {
-    let mut c = Vec::new();
     let elements = a.rows.saturating_mul(b.columns);
-    c.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
+    let mut c = with_capacity(elements)?;
     multiply(&mut c.spare_capacity_mut()[..elements], b.columns, a, b, bias, parallel)?;
     // SAFETY: without gaps between rows, every element was written.
     unsafe { c.set_len(elements) };

@@ -28,10 +28,10 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// The length of a row, of scale, and of bias.
+    /// The length of a row, of scale, and of bias; `usize::MAX` where that overflows, which no kernel accepts.
     #[must_use]
     pub fn columns(self) -> usize {
-        self.groups * self.size
+        self.groups.saturating_mul(self.size)
     }
 
     /// Whether each row has statistics of its own.

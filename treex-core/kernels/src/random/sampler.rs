@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::threefry::threefry2x32;
+use crate::error::{Error, Result};
 use crate::fill::Fill;
 
 /// A function of the two random words at an index, and for dropout, noise and the like, also of the element `x` of
@@ -43,6 +44,14 @@ pub struct Samples<'a, X, S> {
 unsafe impl<X: Copy + Sync, S: Sampler<X>> Fill<S::Output> for Samples<'_, X, S> {
     /// 30 microseconds of hashing.
     const PARALLEL: usize = 1 << 15;
+
+    fn check(&self, len: usize) -> Result<()> {
+        if len <= self.x.len() {
+            return Ok(());
+        }
+        let expected = format_args!("at least {len} elements");
+        Err(Error::shape("samples need an element for each of them", expected, self.x.len()))
+    }
 
     #[inline(always)]
     fn write(&self, first: usize, piece: &mut [MaybeUninit<S::Output>]) {

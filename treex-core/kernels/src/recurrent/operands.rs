@@ -7,6 +7,7 @@ use super::cell::Counts;
 use super::order::Order;
 use crate::error::{Error, Result};
 use crate::matmul::Matrix;
+use crate::memory::product;
 use crate::microkernel::ROWS;
 
 /// The inputs of a run: of slices for the kernels, of tensors for their caller.
@@ -110,18 +111,14 @@ impl Sizes {
         if self.features == 0 {
             return Err(Error::shape("a recurrent cell has no features", "at least 1", 0));
         }
-        let row = counts.gates.checked_mul(self.features).map(|gates| gates.max(self.inputs));
-        let elements = self.order.time.checked_mul(self.order.items).zip(row);
-        let elements = elements.and_then(|(rows, row)| rows.checked_mul(row));
-        let kernel = self.inputs.max(self.features).checked_mul(self.features);
-        match elements.zip(kernel) {
-            Some(_) => Ok(()),
-            None => Err(Error::shape(
-                "the sizes of a recurrent cell overflow",
-                "sizes in memory",
-                format!("{self:?}"),
-            )),
+        let Self { order: Order { time, items, .. }, inputs, features } = *self;
+        // A carry has no more tensors than there are gates.
+        let gates = product([time, items, counts.gates, features]);
+        let kernel = product([inputs.max(features), features]);
+        if gates.and(product([time, items, inputs])).and(kernel).is_some() {
+            return Ok(());
         }
+        Err(Error::shape("the sizes of a recurrent cell overflow", "sizes in memory", format!("{self:?}")))
     }
 
     /// Rows of the input and of the output: one for each step of each sequence.

@@ -1,6 +1,7 @@
 //! Where the steps of each sequence are in memory.
 
 use crate::error::{Error, Result};
+use crate::memory::{collected, product};
 
 /// The order in which sequences are read and written. A row is the features of one step of one sequence.
 #[derive(Clone, Debug)]
@@ -50,16 +51,21 @@ impl Order {
 
     /// For each row, the row at the other end of its sequence.
     ///
-    /// # Panics
-    /// If there are fewer lengths than sequences.
-    #[must_use]
-    pub fn mirror(&self) -> Vec<u32> {
+    /// # Errors
+    /// If the lengths do not fit the sequences, a row cannot be counted in 32 bits, or memory cannot be allocated.
+    pub fn mirror(&self) -> Result<Vec<u32>> {
+        self.check()?;
         let (items, time) = (self.items, self.time);
+        let rows = product([items, time]).filter(|rows| u32::try_from(rows.saturating_sub(1)).is_ok());
+        let Some(rows) = rows else {
+            let found = format_args!("{items} sequences of {time} steps");
+            return Err(Error::shape("an order has too many rows", "at most 2^32", found));
+        };
         let row = |row: usize| match self.time_major {
             true => self.row(row % items, self.mirrored(row % items, row / items)),
             false => self.row(row / time, self.mirrored(row / time, row % time)),
         };
-        (0..items * time).map(|at| row(at) as u32).collect()
+        collected(rows, (0..rows).map(|at| row(at) as u32))
     }
 
     /// The row that a step reads. Each row is read by one step.
@@ -91,7 +97,7 @@ mod tests {
                 inputs.sort_unstable();
                 outputs.sort_unstable();
                 assert!(inputs.iter().copied().eq(0..15) && outputs == inputs, "{order:?}");
-                let mirror = order.mirror();
+                let mirror = order.mirror().unwrap();
                 assert!(mirror.iter().zip(0..).all(|(row, at)| mirror[*row as usize] == at), "{order:?}");
             }
         }
@@ -102,7 +108,7 @@ mod tests {
     fn padding_stays_at_the_end() {
         let lengths = Some(vec![3, 4]);
         let order = Order { time: 4, items: 2, time_major: false, reverse: true, keep_order: false, lengths };
-        assert_eq!(order.mirror(), [2, 1, 0, 3, 7, 6, 5, 4]);
+        assert_eq!(order.mirror(), Ok(vec![2, 1, 0, 3, 7, 6, 5, 4]));
         assert_eq!([0, 1, 2, 3].map(|step| order.input(0, step)), [2, 1, 0, 3]);
         assert_eq!([0, 1, 2, 3].map(|step| order.output(0, step)), [0, 1, 2, 3]);
     }
@@ -119,7 +125,8 @@ mod tests {
         };
         assert!(order(vec![0, 4]).check().is_ok());
         for lengths in [vec![1], vec![1, 2, 3], vec![1, 5]] {
-            assert!(order(lengths).check().is_err());
+            let order = order(lengths);
+            assert!(order.check().is_err() && order.mirror().is_err());
         }
     }
 }

@@ -68,7 +68,7 @@ impl Steps {
         match self.order.lengths {
             // Candle's `flip` needs a contiguous tensor.
             None => Ok(x.contiguous()?.flip(&[self.axis])?),
-            Some(_) => select_rows(x, self.order.mirror(), x.dims()),
+            Some(_) => select_rows(x, self.order.mirror()?, x.dims()),
         }
     }
 
