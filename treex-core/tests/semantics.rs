@@ -386,32 +386,18 @@ fn gradients_flow_through_a_cast() -> Result<()> {
     Ok(())
 }
 
+/// Without a thread that keeps the graph, a gradient of a gradient is an error; that of a constant is not.
 #[test]
-fn a_nested_scope_has_its_own_variables() {
-    let scalar = |value: f32| Tensor::new(value, &Device::Cpu).unwrap();
-    let mut x = Leaf::<Parameter>::new(scalar(3.)).unwrap();
-    let (value, outer) = x
-        .value_and_grad(Parameter, |x| {
-            let (inner_value, inner) = x.value_and_grad(Parameter, |x| Ok(x.get()?.sqr()?))?;
-            assert_eq!(inner.get()?.to_scalar::<f32>()?, 6.);
-            assert!(!inner_value.track_op());
-            // After the inner scope the outer one tracks as before.
-            Ok((x.get()? * x.get()?.sqr()?)?)
-        })
-        .unwrap();
-    assert_eq!(
-        (value.to_scalar::<f32>().unwrap(), outer.get().unwrap().to_scalar::<f32>().unwrap()),
-        (27., 27.)
-    );
-    // The loss of an inner differentiation may depend on the outer's leaves.
-    let pair = (Leaf::<Parameter>::new(scalar(2.)).unwrap(), Leaf::<Parameter>::new(scalar(5.)).unwrap());
-    let outer = grad(&pair.0, |a| {
-        let (inner_loss, inner) = value_and_grad(&pair.1, |b| Ok((a.get()?.sqr()? * b.get()?)?))?;
-        assert_eq!(inner.get()?.to_scalar::<f32>()?, 4.);
-        Ok(inner_loss)
-    })
-    .unwrap();
-    assert_eq!(outer.get().unwrap().to_scalar::<f32>().unwrap(), 20.);
+fn a_nested_gradient_is_exact_or_an_error() {
+    let x = Leaf::<Parameter>::new(tensor(&[3.])).unwrap();
+    let square = |x: &mut Leaf<Parameter>| Ok(x.get()?.sqr()?.sum_all()?);
+    let error = grad(&x, |x| Ok(grad(x, square)?.get()?.sum_all()?)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Gradient, "{error}");
+    for remedy in ["enable_nested_gradients()?", "CANDLE_GRAD_DO_NOT_DETACH=1", "stop_gradient"] {
+        assert!(error.to_string().contains(remedy), "{error}");
+    }
+    let constant = grad(&x, |x| Ok((x.get()? * grad(&stop_gradient(x), square)?.get()?)?.sum_all()?));
+    assert_eq!(values(&constant.unwrap()), [6.]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The operations, each as it is used: a row here is all that the [contract] needs to check one.
 
 use candle_core::{DType, Tensor};
+use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::is_reference;
-use treex_core::{Key, Result};
+use treex_core::{Key, Result, enable_nested_gradients};
 use treex_nn::ops::{
     Axis, Extent, Normalization, Source, convolution, linear, local_convolution, normalize, rows_of,
 };
@@ -14,12 +15,16 @@ use treex_testing::contract::{self, ALL, Case, Draw, WIDE};
 
 /// A test for each operation: its own name, the element types it has kernels for, and a case of it.
 macro_rules! operations {
-    ($($test:ident: $name:literal, $kernels:expr, $case:expr;)+) => {$(
-        #[test]
-        fn $test() {
-            contract::check($name, $kernels, $case);
+    ($($test:ident: $name:literal, $kernels:expr, $case:expr;)+) => {
+        fn main() {
+            enable_nested_gradients().expect("no other thread runs yet");
+            let tests = vec![$(Trial::test(stringify!($test), || {
+                contract::check($name, $kernels, $case);
+                Ok(())
+            })),+];
+            libtest_mimic::run(&Arguments::from_args(), tests).exit();
         }
-    )+};
+    };
 }
 
 operations! {

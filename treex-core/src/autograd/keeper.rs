@@ -80,7 +80,7 @@ pub(super) fn run<R: Send + 'static>(f: impl FnOnce() -> Result<R> + Send + 'sta
 fn unavailable(message: &str) -> Error {
     Error::new(ErrorKind::Gradient, message).remedy(
         "call `enable_nested_gradients()?` first in `main`, or start the program with `CANDLE_GRAD_DO_NOT_DETACH=1`; \
-         for a constant, write `stop_gradient(&x)`",
+         for a gradient that is a constant, pass `stop_gradient(&x)` of the model and of what it is called on",
     )
 }
 

@@ -150,7 +150,7 @@ impl OpInstance {
                 format!("the gradient of `{}` is differentiated, which it does not support", self.name);
             return Err(Error::new(ErrorKind::Gradient, message).remedy(
                 "call the inner `value_and_grad` and the model in its closure on the thread of the outer closure; for a \
-                 constant, write `stop_gradient(&x)`",
+                 gradient that is a constant, pass `stop_gradient(&x)` of the model and of what it is called on",
             ));
         }
         let outputs = lock(&saved.outputs).clone();

@@ -117,11 +117,14 @@ impl Differentiation {
         self.vars.iter().map(Option::is_some)
     }
 
-    /// A loss that depends on no selected leaf is an error, unless a derivative inside of the function is a constant, or a
-    /// product with 0 or a function with steps cut the graph where the gradient is truly zero.
+    /// A loss that depends on no selected leaf is an error, unless a derivative inside of the function is a constant, a
+    /// product with 0 or a function with steps cut the graph where the gradient is truly zero, or a leaf is empty.
     fn check_reached(&self, loss: &Tensor, gradients: &Gradients) -> Result<()> {
         let is_cut = || !loss.track_op() || loss.sorted_nodes().iter().any(|node| node.is_variable());
         if gradients.by_leaf.iter().any(Option::is_some) || self.scope.has_linked() || !is_cut() {
+            return Ok(());
+        }
+        if self.vars.iter().flatten().any(|var| var.elem_count() == 0) {
             return Ok(());
         }
         let count = self.vars.iter().flatten().count();

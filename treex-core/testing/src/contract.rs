@@ -1,10 +1,11 @@
 //! The contract of an operation, checked at sizes, views and options that are drawn:
 //!
 //! - values and gradients are those of its reference composition in `f64`, in every element type;
-//! - the gradient is the slope of the loss, by central differences;
+//! - the gradient is the slope of the loss, by central differences, and the second derivative that of the gradient;
 //! - no bit depends on the run, on which gradients are asked for, or on whether treex or Candle differentiates.
 //!
-//! A test is one call of [`check`], with a function that draws a [`Case`].
+//! A test is one call of [`check`], with a function that draws a [`Case`]. Its program calls `enable_nested_gradients`
+//! first in `main`.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use treex_core::autograd::{name_of, with_reference};
-use treex_core::{Key, Leaf, Parameter, Result, value_and_grad};
+use treex_core::{Key, Leaf, Parameter, Result, hvp, value_and_grad};
 
 use crate::gradients::{value_and_gradients, weighted_sum, weights};
 
@@ -246,6 +247,28 @@ impl Trial<'_> {
     }
 }
 
+impl Trial<'_> {
+    /// The second derivative of the loss along a direction of all variables, one tensor for each: as the derivative of the
+    /// gradient, and as a central difference of gradients.
+    fn curvatures(&self, variables: &[Tensor]) -> Result<[Vec<Tensor>; 2]> {
+        let direction =
+            |(at, x): (usize, &Tensor)| self.key.fold_in(200 + at as u32).normal(x.shape(), DType::F64);
+        let directions = variables.iter().enumerate().map(direction).collect::<Result<Vec<_>>>()?;
+        let leaves = |all: &[Tensor]| all.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>();
+        let loss = |leaves: &mut Vec<Leaf<Parameter>>| {
+            weighted_sum(&self.call(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?)
+        };
+        let (_, _, exact) = hvp(&leaves(variables)?, Parameter, loss, &leaves(&directions)?)?;
+        let moved = |step: f64| -> Result<Vec<Tensor>> {
+            let moved = variables.iter().zip(&directions).map(|(x, d)| x + (d * step)?);
+            Ok(self.outcome(&moved.collect::<candle_core::Result<Vec<_>>>()?, |_| true)?.tensors.split_off(1))
+        };
+        let differences = moved(STEP)?.into_iter().zip(moved(-STEP)?).map(|(a, b)| (a - b)? / (2. * STEP));
+        let exact = exact.iter().map(Leaf::get).collect::<Result<_>>()?;
+        Ok([exact, differences.collect::<candle_core::Result<_>>()?])
+    }
+}
+
 const STEP: f64 = 1e-6;
 
 /// The error of a difference over [`STEP`]: the rounding of the losses, divided by it.
@@ -370,6 +393,15 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
                 let far = (slope - along).abs() / scale.max(along.abs());
                 if far.is_nan() || far > SLOPE {
                     return Ok(Err(format!("gradient {at}: {along}, central difference {slope}")));
+                }
+            }
+            let [exact, differences] = trial.curvatures(&exact)?;
+            let scale = found.tensors[1..].iter().map(numbers).collect::<Result<Vec<_>>>()?.concat();
+            let scale = scale.iter().fold(1f64, |largest, x| largest.max(x.abs()));
+            for (at, (exact, differences)) in exact.iter().zip(&differences).enumerate() {
+                let far = difference(exact, differences)?;
+                if far > SLOPE * scale {
+                    return Ok(Err(format!("the second derivative by input {at} is wrong by {far:e}")));
                 }
             }
         }
