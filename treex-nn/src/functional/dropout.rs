@@ -1,6 +1,6 @@
 //! The dropout function.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use treex_core::{Error, Key, Result};
 
 use crate::axes::position;
@@ -27,7 +27,7 @@ pub fn dropout(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize]) -> Res
         return Ok(x.clone());
     }
     if rate == 1. {
-        return Ok(x.zeros_like()?);
+        return Ok(all_dropped(x)?);
     }
     let mut shape = x.dims().to_vec();
     for &dim in broadcast_dims {
@@ -52,4 +52,10 @@ pub(crate) fn check_rate(layer: &str, rate: f64) -> Result<()> {
     Err(Error::argument(format!("`{layer}` has a rate out of range"))
         .expected("a number from 0 to 1")
         .found(rate))
+}
+
+/// Zeros, also for NaN and infinities, that stay in the graph: their gradient is zero, as in Flax.
+pub(crate) fn all_dropped(x: &Tensor) -> candle_core::Result<Tensor> {
+    let never = Tensor::zeros(x.shape(), DType::U8, x.device())?;
+    never.where_cond(x, &x.zeros_like()?)
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Leaf, Mode, Module, Result, Rng, TreeObject, record};
 
-use crate::functional::dropout::{check_rate, dropout};
+use crate::functional::dropout::{all_dropped, check_rate, dropout};
 
 /// `y = x · mask / (1 - rate)` in training, where an element of `mask` is 0 with probability `rate` and 1
 /// otherwise; in evaluation `y = x`. Flax's `Dropout` (Srivastava et al., 2014).
@@ -64,7 +64,7 @@ impl Module for Dropout {
             self.rng = rng;
             y
         } else if self.mode.is_training() && self.rate == 1. {
-            x.zeros_like()?
+            all_dropped(x)?
         } else {
             x.clone()
         };
