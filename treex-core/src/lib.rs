@@ -46,6 +46,7 @@ mod allocator;
 pub mod autograd;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod deep;
 pub mod error;
 pub mod id_map;
 pub mod init;

@@ -8,7 +8,7 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use treex_core::{
     BatchStat, Cache, Error, ErrorKind, Leaf, Parameter, Result, State, grad, path, prelude::*,
-    stop_gradient, unreached, value_and_grad, value_and_grad_aux,
+    stop_gradient, unreached, value_and_grad_aux,
 };
 
 fn tensor(values: &[f32]) -> Tensor {
@@ -570,4 +570,38 @@ fn a_loss_that_reaches_nothing() {
     let model = Linear::new(1.);
     let paths = unreached(&model, Parameter, |model| Ok(model.w.get()?.sum_all()?)).unwrap();
     assert_eq!(paths.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b"]);
+}
+
+/// Graphs of 50,000 operations, of Candle's and of treex's, are walked and dropped in a thread with a small stack.
+#[test]
+fn deep_graphs() {
+    let cube = |x: &Tensor| -> Result<Tensor> {
+        let outputs = treex_core::autograd::custom_vjp(&[x.clone()], |x| {
+            let x = x[0].clone();
+            Ok((vec![x.clone()], move |cotangents: &[Option<Tensor>]| Ok(cotangents.to_vec())))
+        })?;
+        Ok(outputs[0].clone())
+    };
+    let candle = |x: &Tensor| -> Result<Tensor> { Ok((x + 1.)?) };
+    let operations: [(&str, &(dyn Fn(&Tensor) -> Result<Tensor> + Sync)); 2] =
+        [("treex", &cube), ("candle", &candle)];
+    for (name, operation) in operations {
+        let train = || {
+            let mut w = Leaf::<Parameter>::new(tensor(&[2.])).unwrap();
+            let deep = |w: &mut Leaf<Parameter>| (0..50_000).try_fold(w.get()?, |y, _| operation(&y));
+            let ((_, aux), gradient) = w
+                .value_and_grad_aux(Parameter, |w| {
+                    let aside = deep(w)?;
+                    Ok((deep(w)?.sum_all()?, aside))
+                })
+                .unwrap();
+            assert!(!aux.track_op());
+            assert_eq!(values(&gradient), [1.], "{name}");
+            assert_eq!(values(&grad(&w, |w| deep(w)?.sum_all().map_err(Error::from)).unwrap()), [1.]);
+        };
+        std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(2 << 20);
+            small.spawn_scoped(scope, train).unwrap().join().unwrap();
+        });
+    }
 }

@@ -85,7 +85,12 @@ impl Differentiation {
         } else {
             let (root, vars) = (root.clone(), vars.cloned().collect::<Vec<_>>());
             let pass = move || through_links(&root, &vars, &links);
-            if outer.is_some() { nested::backward(self.first, pass)? } else { pass()? }
+            if outer.is_some() {
+                let scope = Arc::clone(&self.scope);
+                nested::backward(self.first, move || scope.with_room(pass))?
+            } else {
+                pass()?
+            }
         };
         let mut selected = selected.into_iter();
         let by_leaf = self.vars.iter().map(|var| var.as_ref().and_then(|_| selected.next().flatten()));

@@ -67,10 +67,13 @@ where
     let differentiation = Differentiation::start(&mut tracked, &TreePart)?;
     let (loss, mut aux) =
         differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
-    drop(tracked);
-    let (loss, grads) = differentiation.finish(&loss, tree.clone())?;
-    detach_unowned(&mut aux);
-    Ok(((loss, aux), grads))
+    differentiation.scope.with_room(|| {
+        drop(tracked);
+        let (value, grads) = differentiation.finish(&loss, tree.clone())?;
+        detach_unowned(&mut aux);
+        drop(loss);
+        Ok(((value, aux), grads))
+    })
 }
 
 /// The gradient alone: `jax.grad(f)(tree)`.
@@ -101,11 +104,14 @@ where
     let differentiation = Differentiation::start(rollback.model, filter)?;
     let (loss, mut aux) =
         differentiation.forward(|| f(rollback.model)).map_err(|error| attach_path(rollback.model, error))?;
-    Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
-    let (loss, grads) = differentiation.finish(&loss, rollback.before().clone())?;
-    rollback.succeed(&differentiation.scope);
-    detach_unowned(&mut aux);
-    Ok(((loss, aux), grads))
+    differentiation.scope.with_room(|| {
+        Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
+        let (value, grads) = differentiation.finish(&loss, rollback.before().clone())?;
+        rollback.succeed(&differentiation.scope);
+        detach_unowned(&mut aux);
+        drop(loss);
+        Ok(((value, aux), grads))
+    })
 }
 
 /// Restores the model unless the closure succeeded, also after a panic.

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::autograd::{custom_vjp, is_nested};
+use crate::deep;
 use crate::error::Result;
 use crate::transform::pull_back::pull_back;
 use crate::transform::recompute::{Recompute, variable};
@@ -51,8 +52,13 @@ where
             let backward = move |cotangents: &[Option<Tensor>]| {
                 let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
                 let (parameters, inputs) = variables.split_at(count);
+                let start = deep::mark();
                 let outputs = template.run(parameters, |model| f(model, inputs))?;
-                pull_back(&outputs, cotangents, &variables, true)
+                deep::with_room(start, || {
+                    let gradients = pull_back(&outputs, cotangents, &variables, true);
+                    drop(outputs);
+                    gradients
+                })
             };
             Ok((outputs, backward))
         })

@@ -6,6 +6,7 @@
 use candle_core::Tensor;
 
 use crate::autograd::{custom_vjp, is_nested};
+use crate::deep;
 use crate::error::{Error, Result};
 use crate::transform::pull_back::{add, pull_back};
 use crate::transform::recompute::{Recompute, variable};
@@ -237,12 +238,16 @@ fn back<F, S>(
         let slices =
             sources.xs.iter().map(|x| if x.track_op() { variable(&x.get(t)?) } else { Ok(x.get(t)?) });
         let xs = slices.collect::<Result<Vec<_>>>()?;
+        let start = deep::mark();
         let (next, ys) = recompute(f, saved, &constants, &carry, &xs)?;
         let of_y = of_ys.iter().map(|of_y| of_y.as_ref().map(|of_y| of_y.get(t)).transpose());
         let of_y = of_y.collect::<candle_core::Result<Vec<_>>>()?;
         let variables = [&constants[..], &carry, &xs].concat();
-        let mut gradients =
-            pull_back(&[next, ys].concat(), &[of_carry, of_y].concat(), &variables, true)?.into_iter();
+        let gradients = deep::with_room(start, || {
+            let outputs = [next, ys].concat();
+            pull_back(&outputs, &[of_carry, of_y].concat(), &variables, true)
+        })?;
+        let mut gradients = gradients.into_iter();
         for sum in &mut of_constants {
             add(sum, gradients.next().flatten())?;
         }

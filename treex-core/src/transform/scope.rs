@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use candle_core::{Tensor, TensorId};
 
+use crate::deep;
 use crate::id_map::IdSet;
 
 /// The variables of one differentiation, and whether it is still running.
 #[derive(Debug)]
 pub(crate) struct Scope {
     open: AtomicBool,
+    /// A [`mark`](deep::mark) of when it was opened.
+    start: usize,
     vars: IdSet<TensorId>,
     /// The variables of the scopes inside of this one that stand for values which depend on it, oldest first.
     links: Mutex<Vec<Link>>,
@@ -39,11 +42,23 @@ fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
 impl Scope {
     /// Opens a scope over `vars`. It stays open until [`Self::close`] or until it is dropped.
     pub(crate) fn open(vars: IdSet<TensorId>) -> Arc<Self> {
-        let scope = Arc::new(Self { open: AtomicBool::new(true), vars, links: Mutex::default() });
+        let scope = Arc::new(Self {
+            open: AtomicBool::new(true),
+            start: deep::mark(),
+            vars,
+            links: Mutex::default(),
+        });
         let mut scopes = open_scopes();
         scopes.retain(|scope| scope.strong_count() > 0);
         scopes.push(Arc::downgrade(&scope));
         scope
+    }
+
+    /// Runs `f`, which walks or drops a graph that was made in this scope or in an open one outside of it, with enough stack.
+    pub(crate) fn with_room<R>(&self, f: impl FnOnce() -> R) -> R {
+        let others = self.others();
+        let start = others.iter().map(|scope| scope.start).min().unwrap_or(self.start);
+        deep::with_room(start.min(self.start), f)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -109,12 +124,17 @@ impl Scope {
         if scopes.is_empty() || !tensor.track_op() {
             return Vec::new();
         }
-        let vars: IdSet<_> =
-            tensor.sorted_nodes().iter().filter(|node| node.is_variable()).map(|node| node.id()).collect();
+        let start = scopes.iter().map(|scope| scope.start).min().unwrap_or(0);
+        let vars = deep::with_room(start, || variables_below(tensor));
         scopes.retain(|scope| {
             let is_linked = |link: &Link| vars.contains(&link.variable.id());
             !scope.vars.is_disjoint(&vars) || scope.lock_links().iter().any(is_linked)
         });
         scopes
     }
+}
+
+/// The variables on which `tensor` depends.
+fn variables_below(tensor: &Tensor) -> IdSet<TensorId> {
+    tensor.sorted_nodes().into_iter().filter(|node| node.is_variable()).map(Tensor::id).collect()
 }

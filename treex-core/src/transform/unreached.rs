@@ -37,8 +37,12 @@ where
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &filter)?;
     let value = differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
-    let gradients = differentiation.backward(&value.sum_all()?, true)?.by_leaf;
-    let (mut leaves, mut paths) = (differentiation.is_selected().zip(gradients), Vec::new());
+    let gradients = differentiation.scope.with_room(|| {
+        let root = value.sum_all()?;
+        drop(value);
+        differentiation.backward(&root, true)
+    })?;
+    let (mut leaves, mut paths) = (differentiation.is_selected().zip(gradients.by_leaf), Vec::new());
     walk(tree, |path, _, _| {
         if let Some((true, None)) = leaves.next() {
             paths.push(Path::from(path));

@@ -86,7 +86,17 @@ impl<T: TreeObject + Clone> Pullback<T> {
         }
         let root = Root(vec![Some(cotangent.clone())]);
         let root = attach(root, slice::from_ref(&value), OwnedStorage::new(vec![0f32], ())?)?;
-        self.differentiation.write(self.differentiation.backward(&root, false)?, self.tree.clone())
+        let gradients =
+            self.differentiation.scope.with_room(|| self.differentiation.backward(&root, false))?;
+        self.differentiation.write(gradients, self.tree.clone())
+    }
+}
+
+impl<T> Drop for Pullback<T> {
+    fn drop(&mut self) {
+        let constant = self.value.detach();
+        let value = std::mem::replace(&mut self.value, constant);
+        self.differentiation.scope.with_room(|| drop(value));
     }
 }
 
