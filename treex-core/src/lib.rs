@@ -70,6 +70,7 @@ pub use random::stream::Rngs;
 #[doc(hidden)]
 pub use transform::auxiliary::detach_tree;
 pub use transform::auxiliary::{Aux, stop_gradient};
+pub use transform::check_gradients::check_gradients;
 pub use transform::grad::{grad, value_and_grad, value_and_grad_aux};
 pub use transform::hessian::{Hessian, hessian, hvp};
 pub use transform::jvp::jvp;

@@ -136,6 +136,7 @@ pub use functional::activations::{
     swish, tanh,
 };
 // Pooling and regularization.
+pub use functional::indexing::{scatter, scatter_add, segment_sum, sort, take_along_axis, top_k};
 pub use functional::pooling::{self, avg_pool, max_pool, min_pool, pool};
 pub use functional::regularizers;
 // Tensor operations.

@@ -9,7 +9,7 @@ use treex_nn::ops::{
 };
 use treex_nn::{
     AttentionOptions, activations, add, avg_pool, dot_product_attention, dropout, einsum, log_softmax,
-    max_pool, min_pool, softmax, vdot,
+    max_pool, min_pool, scatter, scatter_add, segment_sum, softmax, sort, take_along_axis, top_k, vdot,
 };
 use treex_testing::contract::{self, ALL, Case, Draw, WIDE};
 
@@ -34,6 +34,20 @@ operations! {
     einsums: "", &[], summed_products;
     dropped: "dropout", ALL, masked;
     rows_of_tables: "embed", ALL, looked_up;
+
+    taken_along_an_axis: "", &[], |draw| indexed(draw, 1, |x, indices| take_along_axis(&x[0], indices, 1));
+    scattered_sums: "", &[], |draw| indexed(draw, 2, |x, indices| scatter_add(&x[0], indices, &x[1], 1));
+    scattered: "", &[], |draw| indexed(draw, 2, |x, indices| {
+        let n = indices.dim(1)? as u32;
+        let reversed = (0..indices.elem_count() as u32).map(|at| n - 1 - at % n);
+        scatter(&x[0], &Tensor::from_iter(reversed, indices.device())?.reshape(indices.shape())?, &x[1], 1)
+    });
+    segments: "", &[], |draw| indexed(draw, 1, |x, indices| {
+        let numbers = (0..indices.dim(0)? as u32).map(|at| at * 7 % 3);
+        segment_sum(&x[0], &Tensor::from_iter(numbers, indices.device())?, 4)
+    });
+    sorted: "", &[], |draw| elementwise(draw, |x| Ok(sort(x, false)?.0)).distinct();
+    largest: "", &[], |draw| elementwise(draw, |x| Ok(top_k(x, x.dim(x.rank() - 1)?.min(2))?.0)).distinct();
 
     relu: "relu", ALL, |draw| elementwise(draw, activations::relu).distinct();
     relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).distinct();
@@ -63,6 +77,22 @@ operations! {
         pooled(draw, |x, [size, strides], padding| min_pool(x, size, strides, padding)).distinct()
     };
     attentions: "attention", ALL, attended;
+}
+
+/// `f` of a matrix, of values for some places along its second axis if there are two `inputs`, and of their indexes.
+fn indexed(
+    draw: &mut Draw<'_>,
+    inputs: usize,
+    f: impl Fn(&[Tensor], &Tensor) -> Result<Tensor> + 'static,
+) -> Case {
+    let (rows, columns) = (draw.size(), draw.of(&[2, 1, 3, 5, 17]));
+    let count = draw.of(&[2, 1, 4]).min(columns);
+    let shapes = [vec![rows, columns], vec![rows, count]];
+    Case::new(shapes[..inputs].to_vec(), move |x| {
+        let indices = (0..(rows * count) as u32).map(|at| (at * 5 + at / 3) % columns as u32);
+        f(x, &Tensor::from_iter(indices, x[0].device())?.reshape((rows, count))?)
+    })
+    .is_broadcast(true)
 }
 
 fn elementwise(draw: &mut Draw<'_>, f: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Case {

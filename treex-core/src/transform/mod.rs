@@ -1,6 +1,7 @@
 //! Transformations of functions of trees: gradients and derivatives of any order, scans, rematerialization, `vmap`.
 
 pub mod auxiliary;
+pub mod check_gradients;
 pub(crate) mod differentiation;
 pub mod grad;
 pub mod hessian;

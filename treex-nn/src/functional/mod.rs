@@ -3,6 +3,7 @@
 pub mod activations;
 pub(crate) mod attention;
 pub(crate) mod dropout;
+pub(crate) mod indexing;
 pub(crate) mod normalization;
 pub(crate) mod pmean;
 pub mod pooling;

@@ -1,0 +1,278 @@
+//! Reading and writing at computed positions, with right gradients of any order; Candle's `gather` and `scatter` have not.
+//!
+//! All stand on Candle's `index_select` and `index_add`, whose gradients are each other. Sums of half types are computed
+//! in `f32`. Indexes are checked, which on a device reads their largest back.
+
+use candle_core::{D, DType, Tensor};
+use treex_core::{Error, Result};
+
+use crate::axes::position;
+
+/// `y[i][j] = x[i][indices[i][j]]` for the last of two axes, and so along any `axis`: `jnp.take_along_axis`, PyTorch's
+/// `gather`. `indices` has the shape of `x` but for `axis`, and an integer type.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::take_along_axis;
+///
+/// let x = Tensor::new(&[[1f32, 2., 3.], [4., 5., 6.]], &Device::Cpu)?;
+/// let indices = Tensor::new(&[[2u32, 0], [1, 1]], &Device::Cpu)?;
+/// assert_eq!(take_along_axis(&x, &indices, 1)?.to_vec2::<f32>()?, [[3., 1.], [5., 5.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, or an index is out of range.
+pub fn take_along_axis(x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tensor> {
+    let flat = flat_indices("take_along_axis", x, indices, axis)?;
+    let y = wide(x)?.flatten_all()?.index_select(&flat, 0)?;
+    Ok(y.reshape(indices.shape())?.to_dtype(x.dtype())?)
+}
+
+/// `x` with `values` added at `indices` along `axis`, again for each that occurs more than once: `x.at[..].add(values)`,
+/// PyTorch's `scatter_add`. `indices` has the shape of `values`, which is that of `x` but for `axis`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::scatter_add;
+///
+/// let x = Tensor::new(&[[1f32, 2., 3.]], &Device::Cpu)?;
+/// let (indices, values) = (Tensor::new(&[[2u32, 2]], &Device::Cpu)?, Tensor::new(&[[10f32, 20.]], &Device::Cpu)?);
+/// assert_eq!(scatter_add(&x, &indices, &values, 1)?.to_vec2::<f32>()?, [[1., 2., 33.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, or an index is out of range.
+pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
+    let flat = flat_indices("scatter_add", x, indices, axis)?;
+    let values = flat_values("scatter_add", indices, values)?;
+    let sums = wide(x)?.flatten_all()?.index_add(&flat, &wide(&values)?, 0)?;
+    Ok(sums.reshape(x.shape())?.to_dtype(x.dtype())?)
+}
+
+/// `x` with `values` written at `indices` along `axis`: `x.at[..].set(values)`, PyTorch's `scatter`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::scatter;
+///
+/// let x = Tensor::new(&[[1f32, 2., 3.]], &Device::Cpu)?;
+/// let (indices, values) = (Tensor::new(&[[2u32, 0]], &Device::Cpu)?, Tensor::new(&[[10f32, 20.]], &Device::Cpu)?);
+/// assert_eq!(scatter(&x, &indices, &values, 1)?.to_vec2::<f32>()?, [[20., 2., 10.]]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, an index is out of range, or two values are written to one place.
+pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
+    let flat = flat_indices("scatter", x, indices, axis)?;
+    let values = flat_values("scatter", indices, values)?;
+    let none = wide(x)?.detach().flatten_all()?.zeros_like()?;
+    let count = none.index_add(&flat, &wide(&values)?.detach().ones_like()?, 0)?;
+    if count.elem_count() > 0 && count.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? > 1. {
+        return Err(Error::argument("`scatter` writes two values to one place")
+            .expected("different indexes")
+            .remedy("for sums call `scatter_add`"));
+    }
+    let written = none.index_add(&flat, &wide(&values)?, 0)?;
+    let y = count.gt(0f64)?.where_cond(&written, &wide(x)?.flatten_all()?)?;
+    Ok(y.reshape(x.shape())?.to_dtype(x.dtype())?)
+}
+
+/// The sums of the slices of `x` along its first axis that have the same of `segments` segment numbers: `[segments, ..]`,
+/// `jax.ops.segment_sum`. A segment without slices is 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::segment_sum;
+///
+/// let x = Tensor::new(&[1f32, 2., 4.], &Device::Cpu)?;
+/// let numbers = Tensor::new(&[2u32, 0, 2], &Device::Cpu)?;
+/// assert_eq!(segment_sum(&x, &numbers, 4)?.to_vec1::<f32>()?, [2., 0., 5., 0.]);
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If there is not one number for each slice, or a number is not below `segments`.
+pub fn segment_sum(x: &Tensor, segment_numbers: &Tensor, segments: usize) -> Result<Tensor> {
+    if x.rank() == 0 || segment_numbers.dims() != &x.dims()[..1] {
+        return Err(Error::shape("`segment_sum` needs a number for each slice along the first axis")
+            .expected(format!("numbers of shape {:?}", &x.dims()[..x.rank().min(1)]))
+            .found(format!("{:?}", segment_numbers.dims())));
+    }
+    let numbers = checked("segment_sum", segment_numbers, segments)?;
+    let shape = [&[segments], &x.dims()[1..]].concat();
+    let x_wide = wide(x)?;
+    let sums = Tensor::zeros(shape, x_wide.dtype(), x.device())?.index_add(&numbers, &x_wide, 0)?;
+    Ok(sums.to_dtype(x.dtype())?)
+}
+
+/// `x` sorted along its last axis, and the indexes from which its elements come: `jnp.sort`. NaN has no place in an order:
+/// sort numbers.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::sort;
+///
+/// let (y, indices) = sort(&Tensor::new(&[3f32, 1., 2.], &Device::Cpu)?, true)?;
+/// assert_eq!((y.to_vec1::<f32>()?, indices.to_vec1::<u32>()?), (vec![1., 2., 3.], vec![1, 2, 0]));
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If `x` is a scalar.
+pub fn sort(x: &Tensor, ascending: bool) -> Result<(Tensor, Tensor)> {
+    if x.rank() == 0 {
+        return Err(Error::shape("`sort` needs an axis").expected("at least one axis").found("a scalar"));
+    }
+    let indices = arg_sort(x, ascending)?;
+    Ok((take_along_axis(x, &indices, -1)?, indices))
+}
+
+/// The `k` largest elements along the last axis, from the largest on, and their indexes: `jax.lax.top_k`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use treex_nn::top_k;
+///
+/// let (y, indices) = top_k(&Tensor::new(&[3f32, 1., 2.], &Device::Cpu)?, 2)?;
+/// assert_eq!((y.to_vec1::<f32>()?, indices.to_vec1::<u32>()?), (vec![3., 2.], vec![0, 2]));
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the last axis has less than `k` elements.
+pub fn top_k(x: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
+    let len = x.dims().last().copied().unwrap_or(0);
+    if k > len {
+        return Err(Error::argument("`top_k` asks for more elements than the last axis has")
+            .expected(format!("at most {len}"))
+            .found(k));
+    }
+    let indices = arg_sort(x, false)?.narrow(D::Minus1, 0, k)?.contiguous()?;
+    Ok((take_along_axis(x, &indices, -1)?, indices))
+}
+
+fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
+    if x.elem_count() == 0 {
+        return Tensor::zeros(x.shape(), DType::U32, x.device()); // Candle panics
+    }
+    x.detach().contiguous()?.arg_sort_last_dim(ascending)
+}
+
+/// `x`, contiguous; half types in `f32`, in which they are summed.
+fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
+    let is_half = matches!(x.dtype(), DType::F16 | DType::BF16);
+    if is_half { x.contiguous()?.to_dtype(DType::F32) } else { x.contiguous() }
+}
+
+/// `indices` as `I64`, each checked to be from 0 to `len - 1`.
+fn checked(name: &str, indices: &Tensor, len: usize) -> Result<Tensor> {
+    if !indices.dtype().is_int() {
+        return Err(Error::argument(format!("`{name}` got indexes that are no integers"))
+            .expected("an integer type, such as `u32`")
+            .found(format!("`{}`", indices.dtype().as_str())));
+    }
+    let indices = indices.to_dtype(DType::I64)?.contiguous()?;
+    if indices.elem_count() > 0 {
+        let [smallest, largest] = [indices.min_all()?, indices.max_all()?];
+        let [smallest, largest] = [smallest.to_scalar::<i64>()?, largest.to_scalar::<i64>()?];
+        if smallest < 0 || usize::try_from(largest).is_ok_and(|largest| largest >= len) {
+            return Err(Error::argument(format!("`{name}` got an index that is out of range"))
+                .expected(format!("0 to {}", len as i64 - 1))
+                .found(if smallest < 0 { smallest } else { largest }));
+        }
+    }
+    Ok(indices)
+}
+
+/// The positions in the flat `x` of what `indices` along `axis` select.
+fn flat_indices(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tensor> {
+    let misfit = |expected: String| {
+        Error::shape(format!("`{name}` got indexes that do not fit"))
+            .expected(expected)
+            .found(format!("{:?}", indices.dims()))
+    };
+    let axis = position(axis, x.rank()).ok_or_else(|| misfit(format!("an axis {axis} in {:?}", x.dims())))?;
+    let mut fitting = x.dims().to_vec();
+    if let (Some(size), Some(own)) = (indices.dims().get(axis), fitting.get_mut(axis)) {
+        *own = *size;
+    }
+    if indices.dims() != fitting {
+        return Err(misfit(format!("the shape {:?} but for axis {axis}", x.dims())));
+    }
+    let count = |dims: &[usize]| dims.iter().product::<usize>() as i64;
+    let (outer, inner) = (count(&x.dims()[..axis]), count(&x.dims()[axis + 1..]));
+    let len = x.dims()[axis];
+    let indices = checked(name, indices, len)?;
+    let device = x.device();
+    let rows =
+        (Tensor::arange(0, outer, device)? * (len as i64 * inner) as f64)?.reshape((outer as usize, 1, 1))?;
+    let columns = Tensor::arange(0, inner, device)?.reshape((1, 1, inner as usize))?;
+    let start = rows.broadcast_add(&columns)?;
+    let steps = (indices.reshape((outer as usize, fitting[axis], inner as usize))? * inner as f64)?;
+    Ok(steps.broadcast_add(&start)?.flatten_all()?)
+}
+
+fn flat_values(name: &str, indices: &Tensor, values: &Tensor) -> Result<Tensor> {
+    if values.dims() != indices.dims() {
+        return Err(Error::shape(format!("`{name}` needs an index for each value"))
+            .expected(format!("indexes of shape {:?}", values.dims()))
+            .found(format!("{:?}", indices.dims())));
+    }
+    Ok(values.flatten_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use treex_core::autograd::bf16;
+
+    use super::*;
+    use crate::ops::testing::value_and_gradients;
+
+    #[test]
+    fn bad_indexes_are_errors() -> Result<()> {
+        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let ids = |rows: &[[i64; 2]; 2]| Tensor::new(rows, &Device::Cpu);
+        for (indices, axis) in [
+            (ids(&[[0, 3], [0, 0]])?, 1),
+            (ids(&[[0, -1], [0, 0]])?, 1),
+            (ids(&[[0, 1], [0, 0]])?, 0),
+            (ids(&[[0, 1], [0, 0]])?, 2),
+            (ids(&[[0, 1], [0, 0]])?.to_dtype(DType::F32)?, 1),
+        ] {
+            assert!(take_along_axis(&x, &indices, axis).is_err(), "{indices} {axis}");
+            let values = indices.to_dtype(DType::F32)?;
+            assert!(scatter_add(&x, &indices, &values, axis).is_err(), "{indices} {axis}");
+            assert!(scatter(&x, &indices, &values, axis).is_err(), "{indices} {axis}");
+        }
+        let same = ids(&[[1, 1], [0, 2]])?;
+        assert!(
+            scatter(&x, &same, &same.to_dtype(DType::F32)?, 1).unwrap_err().to_string().contains("one place")
+        );
+        assert!(segment_sum(&x, &Tensor::new(&[0u32, 4], &Device::Cpu)?, 4).is_err());
+        assert!(top_k(&x, 4).is_err() && sort(&Tensor::new(1f32, &Device::Cpu)?, true).is_err());
+        Ok(())
+    }
+
+    /// 5,000 ones, which bf16 cannot count one by one.
+    #[test]
+    fn half_types_are_summed_wide() -> Result<()> {
+        let (n, one) = (5000, bf16::from_f32(1.));
+        let indices = Tensor::zeros(n, DType::U32, &Device::Cpu)?;
+        let ones = Tensor::full(one, n, &Device::Cpu)?;
+        let exact = bf16::from_f32(5000.);
+        assert_eq!(segment_sum(&ones, &indices, 1)?.to_vec1::<bf16>()?, [exact]);
+        let zero = ones.narrow(0, 0, 1)?.zeros_like()?;
+        assert_eq!(scatter_add(&zero, &indices, &ones, 0)?.to_vec1::<bf16>()?, [exact]);
+        let gradients = value_and_gradients([&zero], |[x]| {
+            let y = take_along_axis(x, &indices, 0)?;
+            Ok(y.to_dtype(DType::F32)?.sum_all()?)
+        })?;
+        let of_one = value_and_gradients([&zero], |[x]| Ok(x.to_dtype(DType::F32)?.sum_all()?))?;
+        assert!((gradients[1][0] / of_one[1][0] / 5000. - 1.).abs() < 4e-3, "{gradients:?} {of_one:?}");
+        Ok(())
+    }
+}
