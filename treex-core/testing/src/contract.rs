@@ -226,7 +226,11 @@ impl Trial<'_> {
             };
             let y = self.call(&leaves.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?)?;
             seen = Some((y.detach(), name_of(&y)));
-            weighted_sum(&y)
+            if y.elem_count() > 0 {
+                return weighted_sum(&y);
+            }
+            // The loss of no elements may be a constant, which is an error.
+            Ok((weighted_sum(&y)? + (leaves[0].get()?.sum_all()? * 0.)?)?)
         })?;
         let (y, operation) = seen.expect("the closure ran");
         let gradients = gradients.iter().map(Leaf::get);
@@ -256,7 +260,8 @@ impl Trial<'_> {
         let directions = variables.iter().enumerate().map(direction).collect::<Result<Vec<_>>>()?;
         let leaves = |all: &[Tensor]| all.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>();
         let loss = |leaves: &mut Vec<Leaf<Parameter>>| {
-            weighted_sum(&self.call(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?)
+            let y = self.call(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?;
+            Ok((weighted_sum(&y)? + (leaves[0].get()?.sum_all()? * 0.)?)?)
         };
         let (_, _, exact) = hvp(&leaves(variables)?, Parameter, loss, &leaves(&directions)?)?;
         let moved = |step: f64| -> Result<Vec<Tensor>> {
