@@ -8,29 +8,41 @@
 //! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25, and
 //! [`orthogonal`](Key::orthogonal) to 1e-6.
 //!
-//! `f64` and `i64` are those of JAX's 64-bit mode. Samples are computed on the host, on all cores, and any part of a
+//! `f64` and `i64` are those of JAX's 64-bit mode, and other types those of its default mode. Where the mode changes the
+//! samples of another type, the docs of the sampler tell how to draw them: [`bernoulli`](Key::bernoulli),
+//! [`rademacher`](Key::rademacher), [`binomial`](Key::binomial), [`geometric`](Key::geometric),
+//! [`choice`](Key::choice). Distributions with parameters, such as [`gamma`](Key::gamma), agree with JAX up to the
+//! rounding of their formulas; one that rejects can, in a tie to the last digit, reject another sample.
+//!
+//! Samples are computed on the host, on all cores, and any part of a
 //! tensor can be computed alone: [`Key::map`].
 
 mod categorical;
 mod choice;
 mod continuous;
+mod counts;
 mod discrete;
 mod distribution;
+mod gamma;
 mod math64;
 mod mode;
+mod multivariate_normal;
 mod orthogonal;
 mod permutation;
 mod real;
+mod real_array;
 #[cfg(test)]
 mod sample;
 mod seed;
 mod slice;
 pub mod stream;
+mod transformed;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
 use crate::error::{Error, Result};
 pub use mode::SampleMode;
+pub use real_array::RealArray;
 use treex_kernels::fill;
 use treex_kernels::random::sampler::Samples;
 use treex_kernels::random::threefry;
