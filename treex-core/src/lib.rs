@@ -86,6 +86,7 @@ pub use tree::kind::{
     BatchStat, Cache, Intermediate, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart,
 };
 pub use tree::leaf::Leaf;
+pub use tree::map_key::MapKey;
 pub use tree::mode::Mode;
 pub use tree::module::Module;
 pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};

@@ -348,3 +348,13 @@ fn a_module_init_that_leaves_a_leaf_without_a_value() {
     let error = (module, Leaf::<State>::nothing()).init(0, &Device::Cpu);
     assert_error(error, ErrorKind::Uninitialized, &["`0.b`", "module_init"]);
 }
+
+/// A tensor of very many rows, all of them empty, is printed by its shape.
+#[test]
+fn debug_of_rows_without_elements() {
+    for (shape, text) in [([1 << 40, 0], "array[1099511627776, 0] f32"), ([0, 1 << 40], "array([], f32)")] {
+        let leaf =
+            Leaf::<Parameter>::new(Tensor::zeros(&shape[..], DType::F32, &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(format!("{leaf:?}"), text);
+    }
+}

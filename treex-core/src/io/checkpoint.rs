@@ -38,14 +38,16 @@ struct Version {
 struct Header {
     format: u64,
     /// The kind of each leaf, by its name.
-    #[serde(deserialize_with = "unique")]
+    #[serde(deserialize_with = "without_duplicates")]
     kinds: BTreeMap<String, String>,
     /// The texts of [`Save::metadata`], by their names.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "without_duplicates")]
     metadata: BTreeMap<String, String>,
 }
 
-fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn without_duplicates<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
     Unique::deserialize(deserializer).map(|Unique(entries)| entries)
 }
 

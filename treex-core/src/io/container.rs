@@ -93,10 +93,14 @@ impl Container {
     /// Reads and checks the header.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (mut file, len) = file::open(path)?;
+        // Files of the kernel have no length, and some of them no end.
+        if len < HEADER_START {
+            return Err(broken(path).expected("at least 8 bytes").found(len));
+        }
         let mut header_len = [0; HEADER_START as usize];
         file.read_exact(&mut header_len).map_err(|error| broken(path).caused_by(error))?;
         let header_len = u64::from_le_bytes(header_len);
-        let limit = LONGEST_HEADER.min(len.saturating_sub(HEADER_START));
+        let limit = LONGEST_HEADER.min(len - HEADER_START);
         if header_len > limit {
             return Err(broken(path)
                 .expected(format!("a header of at most {limit} bytes"))

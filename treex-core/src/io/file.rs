@@ -150,7 +150,6 @@ fn remove_leftovers(folder: &Path) {
 }
 
 /// Gives `new` the mode of the file that it replaces, and its owner where that is allowed.
-#[cfg_attr(not(unix), expect(clippy::unnecessary_wraps, reason = "only Unix has modes"))]
 fn take_over(old: &Metadata, new: &File) -> io::Result<()> {
     #[cfg(unix)]
     {

@@ -100,7 +100,9 @@ impl Key {
 
 fn check_draws(n: usize, draws: usize, replace: bool) -> Result<()> {
     if n == 0 {
-        return Err(Error::argument("`choice` got an empty population").expected("at least 1 number"));
+        return Err(Error::argument("`choice` got an empty population")
+            .expected("at least 1 number")
+            .remedy("draw nothing from nothing: a shape with a dimension of 0"));
     }
     if !replace && draws > n {
         return Err(Error::argument("`choice` without replacement runs out of numbers")
@@ -116,18 +118,21 @@ fn check_probabilities(n: usize, p: &[f32]) -> Result<()> {
     if p.len() != n {
         return Err(Error::argument("`choice` needs one probability for each number")
             .expected(format!("{n} probabilities"))
-            .found(p.len()));
+            .found(p.len())
+            .remedy("give 0 to a number that is not to be drawn"));
     }
     if let Some(bad) = p.iter().find(|p| !p.is_finite() || **p < 0.) {
         return Err(Error::argument("`choice` got an invalid probability")
             .expected("finite non-negative numbers")
-            .found(bad));
+            .found(bad)
+            .remedy("clip the probabilities, or find out where a NaN comes from"));
     }
     let total = cumulative(p).last().copied().unwrap_or_default();
     if n > 0 && !(total > 0. && total.is_finite()) {
         return Err(Error::argument("the probabilities of `choice` cannot be normalized")
             .expected("a finite sum above 0")
-            .found(total));
+            .found(total)
+            .remedy("divide them by the largest first"));
     }
     Ok(())
 }

@@ -166,7 +166,8 @@ impl Key {
             Ok(&[a, b]) => Ok(Self([a, b])),
             _ => Err(Error::shape("a tensor is not a random key")
                 .expected("shape [2] of `u32`")
-                .found(format!("shape {:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))),
+                .found(format!("shape {:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))
+                .remedy("make it with `Key::to_tensor`")),
         }
     }
 }
@@ -192,7 +193,9 @@ fn filled<T>(n: usize, f: impl FnMut(u64) -> T) -> Result<Vec<T>> {
 }
 
 fn too_many(found: impl std::fmt::Display) -> Error {
-    Error::argument("the samples cannot be allocated").found(found)
+    Error::argument("the samples cannot be allocated")
+        .found(found)
+        .remedy("draw fewer, or a part at a time with `Key::slice`")
 }
 
 #[cfg(test)]

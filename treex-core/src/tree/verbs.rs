@@ -191,7 +191,10 @@ pub trait Tree: TreeObject + Clone {
     /// If `dtype` is not a floating type, or a cast fails.
     fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
         if !dtype.is_float() {
-            return Err(Error::argument("floating values are cast to floating types").found(dtype.as_str()));
+            return Err(Error::argument("floating values are cast to floating types")
+                .expected("a floating type")
+                .found(format!("`{}`", dtype.as_str()))
+                .remedy("cast the tensor of one leaf with Candle's `to_dtype`"));
         }
         try_walk_mut(&mut self, |path, kind, leaf| match leaf.tracked_value() {
             Some(value) if value.dtype().is_float() && filter.selects(&LeafRef::new(path, kind, leaf)) => {
@@ -482,9 +485,16 @@ pub trait Tree: TreeObject + Clone {
         checkpoint::load(self, file.as_ref(), options)
     }
 
-    /// A table of the modules: path, type, and for each kind present the number of elements and bytes.
+    /// A table of the modules: path, type, and for each kind present the number of elements and bytes. After 1,000 rows,
+    /// one row holds the sum of the others; [`tabulate_depth`](Self::tabulate_depth) has fewer.
     fn tabulate(&self) -> String {
-        summary::tabulate(self)
+        self.tabulate_depth(usize::MAX)
+    }
+
+    /// The table of the modules whose path has at most `depth` segments; what is below them counts for them. The `depth`
+    /// of Flax's `tabulate`.
+    fn tabulate_depth(&self, depth: usize) -> String {
+        summary::tabulate(self, depth)
     }
 
     /// The table with the input and output shapes of a call on `x`.
