@@ -111,6 +111,8 @@ fn constants_have_no_leaves() {
     };
     assert_eq!(leaves(&constants), ["leaf: Parameter"]);
     assert_eq!((constants.by_value)(2., [0; 3]), 2.);
+    assert_eq!((constants.mixed)("", 0, &mut vec![3]), Some(3));
+    let _ = constants.unsafe_one;
 }
 
 /// A string of one's own as the key of a map.
@@ -152,6 +154,7 @@ fn containers_and_constants() {
         "map.y.0: Parameter",
     ];
     assert_eq!(leaves(&tree), expected);
+    assert!((tree.function)(&tree.some.unwrap().get().unwrap()).is_ok());
 }
 
 #[derive(Clone, TreeObject)]

@@ -255,7 +255,7 @@ fn a_header_that_is_not_clear() {
         (metadata(r#"{"kinds":{}}"#), 4, &["missing field `format`"]),
         (format!(r#"{{"__metadata__":{{"a":"","a":""}},{ZERO}}}"#), 4, &["not a valid checkpoint"]),
         (ZERO.replace("\"0\"", "{\"__metadata__\"") + "}", 4, &["entry `__metadata__` of the wrong type"]),
-        (format!(r#"{{"0":{{"a":"b"}}}}"#), 0, &["entry `0` of the wrong type"]),
+        (r#"{"0":{"a":"b"}}"#.into(), 0, &["entry `0` of the wrong type"]),
         (format!("{{{ZERO}}}"), 3, &["expected 4 bytes", "found 3"]),
         (format!("{{{ZERO}}}"), 5, &["expected 4 bytes", "found 5"]),
         ("[]".into(), 0, &["expected an object"]),

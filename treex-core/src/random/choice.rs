@@ -143,7 +143,7 @@ pub(super) fn cumulative<T: Real>(p: &[T]) -> Vec<T> {
     const BLOCK: usize = 16;
     let within = p.chunks(BLOCK).map(|block| {
         block.iter().scan(T::zero(), |sum, &p| {
-            *sum = *sum + p;
+            *sum += p;
             Some(*sum)
         })
     });

@@ -143,19 +143,21 @@ impl Key {
             let [subkey, next] = key.split2();
             [next, subkey]
         });
-        let draw = |(index, ((&n, &p), (large, rejected))): (u64, ((&T, &T), (&Option<_>, T)))| {
-            let q = rarer(p);
+        let mut drawn = rejected;
+        for (index, (count, (&n, &p))) in (0..).zip(drawn.iter_mut().zip(n.iter().zip(p))) {
+            let (q, whole) = (rarer(p), n.floor());
             if is_invalid(n, q) {
-                return zero / zero;
+                *count = T::of(f64::NAN);
+            } else if n.to_f64().is_infinite() {
+                *count = n;
+            } else {
+                if large[index].is_none() {
+                    *count = by_inversion(&mut small, index as u64, whole, q);
+                }
+                *count = if is_rare(p) { *count } else { whole - *count };
             }
-            if n.to_f64().is_infinite() {
-                return n;
-            }
-            let whole = n.floor();
-            let drawn = if large.is_some() { rejected } else { by_inversion(&mut small, index, whole, q) };
-            if is_rare(p) { drawn } else { whole - drawn }
-        };
-        (0..).zip(n.iter().zip(p).zip(large.iter().zip(rejected))).map(draw).collect()
+        }
+        drawn
     }
 
     /// For each sample, the last value that it accepted when each had accepted one. A round draws two uniform numbers for
@@ -260,12 +262,12 @@ impl Rejection for PoissonRejection {
 fn ln_gamma(x: f32) -> f32 {
     const COEFFICIENTS: [f32; 8] = [
         676.520_4,
-        -1259.139_2,
+        -1_259.139_2,
         771.323_4,
         -176.615_02,
         12.507_343,
         -0.138_571_1,
-        9.984_369_6e-6,
+        9.984_369e-6,
         1.505_632_7e-7,
     ];
     let z = x - 1.;
@@ -284,7 +286,7 @@ fn by_inversion<T: Wide>(chain: &mut Chain, index: u64, n: T, q: T) -> T {
     while sum <= n {
         let u: T = chain.uniform(draws, index);
         // The ceiling.
-        sum = sum - (-(Real::log(u) / log_failure)).floor();
+        sum -= (-(Real::log(u) / log_failure)).floor();
         draws += 1;
     }
     T::of(draws as f64 - 1.)

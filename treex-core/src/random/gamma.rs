@@ -230,7 +230,7 @@ fn softmax<T: Wide>(x: &mut [T]) {
     let top = x.iter().fold(-T::one() / T::zero(), |top, &x| if x > top { x } else { top });
     x.iter_mut().for_each(|x| *x = (*x - top).exp());
     let sum = x.iter().fold(T::zero(), |sum, &x| sum + x);
-    x.iter_mut().for_each(|x| *x = *x / sum);
+    x.iter_mut().for_each(|x| *x /= sum);
 }
 
 /// Whether gamma samples or their logarithms are drawn.
@@ -295,7 +295,7 @@ fn normal_above<T: Wide>(mut key: Key, c: T) -> (T, T) {
         key = next;
         let x = Normal::sample::<T>(Normal.arguments::<T>(), sample_key.block(0));
         let v = x.scale(c, T::one());
-        if !(v <= T::zero()) {
+        if v > T::zero() || v.is_nan() {
             return (x, v);
         }
     }

@@ -1,6 +1,6 @@
 //! Distributions that are functions of uniform, normal or exponential samples.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor, WithDType as _};
 
 use super::continuous::wrong_type;
 use super::real::Real;
@@ -108,7 +108,7 @@ impl Key {
             let bounds: Vec<_> =
                 left.into_iter().zip(mode.into_iter().zip(right)).map(|(l, (m, r))| [l, m, r]).collect();
             if let Some([_, mode, _]) = bounds.iter().find(|[l, m, r]| l > m || m > r) {
-                return Err(out_of_range("triangular", "left <= mode <= right", (*mode).into()));
+                return Err(out_of_range("triangular", "left <= mode <= right", mode.to_f64()));
             }
             let sample = |(u, [left, mode, right]): (T, [T; 3])| {
                 let width = right - left;
