@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// The beginning of a message, and why it has neither a remedy nor an expectation where it is constructed.
 const WITHOUT: &[(&str, &str)] = &[
+    ("the function did not run", "`in_place` ran it or failed before; it guards treex's own code"),
+    (
+        "the tree has no value to multiply",
+        "a filter that selects nothing was an error before; it guards treex's own code",
+    ),
     (
         "`{}` selects no leaf that holds a value",
         "the message quotes the filter, and the tree has no leaf to name",
