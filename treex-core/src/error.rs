@@ -190,12 +190,33 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         if let Some(source) = source {
-            write!(f, ": {source}")?;
+            write!(f, ": {}", Sentence(&**source))?;
         }
         if let Some(remedy) = remedy {
             write!(f, "; {remedy}")?;
         }
         Ok(())
+    }
+}
+
+/// An error without Candle's backtraces, which with `RUST_BACKTRACE=1` would be forty lines in the middle of a message.
+/// [`std::error::Error::source`] keeps them.
+struct Sentence<'a>(&'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use candle_core::Error as Candle;
+        match self.0.downcast_ref::<Candle>() {
+            Some(Candle::WithBacktrace { inner, .. }) => write!(f, "{}", Sentence(&**inner)),
+            Some(Candle::Context { inner, context }) => write!(f, "{context}: {}", Sentence(&**inner)),
+            Some(Candle::WithPath { inner, path }) => {
+                write!(f, "`{}`: {}", path.display(), Sentence(&**inner))
+            }
+            Some(Candle::WrappedContext { wrapped, context }) => {
+                write!(f, "{context}: {}", Sentence(&**wrapped))
+            }
+            _ => write!(f, "{}", self.0),
+        }
     }
 }
 
@@ -267,9 +288,9 @@ impl From<Error> for candle_core::Error {
 impl From<treex_kernels::Error> for Error {
     fn from(error: treex_kernels::Error) -> Self {
         match error {
-            treex_kernels::Error::OutOfMemory { elements } => {
-                Self::argument("memory cannot be allocated").found(format!("{elements} elements"))
-            }
+            treex_kernels::Error::OutOfMemory { elements } => Self::argument("memory cannot be allocated")
+                .found(format!("{elements} elements"))
+                .remedy("use smaller sizes or fewer elements at once"),
             treex_kernels::Error::Shape { message, expected, found } => {
                 Self::shape(message).expected(expected).found(found)
             }
@@ -323,6 +344,31 @@ mod tests {
             let error = error.about(Subject::Leaf(7));
             let back = Error::from(candle_core::Error::from(error));
             assert_eq!(back.subject_without_path(), Some(Subject::Leaf(7)), "{back}");
+        }
+    }
+
+    /// What `RUST_BACKTRACE=1` adds to Candle's errors stays out of the message, at any depth.
+    #[test]
+    fn a_message_has_no_backtrace() {
+        use candle_core::Error as Candle;
+        let traced = |inner: Candle| Candle::WithBacktrace {
+            inner: Box::new(inner),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        let inner = || traced(Candle::Msg("inner".into()));
+        for (error, text) in [
+            (inner(), "candle failed: inner"),
+            (traced(inner()), "candle failed: inner"),
+            (inner().context("outer"), "candle failed: outer: inner"),
+            (traced(inner().with_path("file")), "candle failed: `file`: inner"),
+            (
+                Candle::WrappedContext { wrapped: Box::new(inner()), context: "outer".into() },
+                "candle failed: outer: inner",
+            ),
+        ] {
+            let error = Error::from(error);
+            assert_eq!(error.to_string(), text);
+            assert!(std::error::Error::source(&error).unwrap().to_string().lines().count() > 3);
         }
     }
 

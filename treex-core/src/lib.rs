@@ -63,7 +63,7 @@ pub use candle_core as candle; // its types are part of this API
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;
-pub use io::checkpoint::{Load, Report};
+pub use io::checkpoint::{Load, Report, Save, checkpoint_metadata};
 pub use io::summary::record;
 pub use random::Key;
 pub use random::stream::Rngs;
@@ -87,6 +87,7 @@ pub use tree::kind::{
     BatchStat, Cache, Intermediate, Kind, KindTag, MetricState, OptState, Parameter, Rng, State, TreePart,
 };
 pub use tree::leaf::Leaf;
+pub use tree::map_key::MapKey;
 pub use tree::mode::Mode;
 pub use tree::module::Module;
 pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};

@@ -32,12 +32,14 @@ const PRINTED: usize = 32;
 /// `array([[1, 2], [3, 4]], f32)`, or `array[784, 256] f32` if it has too many values.
 pub(crate) fn fmt_array(tensor: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let dtype = tensor.dtype().as_str();
+    // A tensor without elements can have any number of rows, each of them empty.
+    let rows = tensor.dims().iter().rev().skip(1).fold(1, |rows: usize, &dim| rows.saturating_mul(dim));
     match tensor
         .flatten_all()
         .and_then(|flat| flat.to_dtype(DType::F64))
         .and_then(|flat| flat.to_vec1::<f64>())
     {
-        Ok(values) if values.len() <= PRINTED => {
+        Ok(values) if values.len() <= PRINTED && rows <= PRINTED => {
             f.write_str("array(")?;
             fmt_nested(&values, tensor.dims(), tensor.dtype(), f)?;
             write!(f, ", {dtype})")

@@ -68,6 +68,67 @@ struct Containers {
     mode: Mode,
 }
 
+/// Constants of the standard library, none of which needs `skip`.
+#[derive(Clone, TreeObject)]
+struct Constants<T> {
+    leaf: Leaf<Parameter>,
+    count: std::num::NonZeroUsize,
+    small: Option<std::num::NonZeroI8>,
+    time: std::time::Duration,
+    file: std::path::PathBuf,
+    rows: std::ops::Range<usize>,
+    closed: std::ops::RangeInclusive<i64>,
+    shared: Arc<str>,
+    boxed: Box<str>,
+    either: std::borrow::Cow<'static, str>,
+    maps: (BTreeMap<Arc<str>, u8>, BTreeMap<&'static str, u8>),
+    by_value: fn(f32, [u8; 3]) -> f32,
+    mixed: fn(&str, usize, &mut Vec<T>) -> Option<T>,
+    unsafe_one: unsafe extern "C" fn(*const u8),
+}
+
+#[test]
+fn constants_have_no_leaves() {
+    fn mixed(_: &str, _: usize, list: &mut Vec<u8>) -> Option<u8> {
+        list.pop()
+    }
+    unsafe extern "C" fn foreign(_: *const u8) {}
+    let constants = Constants {
+        leaf: leaf(),
+        count: std::num::NonZeroUsize::MIN,
+        small: None,
+        time: std::time::Duration::from_secs(1),
+        file: "file".into(),
+        rows: 0..3,
+        closed: -1..=1,
+        shared: "a".into(),
+        boxed: "b".into(),
+        either: "c".into(),
+        maps: (BTreeMap::from([("d".into(), 1)]), BTreeMap::from([("e", 2)])),
+        by_value: |x, _| x,
+        mixed,
+        unsafe_one: foreign,
+    };
+    assert_eq!(leaves(&constants), ["leaf: Parameter"]);
+    assert_eq!((constants.by_value)(2., [0; 3]), 2.);
+    assert_eq!((constants.mixed)("", 0, &mut vec![3]), Some(3));
+    let _ = constants.unsafe_one;
+}
+
+/// A string of one's own as the key of a map.
+#[test]
+fn keys_of_maps_are_strings() {
+    #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+    struct Name(String);
+    impl treex_core::MapKey for Name {
+        fn segment(&self) -> &str {
+            &self.0
+        }
+    }
+    let tree = BTreeMap::from([(Name("b".into()), leaf::<Parameter>()), (Name("a".into()), leaf())]);
+    assert_eq!(leaves(&tree), ["a: Parameter", "b: Parameter"]);
+}
+
 #[test]
 fn containers_and_constants() {
     let tree = Containers {
@@ -93,6 +154,7 @@ fn containers_and_constants() {
         "map.y.0: Parameter",
     ];
     assert_eq!(leaves(&tree), expected);
+    assert!((tree.function)(&tree.some.unwrap().get().unwrap()).is_ok());
 }
 
 #[derive(Clone, TreeObject)]

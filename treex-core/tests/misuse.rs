@@ -164,7 +164,8 @@ fn a_checkpoint_that_does_not_match() {
         &["at `layers.1.kernel`", "`layers.1.weight`", "allow_missing"],
     );
     let options = Load::strict().rename(|name| name.replace("weight", "kernel"));
-    assert_eq!(model.clone().load_with(&missing, &options).unwrap(), treex_core::Report::default());
+    let report = model.clone().load_with(&missing, &options).unwrap();
+    assert_eq!((report.missing, report.unused), (Vec::<String>::new(), Vec::<String>::new()));
     let options = Load::strict().allow_missing(path("layers.1.*")).allow_unused();
     let report = model.clone().load_with(&missing, &options).unwrap();
     assert_eq!(
@@ -182,11 +183,19 @@ fn a_checkpoint_that_does_not_match() {
 
     let (_folder, misshaped) =
         altered(|tensors| drop(tensors.insert("layers.0.kernel".into(), zeros(&[3, 2], DType::F32))));
-    assert_error(model.load(&misshaped), ErrorKind::Shape, &["`layers.0.kernel`", "[2, 3]", "[3, 2]"]);
+    assert_error(
+        model.load(&misshaped),
+        ErrorKind::Shape,
+        &["`layers.0.kernel`", "[2, 3]", "[3, 2]", "model.safetensors`"],
+    );
 
     let (_folder, mistyped) =
         altered(|tensors| drop(tensors.insert("layers.0.kernel".into(), zeros(&[2, 3], DType::F64))));
-    assert_error(model.load(&mistyped), ErrorKind::DType, &["`layers.0.kernel`", "`f32`", "`f64`"]);
+    assert_error(
+        model.load(&mistyped),
+        ErrorKind::DType,
+        &["`layers.0.kernel`", "`f32`", "`f64`", "model.safetensors`"],
+    );
 
     let (_folder, truncated) = altered(|_| {});
     let bytes = fs::read(&truncated).unwrap();
@@ -206,7 +215,94 @@ fn a_checkpoint_of_a_different_kind() {
     let value = Tensor::new(&[1f32], &Device::Cpu).unwrap();
     vec![Leaf::<Parameter>::new(&value).unwrap()].save(&file).unwrap();
     let mut state = vec![Leaf::<State>::new(&value).unwrap()];
-    assert_error(state.load(&file), ErrorKind::Checkpoint, &["`0`", "`State`", "`Parameter`"]);
+    assert_error(
+        state.load(&file),
+        ErrorKind::Checkpoint,
+        &["`0`", "`State`", "`Parameter`", "leaf.safetensors`"],
+    );
+}
+
+/// A file of raw bytes: a header, and zeros for the tensors.
+fn raw(folder: &std::path::Path, header: &str, data: usize) -> std::path::PathBuf {
+    let file = folder.join("raw.safetensors");
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat();
+    fs::write(&file, bytes).unwrap();
+    file
+}
+
+/// Headers that most parsers would read one way or another.
+#[test]
+fn a_header_that_is_not_clear() {
+    const ZERO: &str = r#""0":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let mut tree = vec![Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap()];
+    let metadata =
+        |json: &str| format!(r#"{{"__metadata__":{{"treex":{}}},{ZERO}}}"#, serde_json::json!(json));
+    for (header, data, parts) in [
+        (format!("{{{ZERO},{ZERO}}}"), 4, &["two entries of the name `0`"][..]),
+        (
+            metadata(r#"{"format":2,"kinds":[]}"#),
+            4,
+            &["unknown format version", "expected 1, found 2", "later one"],
+        ),
+        (metadata(r#"{"format":1,"kinds":{}}"#), 4, &["at `0`", "expected `Parameter`, found no kind"]),
+        (
+            metadata(r#"{"format":1,"kinds":{"0":"Parameter","0":"State"}}"#),
+            4,
+            &["two entries of the name `0`"],
+        ),
+        (metadata(r#"{"format":1,"kinds":{"0":"Parameter","1":"State"}}"#), 4, &["a kind for `1`"]),
+        (metadata(r#"{"kinds":{}}"#), 4, &["missing field `format`"]),
+        (format!(r#"{{"__metadata__":{{"a":"","a":""}},{ZERO}}}"#), 4, &["not a valid checkpoint"]),
+        (ZERO.replace("\"0\"", "{\"__metadata__\"") + "}", 4, &["entry `__metadata__` of the wrong type"]),
+        (r#"{"0":{"a":"b"}}"#.into(), 0, &["entry `0` of the wrong type"]),
+        (format!("{{{ZERO}}}"), 3, &["expected 4 bytes", "found 3"]),
+        (format!("{{{ZERO}}}"), 5, &["expected 4 bytes", "found 5"]),
+        ("[]".into(), 0, &["expected an object"]),
+    ] {
+        let file = raw(folder.path(), &header, data);
+        let error = assert_error(tree.load(&file), ErrorKind::Checkpoint, parts);
+        assert!(error.remedy_text().is_some() && error.to_string().contains("raw.safetensors"), "{error}");
+    }
+    // A length that is no length, of a header or of a shape.
+    let file = folder.path().join("long.safetensors");
+    fs::write(&file, [&u64::MAX.to_le_bytes()[..], b"{}"].concat()).unwrap();
+    assert_error(tree.load(&file), ErrorKind::Checkpoint, &["at most 2 bytes", "found 18446744073709551615"]);
+    let header = r#"{"0":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
+    assert_error(tree.load(raw(folder.path(), header, 0)), ErrorKind::Checkpoint, &["overflow"]);
+    // A type that Candle lacks.
+    let file = raw(folder.path(), &format!("{{{}}}", ZERO.replace("F32", "BOOL").replace('4', "1")), 1);
+    assert_error(tree.load(file), ErrorKind::DType, &["at `0`", "`BOOL`", "raw.safetensors"]);
+    // Another program's file is loaded, and the report tells what was not checked.
+    let file = raw(folder.path(), &format!("{{{ZERO}}}"), 4);
+    let report = tree.load_with(file, &Load::strict()).unwrap();
+    assert_eq!(report.without_kind, ["0"]);
+    assert_eq!(tree[0].get().unwrap().to_vec1::<f32>().unwrap(), [0.]);
+}
+
+#[test]
+fn a_checkpoint_of_a_leaf_that_was_filtered_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let whole = trained(1);
+    whole.save(&file).unwrap();
+    let mut filtered = whole.filter(Parameter);
+    let parts = &["2 unused", "`count`, a leaf that was filtered out", "the whole tree", "allow_unused"];
+    let error = assert_error(filtered.load(&file), ErrorKind::Checkpoint, parts);
+    assert!(!error.to_string().contains("nearest"), "{error}");
+}
+
+/// The name under which safetensors keeps its metadata; the file that was there stays.
+#[test]
+fn a_leaf_with_the_name_of_the_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("map.safetensors");
+    let leaf = || Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap();
+    let good = BTreeMap::from([("a".to_owned(), leaf())]);
+    good.save(&file).unwrap();
+    let bad = BTreeMap::from([("__metadata__".to_owned(), leaf())]);
+    assert_error(bad.save(&file), ErrorKind::Checkpoint, &["at `__metadata__`", "rename"]);
+    good.clone().load(&file).unwrap();
 }
 
 #[test]
@@ -219,7 +315,8 @@ fn two_leaves_with_one_name() {
     let leaf = || Node::Leaf(Leaf::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap());
     let below = Node::Map(BTreeMap::from([("b".to_owned(), leaf())]));
     let tree = BTreeMap::from([("a".to_owned(), below), ("a.b".to_owned(), leaf())]);
-    assert_error(tree.save("unused.safetensors"), ErrorKind::Checkpoint, &["`a.b`", "same name"]);
+    let parts = &["at `a.b`", "same name", "key a, key b and key a.b", "rename"];
+    assert_error(tree.save("unused.safetensors"), ErrorKind::Checkpoint, parts);
 }
 
 #[test]
@@ -250,4 +347,14 @@ fn a_module_init_that_leaves_a_leaf_without_a_value() {
     assert_eq!(format!("{module:?}"), "Forgetful { a: Uninitialized, b: Uninitialized }");
     let error = (module, Leaf::<State>::nothing()).init(0, &Device::Cpu);
     assert_error(error, ErrorKind::Uninitialized, &["`0.b`", "module_init"]);
+}
+
+/// A tensor of very many rows, all of them empty, is printed by its shape.
+#[test]
+fn debug_of_rows_without_elements() {
+    for (shape, text) in [([1 << 40, 0], "array[1099511627776, 0] f32"), ([0, 1 << 40], "array([], f32)")] {
+        let leaf =
+            Leaf::<Parameter>::new(Tensor::zeros(&shape[..], DType::F32, &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(format!("{leaf:?}"), text);
+    }
 }

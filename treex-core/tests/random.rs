@@ -1,15 +1,16 @@
-//! Samples, bit for bit, against digests of JAX's: `fixtures/sample_digests.json`, written by
-//! `sample_digests.py`.
+//! Samples against JAX's: bit for bit against the digests of `fixtures/sample_digests.json`, and those of distributions
+//! with parameters against the numbers of `fixtures/distributions.json`, each written by the script of the same name.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
-use treex_core::random::{Key, SampleMode};
+use treex_core::ErrorKind;
+use treex_core::random::{Key, RealArray, SampleMode};
 
 /// The bytes of the samples, row-major and little-endian, and the number of bytes per sample.
 fn bytes(samples: &Tensor) -> (Vec<u8>, usize) {
@@ -119,7 +120,17 @@ fn draw(sampler: &str, key: Key, shape: Vec<usize>, arguments: &[Value]) -> tree
         "logistic" => key.logistic(shape, of_type()),
         "gumbel" => key.gumbel_with(shape, of_type(), mode(&arguments[1])),
         "bernoulli" => key.bernoulli_with(bound(0), shape, mode(&arguments[1])),
-        "rademacher" => key.rademacher(shape, of_type()),
+        "bernoulli_of" => {
+            let p = Tensor::new(bound(1), &Device::Cpu)?.to_dtype(of_type())?;
+            key.bernoulli_with(&p, shape, mode(&arguments[2]))
+        }
+        "bernoulli_row" => {
+            let p = Tensor::from_iter((0..shape[1]).map(|i| (i % 17) as f32 / 16.), &Device::Cpu)?;
+            key.bernoulli(&p.to_dtype(of_type())?, shape)
+        }
+        "rademacher" | "rademacher_32" => key.rademacher(shape, of_type()),
+        // In 64-bit mode, JAX draws every type from 64 bits.
+        "rademacher_64" => Ok(key.rademacher(shape, DType::F64)?.to_dtype(of_type())?),
         "randint" => key.randint(shape, integer(1), integer(2), of_type()),
         "permutation" => key.permutation(usize_of(&arguments[0])),
         "permutation_of" => key.permutation_of(&range(shape), usize_of(&arguments[0]), flag(1)),
@@ -163,7 +174,216 @@ fn as_in_jax() {
     }
     assert!(wrong.is_empty(), "{} of {counts:?}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(counts.values().sum::<usize>() > 1000, "{counts:?}");
-    assert_eq!(counts.len(), 20, "{counts:?}");
+    assert_eq!(counts.len(), 24, "{counts:?}");
+}
+
+/// An argument of `distributions.py`: a number, or a tensor as its type, shape and values.
+fn parameter(value: &Value) -> Tensor {
+    let Some([of_type, shape, values]) = value.as_array().map(Vec::as_slice) else {
+        return Tensor::new(float(value), &Device::Cpu).unwrap();
+    };
+    let values: Vec<f64> = values.as_array().unwrap().iter().map(float).collect();
+    Tensor::from_vec(values, dims(shape), &Device::Cpu).unwrap().to_dtype(dtype(of_type)).unwrap()
+}
+
+/// A sample of a distribution with parameters.
+fn draw_distribution(
+    sampler: &str,
+    key: Key,
+    shape: Vec<usize>,
+    of_type: DType,
+    arguments: &[Value],
+) -> treex_core::Result<Tensor> {
+    let tensors: Vec<Tensor> = arguments.iter().map(parameter).collect();
+    let x = |index: usize| match &arguments[index] {
+        Value::Array(_) => RealArray::Tensor(&tensors[index]),
+        number => RealArray::Number(float(number)),
+    };
+    let number = |index: usize| float(&arguments[index]);
+    let outer = || shape[..shape.len() - 1].to_vec();
+    match sampler {
+        "gamma" => key.gamma(x(0), shape, of_type),
+        "loggamma" => key.loggamma(x(0), shape, of_type),
+        "beta" => key.beta(x(0), x(1), shape, of_type),
+        "t" => key.t(x(0), shape, of_type),
+        "chisquare" => key.chisquare(x(0), shape, of_type),
+        "f" => key.f(x(0), x(1), shape, of_type),
+        "dirichlet" => key.dirichlet(&tensors[0], outer(), of_type),
+        "generalized_normal" => key.generalized_normal(number(0), shape, of_type),
+        "ball" => key.ball(usize_of(&arguments[0]), number(1), outer(), of_type),
+        "lognormal" => key.lognormal(x(0), shape, of_type),
+        "pareto" => key.pareto(x(0), shape, of_type),
+        "rayleigh" => key.rayleigh(x(0), shape, of_type),
+        "wald" => key.wald(x(0), shape, of_type),
+        "weibull_min" => key.weibull_min(x(0), x(1), shape, of_type),
+        "triangular" => key.triangular(x(0), x(1), x(2), shape, of_type),
+        "maxwell" => key.maxwell(shape, of_type),
+        "double_sided_maxwell" => key.double_sided_maxwell(number(0), number(1), shape, of_type),
+        "geometric" => key.geometric(x(0), shape, of_type),
+        "poisson" => key.poisson(x(0), shape, of_type),
+        "binomial" => key.binomial(x(0), x(1), shape, of_type),
+        "multinomial" => key.multinomial(x(0), &tensors[1], shape, of_type),
+        "multivariate_normal" => key.multivariate_normal(&tensors[0], &tensors[1], outer(), of_type),
+        other => panic!("no distribution {other}"),
+    }
+}
+
+fn distributions_json() -> Value {
+    serde_json::from_str(include_str!("fixtures/distributions.json")).unwrap()
+}
+
+#[test]
+fn distributions_as_in_jax() {
+    let fixture = distributions_json();
+    let (mut worst, mut wrong) = (BTreeMap::new(), Vec::new());
+    for case in fixture["cases"].as_array().unwrap() {
+        let [sampler, key, shape, of_type, arguments, expected] = case.as_array().unwrap().as_slice() else {
+            panic!("a case has six parts: {case}");
+        };
+        let (sampler, of_type, shape) = (sampler.as_str().unwrap(), dtype(of_type), dims(shape));
+        let key = Key::from_words(serde_json::from_value(key.clone()).unwrap());
+        let got =
+            draw_distribution(sampler, key, shape.clone(), of_type, arguments.as_array().unwrap()).unwrap();
+        assert_eq!((got.dims(), got.dtype()), (&*shape, of_type), "{sampler}");
+        let got = got.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        // The rounding errors of a formula are relative to its largest term: to the sample, or, where terms cancel, to
+        // 1, the scale of every distribution here.
+        let epsilon = if of_type == DType::F64 { f64::EPSILON } else { f32::EPSILON.into() };
+        for (got, expected) in got.into_iter().zip(expected.as_array().unwrap().iter().map(float)) {
+            let same = got == expected || got.is_nan() && expected.is_nan();
+            let off = if same { 0. } else { (got - expected).abs() / (epsilon * expected.abs().max(1.)) };
+            let worst = worst.entry((sampler.to_owned(), of_type.as_str())).or_insert(0f64);
+            *worst = worst.max(off);
+            if off.is_nan() || off > tolerance(sampler, expected) {
+                wrong.push(format!("{sampler} {of_type:?} {arguments}: {got:e}, not {expected:e}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{worst:#?}\n{}", wrong.join("\n"));
+    assert_eq!(worst.len(), 44, "{:?}", worst.keys());
+}
+
+/// How far a sample may be from JAX's, in rounding errors of a number of its size.
+fn tolerance(sampler: &str, sample: f64) -> f64 {
+    match sampler {
+        // Integers.
+        "geometric" | "poisson" | "binomial" | "multinomial" => 0.,
+        // exp(y) has the absolute error of y, which is relative to y, the logarithm of the sample.
+        "pareto" => 4. + sample.ln(),
+        // A logarithm, a power or an exponential of 1 unit each, and as many roundings of products.
+        _ => 4.,
+    }
+}
+
+/// Every public name of `jax.random`, either sampled by a fixture under its own name or explained here.
+#[test]
+fn every_name_of_jax_random() {
+    const OTHERS: [(&str, &str); 10] = [
+        ("PRNGKey", "`Key::from` and `Key::from_seed_x64`, sampled as `seed` and `seed_x64`"),
+        (
+            "cauchy",
+            "`Key::cauchy`, compared with `samplers.json`, since its tangent is not XLA's to the last bit",
+        ),
+        ("clone", "a `Key` is `Copy`"),
+        ("key", "`Key::from`: there is one implementation, threefry2x32, so a key has no type of its own"),
+        ("key_data", "`Key::words` and `Key::to_tensor`"),
+        ("key_dtype", "a `Key` is no array, so it has no element type"),
+        ("key_impl", "there is one implementation, threefry2x32, JAX's default"),
+        ("orthogonal", "`Key::orthogonal`, compared with `orthogonal.json`"),
+        ("random_gamma_p", "the primitive behind `gamma`, which JAX exports for its own extensions"),
+        ("wrap_key_data", "`Key::from_words` and `Key::from_tensor`"),
+    ];
+    let digests: Value = serde_json::from_str(include_str!("fixtures/sample_digests.json")).unwrap();
+    let fixture = distributions_json();
+    let sampled = |cases: &Value| -> BTreeSet<String> {
+        cases.as_array().unwrap().iter().map(|case| case[0].as_str().unwrap().to_owned()).collect()
+    };
+    let sampled = &sampled(&digests["cases"]) | &sampled(&fixture["cases"]);
+    let names: Vec<&str> =
+        fixture["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.len() > 40, "{names:?}");
+    let is_explained = |name: &str| OTHERS.iter().any(|(other, reason)| *other == name && !reason.is_empty());
+    let missing: Vec<_> =
+        names.iter().filter(|name| !sampled.contains(**name) && !is_explained(name)).collect();
+    assert!(missing.is_empty(), "neither sampled nor explained: {missing:?}");
+    for (name, _) in OTHERS {
+        assert!(names.contains(&name), "jax.random has no `{name}`");
+        assert!(!sampled.contains(name), "`{name}` is sampled, and needs no explanation");
+    }
+}
+
+/// Parameters of which JAX makes meaningless samples are errors with a remedy.
+#[test]
+fn parameters_out_of_range() {
+    use candle_core::DType::{BF16, F32, F64, I32, I64, U8};
+    let (key, x) = (Key::from(3), |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap());
+    let cov = Tensor::new(&[[1f32, 2.], [2., 1.]], &Device::Cpu).unwrap();
+    let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
+    let nan = x(&[0.5, f32::NAN]);
+    for (number, result) in [
+        key.gamma(-1., 3, F32),
+        key.loggamma(&x(&[1., -0.5]), 2, F32),
+        key.gamma(1., 3, BF16),
+        key.gamma(1., 3, I32),
+        key.gamma(&x(&[1., 2.]), 3, F32),
+        key.gamma(1., usize::MAX, F64),
+        key.gamma(1., (usize::MAX, 2), F64),
+        key.beta(-1., 2., 3, F32),
+        key.beta(1., -2., 3, F32),
+        key.dirichlet(&scalar, 3, F32),
+        key.dirichlet(&x(&[1., -1.]), 3, F32),
+        key.chisquare(-2., 3, F32),
+        key.f(0., 1., 3, F32),
+        key.f(1., 0., 3, F32),
+        key.t(0., 3, F64),
+        key.generalized_normal(0., 3, F32),
+        key.generalized_normal(f64::NAN, 3, F32),
+        key.ball(3, -1., 3, F32),
+        key.pareto(0., 3, F32),
+        key.rayleigh(-1., 3, F32),
+        key.weibull_min(1., 0., 3, F32),
+        key.triangular(1., 0., 2., 3, F32),
+        key.triangular(0., 3., 2., 3, F32),
+        key.wald(0., 3, F32),
+        key.maxwell(3, U8),
+        key.geometric(0., 3, I32),
+        key.geometric(1.5, 3, I32),
+        key.geometric(f64::NAN, 3, I32),
+        key.geometric(0.5, 3, F32),
+        key.geometric(&x(&[0.5]).to_dtype(BF16).unwrap(), 3, I64),
+        key.poisson(-1., 3, I32),
+        key.poisson(f64::NAN, 3, I32),
+        key.poisson(1e12, 3, I64),
+        key.poisson(1., 3, F32),
+        key.binomial(3., 0.5, 3, I32),
+        key.multinomial(3., &scalar, 3, F32),
+        key.multinomial(3., &x(&[1., 2.]), (3, 3), F32),
+        key.multivariate_normal(&x(&[1., 2.]), &cov, 3, F32),
+        key.multivariate_normal(&x(&[1., 2., 3.]), &cov, 3, F32),
+        key.multivariate_normal(&scalar, &cov, 3, F32),
+        key.bernoulli(&nan, 2),
+        key.bernoulli_with(&nan, 2, SampleMode::High),
+        key.bernoulli(&x(&[0.5, 0.5]), 3),
+        key.bernoulli(&Tensor::new(1u32, &Device::Cpu).unwrap(), 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = result.expect_err(&format!("case {number}"));
+        let is_plain = matches!(error.kind(), ErrorKind::Argument | ErrorKind::Shape | ErrorKind::DType);
+        assert!(
+            is_plain && error.expected_text().is_some() | error.found_text().is_some(),
+            "{number}: {error}"
+        );
+    }
+    // NaN stays visible, and nothing is drawn for an empty shape.
+    let visible = key.gamma(&nan, 2, F32).unwrap().to_vec1::<f32>().unwrap();
+    assert!(visible[0].is_finite() && visible[1].is_nan());
+    assert_eq!(key.poisson(3., (2, 0), I64).unwrap().dims(), [2, 0]);
+    assert_eq!(key.dirichlet(&x(&[]), 3, F32).unwrap().dims(), [3, 0]);
+    assert_eq!(key.ball(0, 2., 3, F32).unwrap().dims(), [3, 0]);
+    let empty = Tensor::zeros((0, 0), F32, &Device::Cpu).unwrap();
+    assert_eq!(key.multivariate_normal(&x(&[]), &empty, 3, F32).unwrap().dims(), [3, 0]);
 }
 
 #[test]

@@ -101,3 +101,48 @@ fn a_boxed_module_prints_its_leaves() {
     assert_eq!(format!("{boxed:?}"), "Linear { kernel: Initializer }");
     assert_eq!(format!("{:?}", boxed.clone()), "Linear { kernel: Initializer }");
 }
+
+/// What is below the depth counts for the module above it, and the total stays.
+#[test]
+fn a_depth_folds_modules_into_those_above() {
+    let words = |table: &str| -> Vec<Vec<String>> {
+        let rows = table.lines().filter(|line| !line.contains(['─', '═']));
+        rows.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let net = net();
+    let (whole, folded) = (words(&net.tabulate()), words(&net.tabulate_depth(1)));
+    let paths: Vec<&str> = folded.iter().map(|row| &*row[0]).collect();
+    assert_eq!(paths, ["path", "*", "first", "total"]);
+    assert_eq!(folded.last(), whole.last());
+    assert_eq!(net.tabulate_depth(usize::MAX), net.tabulate());
+}
+
+#[test]
+fn a_long_tree_has_a_short_table() {
+    let table = vec![Linear::new(2, 3); 5000].tabulate();
+    let rows = table.lines().filter(|line| !line.contains(['─', '═'])).count();
+    assert_eq!(rows, 1003, "the header, 1,000 modules, the others and the total");
+    let row = |start: &str| table.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
+    assert!(row("... 4,000 more").contains("24,000  96.0 KB"), "{}", row("..."));
+    assert!(row("total").contains("30,000  120.0 KB"), "{}", row("total"));
+    let module: Box<dyn Module> = Box::new(Long(vec![Linear::new(2, 3); 5000]));
+    let text = format!("{module:?}");
+    assert!(text.starts_with("Long { 0.0.kernel") && text.ends_with(".. }"), "{}", &text[..200]);
+    assert!(text.len() < 100_000, "{}", text.len());
+}
+
+#[derive(Clone, Debug, TreeObject)]
+struct Long(Vec<Linear>);
+
+impl Module for Long {
+    fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.clone())
+    }
+}
+
+/// A declared shape that no memory holds is printed, not multiplied out.
+#[test]
+fn sizes_beyond_memory() {
+    let huge = Linear::new(usize::MAX, 2);
+    assert!(vec![huge; 2].tabulate().contains("18,446,744,073,709,551,615"));
+}

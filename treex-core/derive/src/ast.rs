@@ -1,7 +1,7 @@
 //! The parsed type: that of `syn` with the `#[tree]` attributes attached.
 
 use quote::{ToTokens as _, format_ident};
-use syn::{Data, DeriveInput, Ident, Member};
+use syn::{Data, DeriveInput, Ident, Member, Type};
 
 use crate::attr::{self, ContainerAttrs, FieldAttrs};
 use crate::ctxt::Ctxt;
@@ -93,8 +93,10 @@ fn fields<'a>(cx: &Ctxt, fields: &'a syn::Fields) -> Vec<Field<'a>> {
 }
 
 impl Field<'_> {
+    /// Whether the field is no part of the tree: it is marked, or a function pointer, which holds no leaf. Traits cannot
+    /// be implemented for all of these, since each number and form of arguments is a type of its own.
     pub(crate) fn is_skipped(&self) -> bool {
-        self.attrs.skip.is_some()
+        self.attrs.skip.is_some() || matches!(self.ty, Type::BareFn(_))
     }
 
     /// The path segment as text.

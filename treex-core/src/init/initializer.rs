@@ -127,7 +127,10 @@ impl Initializer {
                     unknown("shape")
                         .remedy("give the layer its sizes, or call `model.init_with(seed, &sample)?`")
                 })?;
-                make(key, shape, self.dtype.ok_or_else(|| unknown("element type"))?)
+                let dtype = self.dtype.ok_or_else(|| {
+                    unknown("element type").remedy("give it with `Initializer::with_dtype`")
+                })?;
+                make(key, shape, dtype)
             }
             Make::Stream(_) => key.to_tensor(),
             Make::Never => Err(unknown("value")),

@@ -1,37 +1,120 @@
 //! Checkpoints: a tree as one safetensors file, its leaves named by their paths.
 //!
-//! The file is written to a temporary file, synced and renamed, so that a crash leaves the old file or the new one.
-//! Its metadata holds the format version and the kind of each leaf.
+//! The file is replaced as a whole, so that a crash leaves the old one or the new one. Its metadata holds the version
+//! of the format, the kind of each leaf, and the texts of [`Save::metadata`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use safetensors::SafeTensors;
-use serde::{Deserialize, Serialize};
+use safetensors::tensor::TensorInfo;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::container::{self, Container, RESERVED, Unique, broken};
+use super::file::cannot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nearest::nearest;
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, Rng};
 use crate::tree::object::TreeObject;
-use crate::tree::path::Dotted;
+use crate::tree::path::{Dotted, Path, Segment};
 use crate::tree::walk::{try_walk_mut, walk, walk_mut};
 
 /// The only metadata entry of a file. JSON, so that the same tree gives the same bytes.
 const METADATA: &str = "treex";
 const FORMAT: u64 = 1;
 
+/// The part of [`METADATA`] that every version has.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+}
+
 /// The content of [`METADATA`].
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Header {
     format: u64,
     /// The kind of each leaf, by its name.
+    #[serde(deserialize_with = "without_duplicates")]
     kinds: BTreeMap<String, String>,
+    /// The texts of [`Save::metadata`], by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "without_duplicates")]
+    metadata: BTreeMap<String, String>,
+}
+
+fn without_duplicates<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Unique::deserialize(deserializer).map(|Unique(entries)| entries)
+}
+
+impl Header {
+    /// The header of a file, unless another program wrote it.
+    fn read(container: &Container, file: &FilePath) -> Result<Option<Self>> {
+        let Some(json) = container.metadata.get(METADATA) else { return Ok(None) };
+        let invalid = |error| broken(file).caused_by(error);
+        let Version { format } = serde_json::from_str(json).map_err(invalid)?;
+        if format != FORMAT {
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                format!("the checkpoint `{}` has an unknown format version", file.display()),
+            )
+            .expected(FORMAT)
+            .found(format)
+            .remedy("load it with the version of treex that wrote it, or a later one"));
+        }
+        let header: Self = serde_json::from_str(json).map_err(invalid)?;
+        let unknown = |name: &&String| !container.tensors.contains_key(*name);
+        match header.kinds.keys().find(unknown) {
+            Some(name) => Err(broken(file).found(format!("a kind for `{name}`, but no such tensor"))),
+            None => Ok(Some(header)),
+        }
+    }
+}
+
+/// Options of [`save_with`](crate::Tree::save_with).
+///
+/// ```
+/// # use treex_core::{Leaf, Parameter, Save, checkpoint_metadata, prelude::*};
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("model.safetensors");
+/// # let model = Leaf::<Parameter>::new(treex_core::Key::from(0).normal(3, candle_core::DType::F32)?)?;
+/// model.save_with(&file, &Save::new().metadata("config", r#"{"layers": 3}"#))?;
+/// assert_eq!(checkpoint_metadata(&file)?["config"], r#"{"layers": 3}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Save {
+    metadata: BTreeMap<String, String>,
+}
+
+impl Save {
+    /// Only the tree.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a text, for instance the configuration that the tree was built from, so that the file describes itself.
+    /// [`checkpoint_metadata`] reads it.
+    #[must_use]
+    pub fn metadata(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.metadata.insert(name.into(), text.into());
+        self
+    }
+}
+
+/// The texts that [`Save::metadata`] put into a checkpoint, by their names. The tensors are not read.
+///
+/// # Errors
+/// If the file cannot be read or is no checkpoint.
+pub fn checkpoint_metadata(file: impl AsRef<FilePath>) -> Result<BTreeMap<String, String>> {
+    let container = Container::open(file.as_ref())?;
+    let header = Header::read(&container, file.as_ref())?;
+    Ok(header.map(|header| header.metadata).unwrap_or_default())
 }
 
 /// Options of [`load_with`](crate::Tree::load_with).
@@ -105,182 +188,221 @@ pub struct Report {
     pub missing: Vec<String>,
     /// Names in the file without a leaf in the tree.
     pub unused: Vec<String>,
+    /// Leaves whose kind the file does not tell, since another program wrote it. They were loaded; whether each is a
+    /// parameter or a statistic there was not checked.
+    pub without_kind: Vec<String>,
 }
 
-pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath) -> Result<()> {
-    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut header = Header { format: FORMAT, kinds: BTreeMap::new() };
-    let mut result = Ok(());
+/// A leaf and its name in a file.
+struct Entry<'a> {
+    name: String,
+    path: Path,
+    kind: KindTag,
+    leaf: &'a Handle,
+}
+
+/// All leaves in field order. Of those that are not `Nothing`, no two have the same name.
+fn entries<T: TreeObject>(tree: &T) -> Result<Vec<Entry<'_>>> {
+    let mut entries = Vec::new();
     walk(tree, |path, kind, leaf| {
-        if result.is_ok() && !leaf.is_nothing() {
-            let name = Dotted(path).to_string();
-            result = match leaf.get(kind).and_then(|value| Ok(value.to_device(&Device::Cpu)?.contiguous()?)) {
-                Err(error) => Err(error.at(path)),
-                Ok(_) if tensors.contains_key(&name) => {
-                    Err(Error::new(ErrorKind::Checkpoint, "two leaves have the same name in a file").at(path))
-                }
-                Ok(value) => {
-                    header.kinds.insert(name.clone(), kind.name().to_owned());
-                    tensors.insert(name, value);
-                    Ok(())
-                }
-            };
-        }
+        entries.push(Entry { name: Dotted(path).to_string(), path: path.into(), kind, leaf });
     });
-    result?;
-    let header = serde_json::to_string(&header).map_err(|error| broken(file).caused_by(error))?;
-    let metadata = HashMap::from([(METADATA.to_owned(), header)]);
-    let bytes =
-        safetensors::serialize(&tensors, Some(metadata)).map_err(|error| broken(file).caused_by(error))?;
-    write_atomically(file, &bytes).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("cannot write the checkpoint `{}`", file.display()))
-            .caused_by(error)
-    })
+    let mut named = HashMap::new();
+    for entry in entries.iter().filter(|entry| !entry.leaf.is_nothing()) {
+        if let Some(other) = named.insert(&entry.name, entry) {
+            return Err(Error::new(ErrorKind::Checkpoint, "two leaves have the same name in a file")
+                .at(entry.path.clone())
+                .found(format!("{} and {}", spelled(&other.path), spelled(&entry.path)))
+                .remedy("rename a field with `#[tree(rename = \"..\")]`, or a key of a map"));
+        }
+        if entry.name == RESERVED {
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                "a leaf has the name that files keep for their metadata",
+            )
+            .at(entry.path.clone())
+            .remedy("rename the field with `#[tree(rename = \"..\")]`, or the key of the map"));
+        }
+    }
+    Ok(entries)
 }
 
-fn write_atomically(file: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => FilePath::new("."),
+/// A path whose segments show what they are: `field a, key b.c`.
+fn spelled(path: &Path) -> String {
+    let segment = |segment: &Segment| match segment {
+        Segment::Field(name) => format!("field {name}"),
+        Segment::Index(index) => format!("index {index}"),
+        Segment::Key(key) => format!("key {key}"),
     };
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    // The rename is durable once the folder is synced, on systems where folders can be.
-    #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
-    Ok(())
+    path.segments().iter().map(segment).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    let mut header = Header { format: FORMAT, kinds: BTreeMap::new(), metadata: options.metadata.clone() };
+    for Entry { name, path, kind, leaf } in entries(tree)? {
+        if leaf.is_nothing() {
+            continue;
+        }
+        let value = leaf.get(kind).map_err(|error| error.at(path.clone()))?;
+        if !container::is_writable(value.dtype()) {
+            return Err(Error::new(ErrorKind::DType, "a leaf has an element type that cannot be saved")
+                .at(path)
+                .found(format!("`{}`", value.dtype().as_str()))
+                .remedy("cast it with `into_dtype` before saving"));
+        }
+        header.kinds.insert(name.clone(), kind.name().to_owned());
+        tensors.insert(name, value);
+    }
+    let json = serde_json::to_string(&header).map_err(|error| cannot("write", file).caused_by(error))?;
+    container::write(file, &tensors, HashMap::from([(METADATA.to_owned(), json)]))
 }
 
 pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options: &Load) -> Result<Report> {
-    let bytes = fs::read(file).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("cannot read the checkpoint `{}`", file.display())).caused_by(error)
-    })?;
-    let mut contents = Contents::read(&bytes, file, options)?;
-    let mut names = BTreeSet::new();
-    walk(tree, |path, _, _| {
-        names.insert(Dotted(path).to_string());
-    });
-    let (mut loaded, mut report) = (tree.clone(), Report::default());
+    let mut contents = Contents::open(file, options)?;
+    let report = contents.check(&entries(tree)?, options)?;
+    let mut loaded = tree.clone();
     try_walk_mut(&mut loaded, |path, kind, leaf| {
         if leaf.is_nothing() {
             return Ok(());
         }
-        let name = Dotted(path).to_string();
-        match contents.tensors.remove(&name) {
-            Some(stored) => {
-                contents.check_kind(&name, kind)?;
-                check_value(leaf, &stored)?;
-                let device = match leaf.value() {
-                    Some(value) if !kind.is(KindTag::of::<Rng>()) => value.device().clone(),
-                    _ => Device::Cpu,
-                };
-                leaf.replace(Handle::from_copy(&stored.to_device(&device)?)?);
-            }
-            None if options
-                .missing
-                .as_ref()
-                .is_some_and(|allowed| allowed(&LeafRef::new(path, kind, leaf))) =>
-            {
-                report.missing.push(name);
-            }
-            None => return Err(contents.missing(&name, &names, file)),
-        }
+        let Some(stored) = contents.read(&Dotted(path).to_string())? else { return Ok(()) };
+        let device = match leaf.value() {
+            Some(value) if !kind.is(KindTag::of::<Rng>()) => value.device().clone(),
+            _ => Device::Cpu,
+        };
+        leaf.replace(Handle::from_copy(&stored.to_device(&device)?)?);
         Ok(())
     })?;
-    report.unused = contents.tensors.into_keys().collect();
-    if let (Some(unused), false) = (report.unused.first(), options.unused) {
-        let known = nearest(unused, names.iter().map(String::as_str));
-        return Err(Error::new(
-            ErrorKind::Checkpoint,
-            format!("the checkpoint `{}` holds {} unused tensors", file.display(), report.unused.len()),
-        )
-        .expected("only leaves of the tree")
-        .found(format!("`{unused}`{known}"))
-        .remedy("allow it with `load_with(file, &Load::strict().allow_unused())`"));
-    }
     walk_mut(&mut loaded, |_, _, leaf| leaf.set_scope(None));
     *tree = loaded;
     Ok(report)
 }
 
-/// The tensors of a file by their names after renaming.
-struct Contents {
-    tensors: BTreeMap<String, Tensor>,
-    names: Vec<String>,
-    kinds: HashMap<String, String>,
+/// A file whose names are those after renaming.
+struct Contents<'a> {
+    file: &'a FilePath,
+    container: Container,
+    /// `None` if another program wrote the file.
+    header: Option<Header>,
+    /// From a leaf's name to the name in the file.
+    stored: BTreeMap<String, String>,
 }
 
-impl Contents {
-    fn read(bytes: &[u8], file: &FilePath, options: &Load) -> Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(file).caused_by(error))?;
-        let header: Header = match header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA)) {
-            Some(json) => serde_json::from_str(json).map_err(|error| broken(file).caused_by(error))?,
-            None => Header { format: FORMAT, ..Header::default() },
-        };
-        if header.format != FORMAT {
-            return Err(broken(file).expected(format!("format {FORMAT}")).found(header.format));
-        }
-        let rename =
-            |name: &str| options.rename.as_ref().map_or_else(|| name.to_owned(), |rename| rename(name));
-        let mut contents = Self { tensors: BTreeMap::new(), names: Vec::new(), kinds: HashMap::new() };
-        for (stored_name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
-            .map_err(|error| broken(file).caused_by(error))?
-        {
-            let name = rename(&stored_name);
-            if let Some(kind) = header.kinds.get(&stored_name) {
-                contents.kinds.insert(name.clone(), kind.clone());
-            }
-            contents.names.push(name.clone());
-            if contents.tensors.insert(name.clone(), tensor).is_some() {
-                return Err(broken(file).found(format!("two tensors renamed to `{name}`")));
+impl<'a> Contents<'a> {
+    fn open(file: &'a FilePath, options: &Load) -> Result<Self> {
+        let container = Container::open(file)?;
+        let header = Header::read(&container, file)?;
+        let mut stored = BTreeMap::new();
+        for stored_name in container.tensors.keys() {
+            let name =
+                options.rename.as_ref().map_or_else(|| stored_name.clone(), |rename| rename(stored_name));
+            if let Some(other) = stored.insert(name.clone(), stored_name.clone()) {
+                return Err(Error::new(
+                    ErrorKind::Checkpoint,
+                    format!("`rename` gives two tensors of `{}` one name", file.display()),
+                )
+                .found(format!("`{name}` from `{other}` and `{stored_name}`"))
+                .remedy("let `rename` give each tensor its own name"));
             }
         }
-        Ok(contents)
+        Ok(Self { file, container, header, stored })
     }
 
-    fn check_kind(&self, name: &str, kind: KindTag) -> Result<()> {
-        match self.kinds.get(name) {
-            Some(stored) if stored != kind.name() => {
-                Err(Error::new(ErrorKind::Checkpoint, "a leaf was saved with a different kind")
-                    .expected(format!("`{kind}`"))
-                    .found(format!("`{stored}`")))
+    /// Compares the header with the leaves, before any value is read.
+    fn check(&self, leaves: &[Entry<'_>], options: &Load) -> Result<Report> {
+        let by_name: BTreeMap<&str, &Entry<'_>> = leaves.iter().map(|entry| (&*entry.name, entry)).collect();
+        let mut report = Report::default();
+        for Entry { name, path, kind, leaf } in leaves.iter().filter(|entry| !entry.leaf.is_nothing()) {
+            let Some((stored, info)) = self.info(name) else {
+                let allowed = options.missing.as_ref();
+                if allowed.is_some_and(|allowed| allowed(&LeafRef::new(path.segments(), *kind, leaf))) {
+                    report.missing.push(name.clone());
+                    continue;
+                }
+                return Err(self.missing(name, &by_name).at(path.clone()));
+            };
+            match self.header.as_ref().map(|header| header.kinds.get(stored)) {
+                Some(Some(stored)) if stored == kind.name() => {}
+                Some(found) => return Err(self.wrong_kind(*kind, found).at(path.clone())),
+                None => report.without_kind.push(name.clone()),
             }
-            _ => Ok(()),
+            self.check_value(leaf, info).map_err(|error| error.at(path.clone()))?;
         }
+        let has_leaf = |name: &&String| by_name.get(&***name).is_some_and(|entry| !entry.leaf.is_nothing());
+        report.unused = self.stored.keys().filter(|name| !has_leaf(name)).cloned().collect();
+        match report.unused.first() {
+            Some(unused) if !options.unused => Err(self.unused(unused, report.unused.len(), &by_name)),
+            _ => Ok(report),
+        }
+    }
+
+    fn info(&self, name: &str) -> Option<(&str, &TensorInfo)> {
+        let stored = self.stored.get(name)?;
+        Some((stored, self.container.tensors.get(stored)?))
+    }
+
+    /// The value for a leaf, if the file has one.
+    fn read(&mut self, name: &str) -> Result<Option<Tensor>> {
+        self.stored.get(name).map(|stored| self.container.tensor(stored)).transpose()
+    }
+
+    fn check_value(&self, leaf: &Handle, stored: &TensorInfo) -> Result<()> {
+        if let Some(shape) = leaf.shape().filter(|shape| shape.dims() != stored.shape) {
+            return Err(Error::shape(format!("a leaf has a different shape in `{}`", self.file.display()))
+                .expected(format!("{:?}", shape.dims()))
+                .found(format!("{:?}", stored.shape))
+                .remedy("build the model with the sizes that it was saved with"));
+        }
+        let stored = self.container.dtype_of(stored.dtype)?;
+        if let Some(dtype) = leaf.dtype().filter(|dtype| *dtype != stored) {
+            return Err(Error::new(
+                ErrorKind::DType,
+                format!("a leaf has a different element type in `{}`", self.file.display()),
+            )
+            .expected(format!("`{}`", dtype.as_str()))
+            .found(format!("`{}`", stored.as_str()))
+            .remedy("cast the tree with `into_dtype` before loading, and back afterwards"));
+        }
+        Ok(())
+    }
+
+    fn wrong_kind(&self, expected: KindTag, found: Option<&String>) -> Error {
+        let found = found.map_or_else(|| "no kind".to_owned(), |found| format!("`{found}`"));
+        Error::new(ErrorKind::Checkpoint, format!("a leaf has a different kind in `{}`", self.file.display()))
+            .expected(format!("`{expected}`"))
+            .found(found)
+            .remedy("load it into a tree whose leaf has that kind, and copy the value")
     }
 
     /// The error for a leaf that is not in the file, with the nearest unused names.
-    fn missing(&self, name: &str, leaves: &BTreeSet<String>, file: &FilePath) -> Error {
-        let near =
-            nearest(name, self.names.iter().filter(|other| !leaves.contains(*other)).map(String::as_str));
+    fn missing(&self, name: &str, leaves: &BTreeMap<&str, &Entry<'_>>) -> Error {
+        let others = self.stored.keys().map(String::as_str).filter(|other| !leaves.contains_key(other));
+        let near = nearest(name, others);
         Error::new(
             ErrorKind::Checkpoint,
-            format!("a leaf is missing from the checkpoint `{}`", file.display()),
+            format!("a leaf is missing from the checkpoint `{}`", self.file.display()),
         )
         .expected(format!("a tensor `{name}`"))
-        .found(format!("{} others{near}", self.names.len()))
+        .found(format!("{} others{near}", self.stored.len()))
         .remedy("allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename")
     }
-}
 
-fn check_value(leaf: &Handle, stored: &Tensor) -> Result<()> {
-    if let Some(shape) = leaf.shape().filter(|shape| *shape != stored.shape()) {
-        return Err(Error::shape("a leaf was saved with a different shape")
-            .expected(format!("{:?}", shape.dims()))
-            .found(format!("{:?}", stored.dims())));
+    /// The error for `count` tensors without a leaf, of which `name` is one.
+    fn unused(&self, name: &str, count: usize, leaves: &BTreeMap<&str, &Entry<'_>>) -> Error {
+        let error = Error::new(
+            ErrorKind::Checkpoint,
+            format!("the checkpoint `{}` holds {count} unused tensors", self.file.display()),
+        )
+        .expected("only leaves of the tree");
+        let allow = "allow it with `load_with(file, &Load::strict().allow_unused())`";
+        if leaves.contains_key(name) {
+            return error
+                .found(format!("`{name}`, a leaf that was filtered out and is `Nothing`"))
+                .remedy(format!("load into the whole tree and filter it afterwards, or {allow}"));
+        }
+        let has_value = |entry: &&&Entry<'_>| !entry.leaf.is_nothing();
+        let near = nearest(name, leaves.values().filter(has_value).map(|entry| &*entry.name));
+        error.found(format!("`{name}`{near}")).remedy(allow)
     }
-    if let Some(dtype) = leaf.dtype().filter(|dtype| *dtype != stored.dtype()) {
-        return Err(Error::new(ErrorKind::DType, "a leaf was saved with a different element type")
-            .expected(format!("`{}`", dtype.as_str()))
-            .found(format!("`{}`", stored.dtype().as_str()))
-            .remedy("cast the tree with `into_dtype` before loading, and back afterwards"));
-    }
-    Ok(())
-}
-
-fn broken(file: &FilePath) -> Error {
-    Error::new(ErrorKind::Checkpoint, format!("`{}` is not a valid checkpoint", file.display()))
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::error::Result;
@@ -14,6 +14,9 @@ use crate::tree::object::{ChildInfo, TreeObject, Visitor};
 use crate::tree::path::{ModuleId, Path};
 use crate::tree::set_mode;
 use crate::tree::walk::{attach_path, walk};
+
+/// The most rows that a table has, and the most leaves that `Debug` of a `dyn Module` prints.
+const LONGEST: usize = 1000;
 
 /// One module of the table.
 struct Row {
@@ -33,14 +36,16 @@ struct Size {
 
 impl Size {
     fn add(&mut self, other: Self) {
-        self.elements += other.elements;
-        self.bytes += other.bytes;
-        self.frozen += other.frozen;
+        self.elements = self.elements.saturating_add(other.elements);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.frozen = self.frozen.saturating_add(other.frozen);
     }
 
     fn of(leaf: &Handle) -> Self {
-        let elements = leaf.shape().map_or(0, candle_core::Shape::elem_count);
-        let bytes = elements * leaf.dtype().map_or(0, |dtype| dtype.size_in_bytes());
+        // A shape that is only declared can be larger than any memory.
+        let product = |shape: &Shape| shape.dims().iter().fold(1, |n: usize, &dim| n.saturating_mul(dim));
+        let elements = leaf.shape().map_or(0, product);
+        let bytes = elements.saturating_mul(leaf.dtype().map_or(0, |dtype| dtype.size_in_bytes()));
         Self { elements, bytes, frozen: if leaf.is_frozen() { elements } else { 0 } }
     }
 }
@@ -79,8 +84,10 @@ impl fmt::Display for Grouped {
     }
 }
 
-/// Collects rows. A leaf counts for the innermost module that contains it.
+/// Collects rows. A leaf counts for the innermost module that contains it and has a row.
 struct Rows {
+    /// The longest path of a row.
+    depth: usize,
     rows: Vec<Row>,
     /// The kinds present, in the order of the leaves.
     kinds: Vec<KindTag>,
@@ -110,7 +117,9 @@ impl<'a> Visitor<'a> for Rows {
         let (depth, kind, owner) = (self.path.segments().len(), self.kind, self.owner);
         self.path.extend(edge.path);
         self.kind = kind.or(edge.kind);
-        if let module @ Some(_) = child.identity() {
+        if let module @ Some(_) = child.identity()
+            && self.path.segments().len() <= self.depth
+        {
             self.owner = self.rows.len();
             self.rows.push(Row { path: self.path.to_string(), module, own: Vec::new() });
         }
@@ -121,9 +130,10 @@ impl<'a> Visitor<'a> for Rows {
     }
 }
 
-fn rows<T: TreeObject>(tree: &T) -> Rows {
+fn rows<T: TreeObject>(tree: &T, depth: usize) -> Rows {
     let root = Row { path: Path::default().to_string(), module: None, own: Vec::new() };
-    let mut rows = Rows { rows: vec![root], kinds: Vec::new(), path: Path::default(), kind: None, owner: 0 };
+    let mut rows =
+        Rows { depth, rows: vec![root], kinds: Vec::new(), path: Path::default(), kind: None, owner: 0 };
     rows.child(ChildInfo::new(&[]), tree);
     // If the root is a module, it has its own row.
     if rows.rows[0].own.is_empty() && rows.rows.len() > 1 {
@@ -132,14 +142,14 @@ fn rows<T: TreeObject>(tree: &T) -> Rows {
     rows
 }
 
-pub(crate) fn tabulate<T: TreeObject>(tree: &T) -> String {
-    render(&rows(tree), None)
+pub(crate) fn tabulate<T: TreeObject>(tree: &T, depth: usize) -> String {
+    render(&rows(tree, depth), None)
 }
 
 pub(crate) fn tabulate_with<T: Module + Clone>(tree: &T, x: &Tensor) -> Result<String> {
     let mut tree = tree.clone();
     set_mode::set_training(&mut tree, false);
-    let rows = rows(&tree);
+    let rows = rows(&tree, usize::MAX);
     let recording = Recording::open();
     tree.call(x).map_err(|error| attach_path(&tree, error))?;
     Ok(render(&rows, Some(&recording.close())))
@@ -156,15 +166,25 @@ fn render(Rows { rows, kinds, .. }: &Rows, calls: Option<&[CallRecord]>) -> Stri
             .chain(kinds.iter().map(|kind| kind.name())),
     );
     let mut totals = vec![Size::default(); kinds.len()];
-    for row in rows {
+    let (rows, rest) = rows.split_at(rows.len().min(LONGEST));
+    let rest = (!rest.is_empty()).then(|| Row {
+        path: format!("... {} more", Grouped(rest.len())),
+        module: None,
+        own: rest.iter().flat_map(|row| row.own.iter().copied()).collect(),
+    });
+    for row in rows.iter().chain(&rest) {
         let mut cells = vec![Cell::new(&row.path), Cell::new(row.module.map_or("", |module| module.name))];
         if let Some(calls) = calls {
-            let call = calls.iter().find(|call| Some(call.module) == row.module);
+            let call = row.module.and_then(|module| calls.iter().find(|call| call.module == module));
             cells.push(Cell::new(call.map_or("", |call| &call.input)));
             cells.push(Cell::new(call.map_or("", |call| &call.output)));
         }
         for (kind, total) in kinds.iter().zip(&mut totals) {
-            let size = row.own.iter().find(|(of, _)| of == kind).map(|(_, size)| *size);
+            let sizes = row.own.iter().filter(|(of, _)| of == kind).map(|(_, size)| *size);
+            let size = sizes.reduce(|mut sum, size| {
+                sum.add(size);
+                sum
+            });
             total.add(size.unwrap_or_default());
             cells.push(
                 Cell::new(size.map_or(String::new(), |size| size.to_string()))
@@ -225,11 +245,14 @@ pub fn record<M: TreeObject>(module: &M, x: &Tensor, y: &Tensor) {
 
 /// Prints a `dyn` tree: its name, and its leaves by path.
 pub(crate) fn debug(tree: &(impl TreeObject + ?Sized), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut fields = f.debug_struct(tree.module_name().unwrap_or("Module"));
+    let (mut fields, mut leaves) = (f.debug_struct(tree.module_name().unwrap_or("Module")), 0);
     walk(tree, |path, _, leaf| {
-        fields.field(&Path::from(path).to_string(), leaf);
+        leaves += 1;
+        if leaves <= LONGEST {
+            fields.field(&Path::from(path).to_string(), leaf);
+        }
     });
-    fields.finish()
+    if leaves > LONGEST { fields.finish_non_exhaustive() } else { fields.finish() }
 }
 
 impl fmt::Debug for dyn Module {

@@ -90,7 +90,8 @@ impl Key {
         if n == 0 && (replace || draws > 0) {
             return Err(Error::argument("`categorical` needs at least one category")
                 .expected("an axis of length 1 or more")
-                .found(format!("logits of shape {:?}, axis {axis}", logits.dims())));
+                .found(format!("logits of shape {:?}, axis {axis}", logits.dims()))
+                .remedy("give the axis of the categories"));
         }
         if !replace && draws > n {
             return Err(Error::argument("`categorical` without replacement runs out of categories")
@@ -128,6 +129,7 @@ fn split_shape<'s>(
         Error::shape("`categorical` got a wrong shape for the result")
             .expected(format!("a shape that ends in {batch:?}"))
             .found(format!("{shape:?}"))
+            .remedy("put the dimensions of the draws before those of the logits")
     })
 }
 

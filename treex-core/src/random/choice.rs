@@ -13,7 +13,9 @@ impl Key {
     /// Numbers below `n`, as `U32`, uniformly or with probabilities `p` (which need not sum to 1), with or without
     /// replacement: `jax.random.choice(key, n, shape, replace, p)`.
     ///
-    /// Without replacement, numbers of probability 0 are drawn after all others.
+    /// Without replacement, numbers of probability 0 are drawn after all others. In its 64-bit mode, JAX draws uniform
+    /// numbers with replacement from 64 bits, as `key.randint(shape, 0, n, DType::I64)` does; and with a `p` of 64 bits it
+    /// draws 64 bits too, which this does not.
     ///
     /// # Errors
     /// If `n` is 0 or too large for `U32`, if there are fewer numbers than draws without replacement, or if `p`
@@ -98,7 +100,9 @@ impl Key {
 
 fn check_draws(n: usize, draws: usize, replace: bool) -> Result<()> {
     if n == 0 {
-        return Err(Error::argument("`choice` got an empty population").expected("at least 1 number"));
+        return Err(Error::argument("`choice` got an empty population")
+            .expected("at least 1 number")
+            .remedy("draw nothing from nothing: a shape with a dimension of 0"));
     }
     if !replace && draws > n {
         return Err(Error::argument("`choice` without replacement runs out of numbers")
@@ -114,28 +118,31 @@ fn check_probabilities(n: usize, p: &[f32]) -> Result<()> {
     if p.len() != n {
         return Err(Error::argument("`choice` needs one probability for each number")
             .expected(format!("{n} probabilities"))
-            .found(p.len()));
+            .found(p.len())
+            .remedy("give 0 to a number that is not to be drawn"));
     }
     if let Some(bad) = p.iter().find(|p| !p.is_finite() || **p < 0.) {
         return Err(Error::argument("`choice` got an invalid probability")
             .expected("finite non-negative numbers")
-            .found(bad));
+            .found(bad)
+            .remedy("clip the probabilities, or find out where a NaN comes from"));
     }
     let total = cumulative(p).last().copied().unwrap_or_default();
     if n > 0 && !(total > 0. && total.is_finite()) {
         return Err(Error::argument("the probabilities of `choice` cannot be normalized")
             .expected("a finite sum above 0")
-            .found(total));
+            .found(total)
+            .remedy("divide them by the largest first"));
     }
     Ok(())
 }
 
 /// Cumulative sums in XLA's order on a CPU, since another order rounds differently: within blocks of 16, then each
 /// block plus the cumulative sum of the previous blocks.
-fn cumulative(p: &[f32]) -> Vec<f32> {
+pub(super) fn cumulative<T: Real>(p: &[T]) -> Vec<T> {
     const BLOCK: usize = 16;
     let within = p.chunks(BLOCK).map(|block| {
-        block.iter().scan(0., |sum, p| {
+        block.iter().scan(T::zero(), |sum, &p| {
             *sum += p;
             Some(*sum)
         })
@@ -143,7 +150,7 @@ fn cumulative(p: &[f32]) -> Vec<f32> {
     if p.len() <= BLOCK {
         return within.flatten().collect();
     }
-    let totals: Vec<f32> = within.clone().filter_map(Iterator::last).collect();
-    let before = [0.].into_iter().chain(cumulative(&totals));
+    let totals: Vec<T> = within.clone().filter_map(Iterator::last).collect();
+    let before = [T::zero()].into_iter().chain(cumulative(&totals));
     within.zip(before).flat_map(|(block, before)| block.map(move |sum| sum + before)).collect()
 }

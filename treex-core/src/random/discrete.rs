@@ -1,12 +1,13 @@
 //! Samplers of bits, integers and signs.
 
-use candle_core::{DType, Shape, Tensor, WithDType};
+use candle_core::{DType, Device, Shape, Tensor, WithDType};
 use half::{bf16, f16};
 
 use super::Bernoulli;
 use super::continuous::wrong_type;
 use super::real::Real;
-use super::{Key, tensor};
+use super::real_array::RealArray;
+use super::{Key, Sampler, tensor};
 use crate::error::{Error, Result};
 
 impl Key {
@@ -36,31 +37,48 @@ impl Key {
     }
 
     /// 1 with probability `p`, else 0, as `U8`: `jax.random.bernoulli(key, p, shape)`. As in JAX, `p` is clipped to
-    /// [0, 1].
+    /// [0, 1]; the uniform samples that it is compared with have the type of a tensor `p`, and are `F32` for a number.
+    /// In JAX's 64-bit mode a Python number has 64 bits: that is a scalar tensor of `F64` here.
     ///
     /// # Errors
-    /// If `p` is NaN, for which JAX silently returns zeros.
-    pub fn bernoulli(self, p: f64, shape: impl Into<Shape>) -> Result<Tensor> {
-        let bernoulli = Bernoulli::new(probability(p)?);
-        self.sample(0, shape, move |block| u8::from(bernoulli.sample(block)))
+    /// If a `p` is NaN, for which JAX silently returns zeros, or a tensor `p` does not broadcast to `shape`.
+    pub fn bernoulli<'a>(self, p: impl Into<RealArray<'a>>, shape: impl Into<Shape>) -> Result<Tensor> {
+        match p.into() {
+            RealArray::Number(p) => {
+                let bernoulli = Bernoulli::new(probability(p)?);
+                self.sample(0, shape, move |block| u8::from(bernoulli.sample(block)))
+            }
+            RealArray::Tensor(tensor) => match tensor.dtype() {
+                DType::BF16 => self.below::<bf16>(tensor, &shape.into()),
+                DType::F16 => self.below::<f16>(tensor, &shape.into()),
+                DType::F32 => self.below::<f32>(tensor, &shape.into()),
+                DType::F64 => self.below::<f64>(tensor, &shape.into()),
+                other => Err(wrong_type("bernoulli", "float probabilities", other)),
+            },
+        }
     }
 
-    /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`.
+    fn below<T: Real>(self, p: &Tensor, shape: &Shape) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.map(0, &probabilities::<T>(p, shape)?, Below)?, shape, &Device::Cpu)?)
+    }
+
+    /// 1 or -1, equally likely: `jax.random.rademacher(key, shape, dtype)`. `I64` and `F64`, which only JAX's 64-bit mode
+    /// has, are drawn from 64 bits, as that mode draws every type: to have its samples in another type, cast.
     ///
     /// # Errors
     /// If `dtype` cannot hold -1, where JAX's samples are 1 and the largest number of the type.
     pub fn rademacher(self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
-        fn sign<T: WithDType>(block: [u32; 2]) -> T {
-            T::from_f64(if f32::unit(block) < 0.5 { 1. } else { -1. })
+        fn sign<T: WithDType, U: Real>(block: [u32; 2]) -> T {
+            T::from_f64(if U::unit(block) < U::of(0.5) { 1. } else { -1. })
         }
         match dtype {
-            DType::I16 => self.sample(0, shape, sign::<i16>),
-            DType::I32 => self.sample(0, shape, sign::<i32>),
-            DType::I64 => self.sample(0, shape, sign::<i64>),
-            DType::BF16 => self.sample(0, shape, sign::<bf16>),
-            DType::F16 => self.sample(0, shape, sign::<f16>),
-            DType::F32 => self.sample(0, shape, sign::<f32>),
-            DType::F64 => self.sample(0, shape, sign::<f64>),
+            DType::I16 => self.sample(0, shape, sign::<i16, f32>),
+            DType::I32 => self.sample(0, shape, sign::<i32, f32>),
+            DType::I64 => self.sample(0, shape, sign::<i64, f64>),
+            DType::BF16 => self.sample(0, shape, sign::<bf16, f32>),
+            DType::F16 => self.sample(0, shape, sign::<f16, f32>),
+            DType::F32 => self.sample(0, shape, sign::<f32, f32>),
+            DType::F64 => self.sample(0, shape, sign::<f64, f64>),
             other => Err(wrong_type("rademacher", "a signed type", other)),
         }
     }
@@ -98,12 +116,34 @@ impl Key {
 
 const INTEGERS: &str = "`u8`, `i16`, `u32`, `i32` or `i64`";
 
+/// 1 where the uniform number in the type of a probability is below it.
+#[derive(Clone, Copy)]
+struct Below;
+
+impl<T: Real> Sampler<T> for Below {
+    type Output = u8;
+
+    #[inline(always)]
+    fn sample(&self, block: [u32; 2], p: T) -> u8 {
+        u8::from(T::unit(block) < p)
+    }
+}
+
 /// The probability in the type of the uniform samples that it is compared with.
 pub(super) fn probability(p: f64) -> Result<f32> {
-    if p.is_nan() {
-        return Err(Error::argument("the probability of `bernoulli` is NaN").expected("a number from 0 to 1"));
-    }
-    Ok(p as f32)
+    if p.is_nan() { Err(no_probability()) } else { Ok(p as f32) }
+}
+
+/// The probabilities of samples of this shape.
+pub(super) fn probabilities<T: Real>(p: &Tensor, shape: &Shape) -> Result<Vec<T>> {
+    let values = RealArray::from(p).values::<T>("bernoulli", shape)?;
+    if values.iter().any(|p| p.to_f64().is_nan()) { Err(no_probability()) } else { Ok(values) }
+}
+
+fn no_probability() -> Error {
+    Error::argument("the probability of `bernoulli` is NaN")
+        .expected("a number from 0 to 1")
+        .remedy("find out where the NaN comes from")
 }
 
 /// 32 random bits; narrower types take the low ones.

@@ -8,29 +8,41 @@
 //! multiply-add and without half-precision arithmetic), `f64` and [`cauchy`](Key::cauchy) to 25, and
 //! [`orthogonal`](Key::orthogonal) to 1e-6.
 //!
-//! `f64` and `i64` are those of JAX's 64-bit mode. Samples are computed on the host, on all cores, and any part of a
+//! `f64` and `i64` are those of JAX's 64-bit mode, and other types those of its default mode. Where the mode changes the
+//! samples of another type, the docs of the sampler tell how to draw them: [`bernoulli`](Key::bernoulli),
+//! [`rademacher`](Key::rademacher), [`binomial`](Key::binomial), [`geometric`](Key::geometric),
+//! [`choice`](Key::choice). Distributions with parameters, such as [`gamma`](Key::gamma), agree with JAX up to the
+//! rounding of their formulas; one that rejects can, in a tie to the last digit, reject another sample.
+//!
+//! Samples are computed on the host, on all cores, and any part of a
 //! tensor can be computed alone: [`Key::map`].
 
 mod categorical;
 mod choice;
 mod continuous;
+mod counts;
 mod discrete;
 mod distribution;
+mod gamma;
 mod math64;
 mod mode;
+mod multivariate_normal;
 mod orthogonal;
 mod permutation;
 mod real;
+mod real_array;
 #[cfg(test)]
 mod sample;
 mod seed;
 mod slice;
 pub mod stream;
+mod transformed;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 
 use crate::error::{Error, Result};
 pub use mode::SampleMode;
+pub use real_array::RealArray;
 use treex_kernels::fill;
 use treex_kernels::random::sampler::Samples;
 use treex_kernels::random::threefry;
@@ -154,7 +166,8 @@ impl Key {
             Ok(&[a, b]) => Ok(Self([a, b])),
             _ => Err(Error::shape("a tensor is not a random key")
                 .expected("shape [2] of `u32`")
-                .found(format!("shape {:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))),
+                .found(format!("shape {:?} of `{}`", tensor.dims(), tensor.dtype().as_str()))
+                .remedy("make it with `Key::to_tensor`")),
         }
     }
 }
@@ -180,7 +193,9 @@ fn filled<T>(n: usize, f: impl FnMut(u64) -> T) -> Result<Vec<T>> {
 }
 
 fn too_many(found: impl std::fmt::Display) -> Error {
-    Error::argument("the samples cannot be allocated").found(found)
+    Error::argument("the samples cannot be allocated")
+        .found(found)
+        .remedy("draw fewer, or a part at a time with `Key::slice`")
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use half::{bf16, f16};
 
-use super::Key;
 use super::continuous::wrong_type;
-use super::discrete::probability;
+use super::discrete::{probabilities, probability};
 use super::real::Real;
+use super::real_array::RealArray;
+use super::{Key, count};
 use crate::error::Result;
 
 /// JAX's `mode` of [`bernoulli_with`](Key::bernoulli_with), [`gumbel_with`](Key::gumbel_with) and
@@ -38,15 +39,35 @@ impl Key {
     /// ```
     ///
     /// # Errors
-    /// If `p` is NaN.
-    pub fn bernoulli_with(self, p: f64, shape: impl Into<Shape>, mode: SampleMode) -> Result<Tensor> {
-        let shape = shape.into();
-        if mode == SampleMode::Low {
-            return self.bernoulli(p, shape);
+    /// As [`bernoulli`](Self::bernoulli).
+    pub fn bernoulli_with<'a>(
+        self,
+        p: impl Into<RealArray<'a>>,
+        shape: impl Into<Shape>,
+        mode: SampleMode,
+    ) -> Result<Tensor> {
+        let (p, shape) = (p.into(), shape.into());
+        match p {
+            _ if mode == SampleMode::Low => self.bernoulli(p, shape),
+            RealArray::Number(number) => {
+                let p = vec![probability(number)?; count(&shape)?];
+                self.fine_below(&p, &shape)
+            }
+            RealArray::Tensor(tensor) => match tensor.dtype() {
+                DType::BF16 => self.fine_below::<bf16>(&probabilities(tensor, &shape)?, &shape),
+                DType::F16 => self.fine_below::<f16>(&probabilities(tensor, &shape)?, &shape),
+                DType::F32 => self.fine_below::<f32>(&probabilities(tensor, &shape)?, &shape),
+                DType::F64 => self.fine_below::<f64>(&probabilities(tensor, &shape)?, &shape),
+                other => Err(wrong_type("bernoulli", "float probabilities", other)),
+            },
         }
-        let p = probability(p)?;
-        let pairs = self.pairs::<f32>(&shape)?;
-        let samples = pairs.map(|(coarse, fine)| u8::from(fine * f32::EPSILON < p - coarse));
+    }
+
+    fn fine_below<T: Real>(self, p: &[T], shape: &Shape) -> Result<Tensor> {
+        let samples = self
+            .pairs::<T>(shape)?
+            .zip(p)
+            .map(|((coarse, fine), &p)| u8::from(fine * T::EPSILON < p - coarse));
         Ok(Tensor::from_iter(samples, &Device::Cpu)?.reshape(shape)?)
     }
 

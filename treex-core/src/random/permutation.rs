@@ -71,6 +71,9 @@ impl Key {
 /// Checks that a population size fits `U32`.
 pub(super) fn population(n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| {
-        Error::argument("the population is too large").expected(format!("at most {}", u32::MAX)).found(n)
+        Error::argument("the population is too large")
+            .expected(format!("at most {}", u32::MAX))
+            .found(n)
+            .remedy("draw from parts of it")
     })
 }

@@ -45,6 +45,11 @@ impl TryFrom<i128> for Key {
 
     fn try_from(seed: i128) -> Result<Self> {
         let in_range = i64::try_from(seed).map(Self::from);
-        in_range.map_err(|_| Error::argument("the seed is too large").expected("64 bits").found(seed))
+        in_range.map_err(|_| {
+            Error::argument("the seed is too large")
+                .expected("64 bits")
+                .found(seed)
+                .remedy("take its low 64 bits, or a hash of it")
+        })
     }
 }

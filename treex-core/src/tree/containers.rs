@@ -1,13 +1,22 @@
 //! `TreeObject` for types of the standard library: containers of trees, and constants, which have no leaves.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroIsize, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroUsize,
+};
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::init::module_key::ModuleKey;
 use crate::tree::kind::{Kind, KindTag};
 use crate::tree::leaf::Leaf;
+use crate::tree::map_key::MapKey;
 use crate::tree::mode::Mode;
 use crate::tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 use crate::tree::path::{ModuleId, Segment};
@@ -95,16 +104,16 @@ macro_rules! sequence {
 sequence!([T: TreeObject] Vec<T>, [T: TreeObject, const N: usize] [T; N]);
 
 /// Children in key order; the keys become path segments.
-impl<K: AsRef<str> + Ord + Send + Sync, T: TreeObject> TreeObject for BTreeMap<K, T> {
+impl<K: MapKey, T: TreeObject> TreeObject for BTreeMap<K, T> {
     fn visit<'a>(&'a self, visitor: &mut dyn Visitor<'a>) {
         for (key, tree) in self {
-            visitor.child(ChildInfo::new(&[Segment::Key(Arc::from(key.as_ref()))]), tree);
+            visitor.child(ChildInfo::new(&[Segment::Key(Arc::from(key.segment()))]), tree);
         }
     }
 
     fn visit_mut<'a>(&'a mut self, visitor: &mut dyn VisitorMut<'a>) {
         for (key, tree) in self {
-            visitor.child(ChildInfo::new(&[Segment::Key(Arc::from(key.as_ref()))]), tree);
+            visitor.child(ChildInfo::new(&[Segment::Key(Arc::from(key.segment()))]), tree);
         }
     }
 }
@@ -147,4 +156,8 @@ constant!([] i8, [] i16, [] i32, [] i64, [] i128, [] isize);
 constant!([] f32, [] f64, [] half::f16, [] half::bf16);
 constant!([] candle_core::DType, [] candle_core::Device, [] candle_core::Shape);
 constant!([T: Send + Sync] PhantomData<T>);
+constant!([] str, [] Arc<str>, [] Cow<'static, str>, [] PathBuf, [] Duration);
+constant!([] NonZeroU8, [] NonZeroU16, [] NonZeroU32, [] NonZeroU64, [] NonZeroUsize);
+constant!([] NonZeroI8, [] NonZeroI16, [] NonZeroI32, [] NonZeroI64, [] NonZeroIsize);
+constant!([T: Send + Sync] Range<T>, [T: Send + Sync] RangeInclusive<T>);
 constant!([R] fn() -> R, [A: ?Sized, R] fn(&A) -> R, [A: ?Sized, B: ?Sized, R] fn(&A, &B) -> R);

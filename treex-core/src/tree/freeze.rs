@@ -25,7 +25,8 @@ pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, froz
         let filter = Described(filter).to_string();
         let known = nearest(&filter, paths.iter().map(String::as_str));
         return Err(Error::argument(format!("`{filter}` selects no leaf"))
-            .found(format!("{} other leaves{known}", paths.len())));
+            .found(format!("{} other leaves{known}", paths.len()))
+            .remedy("`tabulate` and `leaves` show the paths and kinds of the tree"));
     }
     let mut modes = Modes { modules: vec![Module::default()] };
     modes.child(ChildInfo::new(&[]), tree);

@@ -11,6 +11,7 @@ mod freeze;
 pub mod handle;
 pub mod kind;
 pub mod leaf;
+pub mod map_key;
 pub mod mode;
 pub mod module;
 pub mod object;

@@ -17,7 +17,10 @@ use crate::tree::path::{ModuleId, Segment};
     label = "not a leaf, a tree or a constant",
     note = "if it holds tensors that belong to the model, give it a kind: `Leaf<Parameter>`, `Leaf<State>`, ...",
     note = "if it is a type of your own with such fields, derive `TreeObject` for it",
-    note = "if it is not a part of the tree, mark the field `#[tree(skip)]`"
+    note = "if it is not a part of the tree, mark the field `#[tree(skip)]`",
+    note = "for a map, `BTreeMap` with string keys: the order of a `HashMap` or `HashSet` differs from run to run",
+    note = "for `Arc`, `Rc`, `RefCell` or `Mutex`, the type inside: leaves share memory and are snapshots by themselves",
+    note = "for a closure or `Box<dyn Fn>`, a function pointer or treex-nn's `Lambda`"
 )]
 pub trait TreeObject: Send + Sync {
     /// Passes to `visitor`: a leaf itself, a node each child in field order, a constant nothing.

@@ -15,7 +15,7 @@ use super::walk::{try_walk_mut, walk, walk_mut};
 use super::{freeze, set_mode, update};
 use crate::error::{Error, Result};
 use crate::init::{self, Source, linen, shape_inference};
-use crate::io::checkpoint::{self, Load, Report};
+use crate::io::checkpoint::{self, Load, Report, Save};
 use crate::io::summary;
 use crate::random::Key;
 use crate::random::stream::Rngs;
@@ -191,7 +191,10 @@ pub trait Tree: TreeObject + Clone {
     /// If `dtype` is not a floating type, or a cast fails.
     fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
         if !dtype.is_float() {
-            return Err(Error::argument("floating values are cast to floating types").found(dtype.as_str()));
+            return Err(Error::argument("floating values are cast to floating types")
+                .expected("a floating type")
+                .found(format!("`{}`", dtype.as_str()))
+                .remedy("cast the tensor of one leaf with Candle's `to_dtype`"));
         }
         try_walk_mut(&mut self, |path, kind, leaf| match leaf.tracked_value() {
             Some(value) if value.dtype().is_float() && filter.selects(&LeafRef::new(path, kind, leaf)) => {
@@ -438,20 +441,38 @@ pub trait Tree: TreeObject + Clone {
         stack::unstack(self)
     }
 
-    /// Writes all leaves that are not `Nothing` to a safetensors file, atomically.
+    /// Writes all leaves that are not `Nothing` to a safetensors file, atomically: a crash leaves the old file or the
+    /// new one, and perhaps a file `.treex-*.tmp` beside it, which the next save in that folder removes. The mode of the
+    /// file is that of the one that was there, or follows the umask; a symbolic link stays, and what it leads to is
+    /// written.
+    ///
+    /// Memory beside the tree's own: a few megabytes, and a copy of one leaf at a time if it is on another device.
     ///
     /// # Errors
-    /// If a leaf has no value yet, two leaves have the same name, or the file cannot be written.
+    /// If a leaf has no value yet, two leaves have the same name, a leaf is called `__metadata__`, or the file cannot be
+    /// written or is not a regular one. A file that was there is then as it was.
     fn save(&self, file: impl AsRef<FilePath>) -> Result<()> {
-        checkpoint::save(self, file.as_ref())
+        self.save_with(file, &Save::new())
+    }
+
+    /// [`save`](Self::save) with texts that describe the file.
+    ///
+    /// # Errors
+    /// As `save`.
+    fn save_with(&self, file: impl AsRef<FilePath>, options: &Save) -> Result<()> {
+        checkpoint::save(self, file.as_ref(), options)
     }
 
     /// Reads all leaves that are not `Nothing` from a file. The file must hold every leaf, with its shape, element
     /// type and kind, and nothing else. The tree is unchanged on an error. A value is loaded to the device of the
     /// one that it replaces, or to the CPU if there was none.
     ///
+    /// Memory beside the tree's own: the new values, since the old ones are kept until all are read, and one more copy
+    /// of the largest. What does not match is found before any value is read.
+    ///
     /// # Errors
-    /// If the file cannot be read or does not match; the error names the leaf and the nearest names.
+    /// If the file cannot be read, is not a regular one, or does not match; the error names the leaf and the nearest
+    /// names.
     fn load(&mut self, file: impl AsRef<FilePath>) -> Result<()> {
         self.load_with(file, &Load::strict()).map(|_| ())
     }
@@ -464,9 +485,16 @@ pub trait Tree: TreeObject + Clone {
         checkpoint::load(self, file.as_ref(), options)
     }
 
-    /// A table of the modules: path, type, and for each kind present the number of elements and bytes.
+    /// A table of the modules: path, type, and for each kind present the number of elements and bytes. After 1,000 rows,
+    /// one row holds the sum of the others; [`tabulate_depth`](Self::tabulate_depth) has fewer.
     fn tabulate(&self) -> String {
-        summary::tabulate(self)
+        self.tabulate_depth(usize::MAX)
+    }
+
+    /// The table of the modules whose path has at most `depth` segments; what is below them counts for them. The `depth`
+    /// of Flax's `tabulate`.
+    fn tabulate_depth(&self, depth: usize) -> String {
+        summary::tabulate(self, depth)
     }
 
     /// The table with the input and output shapes of a call on `x`.

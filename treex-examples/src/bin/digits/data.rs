@@ -1,12 +1,13 @@
 //! Images and labels: the digits in the repository, or any data set in IDX files.
 
-use std::fs;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor};
 use flate2::read::GzDecoder;
+use sha1::{Digest as _, Sha1};
 use treex_core::Key;
 
 const DIGITS: &[u8] = include_bytes!("../../../data/digits.csv.gz");
@@ -27,9 +28,54 @@ pub(crate) struct Split {
     pub(crate) test: Images,
 }
 
+impl Split {
+    /// What training and evaluation rely on: no set is empty, all images have one size, and every label occurs in
+    /// training.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (side, classes) = (self.train.side, self.train.classes());
+        ensure!(side > 0, "the training images have no pixels");
+        for (name, set) in [("training", &self.train), ("validation", &self.validation), ("test", &self.test)]
+        {
+            ensure!(set.len() > 0, "the {name} set is empty");
+            ensure!(
+                set.side == side,
+                "the {name} images have the side {}, those of training {side}",
+                set.side
+            );
+            let unknown = set.labels.iter().find(|&&label| label as usize >= classes);
+            ensure!(
+                unknown.is_none(),
+                "the {name} set has the label {}, but training only those below {classes}",
+                unknown.unwrap_or(&0)
+            );
+        }
+        Ok(())
+    }
+
+    /// A digest of all images and labels, in order.
+    pub(crate) fn digest(&self) -> String {
+        let mut hash = Sha1::new();
+        for set in [&self.train, &self.validation, &self.test] {
+            hash.update((set.side as u64).to_le_bytes());
+            hash.update((set.len() as u64).to_le_bytes());
+            for (pixels, label) in set.pixels.iter().zip(&set.labels) {
+                let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+                hash.update(bytes);
+                hash.update(label.to_le_bytes());
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Images {
     pub(crate) fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    /// One more than the largest label.
+    pub(crate) fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |&top| top as usize + 1)
     }
 
     /// The images at `indices` as `[n, side, side, 1]`, and the labels as `[n]`.
@@ -102,12 +148,24 @@ pub(crate) fn digits() -> Result<Split> {
 pub(crate) fn idx(folder: &Path) -> Result<Split> {
     let set = |images: &str, labels: &str| -> Result<Images> {
         let (shape, pixels) = idx_file(folder, images)?;
-        let (_, labels) = idx_file(folder, labels)?;
-        ensure!(shape.len() == 3 && shape[1] == shape[2], "`{images}` holds {shape:?}, not square images");
-        ensure!(shape[0] == labels.len(), "`{images}` has {} images for {} labels", shape[0], labels.len());
+        let (label_shape, labels_of) = idx_file(folder, labels)?;
+        let (images, labels) = (folder.join(images), folder.join(labels));
+        ensure!(
+            shape.len() == 3 && shape[1] == shape[2] && shape[1] > 0,
+            "`{}` holds {shape:?}, not square images",
+            images.display()
+        );
+        ensure!(label_shape.len() == 1, "`{}` holds {label_shape:?}, not labels", labels.display());
+        ensure!(
+            shape[0] == label_shape[0],
+            "`{}` has {} images for {} labels",
+            images.display(),
+            shape[0],
+            label_shape[0]
+        );
         let scaled = |image: &[u8]| image.iter().map(|&pixel| f32::from(pixel) / 255.).collect::<Vec<_>>();
         let pixels = pixels.chunks_exact(shape[1] * shape[2]).map(scaled).collect();
-        Ok(Images { pixels, labels: labels.into_iter().map(u32::from).collect(), side: shape[1] })
+        Ok(Images { pixels, labels: labels_of.into_iter().map(u32::from).collect(), side: shape[1] })
     };
     let (train, validation) =
         set("train-images-idx3-ubyte", "train-labels-idx1-ubyte")?.split(|number| number % 10 == 0);
@@ -115,35 +173,44 @@ pub(crate) fn idx(folder: &Path) -> Result<Split> {
     Ok(Split { train, validation, test })
 }
 
-/// Shape and bytes of one file.
+/// Shape and bytes of one file, as it is or packed. No more is read than its header tells.
 fn idx_file(folder: &Path, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
-    let plain = folder.join(name);
-    let bytes = if plain.exists() {
-        fs::read(&plain)?
-    } else {
-        let packed = folder.join(format!("{name}.gz"));
-        let file = fs::File::open(&packed)
-            .with_context(|| format!("neither `{}` nor `.gz` of it", plain.display()))?;
-        let mut bytes = Vec::new();
-        GzDecoder::new(file).read_to_end(&mut bytes)?;
-        bytes
-    };
-    ensure!(bytes.len() >= 4 && bytes[..3] == [0, 0, 8], "`{name}` is not an IDX file of bytes");
-    let data_at = 4 + 4 * usize::from(bytes[3]);
-    ensure!(bytes.len() >= data_at, "`{name}` ends in its header");
-    let shape: Vec<usize> = bytes[4..data_at]
-        .chunks_exact(4)
-        .map(|size| u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize)
-        .collect();
-    ensure!(
-        bytes.len() - data_at == shape.iter().product::<usize>(),
-        "the length of `{name}` differs from its header"
-    );
-    Ok((shape, bytes[data_at..].to_vec()))
+    let (plain, packed) = (folder.join(name), folder.join(format!("{name}.gz")));
+    if plain.exists() {
+        return read_idx(open(&plain)?).with_context(|| format!("cannot read `{}`", plain.display()));
+    }
+    ensure!(packed.exists(), "neither `{}` nor `.gz` of it", plain.display());
+    read_idx(GzDecoder::new(open(&packed)?)).with_context(|| format!("cannot read `{}`", packed.display()))
+}
+
+/// A regular file: a FIFO would wait for its writer.
+fn open(path: &Path) -> Result<File> {
+    ensure!(path.is_file(), "`{}` is not a regular file", path.display());
+    File::open(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+fn read_idx(mut file: impl Read) -> Result<(Vec<usize>, Vec<u8>)> {
+    let mut magic = [0; 4];
+    file.read_exact(&mut magic).context("it ends in its header")?;
+    ensure!(magic[..3] == [0, 0, 8], "it is not an IDX file of bytes");
+    let mut shape = Vec::new();
+    for _ in 0..magic[3] {
+        let mut size = [0; 4];
+        file.read_exact(&mut size).context("it ends in its header")?;
+        shape.push(u32::from_be_bytes(size) as usize);
+    }
+    let len = shape.iter().try_fold(1u64, |len, &size| len.checked_mul(size as u64));
+    let len = len.filter(|&len| len < u64::MAX).context("the sizes in its header are too large")?;
+    let mut bytes = Vec::new();
+    file.take(len + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 == len, "its length differs from its header");
+    Ok((shape, bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -164,27 +231,91 @@ mod tests {
         assert_eq!(shifted(&image, 2, [1, 0]).collect::<Vec<_>>(), [2., 0., 4., 0.]);
     }
 
-    #[test]
-    fn idx_files_are_read_and_checked() {
+    fn image_file(n: u8, side: u8) -> Vec<u8> {
+        let pixels = vec![255; usize::from(n) * usize::from(side) * usize::from(side)];
+        [vec![0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, side, 0, 0, 0, side], pixels].concat()
+    }
+
+    fn label_file(n: u8, label: u8) -> Vec<u8> {
+        [vec![0, 0, 8, 1, 0, 0, 0, n], vec![label; n.into()]].concat()
+    }
+
+    const FILES: [&str; 4] = [
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ];
+
+    /// Reads and checks four good files of which some are replaced.
+    fn read_with(changes: &[(usize, Vec<u8>)]) -> Result<Split> {
         let folder = tempfile::tempdir().unwrap();
-        let image_file = |n: u8| {
-            [vec![0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, 2, 0, 0, 0, 2], vec![255; 4 * n as usize]].concat()
-        };
-        let label_file = |n: u8| [vec![0, 0, 8, 1, 0, 0, 0, n], vec![7; n as usize]].concat();
-        for (name, bytes) in [
-            ("train-images-idx3-ubyte", image_file(20)),
-            ("train-labels-idx1-ubyte", label_file(20)),
-            ("t10k-images-idx3-ubyte", image_file(3)),
-            ("t10k-labels-idx1-ubyte", label_file(3)),
-        ] {
+        let mut files = [image_file(20, 2), label_file(20, 7), image_file(3, 2), label_file(3, 7)];
+        for (index, bytes) in changes {
+            files[*index].clone_from(bytes);
+        }
+        for (name, bytes) in FILES.iter().zip(files) {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
-        let split = idx(folder.path()).unwrap();
+        let split = idx(folder.path())?;
+        split.check()?;
+        Ok(split)
+    }
+
+    #[test]
+    fn idx_files_are_read() {
+        let split = read_with(&[]).unwrap();
         assert_eq!((split.train.len(), split.validation.len(), split.test.len()), (18, 2, 3));
         assert_eq!(split.test.pixels[0], [1.; 4]);
-        fs::write(folder.path().join("t10k-labels-idx1-ubyte"), label_file(4)).unwrap();
-        assert!(idx(folder.path()).unwrap_err().to_string().contains("3 images for 4 labels"));
-        fs::write(folder.path().join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0]).unwrap();
-        assert!(idx(folder.path()).unwrap_err().to_string().contains("header"));
+        let other = read_with(&[(3, label_file(3, 6))]).unwrap();
+        assert_ne!(split.digest(), other.digest());
+        assert_eq!(split.digest(), read_with(&[]).unwrap().digest());
+    }
+
+    #[test]
+    fn bad_idx_files_are_errors_at_the_start() {
+        let cut = |mut bytes: Vec<u8>, len: usize| {
+            bytes.truncate(len);
+            bytes
+        };
+        let huge = [vec![0, 0, 8, 3], [0, 0, 255, 255].repeat(3)].concat();
+        let huger = [vec![0, 0, 8, 9], vec![255; 36]].concat();
+        let rectangles = [vec![0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 2, 0, 0, 0, 1], vec![0; 40]].concat();
+        for (changes, parts) in [
+            (vec![(3, label_file(4, 7))], ["t10k-images-idx3-ubyte`", "3 images for 4 labels"]),
+            (vec![(3, label_file(3, 8))], ["the test set has the label 8", "below 8"]),
+            (vec![(2, image_file(0, 2)), (3, label_file(0, 0))], ["the test set is empty", ""]),
+            (vec![(0, image_file(0, 2)), (1, label_file(0, 0))], ["the training set is empty", ""]),
+            (vec![(2, image_file(3, 3))], ["the test images have the side 3", "training 2"]),
+            (vec![(2, image_file(3, 0))], ["t10k-images-idx3-ubyte`", "not square images"]),
+            (vec![(0, rectangles)], ["train-images-idx3-ubyte`", "not square images"]),
+            (vec![(1, image_file(20, 1))], ["train-labels-idx1-ubyte`", "not labels"]),
+            (vec![(3, cut(label_file(3, 7), 5))], ["t10k-labels-idx1-ubyte`", "ends in its header"]),
+            (vec![(3, cut(label_file(3, 7), 9))], ["t10k-labels-idx1-ubyte`", "differs from its header"]),
+            (
+                vec![(3, [label_file(3, 7), vec![7]].concat())],
+                ["t10k-labels-idx1-ubyte`", "differs from its header"],
+            ),
+            (vec![(0, huge)], ["train-images-idx3-ubyte`", "differs from its header"]),
+            (vec![(0, huger)], ["train-images-idx3-ubyte`", "too large"]),
+            (vec![(0, b"P5 2 2 255".to_vec())], ["train-images-idx3-ubyte`", "not an IDX file"]),
+        ] {
+            let error = format!("{:#}", read_with(&changes).unwrap_err());
+            assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+        }
+    }
+
+    /// The error of a packed file names it, whether it is damaged or no file.
+    #[test]
+    fn errors_name_the_packed_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = folder.path().join("train-images-idx3-ubyte.gz");
+        fs::write(&packed, b"not packed").unwrap();
+        let error = format!("{:#}", idx(folder.path()).unwrap_err());
+        assert!(error.contains("train-images-idx3-ubyte.gz`"), "{error}");
+        fs::remove_file(&packed).unwrap();
+        fs::create_dir(&packed).unwrap();
+        let error = format!("{:#}", idx(folder.path()).unwrap_err());
+        assert!(error.contains("is not a regular file"), "{error}");
     }
 }

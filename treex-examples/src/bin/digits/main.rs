@@ -2,23 +2,25 @@
 //!
 //! `cargo run --release -p treex-examples --bin digits` trains on the 1,797 digits in the repository and
 //! writes `loss.png`, `samples.png` and `checkpoint.safetensors` to `digits-out`. `--resume` continues from the
-//! checkpoint, bit for bit as if training had not stopped; Ctrl-C saves and exits.
+//! checkpoint, bit for bit as if training had not stopped. The checkpoint is written before the first step, at
+//! intervals and at the end; Ctrl-C, SIGTERM and SIGHUP write it and exit. It describes itself: the configuration, a
+//! digest of the data, the position, the keys and the optimizer are in that one file.
 
 mod data;
 mod model;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use treex_core::{Initializer, Key, Leaf, Parameter, State, prelude::*};
+use treex_core::{Initializer, Key, Leaf, Parameter, Save, State, checkpoint_metadata, prelude::*};
 use treex_optim::{AdamW, Optimizer, adamw, softmax_cross_entropy_with_integer_labels, warmup_cosine};
 
 use data::Split;
@@ -28,15 +30,18 @@ use report::Evaluation;
 /// Trains a convolutional network on handwritten digits.
 #[derive(Clone, Debug, Parser)]
 struct Args {
-    /// The folder for plots and the checkpoint.
+    /// The folder for plots and the checkpoint. Without `--resume`, a checkpoint that is there is replaced.
     #[arg(long, default_value = "digits-out")]
     out: PathBuf,
     /// The number of seeds to train, from `seed` on; reports the median and the minimum.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
-    /// Resume from the checkpoint, with its configuration.
-    #[arg(long)]
+    /// Resume from the checkpoint, with its configuration. The data must be the same; `--data` tells where it is now.
+    #[arg(long, conflicts_with_all = ["seeds", "epochs", "batch", "rate", "seed"])]
     resume: bool,
+    /// Write the checkpoint after every so many steps, beside the start and the end.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: u64,
     /// Stop after this many steps; `--resume` continues.
     #[arg(long)]
     steps: Option<usize>,
@@ -44,7 +49,7 @@ struct Args {
     config: Config,
 }
 
-/// The configuration of a run. Written beside the checkpoint as `config.json`.
+/// The configuration of a run, a part of its checkpoint.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -111,38 +116,72 @@ fn points(curve: &Leaf<State>) -> Result<Vec<(f64, f64)>> {
     Ok(rows.into_iter().map(|row| (f64::from(row[0]), f64::from(row[1]))).collect())
 }
 
+/// What a checkpoint tells of its run, beside the tensors.
+struct Description {
+    config: Config,
+    /// [`Split::digest`].
+    data: String,
+}
+
+impl Description {
+    fn options(&self) -> Result<Save> {
+        let config = serde_json::to_string(&self.config)?;
+        Ok(Save::new().metadata("config", config).metadata("data", &*self.data))
+    }
+
+    fn read(checkpoint: &Path) -> Result<Self> {
+        let mut texts = checkpoint_metadata(checkpoint).context("nothing to resume")?;
+        let (Some(config), Some(data)) = (texts.remove("config"), texts.remove("data")) else {
+            bail!(
+                "`{}` does not tell its configuration and data; start again without `--resume`",
+                checkpoint.display()
+            );
+        };
+        let config = serde_json::from_str(&config)
+            .with_context(|| format!("the configuration in `{}` is not valid", checkpoint.display()))?;
+        Ok(Self { config, data })
+    }
+}
+
 fn main() -> Result<()> {
     treex_core::keep_memory(); // reuse a step's buffers for the next
-    let mut args = Args::parse();
-    let config_file = args.out.join("config.json");
+    let args = Args::parse();
+    let checkpoint = args.out.join("checkpoint.safetensors");
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create `{}`", args.out.display()))?;
-    if args.resume {
-        let text = std::fs::read_to_string(&config_file)
-            .with_context(|| format!("nothing to resume: cannot read `{}`", config_file.display()))?;
-        args.config = serde_json::from_str(&text)
-            .with_context(|| format!("`{}` is not a valid configuration", config_file.display()))?;
-    }
-    let config = &args.config;
+    let resumed = if args.resume { Some(Description::read(&checkpoint)?) } else { None };
+    let mut config = resumed.as_ref().map_or(&args.config, |stored| &stored.config).clone();
+    config.data = args.config.data.clone().or(config.data);
     ensure!(config.batch > 0 && config.epochs > 0, "`--batch` and `--epochs` must be at least 1");
-    ensure!(args.seeds == 1 || !args.resume, "`--resume` continues one seed; omit `--seeds`");
+    let last_seed = config.seed.checked_add(args.seeds - 1);
+    let last_seed =
+        last_seed.context("`--seed` and `--seeds` together exceed 32 bits; choose a smaller seed")?;
     let split = match &config.data {
         Some(folder) => data::idx(folder)?,
         None => data::digits()?,
     };
+    split.check()?;
     ensure!(
         config.batch <= split.train.len(),
         "`--batch` is larger than the {} training images",
         split.train.len()
     );
+    let data = split.digest();
+    if let Some(stored) = &resumed {
+        ensure!(
+            stored.data == data,
+            "the data differ from those of `{}`; give the same with `--data`",
+            checkpoint.display()
+        );
+        println!("resuming with {}", serde_json::to_string(&config)?);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let on_signal = Arc::clone(&stop);
     ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed))?;
 
     let mut accuracies = Vec::new();
-    for seed in config.seed..config.seed + args.seeds {
-        let config = Config { seed, ..config.clone() };
-        std::fs::write(&config_file, serde_json::to_string_pretty(&config)?)?;
-        match run(&args, &config, &split, &stop)? {
+    for seed in config.seed..=last_seed {
+        let description = Description { config: Config { seed, ..config.clone() }, data: data.clone() };
+        match run(&args, &description, &split, &checkpoint, &stop)? {
             Some(accuracy) => accuracies.push(accuracy),
             None => return Ok(()),
         }
@@ -161,24 +200,30 @@ fn main() -> Result<()> {
 }
 
 /// Trains one seed. Returns the test accuracy, or `None` if training was stopped early.
-fn run(args: &Args, config: &Config, split: &Split, stop: &AtomicBool) -> Result<Option<f64>> {
-    let device = Device::Cpu;
-    let checkpoint = args.out.join("checkpoint.safetensors");
+fn run(
+    args: &Args,
+    description: &Description,
+    split: &Split,
+    checkpoint: &Path,
+    stop: &AtomicBool,
+) -> Result<Option<f64>> {
+    let (device, config, options) = (Device::Cpu, &description.config, description.options()?);
     // The seed itself initializes the model; the two keys split from it shuffle and shift the images.
     let [shuffle_key, augment_key] = Key::from(config.seed).split2();
     let steps_an_epoch = split.train.len() / config.batch;
     let total = config.epochs * steps_an_epoch;
-    let classes = split.train.labels.iter().max().map_or(0, |&top| top as usize + 1);
 
-    let model = Net::new(split.train.side, classes).init(config.seed, &device)?;
+    let model = Net::new(split.train.side, split.train.classes()).init(config.seed, &device)?;
     let schedule = warmup_cosine(config.rate, total as u64 / 10, total as u64);
     let optimizer = Optimizer::new(adamw(schedule).weight_decay(1e-2)).init(&model)?;
     let mut training = Training { model, optimizer, progress: Progress::new()? };
     if args.resume {
-        training.load(&checkpoint)?;
+        training.load(checkpoint)?;
     } else {
         println!("{}", training.model.tabulate_with(&split.train.batch(&[0], &device)?.0)?);
         training.progress = training.progress.init(0, &device)?;
+        // From here on, the folder holds this run and none before it.
+        training.save_with(checkpoint, &options)?;
     }
 
     let last = args.steps.map_or(total, |steps| steps.min(total));
@@ -220,10 +265,13 @@ fn run(args: &Args, config: &Config, split: &Split, stop: &AtomicBool) -> Result
             rate.unwrap_or(f64::NAN)
         ));
         bar.inc(1);
+        if (step as u64 + 1).is_multiple_of(args.save_every) {
+            training.save_with(checkpoint, &options)?;
+        }
     }
     bar.set_position(training.progress.step()? as u64);
     bar.abandon();
-    training.save(&checkpoint)?;
+    training.save_with(checkpoint, &options)?;
     println!("trained for {:.1} s, wrote {}", started.elapsed().as_secs_f64(), checkpoint.display());
     finish(args, split, &training, total, &device)
 }

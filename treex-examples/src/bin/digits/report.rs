@@ -77,8 +77,10 @@ pub(crate) fn samples(file: &Path, images: &Images, evaluation: &Evaluation) -> 
     const COLUMNS: u32 = 10;
     const ROWS: u32 = 4;
     const CELL: u32 = 88;
+    // A larger image has a larger cell, so that each of its pixels is seen.
+    let cell = CELL.max(images.side as u32 + 16);
     plot::with_font();
-    let root = BitMapBackend::new(file, (COLUMNS * CELL, ROWS * (CELL + 24))).into_drawing_area();
+    let root = BitMapBackend::new(file, (COLUMNS * cell, ROWS * (cell + 24))).into_drawing_area();
     root.fill(&WHITE)?;
     let cells = (ROWS * COLUMNS) as usize;
     let is_wrong = |index: usize| evaluation.predicted[index] != evaluation.labels[index];
@@ -89,9 +91,9 @@ pub(crate) fn samples(file: &Path, images: &Images, evaluation: &Evaluation) -> 
     shown.extend((0..places.min(right.len())).map(|place| right[place * right.len() / places]));
     for (index, area) in shown.into_iter().zip(root.split_evenly((ROWS as usize, COLUMNS as usize))) {
         let color = if is_wrong(index) { RGBColor(200, 30, 30) } else { RGBColor(40, 40, 40) };
-        let pixel = (CELL - 16) as i32 / images.side as i32;
+        let pixel = (cell - 16) as i32 / images.side as i32;
         let edge = pixel * images.side as i32;
-        let (left, top) = ((CELL as i32 - edge) / 2, 4);
+        let (left, top) = ((cell as i32 - edge) / 2, 4);
         for (at, &value) in images.pixels[index].iter().enumerate() {
             let (x, y) = (left + (at % images.side) as i32 * pixel, top + (at / images.side) as i32 * pixel);
             let grey = (255. * (1. - value)) as u8;
