@@ -63,6 +63,7 @@ mod reconcile;
 mod scalar;
 pub mod schedule;
 mod selection;
+mod step_size;
 mod transfer;
 mod transform;
 mod transformation;
@@ -175,6 +176,7 @@ pub use schedule::{
     exponential_decay, join_schedules, linear, linear_onecycle, piecewise_constant, piecewise_interpolate,
     polynomial, sgdr, warmup_constant, warmup_cosine, warmup_cosine_decay, warmup_exponential_decay,
 };
+pub use step_size::StepSize;
 pub use transform::adaptive_grad_clip::{AdaptiveGradClip, adaptive_grad_clip};
 pub use transform::add_decayed_weights::{AddDecayedWeights, AddDecayedWeightsState, add_decayed_weights};
 pub use transform::add_noise::{AddNoise, AddNoiseState, add_noise};

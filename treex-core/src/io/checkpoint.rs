@@ -1,7 +1,7 @@
 //! Checkpoints: a tree as one safetensors file, its leaves named by their paths.
 //!
 //! The file is written to a temporary file, synced and renamed, so that a crash leaves the old file or the new one.
-//! Its metadata holds the format version and the kind of each leaf.
+//! Its metadata holds the format version, the kind of each leaf, and the origin of each part that has one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -18,8 +18,8 @@ use crate::nearest::nearest;
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, Rng};
-use crate::tree::object::TreeObject;
-use crate::tree::path::Dotted;
+use crate::tree::object::{ChildInfo, TreeObject, Visitor};
+use crate::tree::path::{Dotted, Path};
 use crate::tree::walk::{try_walk_mut, walk, walk_mut};
 
 /// The only metadata entry of a file. JSON, so that the same tree gives the same bytes.
@@ -32,6 +32,9 @@ struct Header {
     format: u64,
     /// The kind of each leaf, by its name.
     kinds: BTreeMap<String, String>,
+    /// [`TreeObject::origin`] of the parts that have one, by their paths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    origins: BTreeMap<String, String>,
 }
 
 /// Options of [`load_with`](crate::Tree::load_with).
@@ -109,7 +112,7 @@ pub struct Report {
 
 pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath) -> Result<()> {
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut header = Header { format: FORMAT, kinds: BTreeMap::new() };
+    let mut header = Header { format: FORMAT, kinds: BTreeMap::new(), origins: origins_of(tree) };
     let mut result = Ok(());
     walk(tree, |path, kind, leaf| {
         if result.is_ok() && !leaf.is_nothing() {
@@ -159,6 +162,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
         Error::new(ErrorKind::Io, format!("cannot read the checkpoint `{}`", file.display())).caused_by(error)
     })?;
     let mut contents = Contents::read(&bytes, file, options)?;
+    contents.check_origins(&origins_of(tree), file)?;
     let mut names = BTreeSet::new();
     walk(tree, |path, _, _| {
         names.insert(Dotted(path).to_string());
@@ -206,11 +210,38 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
     Ok(report)
 }
 
+/// [`TreeObject::origin`] of the parts that have one, by their paths.
+fn origins_of<T: TreeObject>(tree: &T) -> BTreeMap<String, String> {
+    struct Origins {
+        path: Path,
+        found: BTreeMap<String, String>,
+    }
+
+    impl<'a> Visitor<'a> for Origins {
+        fn leaf(&mut self, _: KindTag, _: &'a Handle) {}
+
+        fn child(&mut self, edge: ChildInfo<'_>, child: &'a dyn TreeObject) {
+            let depth = self.path.segments().len();
+            self.path.extend(edge.path);
+            if let Some(origin) = child.origin() {
+                self.found.insert(self.path.to_string(), origin);
+            }
+            child.visit(self);
+            self.path.truncate(depth);
+        }
+    }
+
+    let mut origins = Origins { path: Path::default(), found: BTreeMap::new() };
+    origins.child(ChildInfo::new(&[]), tree);
+    origins.found
+}
+
 /// The tensors of a file by their names after renaming.
 struct Contents {
     tensors: BTreeMap<String, Tensor>,
     names: Vec<String>,
     kinds: HashMap<String, String>,
+    origins: BTreeMap<String, String>,
 }
 
 impl Contents {
@@ -225,7 +256,12 @@ impl Contents {
         }
         let rename =
             |name: &str| options.rename.as_ref().map_or_else(|| name.to_owned(), |rename| rename(name));
-        let mut contents = Self { tensors: BTreeMap::new(), names: Vec::new(), kinds: HashMap::new() };
+        let mut contents = Self {
+            tensors: BTreeMap::new(),
+            names: Vec::new(),
+            kinds: HashMap::new(),
+            origins: header.origins,
+        };
         for (stored_name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
             .map_err(|error| broken(file).caused_by(error))?
         {
@@ -239,6 +275,23 @@ impl Contents {
             }
         }
         Ok(contents)
+    }
+
+    /// An error for a part of the tree that was saved as another's.
+    fn check_origins(&self, origins: &BTreeMap<String, String>, file: &FilePath) -> Result<()> {
+        for (path, expected) in origins {
+            if let Some(found) = self.origins.get(path).filter(|found| *found != expected) {
+                let message = format!("the checkpoint `{}` holds the state of something else", file.display());
+                return Err(Error::new(ErrorKind::Checkpoint, message)
+                    .expected(format!("at `{path}` that of `{expected}`"))
+                    .found(format!("`{found}`"))
+                    .remedy(
+                        "load it into what it was saved from; if its numbers mean the same, load it into the leaves \
+                         alone: `let mut leaves = tree.flatten(); leaves.load(file)?; tree = tree.unflatten(&leaves)?`",
+                    ));
+            }
+        }
+        Ok(())
     }
 
     fn check_kind(&self, name: &str, kind: KindTag) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Distance over gradients.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::squared_distance;
 use crate::chain::{Chain, chain};
@@ -10,10 +10,11 @@ use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_dog`].
 #[derive(Clone, Debug, TreeObject)]
@@ -101,6 +102,15 @@ impl GradientTransformation for ScaleByDog {
             };
             grads.apply(|grad| Ok((grad * rate)?))
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The gradient of the step decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

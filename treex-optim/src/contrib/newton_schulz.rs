@@ -149,8 +149,11 @@ pub(super) fn beside(matrix: &DMatrix<f64>, like: &Tensor) -> Result<Tensor> {
 /// More iterations than any finite matrix needs; bounded in case one does not converge.
 pub(super) const SVD_ITERATIONS: usize = 100_000;
 
-/// NaN for a matrix that is not finite.
+/// NaN for a matrix that is not finite, 0 for one without elements.
 fn largest_singular_value(x: &Tensor) -> Result<f64> {
+    if x.elem_count() == 0 {
+        return Ok(0.);
+    }
     let matrix = to_matrix(x)?;
     if matrix.iter().any(|value| !value.is_finite()) {
         return Ok(f64::NAN);
