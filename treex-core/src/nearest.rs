@@ -14,7 +14,8 @@ pub fn nearest_paths<F: Filter>(filter: &F, paths: impl Iterator<Item = String>)
     let text = Described(filter).to_string();
     // What stands in quotes are the globs.
     let globs = text.split('"').skip(1).step_by(2);
-    let words: Vec<_> = globs.flat_map(|glob| glob.split(['.', '*'])).filter(|word| !word.is_empty()).collect();
+    let words: Vec<_> =
+        globs.flat_map(|glob| glob.split(['.', '*'])).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         return String::new();
     }

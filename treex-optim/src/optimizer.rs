@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use treex_core::{
-    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart, Visitor,
-    VisitorMut, nearest_paths, prelude::*,
+    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
+    Visitor, VisitorMut, nearest_paths, prelude::*,
 };
 
 use crate::engine::{Target, Updates, run};

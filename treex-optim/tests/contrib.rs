@@ -10,8 +10,8 @@ use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
     acprop, adam, adamw, ademamix, adopt, chain, cocob, dadapt_adamw, dog, dowg, galore, madgrad, mechanize,
-    momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
-    scale_by_galore, schedule_free_sgd, sgd, simplified_ademamix, trace, warmup_constant,
+    momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, scale_by_galore,
+    schedule_free_adamw, schedule_free_sgd, sgd, simplified_ademamix, trace, warmup_constant,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
 use treex_testing::fixture;
@@ -304,7 +304,9 @@ fn zero_gradients_keep_the_estimate() {
 /// A matrix without elements is not decomposed.
 #[test]
 fn empty_matrices() {
-    let leaf = |shape: (usize, usize)| Leaf::<Parameter>::new(Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |shape: (usize, usize)| {
+        Leaf::<Parameter>::new(Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+    };
     for shape in [(0, 3), (3, 0), (0, 0)] {
         let spectral = newton_schulz().preconditioning(Preconditioning::Spectral);
         for schulz in [spectral, newton_schulz()] {

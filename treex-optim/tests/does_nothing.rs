@@ -29,7 +29,8 @@ fn refused(transformation: Boxed) -> Error {
 fn a_filter_that_selects_nothing() {
     let typo = || path("**.kernl");
     let config: OptimizerConfig =
-        serde_json::from_str(r#"{"name": "adamw", "learning_rate": 0.1, "weight_decay_mask": "**.kernl"}"#).unwrap();
+        serde_json::from_str(r#"{"name": "adamw", "learning_rate": 0.1, "weight_decay_mask": "**.kernl"}"#)
+            .unwrap();
     let decays: Vec<Boxed> = vec![
         add_decayed_weights(0.1).mask(typo()).boxed(),
         adamw(0.1).weight_decay_mask(typo()).boxed(),
@@ -79,11 +80,13 @@ fn a_filter_that_selects_nothing() {
     assert!(text.contains("found 2 leaves, 2 of them differentiable (nearest: `0.kernel`)"), "{text}");
 
     // A group that can have no leaves, since those before it have them all.
-    let shadowed = partition()
-        .group("all", TreePart, rate.clone())
-        .group("kernels", path("**.kernel"), rate.clone());
+    let shadowed =
+        partition().group("all", TreePart, rate.clone()).group("kernels", path("**.kernel"), rate.clone());
     let text = refused(shadowed.boxed()).to_string();
-    assert!(text.starts_with("the group `kernels` of the partition does nothing: groups before it"), "{text}");
+    assert!(
+        text.starts_with("the group `kernels` of the partition does nothing: groups before it"),
+        "{text}"
+    );
 }
 
 /// What a model may lack is no mistake: defaults, and a last group for the rest.
@@ -109,7 +112,8 @@ fn what_selects_nothing_by_itself() {
 #[test]
 fn a_number_that_a_schedule_sets_is_not_written() {
     let numbers = [("rate", linear(0.4, 0.1, 3).into()), ("momentum", 0.9.into())];
-    let injected = inject_hyperparams(numbers, |now| Ok(sgd(now.get("rate")?).momentum(now.get("momentum")?)));
+    let injected =
+        inject_hyperparams(numbers, |now| Ok(sgd(now.get("rate")?).momentum(now.get("momentum")?)));
     let mut model = model();
     let mut optimizer = Optimizer::new(injected).init(&model).unwrap();
     let text = optimizer.set_hyperparam("rate", 1.).unwrap_err().to_string();
@@ -131,13 +135,15 @@ fn a_number_that_a_schedule_sets_is_not_written() {
 
 #[test]
 fn a_hyperparameter_that_is_not_read() {
-    let unread = inject_hyperparams([("rate", 0.1.into()), ("momentm", 0.9.into())], |now| Ok(sgd(now.get("rate")?)));
+    let unread =
+        inject_hyperparams([("rate", 0.1.into()), ("momentm", 0.9.into())], |now| Ok(sgd(now.get("rate")?)));
     assert_eq!(
         refused(unread.boxed()).to_string(),
         "the hyperparameter `momentm` does nothing: expected the closure of `inject_hyperparams` to read each, found \
          {\"rate\"}; read it with `now.get(\"momentm\")?`, or remove it"
     );
-    let twice = inject_hyperparams([("rate", 0.1.into()), ("rate", 0.2.into())], |now| Ok(sgd(now.get("rate")?)));
+    let twice =
+        inject_hyperparams([("rate", 0.1.into()), ("rate", 0.2.into())], |now| Ok(sgd(now.get("rate")?)));
     let text = refused(twice.boxed()).to_string();
     assert!(text.starts_with("two hyperparameters are named `rate`"), "{text}");
 }
@@ -198,7 +204,12 @@ fn a_field_that_a_schedule_does_not_have() {
         let again = serde_json::to_value(read(curve).unwrap()).unwrap();
         assert_eq!(read(&again).unwrap(), read(curve).unwrap());
     }
-    assert!(rejected.contains("linear.power") && rejected.contains("cosine_onecycle.pct_final"), "{rejected:?}");
+    assert!(
+        rejected.contains("linear.power") && rejected.contains("cosine_onecycle.pct_final"),
+        "{rejected:?}"
+    );
     let powered = CurveConfig::Linear(polynomial(1., 0., 3., 9));
-    assert!(serde_json::to_string(&powered).unwrap_err().to_string().contains("use `CurveConfig::Polynomial`"));
+    assert!(
+        serde_json::to_string(&powered).unwrap_err().to_string().contains("use `CurveConfig::Polynomial`")
+    );
 }

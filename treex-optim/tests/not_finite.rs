@@ -167,20 +167,30 @@ fn losses() -> Vec<Row> {
             SEEN,
             "",
         ),
-        ("dice_loss", |x| dice_loss(x, &soft()), SEEN, ""),
+        ("dice_loss", |x| dice_loss(x, &soft()), &[-INF], chosen),
         ("dice_loss", |x| dice_loss(&numbers(), x), SEEN, ""),
-        ("dice_loss_with", |x| dice_loss_with(x, &soft(), &Dice::default()), SEEN, ""),
-        ("multiclass_generalized_dice_loss", |x| multiclass_generalized_dice_loss(x, &soft()), SEEN, ""),
+        ("dice_loss_with", |x| dice_loss_with(x, &soft(), &Dice::default()), &[-INF], chosen),
+        (
+            "multiclass_generalized_dice_loss",
+            |x| multiclass_generalized_dice_loss(x, &soft()),
+            &[-INF],
+            chosen,
+        ),
         ("multiclass_generalized_dice_loss", |x| multiclass_generalized_dice_loss(&numbers(), x), SEEN, ""),
         (
             "multiclass_generalized_dice_loss_with",
             |x| multiclass_generalized_dice_loss_with(x, &soft(), &Dice::default()),
-            SEEN,
-            "",
+            &[-INF],
+            chosen,
         ),
         ("binary_dice_loss", |x| binary_dice_loss(x, &soft()), &[INF, -INF], bounded),
         ("binary_dice_loss", |x| binary_dice_loss(&numbers(), x), SEEN, ""),
-        ("binary_dice_loss_with", |x| binary_dice_loss_with(x, &soft(), &Dice::default()), &[INF, -INF], bounded),
+        (
+            "binary_dice_loss_with",
+            |x| binary_dice_loss_with(x, &soft(), &Dice::default()),
+            &[INF, -INF],
+            bounded,
+        ),
         ("mse", |x| mse(x, &soft()), SEEN, ""),
         ("mse", |x| mse(&numbers(), x), SEEN, ""),
         ("squared_error", |x| squared_error(x, &soft()), SEEN, ""),
@@ -194,12 +204,7 @@ fn losses() -> Vec<Row> {
         ("log_cosh", |x| log_cosh(&numbers(), x), SEEN, ""),
         ("cosine_similarity", |x| cosine_similarity(x, &soft()), SEEN, ""),
         ("cosine_similarity", |x| cosine_similarity(&numbers(), x), SEEN, ""),
-        (
-            "cosine_similarity_with",
-            |x| cosine_similarity_with(x, &soft(), 0.1, &Over::all()),
-            SEEN,
-            "",
-        ),
+        ("cosine_similarity_with", |x| cosine_similarity_with(x, &soft(), 0.1, &Over::all()), SEEN, ""),
         ("cosine_distance", |x| cosine_distance(x, &soft()), SEEN, ""),
         ("cosine_distance", |x| cosine_distance(&numbers(), x), SEEN, ""),
         ("cosine_distance_with", |x| cosine_distance_with(x, &soft(), 0.1, &Over::all()), SEEN, ""),
@@ -315,6 +320,9 @@ fn large_numbers_keep_their_differences() {
     ] {
         assert_close(&tree_values(&found.unwrap()), &expected, 2e-6, "a Euclidean projection");
     }
+
+    let refused = projection_box(&line, f64::NAN, 1.).unwrap_err();
+    assert!(refused.to_string().starts_with("a bound of a projection is NaN"), "{refused}");
 
     // These scores are the same number in f32: `(1 - 1/3) / 2`.
     let scores = Tensor::new(&[[1e7f32, 1e7 + 0.25, 1e7 - 0.5]], &Device::Cpu).unwrap();

@@ -85,9 +85,10 @@ fn wrappers_of_the_crate() -> BTreeSet<String> {
                 for block in text.split(" GradientTransformation for ").skip(1) {
                     let body = block.split("\n}\n").next().unwrap();
                     let name = body.split(['<', ' ']).next().unwrap();
-                    let has_members = body.split("fn members").nth(1).is_some_and(|after| {
-                        !after.lines().nth(1).unwrap().trim().starts_with("Vec::new()")
-                    });
+                    let has_members = body
+                        .split("fn members")
+                        .nth(1)
+                        .is_some_and(|after| !after.lines().nth(1).unwrap().trim().starts_with("Vec::new()"));
                     // `T` is the blanket implementation for what has no state.
                     if has_members && name != "T" {
                         names.insert(name.to_owned());
@@ -171,9 +172,7 @@ fn sam_evaluates_before_its_ascent() {
 #[test]
 fn injected_numbers_are_those_of_the_state() {
     let transformation = || {
-        inject_hyperparams([("b1", 0.9.into())], |now| {
-            Ok(schedule_free(sgd(0.1), 0.1).b1(now.get("b1")?))
-        })
+        inject_hyperparams([("b1", 0.9.into())], |now| Ok(schedule_free(sgd(0.1), 0.1).b1(now.get("b1")?)))
     };
     let mut model = model();
     let mut optimizer = Optimizer::new(transformation()).init(&model).unwrap();
@@ -220,10 +219,11 @@ fn the_reported_rate_is_the_next_step() {
         // The first loss is the best; the third of the same value lowers the rate, then one is ignored.
         ("plateau", chain((sgd(0.4), patient())).boxed(), [true, true, false, true, true]),
         ("plateau before", chain((patient(), sgd(0.4))).boxed(), [true, true, false, true, true]),
-        ("conditionally", chain((sgd(0.1), conditionally_transform(scale(0.5), |step, _| step < 2))).boxed(), [
-            false;
-            5
-        ]),
+        (
+            "conditionally",
+            chain((sgd(0.1), conditionally_transform(scale(0.5), |step, _| step < 2))).boxed(),
+            [false; 5],
+        ),
         ("mechanize", mechanize(sgd(0.1)).boxed(), [false; 5]),
         ("dog", dog().boxed(), [false; 5]),
         ("dowg", dowg().boxed(), [false; 5]),
@@ -306,12 +306,12 @@ fn masters_follow_what_is_written_to_the_model() {
     };
     for wrap in [|inner| inner, |inner: Boxed| apply_if_finite(inner, 2).boxed()] {
         let mut x = leaf(&[1., 1., 1.]);
-        let mut optimizer =
-            Optimizer::new(wrap(master_weights(sgd(1.)).boxed())).init(&x).unwrap();
+        let mut optimizer = Optimizer::new(wrap(master_weights(sgd(1.)).boxed())).init(&x).unwrap();
         // A hundredth of the spacing of bf16 at 1, which only a master keeps.
         let little = leaf(&[2f32.powi(-14); 3]);
         optimizer.update(&little, &mut x).unwrap();
-        x.set(Tensor::new(&[1f32, 4., f32::NAN], &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap()).unwrap();
+        x.set(Tensor::new(&[1f32, 4., f32::NAN], &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap())
+            .unwrap();
         let evaluated = tree_values(&optimizer.eval_model(&x).unwrap());
         assert_eq!(evaluated[..2], [1., 4.]);
         optimizer.update(&leaf(&[2f32.powi(-14), 1., 1.]), &mut x).unwrap();

@@ -281,7 +281,8 @@ impl Contents {
     fn check_origins(&self, origins: &BTreeMap<String, String>, file: &FilePath) -> Result<()> {
         for (path, expected) in origins {
             if let Some(found) = self.origins.get(path).filter(|found| *found != expected) {
-                let message = format!("the checkpoint `{}` holds the state of something else", file.display());
+                let message =
+                    format!("the checkpoint `{}` holds the state of something else", file.display());
                 return Err(Error::new(ErrorKind::Checkpoint, message)
                     .expected(format!("at `{path}` that of `{expected}`"))
                     .found(format!("`{found}`"))

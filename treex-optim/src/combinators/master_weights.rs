@@ -58,7 +58,9 @@ impl<S> MasterWeightsState<S> {
     /// master, which is kept elsewhere.
     fn written_since(&self, params: &Leaves) -> Result<Leaves> {
         params.rebuild(|index| {
-            let (Some(param), Some(master)) = (params.get(index), self.master.get(index)) else { return Ok(None) };
+            let (Some(param), Some(master)) = (params.get(index), self.master.get(index)) else {
+                return Ok(None);
+            };
             let Some(Some(half)) = self.dtypes.get(index) else { return Ok(None) };
             if param.elem_count() == 0 {
                 return Ok(None);

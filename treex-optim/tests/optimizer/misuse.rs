@@ -117,7 +117,13 @@ fn a_state_of_the_same_leaves_is_that_of_its_transformation() {
     parts.save(file.path()).unwrap();
     parts.load(file.path()).unwrap();
     let mut other = (model.clone(), Some(Box::new(belief)));
-    assert!(other.load(file.path()).unwrap_err().to_string().contains("expected at `1` that of `Chain(ScaleByBelief"));
+    assert!(
+        other
+            .load(file.path())
+            .unwrap_err()
+            .to_string()
+            .contains("expected at `1` that of `Chain(ScaleByBelief")
+    );
 
     // By the leaves alone, where they mean the same.
     let saved = Optimizer::new(adam(0.1)).init(&model).unwrap();
