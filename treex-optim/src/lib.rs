@@ -29,7 +29,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The modules, in reading order: `transformation` (the trait), `transform` (transformations, one a file),
+//! The modules, in reading order: `transformation` (the trait), `step_size` (the learning rate), `transform` (transformations, one a file),
 //! `chain`, `combinators` (transformations of transformations: for some leaves, at some steps), `alias`
 //! (named optimizers), `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`. Independent of these:
 //! [`schedule`], [`losses`], [`projections`], [`linear_algebra`], [`perturbations`] and clipping

@@ -98,8 +98,9 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// The names of this transformation and of its members, by which a file with its state is known: `Chain(ScaleByAdam,
-    /// ScaleByLearningRate)`. Numbers do not count: training may go on with another learning rate.
+    /// The names of this transformation and of its members, by which a file with its state is known:
+    /// `Chain(ScaleByAdam, ScaleByLearningRate)`. Numbers do not count, so that training can go on with another
+    /// learning rate.
     fn structure(&self, state: &Self::State) -> String {
         let path = std::any::type_name::<Self>();
         let path = path.split('<').next().unwrap_or(path);

@@ -288,6 +288,38 @@ fn a_missing_loss_value_is_an_error() {
     refused(prodigy().estim_lr0(0.).boxed());
 }
 
+/// What is NaN is seen in the parameters: a gradient in its own leaf, a parameter and a loss in all that they decide.
+#[test]
+fn nan_is_seen() {
+    let meta = &fixture!("optax.json")["meta"];
+    let start = || Params::read(&meta["params"], DType::F64);
+    let step = |transformation: &Boxed, mut params: Params, grads: &Params, loss: f64| {
+        let mut optimizer = Optimizer::new(transformation.clone()).init(&start()).unwrap();
+        // An ascent, and a step.
+        for _ in 0..2 {
+            optimizer.update_with(grads, &mut params, &Extra::value(loss)).unwrap();
+        }
+        [tree_values(&params.a), tree_values(&params.b)].map(|leaf| leaf.iter().any(|value| value.is_nan()))
+    };
+    let grads = Params::read(&meta["grads"][0], DType::F64);
+    let with_nan = |params: &Params| {
+        let mut values = tree_values(&params.a);
+        values[1] = f64::NAN;
+        let shape = params.a.get().unwrap().shape().clone();
+        let a = Leaf::new(Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap();
+        Params { a, ..params.clone() }
+    };
+    for (name, transformation, _) in table().into_iter().chain(beyond()) {
+        assert!(step(&transformation, start(), &with_nan(&grads), 3.)[0], "a gradient in {name}");
+    }
+    for transformation in [dog().boxed(), dowg().boxed()] {
+        assert_eq!(step(&transformation, with_nan(&start()), &grads, 3.), [true; 2], "{transformation:?}");
+    }
+    for transformation in [momo().boxed(), momo_adam().boxed()] {
+        assert_eq!(step(&transformation, start(), &grads, f64::NAN), [true; 2], "{transformation:?}");
+    }
+}
+
 /// The estimates of the distance survive gradients of zeros.
 #[test]
 fn zero_gradients_keep_the_estimate() {

@@ -7,7 +7,7 @@ use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Squares, Updates, sum};
 use crate::linesearch::vdot;
-use crate::numerics::check_not_negative;
+use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::step_size::StepSize;
@@ -92,7 +92,8 @@ impl GradientTransformation for ScaleByDog {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         Ok(updates.tensors(move |grads, params| {
-            let distance = state.max_dist.get()?.max(squared_distance(&state.init_params, params)?.sqrt());
+            let distance = squared_distance(&state.init_params, params)?.sqrt();
+            let distance = at_least(distance, state.max_dist.get()?);
             let squares = state.sum_sq_norm_grads.get()? + sum(Squares, &grads, params)?.total(0);
             state.max_dist.set(distance)?;
             state.sum_sq_norm_grads.set(squares)?;

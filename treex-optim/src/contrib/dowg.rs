@@ -6,7 +6,7 @@ use super::squared_distance;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Squares, Updates, sum};
-use crate::numerics::check_not_negative;
+use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Scalar;
 use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
@@ -70,7 +70,8 @@ impl GradientTransformation for ScaleByDowg {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| {
-            let distance = state.estim_sq_dist.get()?.max(squared_distance(&state.init_params, params)?);
+            let distance = squared_distance(&state.init_params, params)?;
+            let distance = at_least(distance, state.estim_sq_dist.get()?);
             let squares =
                 distance * sum(Squares, &grads, params)?.total(0) + state.weighted_sq_norm_grads.get()?;
             state.estim_sq_dist.set(distance)?;

@@ -4,7 +4,7 @@ use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
-use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::numerics::{at_least, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -108,8 +108,9 @@ impl Model {
             lb = (cap / (2. * scale)).max(lowest);
         }
         let gap = self.decay() * (self.barf - self.correction * lb - self.gamma) + self.iprod;
-        let reach = if self.norm <= f64::EPSILON { 0. } else { gap.max(0.) / self.norm };
-        let step = reach.min(self.alpha / self.correction);
+        // NaN, of a loss for example, stays NaN.
+        let reach = if self.norm <= f64::EPSILON { 0. * gap } else { at_least(gap, 0.) / self.norm };
+        let step = -at_least(-reach, -self.alpha / self.correction);
         if let Some(lowest) = lowest {
             let reached = self.barf + self.iprod - self.gamma - 0.5 * step * self.norm;
             bound.set((reached / self.correction).max(lowest))?;

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 use treex_core::{Error, Result};
 
+use crate::numerics::at_least;
 use crate::transfer::{to_f64, to_vec_f64};
 use crate::transform::builder;
 
@@ -115,7 +116,7 @@ impl NewtonSchulz {
                     square = square.broadcast_mul(&scale)?.broadcast_mul(&scale.t()?)?;
                 }
                 Preconditioning::Schatten if index == 0 => {
-                    let norm = frobenius(&square)?.max(self.eps);
+                    let norm = at_least(frobenius(&square)?, self.eps);
                     x = (x / norm.sqrt())?;
                     square = (square / norm)?;
                 }

@@ -67,6 +67,7 @@ impl Rule<1> for ScaleByRss {
     fn apply<N: Number>(&self, g: N, _: N, [sum]: [N; 1]) -> (N, [N; 1]) {
         let sum = sum + g.clone().sqr();
         let scaled = g / (sum.clone() + self.eps).sqrt();
-        (N::constant(0.).if_less(sum.clone(), scaled, N::constant(0.)), [sum])
+        // 0 without any gradient yet, NaN for NaN.
+        (N::constant(0.).if_less(sum.clone(), scaled, sum.clone() * 0.), [sum])
     }
 }

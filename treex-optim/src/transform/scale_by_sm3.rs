@@ -115,6 +115,7 @@ impl ScaleBySm3 {
             store_at(mu, index, &largest)?;
         }
         let scaled = (g / (&sum + self.eps)?.sqrt()?)?;
-        Ok(sum.gt(0.)?.where_cond(&scaled, &scaled.zeros_like()?)?.reshape(shape)?)
+        // 0 without any gradient yet, NaN for NaN.
+        Ok(sum.gt(0.)?.where_cond(&scaled, &(&sum * 0.)?)?.reshape(shape)?)
     }
 }

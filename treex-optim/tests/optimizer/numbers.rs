@@ -168,6 +168,26 @@ fn the_global_norm_is_summed_wide() {
     assert_eq!(global_norm(&mixed.filter(OptState)).unwrap(), 0.);
 }
 
+/// A diverged gradient is not hidden by a transformation, but for those that are there to do so.
+#[test]
+fn a_gradient_of_nan_is_seen() {
+    let mut hidden = Vec::new();
+    for (name, transformation) in all() {
+        let mut model = model(DType::F32);
+        let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
+        train(&mut optimizer, &mut model, 0..1);
+        let mut grads = gradient(&model, 1);
+        grads.x = leaf(&[f64::NAN, 0.1, 0.2], DType::F32);
+        for _ in 0..2 {
+            step_with(&mut optimizer, &mut model, &grads);
+        }
+        if values(&model.x).iter().all(|value| value.is_finite()) {
+            hidden.push(name);
+        }
+    }
+    assert_eq!(hidden, ["set_to_zero()", "zero_nans()", "centered"]);
+}
+
 /// As in Optax, NaN propagates.
 #[test]
 fn clipping_propagates_nan() {
