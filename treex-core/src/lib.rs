@@ -65,6 +65,7 @@ pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;
 pub use io::checkpoint::{Load, Report, Save, checkpoint_metadata};
 pub use io::summary::record;
+pub use nearest::nearest_paths;
 pub use random::Key;
 pub use random::stream::Rngs;
 #[doc(hidden)]

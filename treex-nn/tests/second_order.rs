@@ -29,8 +29,9 @@ const EXEMPT: [(&str, &str); 12] = [
     ("StandardizeOptions", "an option"),
 ];
 
-/// What answers with an error or a constant instead, each with the reason.
-const NOT_DIFFERENTIATED: [(&str, &str); 0] = [];
+/// Layers whose gradient is not that of the function that they compute, each with the reason.
+const NOT_DIFFERENTIATED: [(&str, &str); 1] =
+    [("SpectralNorm", "power iteration is a constant for the gradient, as in Flax")];
 
 type Row = (&'static str, Box<dyn Fn() -> Result<()> + Send>);
 
@@ -80,8 +81,11 @@ fn called<M: Tree + 'static>(
         // Biases of zeros and scales of ones would hide terms.
         let (mut layer, x) = tree;
         let noise = Key::from(11);
-        layer =
-            layer.map(|value| Ok(((value * 0.7)? + (noise.normal(value.shape(), DType::F64)? * 0.3)?)?))?;
+        let moved = layer.filter(Parameter).map(|value| {
+            let noise = noise.normal(value.shape(), DType::F64)?;
+            Ok(((value * 0.7)? + (noise * 0.3)?)?)
+        })?;
+        layer.update(&moved)?;
         check(&(layer, x), |(layer, x)| call(layer, &x.get()?))
     };
     (name, Box::new(run))
@@ -156,7 +160,6 @@ fn layer_rows() -> Vec<Row> {
         layer("InstanceNorm", SEQUENCE, || InstanceNorm::new(4)),
         layer("LayerNorm", SEQUENCE, || LayerNorm::new(4)),
         layer("RmsNorm", SEQUENCE, || RmsNorm::new(4)),
-        layer("SpectralNorm", SEQUENCE, || SpectralNorm::new(Linear::new(4, 3))),
         layer("WeightNorm", SEQUENCE, || WeightNorm::new(Linear::new(4, 3))),
         layer("MultiHeadDotProductAttention", SEQUENCE, of_heads),
         layer("MultiHeadAttention", SEQUENCE, || MultiHeadAttention::new(2, 4)),

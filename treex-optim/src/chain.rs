@@ -1,10 +1,10 @@
 //! Transformations in sequence.
 
-use treex_core::{Leaves, Result};
+use treex_core::{LeafRef, Leaves, Result};
 
 use crate::engine::Updates;
-use crate::transformation::GradientTransformation;
-use crate::transformation::Member;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member, in_sequence};
 
 /// Transformations in sequence; see [`chain`]. Its state is the tuple of their states.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,10 @@ macro_rules! chain {
 
             fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
                 vec![$(Member::new(&self.0.$index, &_state.$index)),*]
+            }
+
+            fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+                in_sequence(self.members(state), leaf)
             }
         }
     };

@@ -29,7 +29,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The modules, in reading order: `transformation` (the trait), `transform` (transformations, one a file),
+//! The modules, in reading order: `transformation` (the trait), `step_size` (the learning rate), `transform` (transformations, one a file),
 //! `chain`, `combinators` (transformations of transformations: for some leaves, at some steps), `alias`
 //! (named optimizers), `contrib` (newer ones), `linesearch` (L-BFGS), `optimizer`. Independent of these:
 //! [`schedule`], [`losses`], [`projections`], [`linear_algebra`], [`perturbations`] and clipping
@@ -63,6 +63,7 @@ mod reconcile;
 mod scalar;
 pub mod schedule;
 mod selection;
+mod step_size;
 mod transfer;
 mod transform;
 mod transformation;
@@ -175,6 +176,7 @@ pub use schedule::{
     exponential_decay, join_schedules, linear, linear_onecycle, piecewise_constant, piecewise_interpolate,
     polynomial, sgdr, warmup_constant, warmup_cosine, warmup_cosine_decay, warmup_exponential_decay,
 };
+pub use step_size::StepSize;
 pub use transform::adaptive_grad_clip::{AdaptiveGradClip, adaptive_grad_clip};
 pub use transform::add_decayed_weights::{AddDecayedWeights, AddDecayedWeightsState, add_decayed_weights};
 pub use transform::add_noise::{AddNoise, AddNoiseState, add_noise};

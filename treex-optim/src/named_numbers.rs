@@ -8,24 +8,41 @@ use crate::optimizer::Optimizer;
 use crate::transfer::to_f64;
 use crate::transformation::GradientTransformation;
 
+/// The names of the fields of a state that have numbers by name.
+const HYPERPARAMS: &str = "hyperparams";
+const SCHEDULED: &str = "scheduled";
+
+/// The field that has the number at `path`.
+fn folder(path: &Path) -> Option<&'static str> {
+    match path.segments() {
+        [.., Segment::Field(folder), _] => Some(folder),
+        _ => None,
+    }
+}
+
 impl<T: GradientTransformation> Optimizer<T> {
-    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams). If several have the same
-    /// name, prefix it with more of the path in the state: `encoder.learning_rate`.
+    /// The value of a number of [`inject_hyperparams`](crate::inject_hyperparams) at the last step, and at the next
+    /// one if it has no schedule. If several have the same name, prefix it with more of the path in the state:
+    /// `encoder.learning_rate`.
     ///
     /// # Errors
     /// If the optimizer was not initialized, or `name` matches no number or more than one.
     pub fn hyperparam(&self, name: &str) -> Result<f64> {
-        self.read("hyperparams", name)
+        self.read(&[HYPERPARAMS, SCHEDULED], name)
     }
 
-    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), from the next step on. A number
-    /// with a schedule is overwritten at each step.
+    /// Writes a number of [`inject_hyperparams`](crate::inject_hyperparams), from the next step on.
     ///
     /// # Errors
-    /// As [`hyperparam`](Self::hyperparam), and if `value` is not finite.
+    /// As [`hyperparam`](Self::hyperparam); if a schedule sets the number at each step; if `value` is not finite.
     pub fn set_hyperparam(&mut self, name: &str, value: f64) -> Result<()> {
         check_finite(name, value)?;
-        let path = self.named("hyperparams", name)?;
+        let path = self.named(&[HYPERPARAMS, SCHEDULED], name)?;
+        if folder(&path) == Some(SCHEDULED) {
+            return Err(Error::argument(format!("`{name}` has a schedule, which sets it at each step"))
+                .at(path)
+                .remedy("give `inject_hyperparams` a number to write it, or change the schedule"));
+        }
         let value = Tensor::new(value, &Device::Cpu)?;
         let mut leaves = self.leaves_mut();
         leaves.iter_mut().filter(|leaf| *leaf.path() == path).try_for_each(|leaf| leaf.handle().write(&value))
@@ -37,24 +54,24 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// # Errors
     /// As `hyperparam`.
     pub fn measurement(&self, name: &str) -> Result<f64> {
-        self.read("measurements", name)
+        self.read(&["measurements"], name)
     }
 
-    fn read(&self, folder: &str, name: &str) -> Result<f64> {
-        let path = self.named(folder, name)?;
+    fn read(&self, folders: &[&str], name: &str) -> Result<f64> {
+        let path = self.named(folders, name)?;
         let leaves = self.leaves();
         let value = leaves.iter().find(|(own, _, _)| *own == path).and_then(|(_, _, leaf)| leaf.value());
         value.map_or(Ok(f64::NAN), to_f64)
     }
 
-    /// The path of the one number in a `folder` of the state whose path, without the folder, ends with
+    /// The path of the one number in one of the `folders` of the state whose path, without the folder, ends with
     /// `name`.
-    fn named(&self, folder: &str, name: &str) -> Result<Path> {
+    fn named(&self, folders: &[&str], name: &str) -> Result<Path> {
         self.state()?;
         let mut all = Vec::new();
         for (path, _, _) in self.leaves() {
-            let mut names: Vec<_> = path.segments().iter().map(Segment::to_string).collect();
-            if names.len() >= 2 && names[names.len() - 2] == folder {
+            if folder(&path).is_some_and(|folder| folders.contains(&folder)) {
+                let mut names: Vec<_> = path.segments().iter().map(Segment::to_string).collect();
                 names.remove(names.len() - 2);
                 all.push((names.join("."), path));
             }
@@ -67,6 +84,7 @@ impl<T: GradientTransformation> Optimizer<T> {
             (found, _) => {
                 let how_many = if found.is_none() { "nothing" } else { "more than one number" };
                 let all: Vec<_> = all.iter().map(|(full, _)| full).collect();
+                let folder = folders.first().copied().unwrap_or_default();
                 Err(Error::argument(format!("the {folder} of the optimizer have {how_many} named `{name}`"))
                     .expected(format!("the end of one of {all:?}"))
                     .remedy("write enough of the path to make it unique"))

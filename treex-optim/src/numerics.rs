@@ -69,7 +69,7 @@ pub(crate) fn scalars(state: &Leaves, updates: &Updates<'_>) -> Result<Vec<f64>>
 pub(crate) fn store_at(state: &mut Leaves, index: usize, value: &Tensor) -> Result<()> {
     let dtype = leaf_at(state, index)?.dtype();
     match state.handles_mut().get_mut(index) {
-        Some(handle) => handle.write(&value.to_dtype(dtype)?),
+        Some(handle) => handle.write(&transfer::cast(value, dtype)?),
         None => Ok(()),
     }
 }

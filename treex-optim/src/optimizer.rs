@@ -4,19 +4,20 @@
 //! transformation records its work on a copy of the state, which shares the tensors; the engine runs it and
 //! writes in place. Errors are reported before the first write, so they leave model and optimizer unchanged.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use treex_core::{
-    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Result, TreeObject, TreePart, Visitor,
-    VisitorMut, prelude::*,
+    Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
+    Visitor, VisitorMut, nearest_paths, prelude::*,
 };
 
 use crate::engine::{Target, Updates, run};
 use crate::extra::Extra;
 use crate::scalar::Count;
-use crate::selection::Selection;
+use crate::selection::{Selection, paths};
 use crate::transfer::to_f64;
 use crate::transformation::GradientTransformation;
 
@@ -48,7 +49,8 @@ use crate::transformation::GradientTransformation;
 /// is `Nothing` skips its leaf, with its moments and its decay; a gradient of zeros is a step, as in Optax.
 ///
 /// The names in a saved state are `step`, the number of updates, and `state.` followed by the path in the
-/// transformation's state: `state.0.mu.layers.0.kernel`.
+/// transformation's state: `state.0.mu.layers.0.kernel`. The file also names the transformation and its members,
+/// without their numbers, and is loaded only into the same.
 ///
 /// [`init`](Self::init) and [`update`](Self::update) have Optax's names, and take precedence over the tree's
 /// methods of these names ([`Tree`](treex_core::Tree)). Reach those by their full path:
@@ -235,12 +237,31 @@ impl<T: GradientTransformation> Optimizer<T> {
         self.initialized()?.step.get()
     }
 
-    /// The learning rate that the next step will use; `None` if the transformation has none.
+    /// The learning rate that the next step will use: that of
+    /// [`scale_by_learning_rate`](crate::scale_by_learning_rate), times the factors of [`scale`](crate::scale) and
+    /// schedules around it.
+    ///
+    /// `None` if the transformation has none, if it is not the same for all leaves, or if only the step finds it: in a
+    /// line search, in [`dog`](crate::dog), [`mechanize`](crate::mechanize) or [`polyak_sgd`](crate::polyak_sgd), or
+    /// when the next loss may lower it, in [`reduce_on_plateau`](crate::reduce_on_plateau).
     ///
     /// # Errors
     /// If the optimizer was not initialized, or the rate is not a finite number.
     pub fn learning_rate(&self) -> Result<Option<f64>> {
-        self.transformation.learning_rate(&self.initialized()?.state)
+        let Initialized { plan, state, .. } = self.initialized()?;
+        let mut common = None;
+        for leaf in plan.iter().filter(|leaf| leaf.value().is_some()) {
+            let size = self.transformation.step_size(state, &leaf)?;
+            if size.is_dropped() {
+                continue;
+            }
+            match (common, size.rate()) {
+                (_, None) => return Ok(None),
+                (Some(common), Some(rate)) if common != rate => return Ok(None),
+                (_, rate) => common = rate,
+            }
+        }
+        Ok(common)
     }
 
     /// The state of the transformation.
@@ -254,6 +275,12 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// The transformation.
     pub fn transformation(&self) -> &T {
         &self.transformation
+    }
+
+    /// The paths of the leaves that are trained.
+    pub(crate) fn trained(&self) -> BTreeSet<Path> {
+        let plan = self.initialized.iter().flat_map(|initialized| initialized.plan.iter());
+        plan.filter(|leaf| leaf.value().is_some()).map(|leaf| leaf.path()).collect()
     }
 
     fn initialized(&self) -> Result<&Initialized<T::State>> {
@@ -279,12 +306,18 @@ impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     fn identity(&self) -> Option<ModuleId> {
         Some(ModuleId::of(self, "Optimizer"))
     }
+
+    /// The transformation, since the leaves of two can have the same names.
+    fn origin(&self) -> Option<String> {
+        self.initialized.as_ref().map(|initialized| self.transformation.structure(&initialized.state))
+    }
 }
 
 /// The leaves of a model to train. Not generic, like the functions below: a program instantiates the
 /// methods of [`Optimizer`] for each of its models and transformations.
 fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
-    let selected = leaves.select(wrt).select(&treex_core::by(is_trainable));
+    let all = leaves.select(&treex_core::by(is_trainable));
+    let selected = all.clone().select(wrt);
     let frozen = (0..selected.len()).filter(|&index| selected.is_frozen(index)).count();
     let leaves = selected.without_frozen();
     if let Some((path, kind, _)) = leaves.leaves().into_iter().find(|(_, _, leaf)| leaf.value().is_none()) {
@@ -301,9 +334,10 @@ fn trainable(leaves: Leaves, wrt: &Selection) -> Result<Leaves> {
             .remedy("call `model.unfreeze(filter)?` for those to train"));
     }
     if params.tensors().next().is_none() {
+        let near = nearest_paths(wrt, paths(&all));
         return Err(Error::argument(format!("nothing to train: `{wrt:?}` selects no differentiable leaf"))
             .expected("at least one leaf that holds floats, of kind `Parameter`")
-            .found(format!("{} leaves of other kinds or types", leaves.len()))
+            .found(format!("{} leaves, {} of them differentiable{near}", all.len(), paths(&all).count()))
             .remedy("check the filter of `wrt`, and that the model was not filtered to nothing"));
     }
     Ok(params)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use treex_core::{Path, Result, TreeObject, prelude::*};
+use treex_core::{Path, Result, TreeObject, by, prelude::*};
 
 use crate::optimizer::Optimizer;
 use crate::transformation::GradientTransformation;
@@ -21,7 +21,8 @@ pub struct Reconciled {
 
 impl<T: GradientTransformation> Optimizer<T> {
     /// The optimizer for a model after surgery: a new head, one layer more, a wider table. State with the
-    /// same path, shape and type is kept, counts included; the rest is initialized.
+    /// same path, shape and type is kept, counts included; the rest is initialized. A leaf that was trained and is
+    /// frozen now keeps its state, for when it is unfrozen.
     ///
     /// ```
     /// # use candle_core::{Device, Tensor};
@@ -40,7 +41,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// # Errors
     /// As [`init`](Self::init).
     pub fn reconcile<M: TreeObject + Clone>(&self, model: &M) -> Result<(Self, Reconciled)> {
-        let mut next = self.clone().init(model)?;
+        let mut next = self.clone().init(&self.without_frozen_of_mine(model)?)?;
         let mut report = Reconciled::default();
         let mut known: BTreeMap<_, _> =
             self.leaves().into_iter().map(|(path, _, leaf)| (path, leaf)).collect();
@@ -57,5 +58,16 @@ impl<T: GradientTransformation> Optimizer<T> {
         let initialized = |path: &Path| report.initialized.contains(path);
         report.dropped = known.into_keys().filter(|path| !initialized(path)).collect();
         Ok((next, report))
+    }
+
+    /// The model, with those of its frozen leaves not frozen that this optimizer has trained.
+    fn without_frozen_of_mine<M: TreeObject + Clone>(&self, model: &M) -> Result<M> {
+        let trained = self.trained();
+        let mine = by(|leaf| leaf.is_frozen() && trained.contains(&leaf.path()));
+        let mut model = model.clone();
+        if model.flatten().iter().any(|leaf| mine.selects(&leaf)) {
+            model.unfreeze(mine)?;
+        }
+        Ok(model)
     }
 }

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use treex_core::{Error, ErrorKind, Leaves, ModuleId, Result, TreeObject, Visitor, VisitorMut};
+use treex_core::{Error, ErrorKind, LeafRef, Leaves, ModuleId, Result, TreeObject, Visitor, VisitorMut};
 
 use crate::engine::Updates;
+use crate::step_size::StepSize;
 
 /// Turns gradients into updates, and keeps a state from step to step.
 ///
@@ -79,19 +80,33 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
     /// If leaves do not match, or an option is out of range.
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>>;
 
-    /// The transformations inside this one, each with its part of `state`. The two methods below ask them, in
-    /// this order.
-    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
-        Vec::new()
-    }
+    /// The transformations inside this one, in the order in which updates go through them, each with its part of
+    /// `state`; `Vec::new()` for one that has none inside. The methods below ask them. It has no default, so that
+    /// no wrapper forgets what it wraps.
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>>;
 
-    /// The learning rate of the next step, if this applies one. Default: that of the first member that has
-    /// one.
+    /// What this does to the size of a leaf's next step, from which
+    /// [`Optimizer::learning_rate`](crate::Optimizer::learning_rate) follows. Default: what the members do, one
+    /// after the other; without members, [`StepSize::direction`].
     ///
     /// # Errors
-    /// If the state cannot be read, or the rate is not finite.
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        first(self.members(state), |member| member.learning_rate())
+    /// If the state cannot be read, or a rate is not finite.
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        match self.members(state) {
+            members if members.is_empty() => Ok(StepSize::direction()),
+            members => in_sequence(members, leaf),
+        }
+    }
+
+    /// The names of this transformation and of its members, by which a file with its state is known:
+    /// `Chain(ScaleByAdam, ScaleByLearningRate)`. Numbers do not count, so that training can go on with another
+    /// learning rate.
+    fn structure(&self, state: &Self::State) -> String {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        let name = path.rsplit("::").next().unwrap_or(path);
+        let members: Vec<_> = self.members(state).iter().map(Member::structure).collect();
+        if members.is_empty() { name.to_owned() } else { format!("{name}({})", members.join(", ")) }
     }
 
     /// The parameters to evaluate with, where they differ from those that are trained: an average, for
@@ -119,6 +134,11 @@ pub trait Stateless: Clone + fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// [`GradientTransformation::step_size`], which is the same for all leaves.
+    fn effect(&self) -> StepSize {
+        StepSize::direction()
+    }
+
     /// [`GradientTransformation::update`] without a state.
     ///
     /// # Errors
@@ -135,6 +155,14 @@ impl<T: Stateless> GradientTransformation for T {
 
     fn update<'a>(&'a self, updates: Updates<'a>, _state: &'a mut ()) -> Result<Updates<'a>> {
         self.transform(updates)
+    }
+
+    fn members<'s>(&'s self, _state: &'s ()) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &(), _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(self.effect())
     }
 }
 
@@ -156,6 +184,14 @@ impl<T: GradientTransformation> GradientTransformation for Option<T> {
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         self.iter().zip(state).map(|(inner, state)| Member::new(inner, state)).collect()
+    }
+
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        in_sequence(self.members(state), leaf)
+    }
+
+    fn structure(&self, state: &Self::State) -> String {
+        transparent(&self.members(state))
     }
 }
 
@@ -236,6 +272,10 @@ impl GradientTransformation for Boxed {
         vec![Member { transformation: &*self.0, state: state.0.as_any() }]
     }
 
+    fn structure(&self, state: &BoxedState) -> String {
+        transparent(&self.members(state))
+    }
+
     fn boxed(self) -> Boxed {
         self
     }
@@ -254,13 +294,25 @@ impl<'s> Member<'s> {
         Self { transformation, state }
     }
 
-    /// [`GradientTransformation::learning_rate`].
-    pub(crate) fn learning_rate(&self) -> Result<Option<f64>> {
-        self.transformation.erased_learning_rate(self.state)
+    /// [`GradientTransformation::step_size`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_size(&self, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        self.transformation.erased_step_size(self.state, leaf)
+    }
+
+    /// [`GradientTransformation::structure`].
+    #[must_use]
+    pub fn structure(&self) -> String {
+        self.transformation.erased_structure(self.state)
     }
 
     /// [`GradientTransformation::eval_params`].
-    pub(crate) fn eval_params(&self, params: &Leaves) -> Result<Option<Leaves>> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn eval_params(&self, params: &Leaves) -> Result<Option<Leaves>> {
         self.transformation.erased_eval_params(self.state, params)
     }
 }
@@ -279,11 +331,28 @@ pub(crate) fn first<R>(
     members.into_iter().find_map(|member| ask(member).transpose()).transpose()
 }
 
+/// What members do to the size of a step, one after the other.
+pub(crate) fn in_sequence(members: Vec<Member<'_>>, leaf: &LeafRef<'_>) -> Result<StepSize> {
+    members.iter().try_fold(StepSize::times(1.), |size, member| Ok(size.then(member.step_size(leaf)?)))
+}
+
+/// The structure of a wrapper that changes nothing.
+fn transparent(members: &[Member<'_>]) -> String {
+    members.first().map_or_else(|| "Identity".to_owned(), Member::structure)
+}
+
+/// The error for an average inside of a transformation whose updates are not those of the model's parameters.
+pub(crate) fn no_average_inside(wrapper: &str) -> Error {
+    Error::argument(format!("an average inside of `{wrapper}` is not one of the model's parameters"))
+        .remedy(format!("average behind it: `chain(({wrapper}(..), params_ema(0.999)))`"))
+}
+
 /// [`GradientTransformation`] with a type-erased state.
 trait Erased: fmt::Debug + Send + Sync {
     fn erased_init(&self, params: &Leaves) -> Result<BoxedState>;
     fn erased_update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>>;
-    fn erased_learning_rate(&self, state: &dyn Any) -> Result<Option<f64>>;
+    fn erased_step_size(&self, state: &dyn Any, leaf: &LeafRef<'_>) -> Result<StepSize>;
+    fn erased_structure(&self, state: &dyn Any) -> String;
     fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>>;
 }
 
@@ -299,11 +368,15 @@ impl<T: GradientTransformation> Erased for T {
         }
     }
 
-    fn erased_learning_rate(&self, state: &dyn Any) -> Result<Option<f64>> {
+    fn erased_step_size(&self, state: &dyn Any, leaf: &LeafRef<'_>) -> Result<StepSize> {
         match state.downcast_ref::<T::State>() {
-            Some(state) => self.learning_rate(state),
+            Some(state) => self.step_size(state, leaf),
             None => Err(foreign_state(self)),
         }
+    }
+
+    fn erased_structure(&self, state: &dyn Any) -> String {
+        state.downcast_ref::<T::State>().map_or_else(String::new, |state| self.structure(state))
     }
 
     fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>> {
@@ -353,7 +426,7 @@ mod tests {
                 .to_string()
                 .starts_with("the state belongs to another transformation: expected a state from `init` of")
         );
-        assert!(adam(0.1).boxed().learning_rate(&state).is_err());
+        assert!(adam(0.1).boxed().eval_params(&state, &params).is_err());
 
         let mut without = None;
         assert!(Some(scale(1.)).update(updates(), &mut without).is_err());

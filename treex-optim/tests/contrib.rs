@@ -10,8 +10,8 @@ use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
     Boxed, Extra, GradientTransformation, InitStep, NewtonSchulz, Optimizer, Preconditioning, Schedule,
     acprop, adam, adamw, ademamix, adopt, chain, cocob, dadapt_adamw, dog, dowg, galore, madgrad, mechanize,
-    momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, schedule_free_adamw,
-    schedule_free_sgd, sgd, simplified_ademamix, warmup_constant,
+    momo, momo_adam, muon, newton_schulz, normalize, prodigy, reduce_on_plateau, sam, scale_by_galore,
+    schedule_free_adamw, schedule_free_sgd, sgd, simplified_ademamix, trace, warmup_constant,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
 use treex_testing::fixture;
@@ -288,6 +288,38 @@ fn a_missing_loss_value_is_an_error() {
     refused(prodigy().estim_lr0(0.).boxed());
 }
 
+/// What is NaN is seen in the parameters: a gradient in its own leaf, a parameter and a loss in all that they decide.
+#[test]
+fn nan_is_seen() {
+    let meta = &fixture!("optax.json")["meta"];
+    let start = || Params::read(&meta["params"], DType::F64);
+    let step = |transformation: &Boxed, mut params: Params, grads: &Params, loss: f64| {
+        let mut optimizer = Optimizer::new(transformation.clone()).init(&start()).unwrap();
+        // An ascent, and a step.
+        for _ in 0..2 {
+            optimizer.update_with(grads, &mut params, &Extra::value(loss)).unwrap();
+        }
+        [tree_values(&params.a), tree_values(&params.b)].map(|leaf| leaf.iter().any(|value| value.is_nan()))
+    };
+    let grads = Params::read(&meta["grads"][0], DType::F64);
+    let with_nan = |params: &Params| {
+        let mut values = tree_values(&params.a);
+        values[1] = f64::NAN;
+        let shape = params.a.get().unwrap().shape().clone();
+        let a = Leaf::new(Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap();
+        Params { a, ..params.clone() }
+    };
+    for (name, transformation, _) in table().into_iter().chain(beyond()) {
+        assert!(step(&transformation, start(), &with_nan(&grads), 3.)[0], "a gradient in {name}");
+    }
+    for transformation in [dog().boxed(), dowg().boxed()] {
+        assert_eq!(step(&transformation, with_nan(&start()), &grads, 3.), [true; 2], "{transformation:?}");
+    }
+    for transformation in [momo().boxed(), momo_adam().boxed()] {
+        assert_eq!(step(&transformation, start(), &grads, f64::NAN), [true; 2], "{transformation:?}");
+    }
+}
+
 /// The estimates of the distance survive gradients of zeros.
 #[test]
 fn zero_gradients_keep_the_estimate() {
@@ -298,5 +330,45 @@ fn zero_gradients_keep_the_estimate() {
         optimizer.update(&zeros, &mut params).unwrap();
         let all = [tree_values(&params), tree_values(&optimizer)].concat();
         assert!(all.iter().all(|value| value.is_finite()), "{transformation:?}");
+    }
+}
+
+/// A matrix without elements is not decomposed.
+#[test]
+fn empty_matrices() {
+    let leaf = |shape: (usize, usize)| {
+        Leaf::<Parameter>::new(Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+    };
+    for shape in [(0, 3), (3, 0), (0, 0)] {
+        let spectral = newton_schulz().preconditioning(Preconditioning::Spectral);
+        for schulz in [spectral, newton_schulz()] {
+            assert_eq!(schulz.orthogonalize(&leaf(shape).get().unwrap()).unwrap().dims(), [shape.0, shape.1]);
+            for transformation in [muon(0.1).newton_schulz(schulz.clone()).boxed(), galore(0.1).boxed()] {
+                let mut model = vec![leaf(shape), leaf((2, 2))];
+                let grads = model.clone();
+                let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
+                optimizer.update(&grads, &mut model).unwrap();
+                assert_eq!(model[0].get().unwrap().dims(), [shape.0, shape.1]);
+            }
+        }
+    }
+}
+
+/// The direction of a gradient of rank one is kept from projector to projector, whichever sign a decomposition gives:
+/// with the moment of the step before, equal gradients give equal steps.
+#[test]
+fn projectors_keep_their_signs() {
+    let start = Tensor::new(&[[1f64, 2.], [3., 4.], [5., 6.]], &Device::Cpu).unwrap();
+    let mut x = Leaf::<Parameter>::new(&start).unwrap();
+    let base = scale_by_galore(1).update_proj_gap(1).base(trace(0.5));
+    let mut optimizer = Optimizer::new(base).init(&x).unwrap();
+    let gradient = Tensor::new(&[[1f64, -1.], [2., -2.], [-2., 2.]], &Device::Cpu).unwrap();
+    // The same up to a factor that turns its sign; the trace is 1, 0.5 - 1, and so on.
+    let mut expected = start;
+    for (sign, trace) in [(1., 1.), (-1., -0.5), (1., 0.75), (1., 1.375)] {
+        let grads = Leaf::<Parameter>::new((&gradient * sign).unwrap()).unwrap();
+        optimizer.update(&grads, &mut x).unwrap();
+        expected = (expected + (&gradient * trace).unwrap()).unwrap();
+        assert_close(&tree_values(&x), &values(&expected), 1e-12, "the trace of the whole gradient");
     }
 }

@@ -390,3 +390,20 @@ fn units_of_many_dimensions_need_an_axis() {
     let error = centralize().output_axis(-7).init(&leaf.flatten()).unwrap_err().to_string();
     assert!(error.contains("expected an axis of 6, found -7"), "{error}");
 }
+
+/// Zeros are within every norm. Optax divides 0 by 0.
+#[test]
+fn clipping_to_nothing_keeps_zeros() {
+    let leaf = |values: &[f32]| Leaf::<Parameter>::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+    for (gradient, expected) in [([0f32, 0.], [0., 0.]), ([3., 4.], [0., 0.])] {
+        for clip in [clip_by_global_norm(0.).boxed(), adaptive_grad_clip(0.).boxed(), clip(0.).boxed()] {
+            let (grads, params) = (leaf(&gradient).flatten(), leaf(&[1., 1.]).flatten());
+            let mut state = clip.init(&params).unwrap();
+            let updates = clip.update(Updates::new(grads, params), &mut state).unwrap().compute().unwrap();
+            assert_eq!(updates.tensors().flat_map(values).collect::<Vec<_>>(), expected, "{clip:?}");
+        }
+    }
+    let examples = leaf(&[0., 0.]).get().unwrap().reshape((2, 1)).unwrap();
+    let (sum, _) = per_example_global_norm_clip(&Leaf::<Parameter>::new(examples).unwrap(), 0.).unwrap();
+    assert_eq!(values(&sum.get().unwrap()), [0.]);
+}

@@ -1,7 +1,7 @@
 //! Checkpoints: a tree as one safetensors file, its leaves named by their paths.
 //!
 //! The file is replaced as a whole, so that a crash leaves the old one or the new one. Its metadata holds the version
-//! of the format, the kind of each leaf, and the texts of [`Save::metadata`].
+//! of the format, the kind of each leaf, the origin of each part that has one, and the texts of [`Save::metadata`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::container::{self, Container, RESERVED, Unique, broken};
 use super::file::cannot;
+use super::origins::origins_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nearest::nearest;
 use crate::tree::filter::{Filter, LeafRef};
@@ -40,6 +41,9 @@ struct Header {
     /// The kind of each leaf, by its name.
     #[serde(deserialize_with = "without_duplicates")]
     kinds: BTreeMap<String, String>,
+    /// [`TreeObject::origin`] of the parts that have one, by their paths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "without_duplicates")]
+    origins: BTreeMap<String, String>,
     /// The texts of [`Save::metadata`], by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "without_duplicates")]
     metadata: BTreeMap<String, String>,
@@ -239,7 +243,12 @@ fn spelled(path: &Path) -> String {
 
 pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> Result<()> {
     let mut tensors = BTreeMap::new();
-    let mut header = Header { format: FORMAT, kinds: BTreeMap::new(), metadata: options.metadata.clone() };
+    let mut header = Header {
+        format: FORMAT,
+        kinds: BTreeMap::new(),
+        origins: origins_of(tree),
+        metadata: options.metadata.clone(),
+    };
     for Entry { name, path, kind, leaf } in entries(tree)? {
         if leaf.is_nothing() {
             continue;
@@ -260,6 +269,7 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
 
 pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options: &Load) -> Result<Report> {
     let mut contents = Contents::open(file, options)?;
+    contents.check_origins(&origins_of(tree))?;
     let report = contents.check(&entries(tree)?, options)?;
     let mut loaded = tree.clone();
     try_walk_mut(&mut loaded, |path, kind, leaf| {
@@ -335,6 +345,25 @@ impl<'a> Contents<'a> {
             Some(unused) if !options.unused => Err(self.unused(unused, report.unused.len(), &by_name)),
             _ => Ok(report),
         }
+    }
+
+    /// An error for a part of the tree that was saved as another's.
+    fn check_origins(&self, origins: &BTreeMap<String, String>) -> Result<()> {
+        let Some(header) = &self.header else { return Ok(()) };
+        for (path, expected) in origins {
+            if let Some(found) = header.origins.get(path).filter(|found| *found != expected) {
+                let message =
+                    format!("the checkpoint `{}` holds the state of something else", self.file.display());
+                return Err(Error::new(ErrorKind::Checkpoint, message)
+                    .expected(format!("at `{path}` that of `{expected}`"))
+                    .found(format!("`{found}`"))
+                    .remedy(
+                        "load it into what it was saved from; if its numbers mean the same, load it into the leaves \
+                         alone: `let mut leaves = tree.flatten(); leaves.load(file)?; tree = tree.unflatten(&leaves)?`",
+                    ));
+            }
+        }
+        Ok(())
     }
 
     fn info(&self, name: &str) -> Option<(&str, &TensorInfo)> {

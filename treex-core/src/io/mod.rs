@@ -3,4 +3,5 @@
 pub mod checkpoint;
 mod container;
 mod file;
+mod origins;
 pub mod summary;

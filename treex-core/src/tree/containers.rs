@@ -55,6 +55,10 @@ impl<T: TreeObject + ?Sized> TreeObject for Box<T> {
         (**self).identity()
     }
 
+    fn origin(&self) -> Option<String> {
+        (**self).origin()
+    }
+
     fn initialize_module(&mut self, key: &mut ModuleKey) -> Result<()> {
         (**self).initialize_module(key)
     }
@@ -76,6 +80,10 @@ impl<T: TreeObject> TreeObject for Option<T> {
 
     fn identity(&self) -> Option<ModuleId> {
         self.as_ref().and_then(T::identity)
+    }
+
+    fn origin(&self) -> Option<String> {
+        self.as_ref().and_then(T::origin)
     }
 
     fn initialize_module(&mut self, key: &mut ModuleKey) -> Result<()> {

@@ -8,7 +8,7 @@ use super::object::{ChildInfo, TreeObject, VisitorMut};
 use super::path::Dotted;
 use super::walk::walk_mut;
 use crate::error::{Error, Result};
-use crate::nearest::nearest;
+use crate::nearest::nearest_paths;
 
 /// See [`Tree::freeze`](crate::Tree::freeze).
 pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, frozen: bool) -> Result<()> {
@@ -22,10 +22,9 @@ pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, froz
         }
     });
     if !selects {
-        let filter = Described(filter).to_string();
-        let known = nearest(&filter, paths.iter().map(String::as_str));
-        return Err(Error::argument(format!("`{filter}` selects no leaf"))
-            .found(format!("{} other leaves{known}", paths.len()))
+        let (count, known) = (paths.len(), nearest_paths(filter, paths.into_iter()));
+        return Err(Error::argument(format!("`{}` selects no leaf", Described(filter)))
+            .found(format!("{count} other leaves{known}"))
             .remedy("`tabulate` and `leaves` show the paths and kinds of the tree"));
     }
     let mut modes = Modes { modules: vec![Module::default()] };

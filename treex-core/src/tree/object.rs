@@ -40,6 +40,12 @@ pub trait TreeObject: Send + Sync {
         self.identity().map(|module| module.name)
     }
 
+    /// What this part of a tree is the state of, if the names and shapes of its leaves do not tell: an optimizer
+    /// names its transformation. A checkpoint stores it, and is not loaded into another.
+    fn origin(&self) -> Option<String> {
+        None
+    }
+
     /// Called by `init` on an uninitialized module, after its children and its own leaves.
     /// `#[tree(module_init)]` on a struct makes the derive call the struct's own `module_init` here.
     ///

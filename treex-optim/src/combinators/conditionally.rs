@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::Unchanged;
 use crate::engine::Updates;
 use crate::extra::Extra;
 use crate::scalar::Count;
+use crate::step_size::StepSize;
 use crate::transformation::GradientTransformation;
 use crate::transformation::Member;
 
@@ -89,5 +90,11 @@ impl<T: GradientTransformation> GradientTransformation for Conditionally<T> {
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         vec![Member::new(&self.inner, &state.inner_state)]
+    }
+
+    /// Whether the condition will hold is not known before.
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        let inner = self.inner.step_size(&state.inner_state, leaf)?;
+        Ok(if inner.changes_size() { StepSize::unknown() } else { StepSize::direction() })
     }
 }

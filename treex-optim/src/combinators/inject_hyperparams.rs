@@ -1,17 +1,19 @@
 //! Hyperparameters that can be read and written during training.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use treex_core::{Error, Leaves, Result, TreeObject};
+use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::numerics::check_finite;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`inject_hyperparams`].
 #[derive(Clone, Debug, TreeObject)]
@@ -20,6 +22,8 @@ pub struct InjectHyperparamsState<S, T> {
     pub count: Count,
     /// By name, the value of the last step, and of the next one unless it is overwritten: a scalar f64.
     pub hyperparams: BTreeMap<String, Scalar>,
+    /// By name, the value that a schedule had at the last step; that of the first before it: a scalar f64.
+    pub scheduled: BTreeMap<String, Scalar>,
     /// The state of the inner transformation.
     pub inner_state: S,
     /// The transformation with these hyperparameters.
@@ -38,7 +42,11 @@ type Factory<T> = dyn Fn(&Hyperparams) -> Result<T> + Send + Sync;
 
 /// The hyperparameters of one step, by name.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hyperparams(BTreeMap<String, f64>);
+pub struct Hyperparams {
+    values: BTreeMap<String, f64>,
+    /// The names that were read.
+    used: RefCell<BTreeSet<String>>,
+}
 
 impl Hyperparams {
     /// A hyperparameter.
@@ -46,11 +54,25 @@ impl Hyperparams {
     /// # Errors
     /// If the name is unknown.
     pub fn get(&self, name: &str) -> Result<f64> {
-        self.0.get(name).copied().ok_or_else(|| {
+        let value = self.values.get(name).copied().ok_or_else(|| {
             Error::argument(format!("unknown hyperparameter `{name}`"))
-                .expected(format!("one of {:?}", self.0.keys().collect::<Vec<_>>()))
+                .expected(format!("one of {:?}", self.values.keys().collect::<Vec<_>>()))
                 .remedy("name it in `inject_hyperparams`")
-        })
+        })?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Ok(value)
+    }
+
+    /// An error for a hyperparameter that was not read: writing it would do nothing.
+    fn check_used(&self) -> Result<()> {
+        let used = self.used.borrow();
+        match self.values.keys().find(|name| !used.contains(*name)) {
+            Some(name) => Err(Error::argument(format!("the hyperparameter `{name}` does nothing"))
+                .expected("the closure of `inject_hyperparams` to read each")
+                .found(format!("{used:?}"))
+                .remedy(format!("read it with `now.get(\"{name}\")?`, or remove it"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -74,9 +96,9 @@ impl Hyperparams {
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// A [`Schedule`] that is not constant overwrites its hyperparameter at each step, as in Optax; the inner
-/// transformation should have no schedule of its own. The structure of its state must not depend on the
-/// hyperparameters.
+/// A [`Schedule`] that is not constant sets its hyperparameter at each step, as in Optax, so to write one is an
+/// error; the inner transformation should have no schedule of its own. The structure of its state must not depend
+/// on the hyperparameters. Two of one name, and one that the closure does not read, are errors of `init`.
 #[must_use]
 pub fn inject_hyperparams<T: GradientTransformation, N: Into<String>>(
     hyperparams: impl IntoIterator<Item = (N, Schedule)>,
@@ -95,23 +117,18 @@ impl<T> fmt::Debug for InjectHyperparams<T> {
 }
 
 impl<T: GradientTransformation> InjectHyperparams<T> {
-    fn build(&self, hyperparams: &BTreeMap<String, Scalar>) -> Result<T> {
-        let read = |(name, value): (&String, &Scalar)| {
-            let value = value.get()?;
+    /// The hyperparameters of the step after `count` steps.
+    fn at(&self, hyperparams: &BTreeMap<String, Scalar>, count: &Count) -> Result<Hyperparams> {
+        let mut values = BTreeMap::new();
+        for (name, schedule) in &self.hyperparams {
+            let value = match hyperparams.get(name) {
+                Some(own) => own.get()?,
+                None => schedule.at(Some(count), name)?,
+            };
             check_finite(name, value)?;
-            Ok((name.clone(), value))
-        };
-        (self.factory)(&Hyperparams(hyperparams.iter().map(read).collect::<Result<_>>()?))
-    }
-
-    /// Writes the hyperparameters that have a schedule.
-    fn follow(&self, hyperparams: &mut BTreeMap<String, Scalar>, count: &Count) -> Result<()> {
-        for (name, schedule) in self.hyperparams.iter().filter(|(_, schedule)| !schedule.is_constant()) {
-            if let Some(value) = hyperparams.get_mut(name) {
-                value.set(schedule.at(Some(count), name)?)?;
-            }
+            values.insert(name.clone(), value);
         }
-        Ok(())
+        Ok(Hyperparams { values, used: RefCell::default() })
     }
 }
 
@@ -119,35 +136,49 @@ impl<T: GradientTransformation> GradientTransformation for InjectHyperparams<T> 
     type State = InjectHyperparamsState<T::State, T>;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
-        let mut hyperparams = BTreeMap::new();
+        let (mut hyperparams, mut scheduled) = (BTreeMap::new(), BTreeMap::new());
         for (name, schedule) in &self.hyperparams {
             schedule.check(name)?;
-            hyperparams.insert(name.clone(), Scalar::new(schedule.value(0))?);
+            if hyperparams.contains_key(name) || scheduled.contains_key(name) {
+                return Err(Error::argument(format!("two hyperparameters are named `{name}`"))
+                    .remedy("give each a name of its own"));
+            }
+            let own = if schedule.is_constant() { &mut hyperparams } else { &mut scheduled };
+            own.insert(name.clone(), Scalar::new(schedule.value(0))?);
         }
-        let inner = self.build(&hyperparams)?;
-        Ok(InjectHyperparamsState {
-            count: Count::zero()?,
-            hyperparams,
-            inner_state: inner.init(params)?,
-            inner,
-        })
+        let count = Count::zero()?;
+        let first = self.at(&hyperparams, &count)?;
+        let inner = (self.factory)(&first)?;
+        first.check_used()?;
+        Ok(InjectHyperparamsState { count, hyperparams, scheduled, inner_state: inner.init(params)?, inner })
     }
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
-        self.follow(&mut state.hyperparams, &state.count)?;
+        let now = self.at(&state.hyperparams, &state.count)?;
+        for (name, value) in &mut state.scheduled {
+            value.set(now.get(name)?)?;
+        }
         state.count.advance()?;
-        state.inner = self.build(&state.hyperparams)?;
+        state.inner = (self.factory)(&now)?;
         let InjectHyperparamsState { inner, inner_state, .. } = state;
         inner.update(updates, inner_state)
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        let mut next = state.hyperparams.clone();
-        self.follow(&mut next, &state.count)?;
-        self.build(&next)?.learning_rate(&state.inner_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&state.inner, &state.inner_state)]
     }
 
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        let next = self.at(&state.hyperparams, &state.count)?;
+        (self.factory)(&next)?.step_size(&state.inner_state, leaf)
+    }
+
+    /// With the numbers in the state: the transformation of the last step does not have those loaded since.
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        state.inner.eval_params(&state.inner_state, params)
+        let mut now = self.at(&state.hyperparams, &state.count)?;
+        for (name, value) in &state.scheduled {
+            now.values.insert(name.clone(), value.get()?);
+        }
+        (self.factory)(&now)?.eval_params(&state.inner_state, params)
     }
 }

@@ -1,10 +1,11 @@
 //! Transformations of some of the leaves.
 
-use treex_core::{Filter, Leaves, Negated, Result};
+use treex_core::{Filter, LeafRef, Leaves, Result};
 
 use crate::chain::{Chain, chain};
 use crate::engine::Updates;
 use crate::selection::Selection;
+use crate::step_size::StepSize;
 use crate::transformation::GradientTransformation;
 use crate::transformation::Member;
 
@@ -30,8 +31,8 @@ pub struct Masked<T> {
 /// use [`only`], or [`wrt`](crate::Optimizer::wrt) for a whole optimizer; to train them differently use
 /// [`partition`](crate::partition).
 ///
-/// The state has no leaves for parameters that are not selected. In Optax a mask may also be a tree of
-/// booleans.
+/// The state has no leaves for parameters that are not selected. A filter that selects nothing is an error of
+/// `init`. In Optax a mask may also be a tree of booleans.
 #[must_use]
 pub fn masked<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Masked<T> {
     Masked { inner, selection: Selection::new(filter) }
@@ -41,6 +42,7 @@ impl<T: GradientTransformation> GradientTransformation for Masked<T> {
     type State = T::State;
 
     fn init(&self, params: &Leaves) -> Result<T::State> {
+        self.selection.check(params, "`masked`")?;
         self.inner.init(&params.clone().select(&self.selection))
     }
 
@@ -50,6 +52,10 @@ impl<T: GradientTransformation> GradientTransformation for Masked<T> {
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         vec![Member::new(&self.inner, state)]
+    }
+
+    fn step_size(&self, state: &T::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        if self.selection.selects(leaf) { self.inner.step_size(state, leaf) } else { Ok(StepSize::times(1.)) }
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {
@@ -67,14 +73,15 @@ pub struct Only<T> {
 /// Transforms the updates that `filter` selects, and drops the others: their parameters stay bit-identical.
 ///
 /// A dropped leaf is not part of the step: no member of a chain, before this one or after it, sees its
-/// gradient. Optax's `selective_transform` with the complement of the filter.
+/// gradient. Optax's `selective_transform` with the complement of the filter. A filter that selects nothing is
+/// an error of `init`.
 #[must_use]
 pub fn only<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sync + 'static) -> Only<T> {
     Only { inner, selection: Selection::new(filter) }
 }
 
 /// Drops the updates that `filter` selects: `only(chain(()), !filter)`. Its position in a chain does not
-/// matter.
+/// matter. A filter that selects nothing is an error of `init`.
 ///
 /// ```
 /// use treex_optim::{adamw, chain, freeze, prelude::*};
@@ -84,13 +91,14 @@ pub fn only<T: GradientTransformation>(inner: T, filter: impl Filter + Send + Sy
 /// ```
 #[must_use]
 pub fn freeze(filter: impl Filter + Send + Sync + 'static) -> Only<Chain<()>> {
-    only(chain(()), Negated::new(filter))
+    Only { inner: chain(()), selection: Selection::new(filter).complement() }
 }
 
 impl<T: GradientTransformation> GradientTransformation for Only<T> {
     type State = T::State;
 
     fn init(&self, params: &Leaves) -> Result<T::State> {
+        self.selection.check(params, "`only` or `freeze`")?;
         self.inner.init(&params.clone().select(&self.selection))
     }
 
@@ -100,6 +108,10 @@ impl<T: GradientTransformation> GradientTransformation for Only<T> {
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         vec![Member::new(&self.inner, state)]
+    }
+
+    fn step_size(&self, state: &T::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        if self.selection.selects(leaf) { self.inner.step_size(state, leaf) } else { Ok(StepSize::dropped()) }
     }
 
     fn eval_params(&self, state: &T::State, params: &Leaves) -> Result<Option<Leaves>> {

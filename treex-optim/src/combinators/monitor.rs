@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Squares, Updates};
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::scale::Times;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`monitor_norm`].
 #[derive(Clone, Debug, TreeObject)]
@@ -57,5 +58,13 @@ impl GradientTransformation for MonitorNorm {
             }
             Ok(Times(1.))
         })
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 }

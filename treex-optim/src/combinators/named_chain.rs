@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use treex_core::{Error, Leaves, Result};
+use treex_core::{Error, LeafRef, Leaves, Result};
 
 use crate::engine::Updates;
-use crate::transformation::{Boxed, BoxedState, Member};
+use crate::step_size::StepSize;
+use crate::transformation::{Boxed, BoxedState, Member, in_sequence};
 use crate::transformation::{GradientTransformation, foreign_state};
 
 /// See [`named_chain`].
@@ -68,5 +69,9 @@ impl GradientTransformation for NamedChain {
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         let with_state = |(name, member)| Some(Member::new(member, state.get(name)?));
         self.0.iter().map(|(name, member)| (name, member)).filter_map(with_state).collect()
+    }
+
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        in_sequence(self.members(state), leaf)
     }
 }

@@ -1,12 +1,13 @@
 //! An average of the parameters.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::{copied, in_place_of};
 use crate::engine::{Number, Rule, Updates};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`params_ema`].
 #[derive(Clone, Debug, TreeObject)]
@@ -68,6 +69,14 @@ impl GradientTransformation for ParamsEma {
             count.advance()?;
         }
         updates.map(Average(decay), [&mut state.ema])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

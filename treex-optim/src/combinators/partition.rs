@@ -7,7 +7,8 @@ use treex_core::{Error, Filter, LeafRef, Leaves, Result, by};
 
 use super::named_chain::named_states;
 use crate::engine::Updates;
-use crate::selection::Selection;
+use crate::selection::{Selection, candidates};
+use crate::step_size::StepSize;
 use crate::transformation::{Boxed, BoxedState, Member};
 use crate::transformation::{GradientTransformation, foreign_state};
 
@@ -25,7 +26,8 @@ struct Group {
 }
 
 /// Groups of parameters, each with its own transformation. A leaf belongs to the first group whose filter
-/// selects it; a leaf of no group is an error of `init`, so the last group usually selects the rest.
+/// selects it; a leaf of no group is an error of `init`, so the last group usually selects the rest. So is a
+/// group without leaves, unless it is such a last one.
 ///
 /// ```
 /// use treex_optim::{adamw, partition, prelude::*, sgd};
@@ -89,6 +91,19 @@ impl Partition {
         self.groups.iter().position(|group| group.selection.selects(leaf))
     }
 
+    /// An error for a group without leaves. One whose filter selects everything may remain for the rest.
+    fn check_group(&self, params: &Leaves, index: usize, group: &Group) -> Result<()> {
+        let what = format!("the group `{}` of the partition", group.name);
+        group.selection.check(params, &what)?;
+        let has_leaves = candidates(params).any(|leaf| self.group_of(&leaf) == Some(index));
+        if has_leaves || candidates(params).all(|leaf| group.selection.selects(&leaf)) {
+            return Ok(());
+        }
+        let filter = &group.selection;
+        Err(Error::argument(format!("{what} does nothing: groups before it have all leaves of `{filter:?}`"))
+            .remedy("a leaf belongs to the first group that selects it: put the narrower filter first"))
+    }
+
     /// The leaves of a group.
     fn taken_by(&self, index: usize) -> impl Filter {
         by(move |leaf| self.group_of(leaf) == Some(index))
@@ -107,6 +122,9 @@ impl GradientTransformation for Partition {
                 .expected(format!("one of {names:?} to select it"))
                 .remedy("add a last group for the rest: `.group(\"rest\", TreePart, ...)`"));
         }
+        for (index, group) in self.groups.iter().enumerate() {
+            self.check_group(params, index, group)?;
+        }
         named_states(self.groups.iter().enumerate().map(|(index, group)| {
             (&group.name, group.inner.init(&params.clone().select(&self.taken_by(index))))
         }))
@@ -124,6 +142,14 @@ impl GradientTransformation for Partition {
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
         let with_state = |group: &'s Group| Some(Member::new(&group.inner, state.get(&group.name)?));
         self.groups.iter().filter_map(with_state).collect()
+    }
+
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        let group = self.group_of(leaf).and_then(|index| self.groups.get(index));
+        match group.and_then(|group| Some((group, state.get(&group.name)?))) {
+            Some((group, state)) => group.inner.step_size(state, leaf),
+            None => Ok(StepSize::dropped()),
+        }
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {

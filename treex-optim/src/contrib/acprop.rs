@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_acprop`].
 #[derive(Clone, Debug, TreeObject)]
@@ -77,6 +77,10 @@ impl GradientTransformation for ScaleByAcprop {
         state.count.advance()?;
         let nu_scale = (before > 0).then(|| 1. / bias_correction(self.b2, before));
         updates.map(Step { of: self.clone(), nu_scale }, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
@@ -108,6 +108,10 @@ impl GradientTransformation for ScaleByAdemamix {
             nu_scale: 1. / bias_correction(self.b2, t),
         };
         updates.map(rule, [&mut state.m1, &mut state.m2, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

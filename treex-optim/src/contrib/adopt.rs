@@ -9,7 +9,7 @@ use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_adopt`].
 #[derive(Clone, Debug, TreeObject)]
@@ -84,6 +84,10 @@ impl GradientTransformation for ScaleByAdopt {
         let (b1, b2) = if first { (1., 0.) } else { (self.b1, self.b2) };
         let rule = Step { b1, b2, eps: self.eps, nesterov: self.nesterov, clip };
         updates.map(rule, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -1,16 +1,17 @@
 //! Coin betting.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_not_negative, zeros_like};
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_schedule::{ScaleBySchedule, scale_by_schedule};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_cocob`].
 #[derive(Clone, Debug, TreeObject)]
@@ -82,6 +83,15 @@ impl GradientTransformation for ScaleByCocob {
             &mut state.reward,
         ];
         updates.map(self.clone(), own)
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The wealth after the gradient of the step decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::{Number, Rule, Terms, sum};
 use crate::numerics::{bias_correction, check_decay, check_not_negative};
 use crate::scalar::{Count, Scalar};
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 
 /// Checks the options that both have.
 pub(super) fn check_options(
@@ -22,8 +23,8 @@ pub(super) fn check_options(
 }
 
 /// The learning rate of the next step: the schedule times the estimate.
-pub(super) fn learning_rate(schedule: &Schedule, count: &Count, estimate: &Scalar) -> Result<Option<f64>> {
-    Ok(Some(schedule.at(Some(count), "learning_rate")? * estimate.get()?))
+pub(super) fn step_size(schedule: &Schedule, count: &Count, estimate: &Scalar) -> Result<StepSize> {
+    Ok(StepSize::learning_rate(schedule.at(Some(count), "learning_rate")? * estimate.get()?))
 }
 
 /// `d * lr * sqrt(1 - b2^t) / (1 - b1^t)`.

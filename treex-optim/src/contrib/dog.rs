@@ -1,19 +1,20 @@
 //! Distance over gradients.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::squared_distance;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Squares, Updates, sum};
 use crate::linesearch::vdot;
-use crate::numerics::check_not_negative;
+use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_dog`].
 #[derive(Clone, Debug, TreeObject)]
@@ -91,7 +92,8 @@ impl GradientTransformation for ScaleByDog {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let t = state.count.advance()?;
         Ok(updates.tensors(move |grads, params| {
-            let distance = state.max_dist.get()?.max(squared_distance(&state.init_params, params)?.sqrt());
+            let distance = squared_distance(&state.init_params, params)?.sqrt();
+            let distance = at_least(distance, state.max_dist.get()?);
             let squares = state.sum_sq_norm_grads.get()? + sum(Squares, &grads, params)?.total(0);
             state.max_dist.set(distance)?;
             state.sum_sq_norm_grads.set(squares)?;
@@ -101,6 +103,15 @@ impl GradientTransformation for ScaleByDog {
             };
             grads.apply(|grad| Ok((grad * rate)?))
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The gradient of the step decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

@@ -1,17 +1,18 @@
 //! Distance over weighted gradients.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::squared_distance;
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Squares, Updates, sum};
-use crate::numerics::check_not_negative;
+use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_dowg`].
 #[derive(Clone, Debug, TreeObject)]
@@ -69,7 +70,8 @@ impl GradientTransformation for ScaleByDowg {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |grads, params| {
-            let distance = state.estim_sq_dist.get()?.max(squared_distance(&state.init_params, params)?);
+            let distance = squared_distance(&state.init_params, params)?;
+            let distance = at_least(distance, state.estim_sq_dist.get()?);
             let squares =
                 distance * sum(Squares, &grads, params)?.total(0) + state.weighted_sq_norm_grads.get()?;
             state.estim_sq_dist.set(distance)?;
@@ -77,6 +79,15 @@ impl GradientTransformation for ScaleByDowg {
             let rate = distance / (squares.sqrt() + self.eps);
             grads.apply(|grad| Ok((grad * rate)?))
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The gradient of the step decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

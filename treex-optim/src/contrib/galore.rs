@@ -1,7 +1,7 @@
 //! GaLore: gradients projected to a low rank.
 
 use candle_core::Tensor;
-use treex_core::{Error, Leaves, Result, TreeObject};
+use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
 
 use super::newton_schulz::{SVD_ITERATIONS, beside, to_matrix};
 use crate::chain::{Chain, chain};
@@ -9,10 +9,11 @@ use crate::engine::Updates;
 use crate::numerics::{check_finite, wide};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::scale_by_adam::{ScaleByAdam, scale_by_adam};
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member, no_average_inside};
 
 /// The state of [`scale_by_galore`].
 #[derive(Clone, Debug, TreeObject)]
@@ -42,7 +43,8 @@ pub struct ScaleByGalore<T> {
 /// u = scale * P base(P^T g)                with rows >= columns; otherwise on the other side
 /// ```
 ///
-/// The base transformation gets the gradients of other leaves unchanged. It does not see the parameters, so
+/// A singular vector keeps its sign from one projector to the next, so that moments keep theirs; in Optax it is that
+/// of LAPACK. The base transformation gets the gradients of other leaves unchanged. It does not see the parameters, so
 /// it must not depend on them. The decomposition is computed in f64 on the CPU; in Optax in f32.
 ///
 /// Zhao et al., [GaLore: memory-efficient LLM training by gradient low-rank
@@ -82,10 +84,21 @@ impl<T> ScaleByGalore<T> {
         }
         let vectors = matrix.try_svd(true, false, f64::EPSILON, SVD_ITERATIONS).and_then(|svd| svd.u);
         match vectors {
-            Some(vectors) => beside(&vectors.columns(0, before.dims2()?.1).into_owned(), before),
+            Some(vectors) => {
+                aligned(&beside(&vectors.columns(0, before.dims2()?.1).into_owned(), before)?, before)
+            }
             None => Ok(before.clone()),
         }
     }
+}
+
+/// The columns of a projector, each with the sign by which it is nearer to that of the previous one: a
+/// decomposition leaves the sign open, and the moments of the base transformation have that of `before`.
+fn aligned(projector: &Tensor, before: &Tensor) -> Result<Tensor> {
+    let products = (projector * before)?.sum_keepdim(0)?;
+    let is_turned = products.lt(&products.zeros_like()?)?;
+    let signs = is_turned.where_cond(&products.ones_like()?.neg()?, &products.ones_like()?)?;
+    Ok(projector.broadcast_mul(&signs)?)
 }
 
 /// `P^T g`, or `g P` for a matrix with more columns than rows.
@@ -113,7 +126,8 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                 .found(0));
         }
         let projector = params.rebuild(|index| {
-            let Some(param) = params.get(index).filter(|param| param.rank() == 2) else { return Ok(None) };
+            let is_matrix = |param: &&Tensor| param.rank() == 2 && param.elem_count() > 0;
+            let Some(param) = params.get(index).filter(is_matrix) else { return Ok(None) };
             let (rows, columns) = param.dims2()?;
             let shape = (rows.max(columns), self.rank.min(rows).min(columns));
             Ok(Some(Tensor::zeros(shape, wide(param.dtype()), param.device())?))
@@ -153,6 +167,23 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                 (update, _, _) => Ok(update.cloned()),
             })
         }))
+    }
+
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.base, &state.base_optimizer_state)]
+    }
+
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        let scale = if leaf.rank() == Some(2) { self.scale } else { 1. };
+        Ok(self.base.step_size(&state.base_optimizer_state, leaf)?.then(StepSize::times(scale)))
+    }
+
+    /// An average that the base transformation keeps is of projections.
+    fn eval_params(&self, state: &Self::State, _params: &Leaves) -> Result<Option<Leaves>> {
+        match self.base.eval_params(&state.base_optimizer_state, &state.projector)? {
+            Some(_) => Err(no_average_inside("scale_by_galore")),
+            None => Ok(None),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! MADGRAD.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
@@ -8,9 +8,10 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_madgrad`].
 #[derive(Clone, Debug, TreeObject)]
@@ -80,8 +81,12 @@ impl GradientTransformation for ScaleByMadgrad {
         updates.map(rule, [&mut state.grad_sum_sq, &mut state.s, &mut state.x0])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.learning_rate.at(Some(&state.count), "learning_rate").map(Some)
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        self.learning_rate.at(Some(&state.count), "learning_rate").map(StepSize::learning_rate)
     }
 }
 

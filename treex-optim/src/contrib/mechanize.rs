@@ -1,7 +1,7 @@
 //! Mechanic, a learning rate tuner.
 
 use candle_core::{Device, Tensor};
-use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
+use treex_core::{Error, Leaf, LeafRef, Leaves, OptState, Result, TreeObject};
 
 use crate::combinators::copied;
 use crate::engine::Updates;
@@ -9,8 +9,9 @@ use crate::extra::Extra;
 use crate::linesearch::vdot;
 use crate::numerics::check_not_negative;
 use crate::scalar::Count;
+use crate::step_size::StepSize;
 use crate::transfer::to_vec_f64;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member, no_average_inside};
 
 /// The state of [`mechanize`].
 #[derive(Clone, Debug, TreeObject)]
@@ -164,8 +165,20 @@ impl<T: GradientTransformation> GradientTransformation for Mechanize<T> {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params, extra)))
     }
 
-    // Not a member: an average that `base` keeps is of its own parameters, not of these.
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.base.learning_rate(&state.base_optimizer_state)
+    fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
+        vec![Member::new(&self.base, &state.base_optimizer_state)]
+    }
+
+    /// The gradient of the step decides the factor.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
+    }
+
+    /// An average that `base` keeps follows its own updates, not those of the model.
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        match self.base.eval_params(&state.base_optimizer_state, params)? {
+            Some(_) => Err(no_average_inside("mechanize")),
+            None => Ok(None),
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! MoMo: momentum with a model of the loss.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
-use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::numerics::{at_least, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`momo`].
 #[derive(Clone, Debug, TreeObject)]
@@ -107,8 +108,9 @@ impl Model {
             lb = (cap / (2. * scale)).max(lowest);
         }
         let gap = self.decay() * (self.barf - self.correction * lb - self.gamma) + self.iprod;
-        let reach = if self.norm <= f64::EPSILON { 0. } else { gap.max(0.) / self.norm };
-        let step = reach.min(self.alpha / self.correction);
+        // NaN, of a loss for example, stays NaN.
+        let reach = if self.norm <= f64::EPSILON { 0. * gap } else { at_least(gap, 0.) / self.norm };
+        let step = -at_least(-reach, -self.alpha / self.correction);
         if let Some(lowest) = lowest {
             let reached = self.barf + self.iprod - self.gamma - 0.5 * step * self.norm;
             bound.set((reached / self.correction).max(lowest))?;
@@ -175,8 +177,13 @@ impl GradientTransformation for Momo {
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.learning_rate.at(Some(&state.count), "learning_rate").map(Some)
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The loss of the step decides, up to `learning_rate`.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

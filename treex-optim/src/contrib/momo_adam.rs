@@ -1,6 +1,6 @@
 //! MoMo-Adam: Adam with a model of the loss.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::momo::Model;
 use crate::engine::{Number, Rule, Updates};
@@ -9,8 +9,9 @@ use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_li
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`momo_adam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -131,8 +132,13 @@ impl GradientTransformation for MomoAdam {
         Ok(updates.tensors(move |grads, params| self.descend(grads, state, params, value)))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.learning_rate.at(Some(&state.count), "learning_rate").map(Some)
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The loss of the step decides, up to `learning_rate`.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }
 

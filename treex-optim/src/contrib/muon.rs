@@ -1,12 +1,12 @@
 //! Muon: orthogonalized momentum.
 
 use candle_core::Tensor;
-use treex_core::{Filter, Leaves, Negated, Result, TreeObject, by};
+use treex_core::{Filter, Leaves, Result, TreeObject, by};
 
 use super::newton_schulz::{NewtonSchulz, newton_schulz};
 use crate::alias::adamw::{AdamW, adamw};
 use crate::chain::{Chain, chain};
-use crate::combinators::masked::{Masked, masked};
+use crate::combinators::masked::Masked;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_finite, zeros_like};
 use crate::scalar::Count;
@@ -16,7 +16,7 @@ use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weigh
 use crate::transform::builder;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::{GradientTransformation, Stateless};
+use crate::transformation::{GradientTransformation, Member, Stateless};
 
 /// The state of [`scale_by_muon`].
 #[derive(Clone, Debug, TreeObject)]
@@ -107,6 +107,10 @@ impl GradientTransformation for ScaleByMuon {
         };
         let updates = updates.map(rule, [&mut state.mu])?;
         Ok(updates.tensors(|mu, _| mu.apply(|mu| self.orthogonalize(mu))))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 
@@ -206,7 +210,11 @@ pub fn muon(learning_rate: impl Into<Schedule>) -> Muon {
         scale_by_learning_rate(rate.clone()),
     ));
     let adam = adamw(rate).weight_decay(0.).nesterov(true);
-    chain((masked(matrices, by(is_matrix)), masked(adam, Negated::new(by(is_matrix)))))
+    let selection = Selection::optional(by(is_matrix));
+    chain((
+        Masked { inner: matrices, selection: selection.clone() },
+        Masked { inner: adam, selection: selection.complement() },
+    ))
 }
 
 fn is_matrix(leaf: &treex_core::LeafRef<'_>) -> bool {
@@ -219,7 +227,7 @@ impl Muon {
     pub fn orthogonalize(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
         let selection = Selection::new(filter);
         self.0.0.selection = selection.clone();
-        self.0.1.selection = Selection::new(Negated::new(selection));
+        self.0.1.selection = selection.complement();
         self
     }
 

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 use treex_core::{Error, Result};
 
+use crate::numerics::at_least;
 use crate::transfer::{to_f64, to_vec_f64};
 use crate::transform::builder;
 
@@ -115,7 +116,7 @@ impl NewtonSchulz {
                     square = square.broadcast_mul(&scale)?.broadcast_mul(&scale.t()?)?;
                 }
                 Preconditioning::Schatten if index == 0 => {
-                    let norm = frobenius(&square)?.max(self.eps);
+                    let norm = at_least(frobenius(&square)?, self.eps);
                     x = (x / norm.sqrt())?;
                     square = (square / norm)?;
                 }
@@ -149,8 +150,11 @@ pub(super) fn beside(matrix: &DMatrix<f64>, like: &Tensor) -> Result<Tensor> {
 /// More iterations than any finite matrix needs; bounded in case one does not converge.
 pub(super) const SVD_ITERATIONS: usize = 100_000;
 
-/// NaN for a matrix that is not finite.
+/// NaN for a matrix that is not finite, 0 for one without elements.
 fn largest_singular_value(x: &Tensor) -> Result<f64> {
+    if x.elem_count() == 0 {
+        return Ok(0.);
+    }
     let matrix = to_matrix(x)?;
     if matrix.iter().any(|value| !value.is_finite()) {
         return Ok(f64::NAN);

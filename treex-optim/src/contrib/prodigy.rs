@@ -1,16 +1,17 @@
 //! Prodigy.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
-use super::distance_estimate::{Descend, check_options, corrected_rate, l1_norm, learning_rate, total};
+use super::distance_estimate::{Descend, check_options, corrected_rate, l1_norm, step_size, total};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::zeros_like;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`prodigy`].
 #[derive(Clone, Debug, TreeObject)]
@@ -160,8 +161,12 @@ impl GradientTransformation for Prodigy {
         Ok(updates.tensors(move |grads, params| self.step(grads, state, params)))
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        learning_rate(&self.learning_rate, &state.count, &state.estim_lr)
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        step_size(&self.learning_rate, &state.count, &state.estim_lr)
     }
 }
 

@@ -1,13 +1,14 @@
 //! A step size that is reduced when the loss stops improving.
 
-use treex_core::{Error, Leaves, Result, TreeObject};
+use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::builder;
 use crate::transform::scale::Times;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`reduce_on_plateau`].
 #[derive(Clone, Debug, TreeObject)]
@@ -148,5 +149,19 @@ impl GradientTransformation for ReduceOnPlateau {
             state.avg_value.set(0.)?;
         }
         updates.map(Times(state.scale.get()?), [])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// Unknown at a step whose loss may be the last one without improvement.
+    fn step_size(&self, state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        let judges = state.count.get()? + 1 == self.accumulation_size && state.cooldown_count.get()? == 0;
+        // A patience of 0 lowers the scale at an improvement.
+        let may_be_last = self.patience == 0 || state.plateau_count.get()? + 1 == self.patience;
+        let scale = state.scale.get()?;
+        let changes = (scale * self.factor).max(self.min_scale) != scale;
+        Ok(if judges && may_be_last && changes { StepSize::unknown() } else { StepSize::times(scale) })
     }
 }

@@ -1,12 +1,13 @@
 //! Sharpness-aware minimization.
 
-use treex_core::{Error, ErrorKind, Leaves, Result, TreeObject};
+use treex_core::{Error, ErrorKind, LeafRef, Leaves, Result, TreeObject};
 
-use crate::combinators::copied;
+use crate::combinators::{copied, in_place_of};
 use crate::engine::Updates;
 use crate::extra::Extra;
 use crate::linesearch::add_scaled;
 use crate::scalar::Count;
+use crate::step_size::StepSize;
 use crate::transform::scale::Times;
 use crate::transformation::GradientTransformation;
 use crate::transformation::Member;
@@ -171,6 +172,24 @@ impl<T: GradientTransformation, A: GradientTransformation> GradientTransformatio
     }
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
-        vec![Member::new(&self.optimizer, &state.opt_state)]
+        let adversary = Member::new(&self.adv_optimizer, &state.adv_state);
+        vec![adversary, Member::new(&self.optimizer, &state.opt_state)]
+    }
+
+    /// That of the ascent, if the next update ascends.
+    fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
+        if !self.opaque && state.steps_since_sync.get()? + 1 < self.sync_period {
+            return self.adv_optimizer.step_size(&state.adv_state, leaf);
+        }
+        self.optimizer.step_size(&state.opt_state, leaf)
+    }
+
+    /// During an ascent the model is at the adversarial point, and the parameters are those before it.
+    fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
+        if state.steps_since_sync.get()? == 0 {
+            return self.optimizer.eval_params(&state.opt_state, params);
+        }
+        let own = in_place_of(params, &state.cache)?;
+        Ok(Some(self.optimizer.eval_params(&state.opt_state, &own)?.unwrap_or(own)))
     }
 }

@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_simplified_ademamix`].
 #[derive(Clone, Debug, TreeObject)]
@@ -84,6 +84,10 @@ impl GradientTransformation for ScaleBySimplifiedAdemamix {
         let n_scale = 1. / bias_correction(self.b2, state.t.advance()?);
         let rule = Step { b1: self.b1, b2: self.b2, alpha, eps: self.eps, eps_root: self.eps_root, n_scale };
         updates.map(rule, [&mut state.m, &mut state.n])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -78,9 +78,9 @@ enum Task<'k, 'b, 't> {
 }
 
 impl<'a> SharedPass<'a> {
-    /// The update at a position, if it was not dropped.
+    /// The update at a position, if it was not dropped and has elements.
     fn update(&self, index: usize) -> Option<&'a Tensor> {
-        self.current.get(index).filter(|_| self.present[index])
+        self.current.get(index).filter(|update| self.present[index] && update.elem_count() > 0)
     }
 
     /// A contiguous tensor to read instead of this one: itself in most cases.

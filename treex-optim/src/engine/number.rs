@@ -46,16 +46,18 @@ pub trait Number:
         self.clone() * self
     }
 
-    /// The maximum; `other` if `self` is NaN.
+    /// The maximum; NaN if one of both is.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        other.clone().if_less(self.clone(), self, other)
+        let not_less = other.clone().if_less(self.clone(), self.clone(), equal_or_nan(&self, &other));
+        self.if_less(other.clone(), other, not_less)
     }
 
-    /// The minimum; `other` if `self` is NaN.
+    /// The minimum; NaN if one of both is.
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        self.clone().if_less(other.clone(), self, other)
+        let not_less = other.clone().if_less(self.clone(), other.clone(), equal_or_nan(&self, &other));
+        self.clone().if_less(other, self, not_less)
     }
 
     /// -1, 0 or 1; NaN if `self` is NaN.
@@ -74,6 +76,12 @@ pub trait Number:
         let negative = self.clone().if_less(Self::constant(0.), otherwise.clone(), then);
         Self::constant(-1.).if_less(self, otherwise, negative)
     }
+}
+
+/// Either of two equal numbers, NaN if one is.
+#[inline(always)]
+fn equal_or_nan<N: Number>(a: &N, b: &N) -> N {
+    a.clone() * 0.5 + b.clone() * 0.5
 }
 
 /// One element in a register.
@@ -164,3 +172,22 @@ macro_rules! number {
 }
 
 number!(f32, f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maximum_and_minimum() {
+        let (inf, nan, large) = (f32::INFINITY, f32::NAN, f32::MAX);
+        for (a, b) in
+            [(1., 2.), (2., 1.), (3., 3.), (-inf, inf), (inf, inf), (-inf, -inf), (large, large), (0., 0.)]
+        {
+            assert_eq!(Number::max(Lane(a), Lane(b)).0, f32::max(a, b));
+            assert_eq!(Number::min(Lane(a), Lane(b)).0, f32::min(a, b));
+        }
+        for (a, b) in [(nan, 1.), (1., nan), (nan, nan), (inf, nan), (nan, -inf)] {
+            assert!(Number::max(Lane(a), Lane(b)).0.is_nan() && Number::min(Lane(a), Lane(b)).0.is_nan());
+        }
+    }
+}

@@ -6,6 +6,7 @@ use treex_core::{Leaves, Result};
 
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::updates::Sums;
+use crate::transfer::cast;
 
 /// A pass, one rule after the other.
 pub(crate) fn pass(
@@ -31,7 +32,7 @@ pub(crate) fn pass(
             for (state, new) in state.iter_mut().zip(next) {
                 let handle = &mut state.handles_mut()[index];
                 let own = handle.dtype().unwrap_or(dtype);
-                handle.write(&new.to_dtype(own)?)?;
+                handle.write(&cast(&new, own)?)?;
             }
             Ok(u)
         })?;
@@ -59,8 +60,8 @@ pub(crate) fn pass(
                 for (index, handle) in handles.iter_mut().enumerate().filter(|(index, _)| present[*index]) {
                     if let (Some(u), Some(p)) = (updates.get(index), handle.value()) {
                         let dtype = compute_dtype(u, p);
-                        let sum = (p.to_dtype(dtype)? + u.to_dtype(dtype)?)?.to_dtype(p.dtype())?;
-                        handle.write(&sum)?;
+                        let sum = (p.to_dtype(dtype)? + u.to_dtype(dtype)?)?;
+                        handle.write(&cast(&sum, p.dtype())?)?;
                     }
                 }
             }

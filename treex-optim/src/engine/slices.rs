@@ -9,6 +9,7 @@ use treex_kernels::isa::{Kernel, dispatch, prefetch};
 
 use super::erased::{ErasedRule, ErasedTerms};
 use super::loops::Chunk;
+use crate::transfer::round_to_odd;
 
 /// A slice to read.
 #[derive(Clone, Copy)]
@@ -182,4 +183,21 @@ macro_rules! convert {
     )*};
 }
 
-convert!(f32 f32, f32 f64, f32 bf16, f32 f16, f64 f32, f64 f64, f64 bf16, f64 f16, bf16 f32, bf16 f64, f16 f32, f16 f64);
+convert!(f32 f32, f32 f64, f32 bf16, f32 f16, f64 f32, f64 f64, bf16 f32, bf16 f64, f16 f32, f16 f64);
+
+macro_rules! convert_in_two_steps {
+    ($($to:ident),*) => {$(
+        impl Kernel for Convert<'_, f64, $to> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run(self) {
+                for (to, from) in self.1.iter_mut().zip(self.0) {
+                    *to = Float::narrow(round_to_odd(*from));
+                }
+            }
+        }
+    )*};
+}
+
+convert_in_two_steps!(bf16, f16);

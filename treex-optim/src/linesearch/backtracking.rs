@@ -1,13 +1,14 @@
 //! A line search that shortens the step until the loss falls enough.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::{Line, add_scaled, excess};
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
+use crate::step_size::StepSize;
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_backtracking_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
@@ -114,5 +115,14 @@ impl GradientTransformation for ScaleByBacktrackingLinesearch {
             state.decrease_error.set(error)?;
             updates.apply(|update| Ok((update * rate)?))
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The search decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }

@@ -10,7 +10,7 @@ use crate::numerics::{wide, zeros_like};
 use crate::scalar::Count;
 use crate::transfer::to_vec_f64;
 use crate::transform::builder;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_lbfgs`].
 #[derive(Clone, Debug, TreeObject)]
@@ -170,5 +170,9 @@ impl GradientTransformation for ScaleByLbfgs {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         Ok(updates.tensors(move |updates, params| self.precondition(updates, state, params)))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }

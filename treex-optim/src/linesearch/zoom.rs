@@ -1,6 +1,6 @@
 //! A line search for the strong Wolfe conditions.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::Line;
 use super::zoom_options::{InitialGuess, ScaleByZoomLinesearch};
@@ -8,7 +8,8 @@ use super::zoom_search::search;
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::scalar::Scalar;
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_zoom_linesearch`].
 #[derive(Clone, Debug, TreeObject)]
@@ -89,5 +90,14 @@ impl GradientTransformation for ScaleByZoomLinesearch {
             state.num_linesearch_steps = Count::of(found.trials)?;
             updates.apply(|update| Ok((update * found.point.step)?))
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The search decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }

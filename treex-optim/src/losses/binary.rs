@@ -96,8 +96,8 @@ pub fn perceptron_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<T
 /// sparse_plus(x) = 0 for x <= -1, (x + 1)^2 / 4 up to 1, then x
 /// ```
 ///
-/// A label is positive if it is not 0, in any element type. The loss is 0 exactly where the logit is beyond 1
-/// with the right sign.
+/// A label is positive if it is not 0, in any element type; the loss of one that is not finite is NaN. The loss is
+/// 0 exactly where the logit is beyond 1 with the right sign.
 ///
 /// Blondel et al., [Learning with Fenchel-Young Losses](https://arxiv.org/abs/1901.02324), 2020.
 ///
@@ -107,6 +107,8 @@ pub fn perceptron_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<T
 pub fn sparsemax_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (logits, labels) = labeled("sparsemax_loss", ("logits", logits), labels)?;
     let x = labels.ne(&labels.zeros_like()?)?.where_cond(&logits.neg()?, &logits)?;
+    // 0 or NaN.
+    let x = (x + (labels * 0.)?)?;
     let bend = (x.clamp(-1., 1.)? + 1.)?.sqr()?.affine(0.25, 0.)?;
     Ok((bend + x.maximum(1.)?.affine(1., -1.)?)?)
 }

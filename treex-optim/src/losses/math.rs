@@ -50,13 +50,15 @@ impl CustomOp1 for Softplus {
     }
 }
 
-/// The maximum of each row. Tied elements share the gradient, as in JAX; with Candle's own maximum each gets
-/// all of it, so that equal scores, such as those of a last layer of zeros, would get a multiple.
+/// The maximum of each row, NaN if one of its elements is, wherever it stands: Candle's own misses some. Tied elements
+/// share the gradient, as in JAX; with Candle's own maximum each gets all of it, so that equal scores, such as those
+/// of a last layer of zeros, would get a multiple.
 pub(crate) fn row_max(rows: &Tensor) -> Result<Tensor> {
     if rows.elem_count() == 0 {
         return Ok(rows.sum(D::Minus1)?);
     }
     let is_max = rows.broadcast_eq(&rows.detach().max_keepdim(D::Minus1)?)?;
+    let is_max = (is_max + rows.ne(rows)?)?;
     let ties = is_max.to_dtype(rows.dtype())?.sum(D::Minus1)?;
     Ok((is_max.where_cond(rows, &rows.zeros_like()?)?.sum(D::Minus1)? / ties)?)
 }

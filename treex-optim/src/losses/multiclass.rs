@@ -6,7 +6,7 @@ use treex_core::Result;
 use super::labels::{class_numbers, without_classes};
 use super::math::row_max;
 use super::widened;
-use crate::projections::simplex_threshold;
+use crate::projections::{Simplex, simplex};
 use crate::transfer::to_vec_f64;
 
 /// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that are class indices:
@@ -49,13 +49,20 @@ pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Ten
     let (scores, labels) = scored("multiclass_sparsemax_loss", scores, labels)?;
     let classes = scores.dim(D::Minus1)?;
     let host = to_vec_f64(&scores)?;
-    let thresholds = host.chunks_exact(classes).map(|row| simplex_threshold(row.to_vec(), 1.)).collect();
-    let thresholds = Tensor::from_vec(thresholds, labels.shape(), &Device::Cpu)?;
-    let thresholds = thresholds.to_dtype(scores.dtype())?.to_device(scores.device())?;
+    let rows: Vec<_> = host.chunks_exact(classes).map(|row| simplex(row.to_vec(), 1.)).collect();
+    let column = |of: fn(&Simplex) -> f64| -> Result<Tensor> {
+        let values = Tensor::from_vec(rows.iter().map(of).collect(), labels.shape(), &Device::Cpu)?;
+        Ok(values.to_dtype(scores.dtype())?.to_device(scores.device())?)
+    };
     // `p` is optimal, so its derivative does not contribute.
-    let p = scores.detach().broadcast_sub(&thresholds)?.relu()?;
+    let above = scores.detach().broadcast_sub(&column(|row| row.max)?)?;
+    let above = above.broadcast_sub(&column(|row| row.threshold)?)?;
+    let zeros = above.zeros_like()?;
+    // Not the other way round, so that NaN is not 0.
+    let is_zero = above.le(&zeros)?;
+    let p = is_zero.where_cond(&zeros, &above)?;
     let leads = scores.broadcast_sub(&scores.gather(&labels, D::Minus1)?)?;
-    let leads = p.gt(&p.zeros_like()?)?.where_cond(&leads, &leads.zeros_like()?)?;
+    let leads = is_zero.where_cond(&zeros, &leads)?;
     let expected = (&p * leads)?.sum(D::Minus1)?;
     Ok((expected + p.sqr()?.sum(D::Minus1)?.affine(-0.5, 0.5)?)?)
 }

@@ -1,6 +1,7 @@
 //! Onto intervals, elementwise.
 
-use treex_core::{Result, Tree};
+use candle_core::Tensor;
+use treex_core::{Error, Result, Tree};
 
 use super::check_scale;
 
@@ -21,22 +22,39 @@ pub trait Bound<T> {
 
 impl<T: Tree> Bound<T> for f64 {
     fn at_least(&self, tree: &T) -> Result<T> {
+        check_number(*self)?;
         tree.map(|x| Ok(x.maximum(*self)?))
     }
 
     fn at_most(&self, tree: &T) -> Result<T> {
+        check_number(*self)?;
         tree.map(|x| Ok(x.minimum(*self)?))
     }
 }
 
 impl<T: Tree> Bound<T> for &T {
     fn at_least(&self, tree: &T) -> Result<T> {
-        tree.zip_map(self, |x, bound| Ok(x.maximum(bound)?))
+        tree.zip_map(self, |x, bound| or_nan(bound, &x.maximum(bound)?))
     }
 
     fn at_most(&self, tree: &T) -> Result<T> {
-        tree.zip_map(self, |x, bound| Ok(x.minimum(bound)?))
+        tree.zip_map(self, |x, bound| or_nan(bound, &x.minimum(bound)?))
     }
+}
+
+/// An error for a bound that is NaN.
+fn check_number(bound: f64) -> Result<()> {
+    if bound.is_nan() {
+        return Err(Error::argument("a bound of a projection is NaN")
+            .expected("a number, or an infinity for no bound")
+            .found(bound));
+    }
+    Ok(())
+}
+
+/// `x`, and NaN where the bound is, which Candle's maximum ignores.
+fn or_nan(bound: &Tensor, x: &Tensor) -> Result<Tensor> {
+    Ok(bound.ne(bound)?.where_cond(bound, x)?)
 }
 
 /// Onto the non-negative orthant: `max(x, 0)`.

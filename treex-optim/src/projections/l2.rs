@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
-use super::check_scale;
-use crate::tree::{times, vdot};
+use super::{check_scale, unit};
+use crate::tree::{self, times, vdot};
 
 /// Onto the sphere of radius `scale`: `x * scale / norm(x)`. A tree of zeros becomes NaN.
 ///
@@ -12,7 +12,8 @@ use crate::tree::{times, vdot};
 /// If `scale` is not a positive number, or a leaf does not hold floats.
 pub fn projection_l2_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l2_sphere", scale)?;
-    scaled(tree, &vdot(tree, tree)?, scale)
+    let tree = tree::scale(1. / unit(tree)?, tree)?;
+    scaled(&tree, &vdot(&tree, &tree)?, scale)
 }
 
 /// Onto the ball of radius `scale`: `x * scale / max(norm(x), scale)`.
@@ -21,8 +22,10 @@ pub fn projection_l2_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 /// If `scale` is not a positive number, or a leaf does not hold floats.
 pub fn projection_l2_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l2_ball", scale)?;
+    let unit = unit(tree)?.max(1.);
+    let tree = tree::scale(1. / unit, tree)?;
     // The maximum under the root, where it keeps the gradient at 0 a number.
-    scaled(tree, &vdot(tree, tree)?.maximum(scale * scale)?, scale)
+    scaled(&tree, &vdot(&tree, &tree)?.maximum((scale / unit).powi(2))?, scale)
 }
 
 fn scaled<T: Tree>(tree: &T, square: &Tensor, scale: f64) -> Result<T> {

@@ -24,7 +24,10 @@
 //!
 //! They are differentiable.
 
-use treex_core::{Error, Result};
+use treex_core::{Error, Result, Tree};
+
+use crate::transfer::to_f64;
+use crate::tree::{self, Order};
 
 mod boxes;
 mod l2;
@@ -34,7 +37,7 @@ mod simplex;
 pub use boxes::{Bound, projection_box, projection_hypercube, projection_linf_ball, projection_non_negative};
 pub use l2::{projection_l2_ball, projection_l2_sphere};
 pub use planes::{projection_halfspace, projection_hyperplane, projection_vector};
-pub(crate) use simplex::simplex_threshold;
+pub(crate) use simplex::{Simplex, simplex};
 pub use simplex::{projection_l1_ball, projection_l1_sphere, projection_simplex};
 
 /// An error unless `scale` is finite and above 0.
@@ -45,4 +48,12 @@ fn check_scale(projection: &str, scale: f64) -> Result<()> {
     Err(Error::argument(format!("`scale` of `{projection}` is out of range"))
         .expected("a finite number above 0")
         .found(scale))
+}
+
+/// A power of two to divide a tree by, so that squares of its elements neither overflow nor vanish in f32; 1 unless
+/// they would.
+fn unit<T: Tree>(tree: &T) -> Result<f64> {
+    let largest = to_f64(&tree::norm(tree, Order::Inf)?)?;
+    let is_ordinary = (1e-15..=1e15).contains(&largest) || largest == 0. || !largest.is_finite();
+    Ok(if is_ordinary { 1. } else { largest.log2().round().exp2() })
 }

@@ -3,13 +3,15 @@
 use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
-use crate::tree::{add_times, times, vdot};
+use super::unit;
+use crate::tree::{self, add_times, times, vdot};
 
 /// Onto the line through 0 and `a`: `a * <x, a> / <a, a>`.
 ///
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_vector<T: Tree>(x: &T, a: &T) -> Result<T> {
+    let a = &tree::scale(1. / unit(a)?, a)?;
     times(&(vdot(x, a)? / vdot(a, a)?)?, a)
 }
 
@@ -18,7 +20,9 @@ pub fn projection_vector<T: Tree>(x: &T, a: &T) -> Result<T> {
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
-    add_times(x, &distance(x, a, b)?, a)
+    let unit = unit(a)?;
+    let a = &tree::scale(1. / unit, a)?;
+    add_times(x, &distance(x, a, b / unit)?, a)
 }
 
 /// Onto a half-space, all `y` with `<a, y> <= b`: the identity inside, else [`projection_hyperplane`].
@@ -26,7 +30,14 @@ pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_halfspace<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
-    add_times(x, &distance(x, a, b)?.minimum(0.)?, a)
+    let unit = unit(a)?;
+    let a = &tree::scale(1. / unit, a)?;
+    add_times(x, &at_most_0(&distance(x, a, b / unit)?)?, a)
+}
+
+/// The smaller of a number and 0; NaN for NaN.
+fn at_most_0(x: &Tensor) -> Result<Tensor> {
+    Ok(x.gt(&x.zeros_like()?)?.where_cond(&x.zeros_like()?, x)?)
 }
 
 /// The distance from `x` to the plane, in multiples of `a`.

@@ -8,15 +8,33 @@ use crate::numerics::wide;
 use crate::transfer::{to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
 
-/// The threshold with `sum(max(0, values - threshold)) = scale`: the projection onto the simplex is
-/// `max(0, values - threshold)`.
+/// The projection of values onto the simplex: `max(0, (values - max) - threshold)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Simplex {
+    /// The largest value. Subtracted first, so that large values keep their differences.
+    pub(crate) max: f64,
+    /// With `sum(max(0, (values - max) - threshold)) = scale`; NaN if a value is NaN or plus infinity.
+    pub(crate) threshold: f64,
+}
+
+impl Simplex {
+    /// Whether the projection of a value is not 0. All are NaN if one is.
+    fn keeps(self, value: f64) -> bool {
+        let above = value - self.max - self.threshold;
+        above > 0. || above.is_nan()
+    }
+}
+
+/// Finds the threshold.
 ///
 /// Duchi et al., [Efficient Projections onto the l1-Ball](https://dl.acm.org/doi/10.1145/1390156.1390191),
 /// 2008.
-pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
+pub(crate) fn simplex(mut values: Vec<f64>, scale: f64) -> Simplex {
+    let larger = |max: f64, value: f64| if value > max || value.is_nan() { value } else { max };
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, larger);
     values.sort_unstable_by(|a, b| b.total_cmp(a));
     let (mut sum, mut threshold) = (0., 0.);
-    for (index, &value) in values.iter().enumerate() {
+    for (index, value) in values.into_iter().map(|value| value - max).enumerate() {
         sum += value;
         let lowered = (sum - scale) / (index + 1) as f64;
         if index > 0 && value <= lowered {
@@ -24,7 +42,7 @@ pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
         }
         threshold = lowered;
     }
-    threshold
+    Simplex { max, threshold }
 }
 
 /// Onto the simplex of size `scale`: no element is negative, and the sum of all is `scale`. With scale 1
@@ -34,7 +52,8 @@ pub(crate) fn simplex_threshold(mut values: Vec<f64>, scale: f64) -> f64 {
 /// max(0, x - t), with t such that they sum to scale
 /// ```
 ///
-/// Which elements stay above 0 is found on the CPU, with one transfer of the whole tree.
+/// Which elements stay above 0 is found on the CPU, with one transfer of the whole tree. A NaN or an infinity makes
+/// every element NaN.
 ///
 /// # Errors
 /// If `scale` is not a positive number, or a leaf does not hold floats.
@@ -45,20 +64,24 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     for x in leaves.tensors() {
         values.push(to_vec_f64(x)?);
     }
-    let threshold = simplex_threshold(values.concat(), scale);
+    let simplex = simplex(values.concat(), scale);
     let (mut kept, mut masks) = (0, Vec::with_capacity(values.len()));
     for (x, values) in leaves.tensors().zip(values) {
-        let mask: Vec<u8> = values.into_iter().map(|value| u8::from(value > threshold)).collect();
+        let mask: Vec<u8> = values.into_iter().map(|value| u8::from(simplex.keeps(value))).collect();
         kept += mask.iter().filter(|&&kept| kept == 1).count();
         masks.push(Tensor::from_vec(mask, x.shape(), x.device())?);
     }
     // The threshold once more, of the tensors, so that gradients go through it.
-    let above = leaves.tensors().zip(&masks).map(|(x, mask)| mask.where_cond(x, &x.zeros_like()?));
-    let above = sum_of(above.collect::<candle_core::Result<Vec<_>>>()?)?;
+    let lowered = |x: &Tensor| -> Result<Tensor> { Ok((x.to_dtype(wide(x.dtype()))? - simplex.max)?) };
+    let above = leaves.tensors().zip(&masks).map(|(x, mask)| {
+        let x = lowered(x)?;
+        Ok(mask.where_cond(&x, &x.zeros_like()?)?)
+    });
+    let above = sum_of(above.collect::<Result<Vec<_>>>()?)?;
     let threshold = ((above - scale)? / kept.max(1) as f64)?;
     let mut masks = masks.iter();
     tree.map(|x| {
-        let lowered = x.to_dtype(wide(x.dtype()))?.broadcast_sub(&beside(&threshold, x)?)?;
+        let lowered = lowered(x)?.broadcast_sub(&beside(&threshold, x)?)?;
         let Some(mask) = masks.next() else { return Ok(x.clone()) };
         Ok(mask.where_cond(&lowered, &lowered.zeros_like()?)?.to_dtype(x.dtype())?)
     })

@@ -37,7 +37,7 @@ pub enum ScheduleConfig {
 #[non_exhaustive]
 pub enum CurveConfig {
     /// [`linear`](crate::linear), with the fields `init`, `end`, `steps` and `begin`.
-    Linear(Polynomial),
+    Linear(#[serde(with = "super::polynomial::without_power")] Polynomial),
     /// [`polynomial`](crate::polynomial), with the fields of `linear` and `power`.
     Polynomial(Polynomial),
     /// [`piecewise_constant`](crate::piecewise_constant): `init`, and `boundaries_and_scales` as a list of

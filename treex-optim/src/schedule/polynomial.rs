@@ -76,3 +76,39 @@ impl fmt::Debug for Polynomial {
 fn linear_power() -> f64 {
     1.
 }
+
+/// A [`Polynomial`] in a configuration file as [`linear`] has it, to which a power means nothing.
+pub(super) mod without_power {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::{Error, Serialize, Serializer};
+
+    use super::{Polynomial, linear};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Linear {
+        init: f64,
+        end: f64,
+        steps: u64,
+        #[serde(default)]
+        begin: u64,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        curve: &Polynomial,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        let Polynomial { init, end, power, steps, begin } = *curve;
+        if power != 1. {
+            return Err(S::Error::custom("a linear schedule has no power: use `CurveConfig::Polynomial`"));
+        }
+        Linear { init, end, steps, begin }.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Polynomial, D::Error> {
+        let Linear { init, end, steps, begin } = Linear::deserialize(deserializer)?;
+        Ok(linear(init, end, steps).begin(begin))
+    }
+}

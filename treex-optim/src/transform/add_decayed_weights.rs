@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`add_decayed_weights`].
 #[derive(Clone, Debug, TreeObject)]
@@ -38,7 +38,8 @@ impl AddDecayedWeights {
         Self { weight_decay: weight_decay.into(), ..self }
     }
 
-    /// Only the parameters that `filter` selects decay: `path("**.kernel")` spares biases and scales.
+    /// Only the parameters that `filter` selects decay: `path("**.kernel")` spares biases and scales. One that
+    /// selects nothing is an error of `init`.
     #[must_use]
     pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
@@ -48,7 +49,10 @@ impl AddDecayedWeights {
 impl GradientTransformation for AddDecayedWeights {
     type State = AddDecayedWeightsState;
 
-    fn init(&self, _params: &Leaves) -> Result<Self::State> {
+    fn init(&self, params: &Leaves) -> Result<Self::State> {
+        if let Some(selection) = &self.selection {
+            selection.check(params, "the mask of the weight decay")?;
+        }
         Ok(AddDecayedWeightsState { count: self.weight_decay.start("weight_decay")? })
     }
 
@@ -59,6 +63,10 @@ impl GradientTransformation for AddDecayedWeights {
             Some(selection) => updates.masked(selection, |selected| selected.map(Decay(decay), [])),
             None => updates.map(Decay(decay), []),
         }
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,7 @@ use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update};
 use crate::scalar::Count;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`add_noise`].
 #[derive(Clone, Debug, TreeObject)]
@@ -75,5 +75,9 @@ impl GradientTransformation for AddNoise {
                 Ok((g + (noise * deviation)?)?)
             })
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }

@@ -1,11 +1,12 @@
 //! Updates summed over several steps.
 
-use treex_core::{Error, Leaves, Result, TreeObject};
+use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::zeros_like;
 use crate::scalar::Count;
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`apply_every`].
 #[derive(Clone, Debug, TreeObject)]
@@ -52,6 +53,14 @@ impl GradientTransformation for ApplyEvery {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let emit = state.count.advance()?.is_multiple_of(self.k);
         updates.map(Sum { emit }, [&mut state.grad_acc])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 }
 

@@ -5,6 +5,7 @@ use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::numerics::each_update;
+use crate::step_size::StepSize;
 use crate::transformation::Stateless;
 
 /// See [`centralize`].
@@ -39,6 +40,10 @@ impl Stateless for Centralize {
             self.reduced(rank).map_err(|error| error.at(param.segments()))?;
         }
         Ok(())
+    }
+
+    fn effect(&self) -> StepSize {
+        StepSize::times(1.)
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {

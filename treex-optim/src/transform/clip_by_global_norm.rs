@@ -17,12 +17,13 @@ pub struct ClipByGlobalNorm {
 ///
 /// ```text
 /// n = global_norm(g)
-/// u = g                   if n < max_norm
+/// u = g                   if n < max_norm, or n = 0
 ///     g / n * max_norm    otherwise
 /// ```
 ///
 /// As in Optax there is no epsilon, and NaN propagates: a NaN makes every update NaN, an infinity becomes
-/// NaN and makes everything else zero. PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
+/// NaN and makes everything else zero. Zeros stay zeros with a `max_norm` of 0 too, where Optax divides 0 by 0.
+/// PyTorch's `clip_grad_norm_` adds 1e-6 to `n`.
 #[must_use]
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
     ClipByGlobalNorm { max_norm }
@@ -36,7 +37,7 @@ impl Stateless for ClipByGlobalNorm {
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.measure(Squares, [], |squares| {
             let norm = squares.total(0).sqrt();
-            Ok(Times(if norm < self.max_norm { 1. } else { self.max_norm / norm }))
+            Ok(Times(if norm < self.max_norm || norm == 0. { 1. } else { self.max_norm / norm }))
         })
     }
 }

@@ -1,13 +1,14 @@
 //! An average of the updates.
 
 use candle_core::DType;
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_float, zeros_in};
 use crate::scalar::Count;
+use crate::step_size::StepSize;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`ema`].
 #[derive(Clone, Debug, TreeObject)]
@@ -63,5 +64,13 @@ impl GradientTransformation for Ema {
         let t = state.count.advance()?;
         let average = if self.debias { Average::debiased(self.decay, t) } else { Average::raw(self.decay) };
         updates.map(average, [&mut state.ema])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 }

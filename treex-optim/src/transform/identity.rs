@@ -3,6 +3,7 @@
 use treex_core::Result;
 
 use crate::engine::Updates;
+use crate::step_size::StepSize;
 use crate::transformation::Stateless;
 
 /// See [`identity`].
@@ -16,6 +17,10 @@ pub fn identity() -> Identity {
 }
 
 impl Stateless for Identity {
+    fn effect(&self) -> StepSize {
+        StepSize::times(1.)
+    }
+
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         Ok(updates)
     }

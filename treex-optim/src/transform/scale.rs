@@ -4,6 +4,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics;
+use crate::step_size::StepSize;
 use crate::transformation::Stateless;
 
 /// See [`scale`].
@@ -21,6 +22,10 @@ pub fn scale(step_size: f64) -> Scale {
 impl Stateless for Scale {
     fn check(&self, _: &Leaves) -> Result<()> {
         numerics::check_finite("step_size", self.step_size)
+    }
+
+    fn effect(&self) -> StepSize {
+        StepSize::times(self.step_size)
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {

@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_adadelta`].
 #[derive(Clone, Debug, TreeObject)]
@@ -57,6 +57,10 @@ impl GradientTransformation for ScaleByAdadelta {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.e_g, &mut state.e_x])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

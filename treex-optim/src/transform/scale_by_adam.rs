@@ -7,7 +7,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_adam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -91,6 +91,10 @@ impl GradientTransformation for ScaleByAdam {
             nu: Average::debiased(self.b2, t),
         };
         updates.map(rule, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_adamax`].
 #[derive(Clone, Debug, TreeObject)]
@@ -66,6 +66,10 @@ impl GradientTransformation for ScaleByAdamax {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let mu = Average::debiased(self.b1, state.count.advance()?);
         updates.map(AdamaxRule { of: self.clone(), mu }, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

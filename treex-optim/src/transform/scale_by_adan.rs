@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_adan`].
 #[derive(Clone, Debug, TreeObject)]
@@ -89,6 +89,10 @@ impl GradientTransformation for ScaleByAdan {
             is_first: t == 1,
         };
         updates.map(rule, [&mut state.m, &mut state.v, &mut state.n, &mut state.g])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_amsgrad`].
 #[derive(Clone, Debug, TreeObject)]
@@ -105,6 +105,10 @@ impl GradientTransformation for ScaleByAmsgrad {
             nu: average(self.bias_correction_nu, self.b2),
         };
         updates.map(rule, [&mut state.mu, &mut state.nu, &mut state.nu_max])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_belief`].
 #[derive(Clone, Debug, TreeObject)]
@@ -80,6 +80,10 @@ impl GradientTransformation for ScaleByBelief {
             nu_scale: 1. / bias_correction(self.b2, t),
         };
         updates.map(rule, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -1,14 +1,15 @@
 //! Distance over gradients.
 
 use candle_core::{DType, Tensor};
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::numerics::{
     at_least, check_finite, check_float, check_not_negative, each_update, leaf_at, scalar, scalars_like,
     squared_norm, store_scalar_at, wide,
 };
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_distance_over_gradients`].
 #[derive(Clone, Debug, TreeObject)]
@@ -89,5 +90,14 @@ impl GradientTransformation for ScaleByDistanceOverGradients {
                 Ok((g * (self.global_scale * distance / (sum + self.eps).sqrt()))?)
             })
         }))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    /// The gradient of the step decides.
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::unknown())
     }
 }

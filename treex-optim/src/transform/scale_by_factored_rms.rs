@@ -7,7 +7,7 @@ use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update, leaf_at, store_at, zeros_like};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_factored_rms`].
 #[derive(Clone, Debug, TreeObject)]
@@ -113,6 +113,10 @@ impl GradientTransformation for ScaleByFactoredRms {
         state.count.advance()?;
         Ok(updates
             .tensors(move |updates, _| each_update(&updates, |index, g| self.rescaled(g, b, state, index))))
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -1,12 +1,13 @@
 //! The learning rate, and the minus sign of gradient descent.
 
-use treex_core::{Leaves, Result};
+use treex_core::{LeafRef, Leaves, Result};
 
 use crate::engine::Updates;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::scale::Times;
 use crate::transform::scale_by_schedule::ScaleByScheduleState;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// See [`scale_by_learning_rate`].
 #[derive(Clone, Debug)]
@@ -43,7 +44,11 @@ impl GradientTransformation for ScaleByLearningRate {
         updates.map(Times(if self.flip_sign { -rate } else { rate }), [])
     }
 
-    fn learning_rate(&self, state: &Self::State) -> Result<Option<f64>> {
-        self.learning_rate.at(state.count.as_ref(), "learning_rate").map(Some)
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        self.learning_rate.at(state.count.as_ref(), "learning_rate").map(StepSize::learning_rate)
     }
 }

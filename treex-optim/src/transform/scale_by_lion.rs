@@ -7,7 +7,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_finite, check_float, zeros_in};
 use crate::transform::scale_by_sign::Sign;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_lion`].
 #[derive(Clone, Debug, TreeObject)]
@@ -75,6 +75,10 @@ impl GradientTransformation for ScaleByLion {
             LionMode::Smooth => mixed.map(Tanh(self.smooth_beta), []),
             LionMode::Refined => mixed.map(Refined, []),
         }
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::numerics::{
     zeros_in,
 };
 use crate::scalar::Count;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_novograd`].
 #[derive(Clone, Debug, TreeObject)]
@@ -98,6 +98,10 @@ impl GradientTransformation for ScaleByNovograd {
             let norm = move |index: usize| (now[index] + self.eps_root).sqrt() + self.eps;
             Ok(move |index| NovogradRule { of: self.clone(), norm: norm(index) })
         })
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

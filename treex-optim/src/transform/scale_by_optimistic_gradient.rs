@@ -5,7 +5,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, zeros_like};
 use crate::scalar::Count;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_optimistic_gradient`].
 #[derive(Clone, Debug, TreeObject)]
@@ -52,6 +52,10 @@ impl GradientTransformation for ScaleByOptimisticGradient {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let is_first = state.count.advance()? == 1;
         updates.map(OptimisticRule { of: self.clone(), is_first }, [&mut state.previous_gradient])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -5,6 +5,7 @@ use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
+use crate::step_size::StepSize;
 use crate::transform::scale::Times;
 use crate::transformation::Stateless;
 
@@ -50,6 +51,11 @@ impl Stateless for ScaleByPolyak {
         check_finite("f_min", self.f_min)?;
         check_finite("max_learning_rate", self.max_learning_rate)?;
         check_not_negative("eps", self.eps)
+    }
+
+    /// The loss of the step decides.
+    fn effect(&self) -> StepSize {
+        StepSize::unknown()
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {

@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{bias_correction, check_at_least, check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_radam`].
 #[derive(Clone, Debug, TreeObject)]
@@ -90,6 +90,10 @@ impl GradientTransformation for ScaleByRadam {
             scale: (now >= self.threshold).then(|| rectify.sqrt()),
         };
         updates.map(rule, [&mut state.mu, &mut state.nu])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_decay, check_not_negative, full_like, zeros_like};
 use crate::scalar::Count;
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_rms`].
 #[derive(Clone, Debug, TreeObject)]
@@ -112,6 +112,10 @@ impl GradientTransformation for ScaleByRms {
             Some(mu) => updates.map(rule, [mu, &mut state.nu]),
             None => updates.map(rule, [&mut state.nu]),
         }
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

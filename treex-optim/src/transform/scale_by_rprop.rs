@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_at_least, check_not_negative, full_like, zeros_like};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_rprop`].
 #[derive(Clone, Debug, TreeObject)]
@@ -87,6 +87,10 @@ impl GradientTransformation for ScaleByRprop {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.step_sizes, &mut state.prev_updates])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
     }
 }
 

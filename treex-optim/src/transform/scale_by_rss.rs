@@ -4,7 +4,7 @@ use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_not_negative, full_like};
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_rss`].
 #[derive(Clone, Debug, TreeObject)]
@@ -56,6 +56,10 @@ impl GradientTransformation for ScaleByRss {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.sum_of_squares])
     }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
 }
 
 impl Rule<1> for ScaleByRss {
@@ -63,6 +67,7 @@ impl Rule<1> for ScaleByRss {
     fn apply<N: Number>(&self, g: N, _: N, [sum]: [N; 1]) -> (N, [N; 1]) {
         let sum = sum + g.clone().sqr();
         let scaled = g / (sum.clone() + self.eps).sqrt();
-        (N::constant(0.).if_less(sum.clone(), scaled, N::constant(0.)), [sum])
+        // 0 without any gradient yet, NaN for NaN.
+        (N::constant(0.).if_less(sum.clone(), scaled, sum.clone() * 0.), [sum])
     }
 }

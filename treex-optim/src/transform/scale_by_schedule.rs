@@ -1,12 +1,13 @@
 //! Updates times a number that depends on the step.
 
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
 use crate::scalar::Count;
 use crate::schedule::Schedule;
+use crate::step_size::StepSize;
 use crate::transform::scale::Times;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_schedule`].
 #[derive(Clone, Debug, TreeObject)]
@@ -37,5 +38,13 @@ impl GradientTransformation for ScaleBySchedule {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size.step(&mut state.count, "step_size")?), [])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        self.step_size.at(state.count.as_ref(), "step_size").map(StepSize::times)
     }
 }

@@ -6,7 +6,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::engine::Updates;
 use crate::numerics::{check_decay, check_not_negative, each_update, leaf_at, store_at, zeros_like};
 use crate::transform::average::Average;
-use crate::transformation::GradientTransformation;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_sm3`].
 #[derive(Clone, Debug, TreeObject)]
@@ -80,6 +80,10 @@ impl GradientTransformation for ScaleBySm3 {
             updates.tensors(|updates, _| each_update(&updates, |index, g| self.rescaled(g, mu, index)));
         rescaled.map(Average::raw(self.b1), [nu])
     }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
 }
 
 /// The sizes of the axes; a scalar has one axis.
@@ -111,6 +115,7 @@ impl ScaleBySm3 {
             store_at(mu, index, &largest)?;
         }
         let scaled = (g / (&sum + self.eps)?.sqrt()?)?;
-        Ok(sum.gt(0.)?.where_cond(&scaled, &scaled.zeros_like()?)?.reshape(shape)?)
+        // 0 without any gradient yet, NaN for NaN.
+        Ok(sum.gt(0.)?.where_cond(&scaled, &(&sum * 0.)?)?.reshape(shape)?)
     }
 }

@@ -45,7 +45,8 @@ builder!(ScaleByTrustRatio {
 });
 
 impl ScaleByTrustRatio {
-    /// Only the updates of parameters that `filter` selects are rescaled.
+    /// Only the updates of parameters that `filter` selects are rescaled. One that selects nothing is an error
+    /// of `init`.
     #[must_use]
     pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
@@ -62,7 +63,10 @@ impl ScaleByTrustRatio {
 }
 
 impl Stateless for ScaleByTrustRatio {
-    fn check(&self, _: &Leaves) -> Result<()> {
+    fn check(&self, params: &Leaves) -> Result<()> {
+        if let Some(selection) = &self.selection {
+            selection.check(params, "the mask of the trust ratio")?;
+        }
         check_not_negative("min_norm", self.min_norm)?;
         check_finite("trust_coefficient", self.trust_coefficient)?;
         check_not_negative("eps", self.eps)

@@ -3,6 +3,7 @@
 use treex_core::Result;
 
 use crate::engine::{Number, Rule, Updates};
+use crate::step_size::StepSize;
 use crate::transformation::Stateless;
 
 /// See [`set_to_zero`].
@@ -16,6 +17,10 @@ pub fn set_to_zero() -> SetToZero {
 }
 
 impl Stateless for SetToZero {
+    fn effect(&self) -> StepSize {
+        StepSize::dropped()
+    }
+
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Zero, [])
     }

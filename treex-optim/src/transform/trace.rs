@@ -1,11 +1,12 @@
 //! Momentum.
 
 use candle_core::DType;
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::numerics::{check_finite, check_float, zeros_in};
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`trace`].
 #[derive(Clone, Debug, TreeObject)]
@@ -58,6 +59,14 @@ impl GradientTransformation for Trace {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         updates.map(self.clone(), [&mut state.trace])
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 }
 

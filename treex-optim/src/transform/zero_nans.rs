@@ -1,11 +1,12 @@
 //! Updates without NaN.
 
 use candle_core::{Device, Tensor};
-use treex_core::{Leaves, Result, TreeObject};
+use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Terms, Updates};
 use crate::numerics::store_scalar_at;
-use crate::transformation::GradientTransformation;
+use crate::step_size::StepSize;
+use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`zero_nans`].
 #[derive(Clone, Debug, TreeObject)]
@@ -41,6 +42,14 @@ impl GradientTransformation for ZeroNans {
             }
             Ok(WithoutNans)
         })
+    }
+
+    fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
+        Vec::new()
+    }
+
+    fn step_size(&self, _state: &Self::State, _leaf: &LeafRef<'_>) -> Result<StepSize> {
+        Ok(StepSize::times(1.))
     }
 }
 

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod misuse;
-mod operations;
 mod table;
 
 use std::collections::BTreeSet;

@@ -1,10 +1,29 @@
 //! Losses that are one operation, with a row for the [contract](treex_testing::contract) of each.
 
+#![allow(clippy::unwrap_used)]
+
 use candle_core::{Device, Tensor};
+use libtest_mimic::{Arguments, Trial};
+use treex_core::enable_nested_gradients;
 use treex_optim::losses::{mse, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels};
 use treex_testing::contract::{ALL, Case, WIDE, check};
 
-#[test]
+fn main() {
+    enable_nested_gradients().expect("no other thread runs yet");
+    let tests: [(&str, fn()); 3] = [
+        ("integer_labels", integer_labels),
+        ("soft_labels", soft_labels),
+        ("mean_squared_errors", mean_squared_errors),
+    ];
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+}
+
 fn integer_labels() {
     check("softmax_cross_entropy_with_integer_labels", ALL, |draw| {
         let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
@@ -15,7 +34,6 @@ fn integer_labels() {
     });
 }
 
-#[test]
 fn soft_labels() {
     check("softmax_cross_entropy", WIDE, |draw| {
         let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
@@ -24,7 +42,6 @@ fn soft_labels() {
 }
 
 /// Of nothing the mean is NaN, so no size is 0.
-#[test]
 fn mean_squared_errors() {
     check("mse", ALL, |draw| {
         let shape = [draw.rows(), vec![draw.size()]].concat().into_iter().map(|size| size.max(1));
