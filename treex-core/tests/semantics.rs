@@ -546,7 +546,7 @@ fn a_loss_that_reaches_nothing() {
     let cuts: [fn(&mut Leaf<Parameter>) -> Result<Tensor>; 5] = [
         |w| Ok(w.get()?.detach().sum_all()?),
         |w| {
-            w.set((w.get()? * 2.)?)?;
+            w.set(stop_gradient(&(w.get()? * 2.)?))?;
             Ok(w.get()?.sum_all()?)
         },
         |w| Ok(w.leaves()[0].2.value().unwrap().sum_all()?),
@@ -604,4 +604,31 @@ fn deep_graphs() {
             small.spawn_scoped(scope, train).unwrap().join().unwrap();
         });
     }
+}
+
+/// A parameter that is set to a function of others would lose their gradient, also where other leaves are reached.
+#[test]
+fn a_gradient_is_not_cut_by_a_write() {
+    let mut pair =
+        (Leaf::<Parameter>::new(tensor(&[3.])).unwrap(), Leaf::<Parameter>::new(tensor(&[2.])).unwrap());
+    type Write = fn(&mut Leaf<Parameter>, Tensor) -> Result<()>;
+    let writes: [Write; 2] = [|w, value| w.set(value), |w, value| w.write_slice(&value, 0, 0)];
+    for write in writes {
+        let error = pair
+            .value_and_grad(Parameter, |(w, a)| {
+                write(w, (w.get()? + a.get()?)?)?;
+                Ok((w.get()? * a.get()?)?.sum_all()?)
+            })
+            .unwrap_err();
+        assert!(error.kind() == ErrorKind::Gradient && error.to_string().contains("`0`"), "{error}");
+        assert!(error.to_string().contains("Leaf::new(tensor)?"), "{error}");
+    }
+    // As the error says: w' = w + a, the loss w' a.
+    let (_, gradients) = pair
+        .value_and_grad(Parameter, |(w, a)| {
+            *w = Leaf::new((w.get()? + a.get()?)?)?;
+            Ok((w.get()? * a.get()?)?.sum_all()?)
+        })
+        .unwrap();
+    assert_eq!((values(&gradients.0), values(&gradients.1)), (vec![2.], vec![7.]));
 }

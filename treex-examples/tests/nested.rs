@@ -16,6 +16,7 @@ use treex_nn::{
     BatchNorm, Conv, LayerNorm, Linear, LstmCell, MultiHeadDotProductAttention, Padding, RmsNorm, Rnn, gelu,
     log_softmax, make_causal_mask, max_pool, prelude::*, silu,
 };
+use treex_optim::{Optimizer, sgd};
 use treex_testing::compare::{distance, values};
 use treex_testing::fixture;
 use treex_testing::oracle::numbers;
@@ -138,6 +139,16 @@ fn check<M: Module + Tree>(model: M, name: &str) {
         Ok(sum)
     };
     assert_tree(&grad(&model, penalty).unwrap().filter(Parameter), &case["penalty"], "penalty");
+
+    // A step of an optimizer writes in place, which would cut the gradients.
+    let cut = grad(&model, |model| {
+        let mut inner = model.clone();
+        let mut optimizer = Optimizer::new(sgd(0.01)).init(&inner)?;
+        let (_, gradient) = inner.value_and_grad(Parameter, loss)?;
+        optimizer.update(&gradient, &mut inner)?;
+        loss(&mut inner)
+    });
+    assert!(cut.unwrap_err().to_string().contains("zip_map"));
 
     let step = |model: &mut M| -> Result<M> {
         let (_, gradient) = model.clone().value_and_grad(Parameter, loss)?;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use treex_core::autograd::is_recording;
 use treex_core::{
     Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
     Visitor, VisitorMut, nearest_paths, prelude::*,
@@ -138,6 +139,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         model: &mut M,
         extra: &Extra<'_>,
     ) -> Result<()> {
+        check_constant(grads)?;
         let Initialized { plan, .. } = self.initialized()?;
         let params = planned(plan, model, "model")?.without_frozen();
         let grads = planned_gradient(plan, grads, &params)?;
@@ -356,6 +358,16 @@ fn placeholder(tensor: &Tensor) -> Result<Tensor> {
 /// The leaves of `tree` at the planned positions.
 fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
     check_planned(plan, gather(plan, tree, name)?, name)
+}
+
+/// A step in place cuts the graph, so gradients that an outer function differentiates are an error.
+fn check_constant(grads: &(impl TreeObject + Clone)) -> Result<()> {
+    if !is_recording() || !grads.leaves().iter().any(|(_, _, leaf)| leaf.is_tracked()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Gradient, "an optimizer's step would cut the gradients, which are being differentiated").remedy(
+        "for a differentiable step write `model.zip_map(&grads, |p, g| ..)?`; for a constant pass `stop_gradient(&grads)`",
+    ))
 }
 
 /// All leaves of `tree`, which must have the structure of the plan.

@@ -30,6 +30,7 @@ pub use half::{bf16, f16};
 pub use keeper::enable_nested_gradients;
 pub use nested::{is_nested, saved};
 pub use operation::{BackwardContext, Operation, attach, attach_all, name_of, reshape};
+pub use producers::is_recording;
 pub use reference::{is_reference, with_reference};
 pub use storage::OwnedStorage;
 pub use storage_guard::StorageGuard;

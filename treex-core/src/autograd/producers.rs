@@ -41,8 +41,9 @@ impl Drop for Recording {
     }
 }
 
-/// Whether a gradient scope is open on this thread.
-pub(crate) fn is_recording() -> bool {
+/// Whether a function is being differentiated on this thread.
+#[must_use]
+pub fn is_recording() -> bool {
     PRODUCERS.with_borrow(|producers| producers.depth > 0)
 }
 

@@ -252,8 +252,9 @@ impl Handle {
         }
     }
 
-    /// Whether `get` returns a tracked tensor.
-    pub(crate) fn is_tracked(&self) -> bool {
+    /// Whether a function is being differentiated by this leaf: `get` returns a tracked tensor.
+    #[must_use]
+    pub fn is_tracked(&self) -> bool {
         self.scope().is_some_and(|scope| scope.is_open())
     }
 

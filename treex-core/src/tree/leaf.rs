@@ -12,6 +12,7 @@ use crate::init::initializer::Initializer;
 use crate::init::shape_probe;
 use crate::random::Key;
 use crate::random::stream::{PARAMS, RngStream};
+use crate::transform::scope::Scope;
 
 /// A field that holds a tensor of kind `K`: an [`Initializer`] at first, then a value; `Nothing` if filtered
 /// out.
@@ -142,11 +143,27 @@ impl<K: Kind> Leaf<K> {
     /// Writes a value: a detached copy, in a cell of its own. Trees that shared the old cell keep it.
     ///
     /// # Errors
-    /// If the copy cannot be allocated, or the leaf is frozen ([`ErrorKind::Frozen`]) and of a kind under `State`.
+    /// If the copy cannot be allocated, or the leaf is frozen ([`ErrorKind::Frozen`]) and of a kind under `State`. If the
+    /// leaf is of a kind that is differentiated, and `tensor` depends on leaves by which a function is being
+    /// differentiated: the copy would cut its gradient ([`ErrorKind::Gradient`]).
     pub fn set(&mut self, tensor: impl AsRef<Tensor>) -> Result<()> {
         self.check_writable()?;
+        self.check_cuts_nothing(tensor.as_ref())?;
         self.handle.replace(Handle::from_copy(&tensor.as_ref().detach())?);
         Ok(())
+    }
+
+    fn check_cuts_nothing(&self, tensor: &Tensor) -> Result<()> {
+        let kind = KindTag::of::<K>();
+        if !kind.is_differentiable() || Scope::owner_of(tensor).is_none() {
+            return Ok(());
+        }
+        let message =
+            format!("a value with a gradient is written to a leaf of kind `{kind}`, which would cut it");
+        Err(Error::new(ErrorKind::Gradient, message).about(Subject::Leaf(self.handle.address())).remedy(
+            "to compute a leaf from others, write `model.leaf = Leaf::new(tensor)?`, `map` or `zip_map`; for a constant, \
+             `leaf.set(stop_gradient(&tensor))?`",
+        ))
     }
 
     /// Frozen state cannot be written, except by an initializer; a frozen parameter can still be set by hand.
@@ -165,9 +182,10 @@ impl<K: Kind> Leaf<K> {
     /// cache appends a position this way.
     ///
     /// # Errors
-    /// If there is no value, or `part` does not fit.
+    /// If there is no value, or `part` does not fit; as [`set`](Self::set) otherwise.
     pub fn write_slice(&mut self, part: &Tensor, dim: usize, start: usize) -> Result<()> {
         self.check_writable()?;
+        self.check_cuts_nothing(part)?;
         let size = self.shape().and_then(|shape| shape.dims().get(dim)).copied().unwrap_or(0);
         let end = part.dims().get(dim).and_then(|len| start.checked_add(*len));
         if end.is_none_or(|end| end > size) {
