@@ -33,7 +33,7 @@ struct Mlp {
 
 impl Module for Mlp {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        let x = self.norm.call(&gelu(&self.first.call(x)?, false)?)?;
+        let x = self.norm.call(&gelu_with(&self.first.call(x)?, false)?)?;
         log_softmax(&self.last.call(&x)?, 1)
     }
 }
