@@ -103,7 +103,7 @@
 //! So there the cell is the field, and the call makes the layer around it:
 //!
 //! ```
-//! use candle_core::{D, Device, Tensor};
+//! use candle_core::{Device, Tensor};
 //! use treex_nn::{Dense, GruCell, Rnn, prelude::*};
 //!
 //! #[derive(Clone, Debug, TreeObject)]
@@ -126,7 +126,7 @@
 //! let x = Tensor::from_vec(x, (2, 5, 3), &Device::Cpu)?;
 //! let net = Net { cell: GruCell::new(3, 4), head: Dense::new(4, 2) };
 //! let mut net = net.init_linen(0, &Device::Cpu)?;
-//! assert_eq!(net.cell.r#in.kernel.get()?.to_vec2::<f32>()?[0], [-0.75312346, -0.009059696, 0.004863629, 0.7421188]);
+//! assert_eq!(net.cell.in_.kernel.get()?.to_vec2::<f32>()?[0], [-0.75312346, -0.009059696, 0.004863629, 0.7421188]);
 //!
 //! let y = net.call(&x)?.to_vec2::<f32>()?;
 //! let flax = [[-0.30113223, -0.03878147], [0.3934399, -0.17083935]];
