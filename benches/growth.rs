@@ -97,7 +97,7 @@ struct Block {
 impl Module for Block {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
         let x = add(x, &self.attention.call(&self.norm_0.call(x)?)?)?;
-        let y = gelu(&self.dense_0.call(&self.norm_1.call(&x)?)?, true)?;
+        let y = gelu(&self.dense_0.call(&self.norm_1.call(&x)?)?)?;
         add(&x, &self.dense_1.call(&y)?)
     }
 }

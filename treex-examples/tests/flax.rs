@@ -109,7 +109,7 @@ impl Block {
         let y = self.LayerNorm_0.call(x)?;
         let y = self.attention.call_with(&y, &y, &y, mask)?;
         let x = (x + self.dropout.call(&y)?)?;
-        let y = gelu(&self.Dense_0.call(&self.LayerNorm_1.call(&x)?)?, true)?;
+        let y = gelu(&self.Dense_0.call(&self.LayerNorm_1.call(&x)?)?)?;
         Ok((x + self.Dense_1.call(&y)?)?)
     }
 }

@@ -13,8 +13,8 @@ use treex_core::{
     value_and_grad, vjp,
 };
 use treex_nn::{
-    BatchNorm, Conv, LayerNorm, Linear, LstmCell, MultiHeadDotProductAttention, Padding, RmsNorm, Rnn, gelu,
-    log_softmax, make_causal_mask, max_pool, prelude::*, silu,
+    BatchNorm, Conv, LayerNorm, Linear, LstmCell, MultiHeadDotProductAttention, Padding, RmsNorm, Rnn,
+    gelu_with, log_softmax, make_causal_mask, max_pool, prelude::*, silu,
 };
 use treex_optim::{Optimizer, sgd};
 use treex_testing::compare::{distance, values};
@@ -33,7 +33,7 @@ struct Mlp {
 
 impl Module for Mlp {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        let x = self.norm.call(&gelu(&self.first.call(x)?, false)?)?;
+        let x = self.norm.call(&gelu_with(&self.first.call(x)?, false)?)?;
         log_softmax(&self.last.call(&x)?, 1)
     }
 }

@@ -77,7 +77,67 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! Where to find what:
+//! # Layers in layers
+//!
+//! Names follow from the struct, and Flax has two rules for a layer that another one gets as an argument. In `setup` it
+//! belongs to the other: after `self.rnn = nn.RNN(nn.GRUCell(4))` the weights lie at `rnn/cell/..`, as those of a field
+//! `rnn: Rnn<GruCell>` do. In a compact call it belongs to the module that makes it: the weights of
+//! `nn.RNN(nn.GRUCell(4))(x)` lie at `GRUCell_0/..`, and an `RNN_0` has none.
+//!
+//! ```python
+//! class Net(nn.Module):
+//!     @nn.compact
+//!     def __call__(self, x):
+//!         x = nn.RNN(nn.GRUCell(4))(x)
+//!         return nn.Dense(2)(x[:, -1])
+//!
+//! x = jnp.linspace(-1, 1, 2 * 5 * 3).reshape(2, 5, 3)
+//! variables = Net().init(jax.random.PRNGKey(0), x)
+//! print(variables["params"]["GRUCell_0"]["in"]["kernel"][0])
+//! # [-0.75312346 -0.00905970  0.00486363  0.7421188 ]
+//! print(Net().apply(variables, x))
+//! # [[-0.30113223 -0.03878147]
+//! #  [ 0.3934399  -0.17083935]]
+//! ```
+//!
+//! So there the cell is the field, and the call makes the layer around it:
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use treex_nn::{Dense, GruCell, Rnn, prelude::*};
+//!
+//! #[derive(Clone, Debug, TreeObject)]
+//! struct Net {
+//!     #[tree(rename = "GRUCell_0")]
+//!     cell: GruCell,
+//!     #[tree(rename = "Dense_0")]
+//!     head: Dense,
+//! }
+//!
+//! impl Module for Net {
+//!     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
+//!         // A clone shares the weights, and their gradients.
+//!         let y = Rnn::new(self.cell.clone()).call(x)?;
+//!         self.head.call(&y.narrow(1, y.dim(1)? - 1, 1)?.squeeze(1)?)
+//!     }
+//! }
+//!
+//! let x: Vec<f32> = (0..30).map(|i| -1. + i as f32 * 2. / 29.).collect();
+//! let x = Tensor::from_vec(x, (2, 5, 3), &Device::Cpu)?;
+//! let net = Net { cell: GruCell::new(3, 4), head: Dense::new(4, 2) };
+//! let mut net = net.init_linen(0, &Device::Cpu)?;
+//! assert_eq!(net.cell.in_.kernel.get()?.to_vec2::<f32>()?[0], [-0.75312346, -0.009059696, 0.004863629, 0.7421188]);
+//!
+//! let y = net.call(&x)?.to_vec2::<f32>()?;
+//! let flax = [[-0.30113223, -0.03878147], [0.3934399, -0.17083935]];
+//! assert!(y.iter().flatten().zip(flax.as_flattened()).all(|(y, flax)| (y - flax).abs() < 1e-5));
+//!
+//! let (_, grads) = net.value_and_grad(Parameter, |net| Ok(net.call(&x)?.sum_all()?))?;
+//! assert!(grads.cell.hn.kernel.get()?.abs()?.sum_all()?.to_scalar::<f32>()? > 0.);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # Where to find what
 //!
 //! | Flax | treex |
 //! |---|---|

@@ -129,16 +129,17 @@ pub use layers::{
 };
 // Activations.
 pub use functional::activations::{
-    self, StandardizeOptions, celu, elu, gelu, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity,
-    leaky_relu, log_sigmoid, log_softmax, log_softmax_where, log1mexp, logmeanexp, logmeanexp_where,
-    logsumexp, logsumexp_with, mish, normalize, one_hot, relu, relu6, selu, sigmoid, silu, soft_sign,
-    softmax, softmax_where, softplus, sparse_plus, sparse_sigmoid, squareplus, standardize, standardize_with,
-    swish, tanh,
+    self, StandardizeOptions, celu, celu_with, elu, elu_with, gelu, gelu_with, glu, hard_sigmoid, hard_silu,
+    hard_swish, hard_tanh, identity, leaky_relu, leaky_relu_with, log_sigmoid, log_softmax,
+    log_softmax_where, log1mexp, logmeanexp, logmeanexp_where, logsumexp, logsumexp_with, mish, normalize,
+    one_hot, relu, relu6, selu, sigmoid, silu, soft_sign, softmax, softmax_where, softplus, sparse_plus,
+    sparse_sigmoid, squareplus, squareplus_with, standardize, standardize_with, swish, tanh,
 };
 // Pooling and regularization.
 pub use functional::indexing::{scatter, scatter_add, segment_sum, sort, take_along_axis, top_k};
 pub use functional::pooling::{self, avg_pool, max_pool, min_pool, pool};
 pub use functional::regularizers;
+pub use functional::resize::{ResizeMethod, resize, resize_with};
 // Tensor operations.
 pub use ops::add::add;
 pub use ops::einsum::einsum;

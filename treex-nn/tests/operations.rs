@@ -3,13 +3,14 @@
 use candle_core::{DType, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::is_reference;
-use treex_core::{Key, Result, enable_nested_gradients};
+use treex_core::{Key, Leaf, Result, enable_nested_gradients, matmul, prelude::*};
 use treex_nn::ops::{
     Axis, Extent, Normalization, Source, convolution, linear, local_convolution, normalize, rows_of,
 };
 use treex_nn::{
-    AttentionOptions, activations, add, avg_pool, dot_product_attention, dropout, einsum, log_softmax,
-    max_pool, min_pool, scatter, scatter_add, segment_sum, softmax, sort, take_along_axis, top_k, vdot,
+    AttentionOptions, ConvLocal, DenseGeneral, Einsum, Embed, PRelu, activations, add, avg_pool,
+    dot_product_attention, dropout, einsum, log_softmax, max_pool, min_pool, scatter, scatter_add,
+    segment_sum, softmax, sort, take_along_axis, top_k, vdot,
 };
 use treex_testing::contract::{self, ALL, Case, Draw, WIDE};
 
@@ -18,16 +19,27 @@ macro_rules! operations {
     ($($test:ident: $name:literal, $kernels:expr, $case:expr;)+) => {
         fn main() {
             enable_nested_gradients().expect("no other thread runs yet");
-            let tests = vec![$(Trial::test(stringify!($test), || {
+            let mut tests = vec![$(Trial::test(stringify!($test), || {
                 contract::check($name, $kernels, $case);
                 Ok(())
             })),+];
+            for &(name, test) in SUMS {
+                tests.push(Trial::test(name, move || {
+                    test();
+                    Ok(())
+                }));
+            }
             libtest_mimic::run(&Arguments::from_args(), tests).exit();
         }
     };
 }
 
 operations! {
+    matrix_products: "matmul", ALL, |draw| {
+        let (batch, [m, k, n]) = (draw.batch(), [(); 3].map(|()| draw.size()));
+        let shapes = vec![[&batch[..], &[m, k]].concat(), [&batch[..], &[k, n]].concat()];
+        Case::new(shapes, |x| matmul(&x[0], &x[1]))
+    };
     products_with_a_kernel_and_a_bias: "linear", WIDE, products;
     sums: "add", ALL, added;
     dots: "vdot", ALL, dot;
@@ -51,10 +63,10 @@ operations! {
 
     relu: "relu", ALL, |draw| elementwise(draw, activations::relu).distinct();
     relu6: "relu6", ALL, |draw| elementwise(draw, activations::relu6).distinct();
-    leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu(x, 0.1)).distinct();
-    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu(x, 1.3)).distinct();
-    gelu: "gelu", ALL, |draw| elementwise(draw, |x| activations::gelu(x, true));
-    exact_gelu: "with-derivative", ALL, |draw| elementwise(draw, |x| activations::gelu(x, false));
+    leaky_relu: "leaky_relu", ALL, |draw| elementwise(draw, |x| activations::leaky_relu_with(x, 0.1)).distinct();
+    elu: "elu", ALL, |draw| elementwise(draw, |x| activations::elu_with(x, 1.3)).distinct();
+    gelu: "gelu", ALL, |draw| elementwise(draw, activations::gelu);
+    exact_gelu: "with-derivative", ALL, |draw| elementwise(draw, |x| activations::gelu_with(x, false));
     silu: "silu", ALL, |draw| elementwise(draw, activations::silu);
     sigmoid: "sigmoid", ALL, |draw| elementwise(draw, activations::sigmoid);
     tanh: "tanh", ALL, |draw| elementwise(draw, activations::tanh);
@@ -93,6 +105,96 @@ fn indexed(
         f(x, &Tensor::from_iter(indices, x[0].device())?.reshape((rows, count))?)
     })
     .is_broadcast(true)
+}
+
+/// Tests of sums of 5,000 ones.
+const SUMS: &[(&str, fn())] =
+    &[("many_ones_are_summed", many_ones_are_summed), ("layers_sum_many_ones", layers_sum_many_ones)];
+
+/// Sums of 5,000 ones: those of products, and the gradients of everything that is repeated.
+fn many_ones_are_summed() {
+    use contract::check_sum;
+
+    let axis = |size| Axis { size, stride: 1, padding: (0, 0), window_dilation: 1, input_dilation: 1 };
+    check_sum("matmul", &[&[1, 5000], &[5000, 1]], None, 5000., |x| matmul(&x[0], &x[1]));
+    check_sum("matmul", &[&[2, 5000, 1], &[2, 1, 3]], Some(1), 5000., |x| matmul(&x[0], &x[1]));
+    check_sum("vdot", &[&[5000], &[5000]], None, 5000., |x| vdot(&x[0], &x[1]));
+    let linear = |x: &[Tensor]| linear(&x[0], &x[1], x.get(2), 1);
+    check_sum("linear", &[&[2, 5000], &[5000, 3]], None, 5000., linear);
+    for at in [1, 2] {
+        check_sum("linear", &[&[5000, 1], &[1, 2], &[2]], Some(at), 5000., linear);
+    }
+    let add = |x: &[Tensor]| add(&x[0], &x[1]);
+    check_sum("add", &[&[50, 100, 2], &[2]], Some(1), 5000., add);
+    check_sum("add", &[&[2, 5000], &[2, 1]], Some(1), 5000., add);
+    check_sum("add", &[&[5000, 2, 1], &[2, 1]], Some(1), 5000., add);
+    for (equation, shapes, at) in [
+        ("ij,j->ij", [&[5000, 2][..], &[2]], Some(1)),
+        ("ij,->ij", [&[5000, 2], &[]], Some(1)),
+        ("bij,bjk->bik", [&[2, 1, 5000], &[2, 5000, 3]], None),
+        ("bij,bjk->bik", [&[2, 5000, 1], &[2, 1, 3]], Some(1)),
+        ("i,i->", [&[5000], &[5000]], None),
+        ("ij,k->k", [&[50, 100], &[3]], None),
+    ] {
+        let wanted = if equation == "ij,->ij" { 10_000. } else { 5000. };
+        check_sum(equation, &shapes, at, wanted, |x| einsum(equation, &x[0], &x[1]));
+    }
+    let window = [axis(1)];
+    for at in [1, 2] {
+        let f = |x: &[Tensor]| convolution(&x[0], &x[1], x.get(2), &window, 1);
+        check_sum("convolution", &[&[50, 100, 1], &[1, 1, 2], &[2]], Some(at), 5000., f);
+    }
+    let f = |x: &[Tensor]| local_convolution(&x[0], &x[1], &window);
+    check_sum("local convolution", &[&[5000, 2, 1], &[2, 1, 3]], Some(1), 5000., f);
+    check_sum("local convolution", &[&[2, 1, 5000], &[1, 5000, 3]], None, 5000., f);
+    check_sum("embed", &[&[2, 3]], Some(0), 5000., |x| rows_of(&x[0], [0, 1].repeat(5000), &[10_000]));
+    check_sum("take_along_axis", &[&[2, 1]], Some(0), 5000., |x| {
+        take_along_axis(&x[0], &Tensor::zeros((2, 5000), DType::U32, x[0].device())?, 1)
+    });
+    check_sum("segment_sum", &[&[5000, 3]], None, 5000., |x| {
+        segment_sum(&x[0], &Tensor::zeros(5000, DType::U32, x[0].device())?, 1)
+    });
+    let extent = Extent { outer: 5000, rows: 1, groups: 1, size: 3 };
+    check_sum("normalize", &[&[5000, 1, 1, 3], &[1, 3]], Some(1), 5000., |x| {
+        normalize_or_compose(&x[0], extent, Statistics::Fast, [None, Some(&x[1])])
+    });
+    // A weight of 1/2 for each of two keys, whose values are 1 and -1.
+    let shapes: [&[usize]; 3] = [&[5000, 1, 1], &[2, 1, 1], &[1, 1, 1]];
+    check_sum("bias of attention", &shapes, Some(2), 2500., |x| {
+        let value = Tensor::new(&[1f32, -1.], x[0].device())?.reshape((2, 1, 1))?.to_dtype(x[0].dtype())?;
+        let bias = Tensor::cat(&[&x[2], &x[2].detach()], 2)?;
+        let options = AttentionOptions::default().bias(&bias);
+        dot_product_attention(&x[0], &x[1], &value, &options)
+    });
+}
+
+/// The same for the layers that add or multiply by what they repeat.
+fn layers_sum_many_ones() {
+    use contract::check_sum;
+
+    check_sum("PRelu", &[&[50, 100], &[]], Some(1), -5000., |x| {
+        PRelu { negative_slope: Leaf::new(&x[1])? }.call(&x[0].neg()?)
+    });
+    check_sum("Einsum", &[&[50, 100, 1], &[1, 2], &[2]], Some(2), 5000., |x| {
+        let mut einsum = Einsum::new((1, 2), "abc,cd->abd");
+        (einsum.kernel, einsum.bias) = (Leaf::new(&x[1])?, Some(Leaf::new(&x[2])?));
+        einsum.call(&x[0])
+    });
+    check_sum("DenseGeneral", &[&[2, 5000, 1], &[2, 1, 3], &[2, 3]], Some(2), 5000., |x| {
+        let mut dense = DenseGeneral::new((2, 1), 3).batch_dims([0]);
+        (dense.kernel, dense.bias) = (Leaf::new(&x[1])?, Some(Leaf::new(&x[2])?));
+        dense.call(&x[0])
+    });
+    check_sum("ConvLocal", &[&[5000, 2, 1], &[2, 1, 3], &[2, 3]], Some(2), 5000., |x| {
+        let mut conv = ConvLocal::new([2, 1], 3, [1]);
+        (conv.kernel, conv.bias) = (Leaf::new(&x[1])?, Some(Leaf::new(&x[2])?));
+        conv.call(&x[0])
+    });
+    check_sum("Embed", &[&[1, 5000], &[3, 5000]], None, 5000., |x| {
+        let mut embed = Embed::new(3, 5000);
+        embed.embedding = Leaf::new(&x[1])?;
+        embed.attend(&x[0])
+    });
 }
 
 fn elementwise(draw: &mut Draw<'_>, f: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Case {
@@ -277,7 +379,7 @@ fn convolved_locally(draw: &mut Draw<'_>) -> Case {
     let kernel = positions.chain([cin * taps, cout]).collect();
     let x = [vec![draw.of(&[1, 2, 3])], spatial, vec![cin]].concat();
     let options = axes.clone();
-    Case::new(vec![x, kernel], move |x| Ok(local_convolution(&x[0], &x[1], &axes)?)).options(options)
+    Case::new(vec![x, kernel], move |x| local_convolution(&x[0], &x[1], &axes)).options(options)
 }
 
 fn pooled(

@@ -106,6 +106,11 @@ trait Derivable: Copy + Sync {
     fn value<R: Real>(self, x: R) -> R;
     /// The derivative at `x`: at corners, JAX's.
     fn derivative<R: Real>(self, x: R) -> R;
+    /// The derivative times the gradient of the value, as JAX's: what it selects is 0 elsewhere, also if `dy` is infinite.
+    #[inline(always)]
+    fn gradient<R: Real>(self, x: R, dy: R) -> R {
+        self.derivative(x) * dy
+    }
 }
 
 struct Value<'a, F, T> {
@@ -140,7 +145,7 @@ unsafe impl<F: Derivable, T: Float> Fill<T> for Derivative<'_, F, T> {
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
         let range = first..first + piece.len();
         for ((dx, x), dy) in piece.iter_mut().zip(&self.x[range.clone()]).zip(&self.dy[range]) {
-            dx.write(T::narrow(self.function.derivative(x.widen()) * dy.widen()));
+            dx.write(T::narrow(self.function.gradient(x.widen(), dy.widen())));
         }
     }
 }
@@ -158,7 +163,12 @@ impl Derivable for Relu {
 
     #[inline(always)]
     fn derivative<R: Real>(self, x: R) -> R {
-        R::of(if x > R::of(0.) { 1. } else { 0. })
+        self.gradient(x, R::of(1.))
+    }
+
+    #[inline(always)]
+    fn gradient<R: Real>(self, x: R, dy: R) -> R {
+        if x > R::of(0.) { dy } else { R::of(0.) }
     }
 }
 
@@ -175,7 +185,12 @@ impl Derivable for Relu6 {
 
     #[inline(always)]
     fn derivative<R: Real>(self, x: R) -> R {
-        R::of(if x > R::of(0.) && x < R::of(6.) { 1. } else { 0. })
+        self.gradient(x, R::of(1.))
+    }
+
+    #[inline(always)]
+    fn gradient<R: Real>(self, x: R, dy: R) -> R {
+        if x > R::of(0.) && x < R::of(6.) { dy } else { R::of(0.) }
     }
 }
 
@@ -315,6 +330,17 @@ impl Derivable for Softplus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As by JAX's selections, an infinite gradient meets no 0.
+    #[test]
+    fn a_gradient_that_is_not_selected_is_0() -> Result<()> {
+        let x = [f32::NEG_INFINITY, -1., 0., 1., 7., f32::INFINITY, f32::NAN];
+        let dy = [f32::INFINITY; 7];
+        let inf = f32::INFINITY;
+        assert_eq!(f32::map_backward(Elementwise::Relu, &x, &dy)?, [0., 0., 0., inf, inf, inf, 0.]);
+        assert_eq!(f32::map_backward(Elementwise::Relu6, &x, &dy)?, [0., 0., 0., inf, 0., 0., 0.]);
+        Ok(())
+    }
 
     const ALL: [Elementwise; 9] = [
         Elementwise::Relu,

@@ -25,9 +25,10 @@ pub enum Reduction {
         /// Whether padding counts as elements, which are 0.
         counts_padding: bool,
     },
-    /// The largest one; the gradient goes to the first of equals.
+    /// The largest one; the gradient goes to the first of equals. In a window with NaN it goes where XLA sends it: an
+    /// element is passed over unless it is at least the next, from the first to the last.
     Max,
-    /// The smallest one; the gradient goes to the first of equals.
+    /// The smallest one; the gradient as for `Max`.
     Min,
 }
 
@@ -349,8 +350,8 @@ impl<T: Real, I: Tap> Kernel for Pool<'_, T, I> {
     fn run(self) {
         match self.plan.arguments.reduction {
             Reduction::Average { .. } => self.average(),
-            Reduction::Max => self.best(|x, best| x > best),
-            Reduction::Min => self.best(|x, best| x < best),
+            Reduction::Max => self.best(|best, x| best >= x),
+            Reduction::Min => self.best(|best, x| best <= x),
         }
     }
 }
@@ -372,9 +373,13 @@ impl<T: Real, I: Tap> Pool<'_, T, I> {
     }
 
     #[inline(always)]
-    fn best(self, is_better: impl Fn(T, T) -> bool) {
+    fn best(self, stays: impl Fn(T, T) -> bool) {
         let channels = self.plan.arguments.channels;
         let saves_taps = !self.taps.is_empty();
+        // The element at the tap: the result, unless that is NaN.
+        let mut selected = vec![T::of(0.); if saves_taps { channels } else { 0 }];
+        // NaN is taken, and stays.
+        let taken = |y: T, x: T| if stays(y, x) | is_nan(y) { y } else { x };
         for (at, span) in self.plan.spans.iter().enumerate() {
             let y = &mut self.y[at * channels..][..channels];
             let mut is_first = true;
@@ -383,24 +388,24 @@ impl<T: Real, I: Tap> Pool<'_, T, I> {
                 let neighbours = self.x[start..][..span.elements.len() * channels].chunks_exact(channels);
                 for (tap, x) in (row.tap + span.tap..).zip(neighbours) {
                     if !saves_taps {
-                        y.iter_mut()
-                            .zip(x)
-                            .for_each(|(y, &x)| *y = if is_better(x, *y) | is_nan(x) { x } else { *y });
+                        y.iter_mut().zip(x).for_each(|(y, &x)| *y = taken(*y, x));
                         continue;
                     }
                     let tap = I::of(tap);
                     let taps = &mut self.taps[at * channels..][..channels];
                     if is_first {
                         y.copy_from_slice(x);
+                        selected.copy_from_slice(x);
                         taps.fill(tap);
                         is_first = false;
                         continue;
                     }
-                    // NaN is taken, and stays.
-                    for ((y, best), &x) in y.iter_mut().zip(taps).zip(x) {
-                        let is_taken = is_better(x, *y) | is_nan(x);
-                        *y = if is_taken { x } else { *y };
-                        *best = if is_taken { tap } else { *best };
+                    let outputs = y.iter_mut().zip(&mut selected).zip(taps);
+                    for (((y, selected), best), &x) in outputs.zip(x) {
+                        let stays = stays(*selected, x);
+                        *y = taken(*y, x);
+                        *selected = if stays { *selected } else { x };
+                        *best = if stays { *best } else { tap };
                     }
                 }
             }
@@ -561,6 +566,58 @@ mod tests {
         for window in [[axis(3, 2), axis(3, 2)], [axis(17, 16), axis(16, 16)]] {
             check(&mut Draw(3), [7, 9], &window, &[40, 41])?;
         }
+        Ok(())
+    }
+
+    /// By JAX 0.10.2: `jax.vjp` of Flax's `max_pool`, and of the minimum by `flax.linen.pool`, with the cotangents 1, 2, ..
+    /// Only of the last window in the third row, which is NaN and padding, JAX gives the gradient to the padding.
+    #[test]
+    fn nan_and_infinities() -> Result<()> {
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        let pair = Axis { size: 2, stride: 2, padding: (0, 1), window_dilation: 1, input_dilation: 1 };
+        let pairs = |reduction, x: &[f32]| {
+            let plan = Plan::new(1, &[7], 1, &[pair], reduction)?;
+            let (y, taps) = f32::pool(&plan, x, true)?;
+            let (untracked, _) = f32::pool(&plan, x, false)?;
+            assert!(y.iter().zip(&untracked).all(|(a, b)| a == b || a.is_nan() && b.is_nan()));
+            Ok::<_, Error>((y, f32::pool_backward(&plan, &[1., 2., 3., 4.], &taps)?))
+        };
+        for (x, max, of_max, min, of_min) in [
+            (
+                [nan, 1., 2., nan, -inf, -inf, inf],
+                [nan, nan, -inf, inf],
+                [0., 1., 0., 2., 3., 0., 4.],
+                [nan, nan, -inf, inf],
+                [0., 1., 0., 2., 3., 0., 4.],
+            ),
+            (
+                [nan, nan, 1., inf, inf, inf, 3.],
+                [nan, inf, inf, 3.],
+                [0., 1., 0., 2., 3., 0., 4.],
+                [nan, 1., inf, 3.],
+                [0., 1., 2., 0., 3., 0., 4.],
+            ),
+            (
+                [nan, inf, inf, nan, -inf, nan, nan],
+                [nan; 4],
+                [0., 1., 0., 2., 0., 3., 4.],
+                [nan; 4],
+                [0., 1., 0., 2., 0., 3., 4.],
+            ),
+        ] {
+            for (reduction, wanted, dx) in [(Reduction::Max, max, of_max), (Reduction::Min, min, of_min)] {
+                let (y, found) = pairs(reduction, &x)?;
+                let same =
+                    y.iter().zip(wanted).all(|(y, wanted)| *y == wanted || y.is_nan() && wanted.is_nan());
+                assert!(same && found == dx, "{reduction:?} {x:?}: {y:?} {found:?}");
+            }
+        }
+        let square = Axis { stride: 1, padding: (0, 0), ..pair };
+        let plan = Plan::new(1, &[3, 3], 1, &[square, square], Reduction::Max)?;
+        let (y, taps) = f32::pool(&plan, &[1., nan, 3., 2., 2., 2., nan, 5., 5.], true)?;
+        assert!(y[..3].iter().all(|y| y.is_nan()) && y[3] == 5.);
+        let dx = f32::pool_backward(&plan, &[1., 2., 3., 4.], &taps)?;
+        assert_eq!(dx, [0., 0., 2., 1., 0., 0., 0., 7., 0.]);
         Ok(())
     }
 

@@ -11,9 +11,20 @@ use super::parallel::pieces;
 const LANES: usize = 64;
 
 /// The `N` sums of `f` over the elements of `x`.
-#[expect(clippy::needless_range_loop, reason = "one form for one slice and for several")]
 #[inline(always)]
 pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [W; N] {
+    partial_sums(x, f).map(|lanes| across(lanes, |a, b| a + b))
+}
+
+/// [`sums`] whose partial sums are added in `f64`: exact if none of them has more than two equal terms.
+#[inline(always)]
+pub(crate) fn sums_f64<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [f64; N] {
+    partial_sums(x, f).map(|lanes| across(lanes.map(Real::to_f64), |a, b| a + b))
+}
+
+#[expect(clippy::needless_range_loop, reason = "one form for one slice and for several")]
+#[inline(always)]
+fn partial_sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) -> [[W; LANES]; N] {
     let mut lanes = [[W::of(0.); LANES]; N];
     let mut chunks = x.chunks_exact(LANES);
     for x in &mut chunks {
@@ -24,7 +35,7 @@ pub fn sums<A: Copy, W: Real, const N: usize>(x: &[A], f: impl Fn(A) -> [W; N]) 
     for (lane, &x) in chunks.remainder().iter().enumerate() {
         add(&mut lanes, lane, f(x));
     }
-    lanes.map(|lanes| across(lanes, |a, b| a + b))
+    lanes
 }
 
 /// [`sums`] over pairs, up to the shorter length.
@@ -135,6 +146,7 @@ mod tests {
             let y: Vec<f64> = x.iter().map(|x| x * 0.5 + 1.).collect();
             let sum = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(&x, &y)| f(x, y)).sum::<f64>();
             assert_eq!(sums(&x, |x| [x, x * x]), [sum(&|x, _| x), sum(&|x, _| x * x)]);
+            assert_eq!(sums_f64(&x, |x| [x as f32]), [sum(&|x, _| x)]);
             assert_eq!(sums2(&x, &y, |x, y| [x * y]), [sum(&|x, y| x * y)]);
             assert_eq!(sums3(&x, &y, &x, |x, y, z| [x * y - z]), [sum(&|x, y| x * y - x)]);
             let expected = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);

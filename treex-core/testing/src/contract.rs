@@ -5,11 +5,11 @@
 //! - no bit depends on the run, on which gradients are asked for, or on whether treex or Candle differentiates.
 //!
 //! A test is one call of [`check`], with a function that draws a [`Case`]. Its program calls `enable_nested_gradients`
-//! first in `main`.
+//! first in `main`. [`check_sum`] checks what it cannot: that long sums of half types are accumulated wide.
 
 use std::fmt;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
@@ -137,6 +137,48 @@ impl Case {
             key.normal(count, DType::F64)?
         };
         Ok(numbers.reshape(dims)?)
+    }
+}
+
+/// Checks that an operation sums 5,000 terms in each element type: `f` of ones with these shapes has the value `wanted`
+/// everywhere, or the sum of it has the gradient `wanted` with respect to the input `at`, to one rounding.
+///
+/// A sum in the type itself stops growing at 256 in `BF16` and at 2,048 in `F16`.
+pub fn check_sum(
+    name: &str,
+    inputs: &[&[usize]],
+    at: Option<usize>,
+    wanted: f64,
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let check = |dtype: DType| -> Result<()> {
+        let ones = |dims: &&[usize]| Leaf::<Parameter>::new(Tensor::ones(*dims, dtype, &Device::Cpu)?);
+        let leaves = inputs.iter().map(ones).collect::<Result<Vec<_>>>()?;
+        let mut value = None;
+        let (_, gradients) = value_and_grad(&leaves, |leaves| {
+            let y = f(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?;
+            value = Some(y.detach());
+            Ok(y.to_dtype(DType::F64)?.sum_all()?)
+        })?;
+        let found = at.map(|at| gradients[at].get()).transpose()?.or(value).expect("the closure ran");
+        assert_eq!(found.dtype(), dtype, "{name}");
+        let wanted = Tensor::new(wanted, &Device::Cpu)?.to_dtype(dtype)?.to_dtype(DType::F64)?;
+        let wanted = wanted.to_scalar::<f64>()?;
+        let found = numbers(&found)?;
+        // Of wide types, the error of the sum; half types are rounded once.
+        let tolerance = match dtype {
+            DType::F64 => 1e-12,
+            DType::F32 => 1e-6,
+            _ => 0.,
+        };
+        let far = found.iter().map(|x| (x - wanted).abs()).fold(0., f64::max);
+        assert!(far <= tolerance * wanted.abs(), "`{name}`, {dtype:?}: {found:?}, not {wanted}");
+        Ok(())
+    };
+    for &dtype in ALL {
+        for result in [check(dtype), with_reference(|| check(dtype))] {
+            result.unwrap_or_else(|error| panic!("`{name}`, {dtype:?}: {error}"));
+        }
     }
 }
 
@@ -344,8 +386,8 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             return Ok(Err(format!("{dtype:?}: computed by {:?}, not by {name:?}", found.operation)));
         }
         for part in 0..=count {
-            // Candle adds up the gradient of a broadcast input sequentially and rounds after each term: for half
-            // types the sum is too inexact to compare; for others the tolerance grows by its error bound.
+            // Candle adds up the gradient of a repeated view sequentially and rounds after each term: for half types the
+            // sum is too inexact to compare; for others the tolerance grows by its error bound.
             let is_half = matches!(dtype, DType::F16 | DType::BF16);
             let times = found.tensors[0].elem_count() / found.tensors[part].elem_count().max(1);
             let is_repeated = part > 0 && matches!(trial.views[part - 1], View::Repeated(_));

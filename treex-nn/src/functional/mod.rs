@@ -8,3 +8,4 @@ pub(crate) mod normalization;
 pub(crate) mod pmean;
 pub mod pooling;
 pub mod regularizers;
+pub(crate) mod resize;

@@ -176,7 +176,7 @@ impl DenseGeneral {
             return add(&y, &bias);
         }
         let aligned = [batch_sizes.as_slice(), &vec![1; others.len()], features].concat();
-        Ok(y.broadcast_add(&bias.reshape(aligned)?)?)
+        add(&y, &bias.reshape(aligned)?)
     }
 }
 

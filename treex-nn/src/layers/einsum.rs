@@ -6,6 +6,7 @@ use treex_core::{Error, Leaf, Parameter, Result, TreeObject, record};
 use crate::dtype::common_dtype;
 use crate::initializers::lecun_normal;
 use crate::layers::options::{bias_option, parameter_options};
+use crate::ops::add::add;
 use crate::ops::einsum::{Equation, einsum};
 
 /// `y = einsum(einsum_str, x, kernel) + bias`: Flax's `Einsum`.
@@ -95,7 +96,7 @@ impl Einsum {
         let labels = read.labels(x.dims(), kernel.dims())?;
         let size = |label| labels.b.iter().position(|own| own == label).map_or(1, |axis| kernel.dims()[axis]);
         let aligned: Vec<_> = labels.output.iter().map(size).collect();
-        Ok(y.broadcast_add(&bias.to_dtype(dtype)?.reshape(aligned)?)?)
+        add(&y, &bias.to_dtype(dtype)?.reshape(aligned)?)
     }
 }
 

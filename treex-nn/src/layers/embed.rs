@@ -1,7 +1,7 @@
 //! An embedding table.
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Error, ErrorKind, Leaf, Parameter, Result, TreeObject, record};
+use treex_core::{Error, ErrorKind, Leaf, Parameter, Result, TreeObject, matmul, record};
 
 use crate::dtype::common_dtype;
 use crate::initializers::{Distribution, FanMode, VarianceScaling};
@@ -58,7 +58,7 @@ impl Embed {
         };
         let dtype = common_dtype(self.dtype, [query, &embedding]);
         let rows = query.to_dtype(dtype)?.reshape((batch.iter().product::<usize>(), features))?;
-        let y = rows.matmul(&embedding.to_dtype(dtype)?.t()?)?;
+        let y = matmul(&rows, &embedding.to_dtype(dtype)?.t()?)?;
         let y = y.reshape([batch, &[num_embeddings]].concat())?;
         record(self, query, &y);
         Ok(y)

@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 use treex_core::{Leaf, Parameter, TreeObject, record};
 
 use crate::initializers::constant;
+use crate::ops::broadcast::broadcast;
 
 /// `x` where not negative, `negative_slope x` elsewhere: Flax's `PReLU` (He et al., 2015).
 ///
@@ -54,7 +55,7 @@ impl Default for PRelu {
 impl candle_core::Module for PRelu {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let slope = self.negative_slope.get()?.to_dtype(x.dtype())?;
-        let y = x.ge(0f64)?.where_cond(x, &x.broadcast_mul(&slope)?)?;
+        let y = x.ge(0f64)?.where_cond(x, &broadcast(x, &slope, Tensor::broadcast_mul)?)?;
         record(self, x, &y);
         Ok(y)
     }

@@ -86,10 +86,10 @@ impl Module for Sequential {
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use treex_nn::{Conv, Flatten, Linear, prelude::*, relu, sequential};
+/// use treex_nn::{Conv, Flatten, Linear, gelu, prelude::*, sequential};
 ///
 /// let scaled = |x: &Tensor| -> Result<Tensor> { Ok((x / 255.)?) };
-/// let features = sequential((scaled, Conv::new(1, 4, [3, 3]).strides(2), relu, Flatten));
+/// let features = sequential((scaled, Conv::new(1, 4, [3, 3]).strides(2), gelu, Flatten));
 /// let mut model = sequential((features, Linear::new(4 * 4 * 4, 10))).init(42, &Device::Cpu)?;
 ///
 /// let images = Tensor::ones((2, 8, 8, 1), DType::F32, &Device::Cpu)?;

@@ -9,8 +9,11 @@ use treex_core::autograd::{
 use treex_core::{Result, match_float};
 use treex_kernels::add::Add;
 
-/// `x + y`, where `y` broadcasts to `x`: Candle's `broadcast_add` on all cores, with a backward pass that costs
-/// nothing for `x`. For residual connections, and for positions added to a batch.
+use super::broadcast::broadcast;
+
+/// `x + y`, where the two broadcast: Candle's `broadcast_add`. Where `y` has the last dimensions of `x` it runs on all
+/// cores, with a backward pass that costs nothing for `x`. Half types are computed in `F32` and rounded once, and so is
+/// the gradient of what is repeated. For residual connections, and for positions added to a batch.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -26,7 +29,7 @@ use treex_kernels::add::Add;
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let has_kernel = x.dims().ends_with(y.dims()) && x.dtype() == y.dtype() && x.device().is_cpu();
     if is_reference() || !has_kernel {
-        return Ok(x.broadcast_add(y)?);
+        return Ok(broadcast(x, y, Tensor::broadcast_add)?);
     }
     match_float!(x.dtype(), T in [f32, f64, bf16, f16] => forward::<T>(x, y), else Ok(x.broadcast_add(y)?))
 }

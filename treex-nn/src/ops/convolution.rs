@@ -7,10 +7,11 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
-use treex_core::{Result, match_float};
+use treex_core::{Result, match_float, matmul};
 use treex_kernels::convolution::{Channels, Convolution, Plan};
 use treex_kernels::float::Float;
 
+use crate::dtype::wide_dtype;
 use crate::ops::add::add;
 use crate::ops::im2col::{Axis, im2col};
 
@@ -139,32 +140,35 @@ fn reference(
     let rank = window.len();
     let (per_group, cout) = (kernel.dim(rank)?, kernel.dim(rank + 1)?);
     let taps: usize = window.iter().map(|axis| axis.size).product();
+    let (dtype, wide) = (x.dtype(), wide_dtype(x.dtype()));
     let (batch, item) = x.dims().split_at(x.rank() - rank - 1);
-    let x = x.reshape([&[batch.iter().product()], item].concat())?;
+    let x = x.to_dtype(wide)?.reshape([&[batch.iter().product()], item].concat())?;
+    let kernel = kernel.to_dtype(wide)?;
     let rows: usize = dims[..dims.len() - 1].iter().product();
 
     // [rows, taps, cin] by [taps, cin / groups, cout], each group by itself.
     let columns = columns(&x, window)?;
     let y = if groups == 1 {
-        columns.reshape((rows, taps * per_group))?.matmul(&kernel.flatten(0, rank)?)?
+        matmul(&columns.reshape((rows, taps * per_group))?, &kernel.flatten(0, rank)?)?
     } else {
         let columns = columns.reshape((rows, taps, groups, per_group))?.permute((2, 0, 1, 3))?;
         let kernel = kernel.reshape((taps, per_group, groups, cout / groups))?.permute((2, 0, 1, 3))?;
         let columns = columns.reshape((groups, rows, taps * per_group))?;
         let kernel = kernel.reshape((groups, taps * per_group, cout / groups))?;
-        columns.matmul(&kernel)?.transpose(0, 1)?.reshape((rows, cout))?
+        matmul(&columns, &kernel)?.transpose(0, 1)?.reshape((rows, cout))?
     };
     let y = match bias {
-        Some(bias) => add(&y, bias)?,
+        Some(bias) => add(&y, &bias.to_dtype(wide)?)?,
         None => y,
     };
-    Ok(y.reshape(dims)?)
+    Ok(y.reshape(dims)?.to_dtype(dtype)?)
 }
 
 /// `x`, `[batch, *spatial, cin]`, with a kernel for each output position, `[*positions, cin · taps, cout]`,
-/// as `[batch, *positions, cout]`.
-pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle_core::Result<Tensor> {
-    let rank = window.len();
+/// as `[batch, *positions, cout]`; half types are computed in `F32` and rounded once.
+pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> Result<Tensor> {
+    let (rank, dtype, wide) = (window.len(), x.dtype(), wide_dtype(x.dtype()));
+    let (x, kernel) = (&x.to_dtype(wide)?, kernel.to_dtype(wide)?);
     let (batch, cin, cout) = (x.dim(0)?, x.dim(rank + 1)?, kernel.dim(rank + 1)?);
     let taps: usize = window.iter().map(|axis| axis.size).product();
     let positions: Vec<usize> =
@@ -175,8 +179,8 @@ pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> candle
     // For each output position, [batch, cin, taps] by [cin, taps, cout].
     let columns = columns(x, window)?.reshape((batch, positions, taps, cin))?.permute((1, 0, 3, 2))?;
     let columns = columns.reshape((positions, batch, cin * taps))?;
-    let y = columns.matmul(&kernel.reshape((positions, cin * taps, cout))?)?;
-    y.transpose(0, 1)?.reshape(dims)
+    let y = matmul(&columns, &kernel.reshape((positions, cin * taps, cout))?)?;
+    Ok(y.transpose(0, 1)?.reshape(dims)?.to_dtype(dtype)?)
 }
 
 /// What the window reads, or the input itself where it would be equal.

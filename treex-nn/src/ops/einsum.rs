@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
-use treex_core::{Error, Result};
+use candle_core::Tensor;
+use treex_core::{Error, Result, matmul};
+
+use crate::dtype::{common_dtype, wide_dtype};
 
 /// Sums of products over the axes `contract` of `a` and of `b`, for each index of the axes `batch` of both:
 /// JAX's `lax.dot_general`. The axes of the result are those of `batch`, then the other axes of `a`, then those of
@@ -13,7 +15,7 @@ pub(crate) fn dot_general(
     b: &Tensor,
     contract: [&[usize]; 2],
     batch: [&[usize]; 2],
-) -> candle_core::Result<Tensor> {
+) -> Result<Tensor> {
     let free = |x: &Tensor, side: usize| -> Vec<usize> {
         (0..x.rank()).filter(|axis| !contract[side].contains(axis) && !batch[side].contains(axis)).collect()
     };
@@ -29,12 +31,12 @@ pub(crate) fn dot_general(
     let b = b.permute([batch[1], contract[1], &free_b].concat())?;
     let (m, k, n) = (size(&rows), size(&sums), size(&columns));
     let y = if batches.is_empty() {
-        a.reshape((m, k))?.matmul(&b.reshape((k, n))?)?
+        matmul(&a.reshape((m, k))?, &b.reshape((k, n))?)?
     } else {
         let count = size(&batches);
-        a.reshape((count, m, k))?.matmul(&b.reshape((count, k, n))?)?
+        matmul(&a.reshape((count, m, k))?, &b.reshape((count, k, n))?)?
     };
-    y.reshape([batches, rows, columns].concat())
+    Ok(y.reshape([batches, rows, columns].concat())?)
 }
 
 /// `jnp.einsum` of two tensors: `"bqd,bkd->bqk"` keeps the batch axis `b` and sums products over `d`.
@@ -42,7 +44,7 @@ pub(crate) fn dot_general(
 /// Each letter names an axis, and `...` any number of axes, aligned from the last. Axes of size 1, and axes of `...`
 /// that only one operand has, are broadcast. A letter twice in one operand takes the diagonal. The output must be
 /// given: an equation without `->` is an error. The work is one matrix product, and a copy of each operand whose
-/// strides do not fit it.
+/// strides do not fit it. Half types are summed in `F32` and rounded once, and so are the gradients.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -62,13 +64,17 @@ pub fn einsum(equation: &str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let a = Operand { x: a.clone(), labels: labels.a }.diagonal()?.without_singletons(&labels.sizes)?;
     let b = Operand { x: b.clone(), labels: labels.b }.diagonal()?.without_singletons(&labels.sizes)?;
     let kept = |other: &Operand, label: &Label| other.labels.contains(label) || labels.output.contains(label);
-    let (a, b) = (a.summed(|label| kept(&b, label))?, b.summed(|label| kept(&a, label))?);
+    let dtype = common_dtype(None, [&a.x, &b.x]);
+    let (mut a, mut b) = (a.summed(|label| kept(&b, label))?, b.summed(|label| kept(&a, label))?);
+    // A sum has not been rounded yet.
+    let wide = common_dtype(None, [&a.x, &b.x]);
+    (a.x, b.x) = (a.x.to_dtype(wide)?, b.x.to_dtype(wide)?);
 
     let shared = a.labels.iter().filter(|label| b.labels.contains(label));
     let (batch, contract): (Vec<Label>, Vec<Label>) = shared.partition(|label| labels.output.contains(label));
     let (contract_a, contract_b) = (a.axes(&contract), b.axes(&contract));
     let (batch_a, batch_b) = (a.axes(&batch), b.axes(&batch));
-    let y = dot_general(&a.x, &b.x, [&contract_a, &contract_b], [&batch_a, &batch_b])?;
+    let y = dot_general(&a.x, &b.x, [&contract_a, &contract_b], [&batch_a, &batch_b])?.to_dtype(dtype)?;
 
     let free = |operand: &Operand| -> Vec<Label> {
         operand
@@ -273,7 +279,7 @@ impl Operand {
         Ok(self)
     }
 
-    /// Summed over the axes that are not `needed`, in `F32` at least.
+    /// Summed over the axes that are not `needed`, in `F32` at least, which is the type of the sum.
     fn summed(&self, needed: impl Fn(&Label) -> bool) -> Result<Self> {
         let (kept, over): (Vec<usize>, Vec<usize>) =
             (0..self.labels.len()).partition(|&axis| needed(&self.labels[axis]));
@@ -281,14 +287,13 @@ impl Operand {
         if over.is_empty() {
             return Ok(Self { x: self.x.clone(), labels });
         }
-        let wide = if self.x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        Ok(Self { x: self.x.to_dtype(wide)?.sum(over)?.to_dtype(self.x.dtype())?, labels })
+        Ok(Self { x: self.x.to_dtype(wide_dtype(self.x.dtype()))?.sum(over)?, labels })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
     use treex_core::Key;
 
     use super::*;

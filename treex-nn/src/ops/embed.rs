@@ -10,6 +10,8 @@ use treex_core::autograd::{
 use treex_core::{Result, match_float};
 use treex_kernels::embedding::Embedding;
 
+use crate::dtype::wide_dtype;
+
 /// `table[rows]`, `[shape.., features]`, of a table `[n, features]`. Each row is below `n`, and their number is that of
 /// `shape`'s elements.
 pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
@@ -26,8 +28,10 @@ pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor
 }
 
 fn reference(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
-    let rows = Tensor::new(rows, table.device())?;
-    Ok(table.contiguous()?.index_select(&rows, 0)?.reshape(shape)?)
+    let (rows, wide) = (Tensor::new(rows, table.device())?, wide_dtype(table.dtype()));
+    // Candle adds the gradient of each row to those before.
+    let selected = table.to_dtype(wide)?.contiguous()?.index_select(&rows, 0)?;
+    Ok(selected.reshape(shape)?.to_dtype(table.dtype())?)
 }
 
 fn forward<T: Element + Embedding>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use candle_core::{Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
-use treex_core::{Result, match_float};
+use treex_core::{Result, match_float, matmul};
 use treex_kernels::matmul::{MatMul, Matrix};
 use treex_kernels::sum_axis0::SumAxis0;
 
@@ -36,7 +36,7 @@ fn sizes(x: &Tensor, kernel: &Tensor, axes: usize) -> ([usize; 3], Vec<usize>) {
 
 fn reference(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
     let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
-    let mut y = x.reshape((rows, inputs))?.matmul(&kernel.reshape((inputs, outputs))?)?;
+    let mut y = matmul(&x.reshape((rows, inputs))?, &kernel.reshape((inputs, outputs))?)?;
     if let Some(bias) = bias {
         y = add(&y, &bias.flatten_all()?)?;
     }

@@ -5,7 +5,7 @@
 
 pub(crate) mod add;
 pub(crate) mod attention;
-
+pub(crate) mod broadcast;
 pub(crate) mod convolution;
 pub(crate) mod derivative;
 pub(crate) mod dropout;

@@ -9,8 +9,14 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 use treex_core::autograd::is_reference;
 
-/// The sum of `x` over `axes`, ascending, which are kept with size 1.
+use crate::dtype::wide_dtype;
+
+/// The sum of `x` over `axes`, ascending, which are kept with size 1; half types are summed in `F32`.
 pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let wide = wide_dtype(x.dtype());
+    if x.dtype().is_float() && x.dtype() != wide {
+        return sum_over(&x.to_dtype(wide)?, axes)?.to_dtype(x.dtype());
+    }
     if is_reference() || !x.device().is_cpu() || x.elem_count() == 0 {
         return x.sum_keepdim(axes);
     }
@@ -29,8 +35,12 @@ pub(crate) fn sum_over(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     Ok(sum)
 }
 
-/// `x` broadcast to `dims`; it has their rank.
+/// `x` broadcast to `dims`; it has their rank. Gradients of half types are summed in `F32`.
 pub(crate) fn repeat_to(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let wide = wide_dtype(x.dtype());
+    if x.dtype().is_float() && x.dtype() != wide {
+        return repeat_to(&x.to_dtype(wide)?, dims)?.to_dtype(x.dtype());
+    }
     if is_reference() || !x.device().is_cpu() || dims.contains(&0) {
         return x.broadcast_as(dims);
     }

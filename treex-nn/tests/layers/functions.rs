@@ -89,24 +89,24 @@ fn activation(case: &Case, x: &Tensor) -> Result<Tensor> {
     match case.config("fn").as_str().unwrap() {
         "relu" => relu(x),
         "relu6" => relu6(x),
-        "elu" => elu(x, option("alpha", 1.)),
-        "celu" => celu(x, option("alpha", 1.)),
+        "elu" => elu_with(x, option("alpha", 1.)),
+        "celu" => celu_with(x, option("alpha", 1.)),
         "selu" => selu(x),
-        "gelu" => gelu(x, case.config("kwargs")["approximate"].as_bool().unwrap()),
+        "gelu" => gelu_with(x, case.config("kwargs")["approximate"].as_bool().unwrap()),
         "silu" => silu(x),
         "swish" => swish(x),
         "sigmoid" => sigmoid(x),
         "log_sigmoid" => log_sigmoid(x),
         "softplus" => softplus(x),
         "soft_sign" => soft_sign(x),
-        "leaky_relu" => leaky_relu(x, option("negative_slope", 0.01)),
+        "leaky_relu" => leaky_relu_with(x, option("negative_slope", 0.01)),
         "hard_tanh" => hard_tanh(x),
         "hard_sigmoid" => hard_sigmoid(x),
         "hard_silu" => hard_silu(x),
         "hard_swish" => hard_swish(x),
         "tanh" => tanh(x),
         "mish" => mish(x),
-        "squareplus" => squareplus(x, option("b", 4.)),
+        "squareplus" => squareplus_with(x, option("b", 4.)),
         "sparse_plus" => sparse_plus(x),
         "sparse_sigmoid" => sparse_sigmoid(x),
         "identity" => identity(x),
@@ -161,7 +161,7 @@ fn exact_gelu_in_the_tail() -> Result<()> {
         let found = || -> Result<[Vec<f64>; 2]> {
             let x = Leaf::<Parameter>::new(Tensor::new(x.as_slice(), &Device::Cpu)?.to_dtype(dtype)?)?;
             let ((_, y), dx) = treex_core::value_and_grad_aux(&x, |x| {
-                let y = gelu(&x.get()?, false)?;
+                let y = gelu_with(&x.get()?, false)?;
                 Ok((y.sum_all()?, y))
             })?;
             let wide = |x: &Tensor| x.to_dtype(DType::F64)?.to_vec1();

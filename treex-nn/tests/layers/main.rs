@@ -13,6 +13,7 @@ mod functions;
 mod initial;
 mod linear;
 mod norm;
+mod not_finite;
 mod pooling;
 mod recurrent;
 mod sizes;

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
-use treex_core::{Error, Result};
+use treex_core::{Error, Result, matmul};
 
 use crate::numerics::at_least;
 use crate::transfer::{to_f64, to_vec_f64};
@@ -108,7 +108,7 @@ impl NewtonSchulz {
             Preconditioning::Aol | Preconditioning::Schatten => x.clone(),
         };
         for (index, [a, b, c]) in self.coeffs.iter().enumerate() {
-            let mut square = x.matmul(&x.t()?)?;
+            let mut square = matmul(&x, &x.t()?)?;
             match self.preconditioning {
                 Preconditioning::Aol if index == 0 => {
                     let scale = square.abs()?.sum_keepdim(1)?.maximum(self.eps)?.sqrt()?.recip()?;
@@ -122,8 +122,8 @@ impl NewtonSchulz {
                 }
                 _ => {}
             }
-            let polynomial = ((&square * *b)? + (square.matmul(&square)? * *c)?)?;
-            x = ((&x * *a)? + polynomial.matmul(&x)?)?;
+            let polynomial = ((&square * *b)? + (matmul(&square, &square)? * *c)?)?;
+            x = ((&x * *a)? + matmul(&polynomial, &x)?)?;
         }
         Ok(x)
     }

@@ -268,10 +268,7 @@ impl<T: Float> Kernel for ScoreGradients<'_, '_, T> {
                 *row = exp_flushed(*row - max) * inverse;
                 *gradient = (*gradient - delta) * *row;
             }
-            // A masked score is a constant. Its weight is 0 unless the whole row is masked.
-            if max <= modifiers.masked() {
-                gradients.fill(T::Wide::of(0.));
-            }
+            modifiers.hide_gradients(gradients, len, position);
             modifiers.drop_weights(row, len, position);
         }
     }

@@ -63,6 +63,20 @@ impl<T: Float> Modifiers<'_, T> {
         }
     }
 
+    /// Sets the gradients of masked scores, which are constants, to 0, also where those of the weights are NaN.
+    #[inline(always)]
+    pub(super) fn hide_gradients(&self, row: &mut [T::Wide], len: usize, [item, head, query, key]: Position) {
+        let zero = T::Wide::of(0.);
+        let row = &mut row[..len];
+        if let Some(mask) = &self.mask {
+            let hide = |gradient, visible| if visible == 0 { zero } else { gradient };
+            zip(row, mask.row(item, [head, query, key], len), hide);
+        }
+        if self.causal {
+            row[(query + 1).saturating_sub(key).min(len)..].fill(zero);
+        }
+    }
+
     /// Applies dropout to the first `len` weights of a row, or to their gradients.
     #[inline(always)]
     pub(super) fn drop_weights(&self, row: &mut [T::Wide], len: usize, [item, head, query, key]: Position) {

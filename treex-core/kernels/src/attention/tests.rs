@@ -162,6 +162,43 @@ fn equals_the_formula() -> Result<()> {
 }
 
 /// Rows in any order and of any strides, as of a transposed tensor.
+/// NaN in what a mask hides, by JAX 0.10.2 (`jax.vjp` of Flax's `dot_product_attention`, with the cotangent 1): a weight
+/// of 0 does not hide a value that is NaN, and the score that it replaced has the gradient 0.
+#[test]
+fn nan_under_a_mask() -> Result<()> {
+    let nan = f32::NAN;
+    let mask = [1, 0, 1, 0];
+    for (key, value, wanted) in [
+        ([0.5, 1.], [1., nan], [[nan; 2], [nan; 2], [nan, 0.], [2., 0.]]),
+        ([0.5, 1.], [1., f32::INFINITY], [[nan; 2], [nan; 2], [nan, 0.], [2., 0.]]),
+        ([0.5, nan], [1., 3.], [[1.; 2], [nan; 2], [0.; 2], [2., 0.]]),
+        ([0.5, f32::INFINITY], [1., 2.], [[1.; 2], [nan; 2], [0.; 2], [2., 0.]]),
+    ] {
+        for causal in [false, true] {
+            let inputs = Inputs {
+                sizes: sizes([1, 2, 2, 1, 1, 1, 1]),
+                query: view(&[1., 2.], 1, [2, 1, 1]),
+                key: view(&key, 1, [2, 1, 1]),
+                value: view(&value, 1, [2, 1, 1]),
+                modifiers: Modifiers {
+                    bias: None,
+                    mask: Some(StridedView::new(&mask, vec![0], [0, 2, 1])),
+                    causal,
+                    dropout: None,
+                },
+            };
+            let (y, statistics) = f32::attention(&inputs)?;
+            let (of_y, dy) = (view(&y, 1, [2, 1, 1]), view(&[1.; 2], 1, [2, 1, 1]));
+            let [dq, dk, dv] = f32::attention_backward(&inputs, &statistics, &of_y, &dy, [true; 3])?;
+            for (found, wanted) in [&y, &dq, &dk, &dv].into_iter().zip(wanted) {
+                let same = found.iter().zip(wanted).all(|(x, y)| *x == y || x.is_nan() && y.is_nan());
+                assert!(same, "{key:?} {value:?}: {found:?}, not {wanted:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn strided_views() -> Result<()> {
     let s = sizes([2, 3, 4, 2, 2, 5, 5]);

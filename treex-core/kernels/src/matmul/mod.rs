@@ -11,9 +11,10 @@ use self::block::{Block, Init};
 pub use self::matrix::Matrix;
 use self::matrix::check;
 use crate::error::{Error, Result};
+use crate::fill::filled;
 use crate::gather_gemm::max_width;
-use crate::memory::with_capacity;
-use crate::parallel::{Shared, for_each};
+use crate::memory::{product as count_of, with_capacity};
+use crate::parallel::{Shared, for_each, pieces};
 use crate::vector::Vectors;
 
 entry_points! {
@@ -43,6 +44,22 @@ entry_points! {
             bias: Option<&[Self]>,
             parallel: bool,
         ) -> Result<()> = multiply;
+
+        /// `a · b` for each of `count` pairs of matrices that follow each other in memory: `[count, m, k]` by
+        /// `[count, k, n]`, where `sizes` are `[m, k, n]` and a transposed operand has its last two axes exchanged.
+        ///
+        /// A row of a result has the same bits in a product of any number of rows and of pairs. [`matmul`](MatMul::matmul)
+        /// sums a few rows in another order, which is faster.
+        ///
+        /// # Errors
+        /// If an operand has another number of elements, or memory cannot be allocated.
+        fn matmul_each(
+            a: &[Self],
+            b: &[Self],
+            count: usize,
+            sizes: [usize; 3],
+            is_transposed: [bool; 2],
+        ) -> Result<Vec<Self>> = products;
 
         /// `c += scale · a · b`; see [`matmul_into`](MatMul::matmul_into).
         ///
@@ -139,6 +156,57 @@ unsafe fn write<T: Vectors>(
         // SAFETY: it is the same memory.
         return unsafe { write(c, len, m, b.t(), a.t(), init, parallel) };
     }
+    // SAFETY: as promised; sizes were checked here, and the matrices when they were made.
+    unsafe { blocks(c, row, a, b, init, parallel, m <= SKINNY || n == 1) };
+    Ok(())
+}
+
+fn products<T: Vectors>(
+    a: &[T],
+    b: &[T],
+    count: usize,
+    [m, k, n]: [usize; 3],
+    is_transposed: [bool; 2],
+) -> Result<Vec<T>> {
+    let lens = [[m, k], [k, n], [m, n]].map(|[rows, columns]| count_of([count, rows, columns]));
+    let (true, Some(len)) = (lens[..2] == [Some(a.len()), Some(b.len())], lens[2]) else {
+        let expected = format!("{count} times [{m}, {k}] by [{k}, {n}]");
+        let found = format!("{} by {} elements", a.len(), b.len());
+        return Err(Error::shape("operands of products have another size", expected, found));
+    };
+    let is_across = count >= rayon::current_num_threads() && len.saturating_mul(k) >= PARALLEL;
+    let matrix = |elements, rows, columns, is_transposed| {
+        let [row, column] = if is_transposed { [1, rows] } else { [columns, 1] };
+        Matrix { elements, rows, columns, row, column }
+    };
+    // SAFETY: the pieces make up the buffer, and a product writes every element of its own.
+    unsafe {
+        filled(len, |c| {
+            pieces(c, m * n, is_across, |at, c| {
+                let a = matrix(&a[at * m * k..][..m * k], m, k, is_transposed[0]);
+                let b = matrix(&b[at * k * n..][..k * n], k, n, is_transposed[1]);
+                blocks(c.as_mut_ptr().cast(), n, a, b, Init::Zero, !is_across, false);
+            });
+        })
+    }
+}
+
+/// The product in blocks, on all cores if it is large and `parallel`.
+///
+/// # Safety
+/// `c` points to the rows of the product, a step of `row` elements from one to the next, which do not overlap and which
+/// nothing else uses; they are initialized if the product is added to them. The sizes fit and are not 0, but for the
+/// columns of `a`, and every element that the strides of `a` and `b` reach is in bounds.
+unsafe fn blocks<T: Vectors>(
+    c: *mut T,
+    row: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    init: Init<'_, T>,
+    parallel: bool,
+    is_skinny: bool,
+) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
     let (threads, max_width) = (rayon::current_num_threads(), max_width::<T>(false));
     let is_large = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
     let pieces = if parallel && is_large { threads } else { 1 };
@@ -157,13 +225,11 @@ unsafe fn write<T: Vectors>(
             Init::Bias(row) => Init::Bias(&row[left..]),
             other => other,
         };
-        let (c, is_skinny) = (c.at(top * row + left), m <= SKINNY || n == 1);
-        // SAFETY: every element that sizes and strides reach is in bounds, as was checked here and when the matrices
-        // were made; `c` is exclusive, and pieces are disjoint.
-        T::dispatch(unsafe { Block::new(c, row, a, b, init, is_skinny) });
+        // SAFETY: every element that sizes and strides reach is in bounds and `c` is exclusive, as promised; pieces are
+        // disjoint.
+        T::dispatch(unsafe { Block::new(c.at(top * row + left), row, a, b, init, is_skinny) });
     };
     for_each(pieces, true, &piece);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -140,6 +140,34 @@ fn the_result_does_not_depend_on_the_threads() -> Result<()> {
     Ok(())
 }
 
+/// A row alone, in a batch and on several threads, in whole numbers and in others.
+#[test]
+fn rows_have_the_same_bits_in_every_product() -> Result<()> {
+    for [m, k, n] in [[9, 300, 5], [17, 64, 1], [40, 700, 130], [1, 3, 2], [3, 0, 4], [20, 1000, 70]] {
+        let fractions = |len| numbers::<f32>(len).into_iter().map(|x| x / 7.).collect::<Vec<_>>();
+        let (count, transpose) = (6, |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+            x.chunks((rows * columns).max(1))
+                .flat_map(|x| (0..rows * columns).map(|at| x[at % rows * columns + at / rows]))
+                .collect()
+        });
+        let (a, b) = (fractions(count * m * k), fractions(count * k * n));
+        let all = f32::matmul_each(&a, &b, count, [m, k, n], [false; 2])?;
+        let (a_t, b_t) = (transpose(&a, m, k), transpose(&b, k, n));
+        assert_eq!(f32::matmul_each(&a_t, &b_t, count, [m, k, n], [true; 2])?, all);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(pool.install(|| f32::matmul_each(&a, &b, count, [m, k, n], [false; 2]))?, all);
+        for at in 0..count * m {
+            let (row, b) = (&a[at * k..][..k], &b[at / m * k * n..][..k * n]);
+            assert_eq!(f32::matmul_each(row, b, 1, [1, k, n], [false; 2])?, all[at * n..][..n]);
+            let wanted = slowly(row, b, [1, k, n]);
+            let far = wanted.iter().zip(&all[at * n..]).map(|(x, y)| (x - y).abs());
+            assert!(far.fold(0., f32::max) < 1e-2);
+        }
+    }
+    assert_eq!(f64::matmul_each(&[], &[], 2, [0, 3, 0], [false; 2])?, []);
+    Ok(())
+}
+
 #[test]
 fn what_does_not_fit_is_an_error() {
     assert!(Matrix::new(&[0f32; 5], 2, 3).is_err());

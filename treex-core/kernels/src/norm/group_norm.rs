@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
-use super::{Extent, Gradients, Statistics};
+use super::{Extent, Gradients, Statistics, fast_moments, mean};
 use crate::error::Result;
 use crate::fill::filled;
 use crate::float::Float;
@@ -135,8 +135,8 @@ impl Plan {
 
     /// The two sums that `kernel` computes for each column of each piece: `[outer, pieces, 2, columns]`. Its
     /// arguments are the outer index, that of the piece, two long rows of zeros, and the sums.
-    fn sums<W: Real>(self, kernel: impl Fn(usize, usize, [&mut [W]; 2], &mut [W]) + Sync) -> Vec<W> {
-        let mut sums = vec![W::of(0.); self.extent.outer * self.pieces * 2 * self.columns];
+    fn sums<W: Real>(self, kernel: impl Fn(usize, usize, [&mut [W]; 2], &mut [f64]) + Sync) -> Vec<f64> {
+        let mut sums = vec![0.; self.extent.outer * self.pieces * 2 * self.columns];
         pieces(&mut sums, 2 * self.columns, self.parallel, |index, sums| {
             let mut long = vec![W::of(0.); 2 * self.columns * self.repeat];
             let (first, second) = long.split_at_mut(self.columns * self.repeat);
@@ -180,7 +180,7 @@ fn group_moments<T: Float>(x: &[T], extent: Extent, use_fast_variance: bool) -> 
     let mut moments = Vec::with_capacity(extent.outer * extent.groups);
     for sums in sums.chunks_exact(plan.pieces * 2 * plan.columns) {
         for group in 0..extent.groups {
-            moments.push(merged(sums, plan, group, use_fast_variance));
+            moments.push(merged::<T::Wide>(sums, plan, group, use_fast_variance));
         }
     }
     Ok(moments)
@@ -189,14 +189,13 @@ fn group_moments<T: Float>(x: &[T], extent: Extent, use_fast_variance: bool) -> 
 /// The moments of a group, from the sums of its columns and of the pieces of one outer index. Sums of squared
 /// deviations are merged by Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
 /// Variances, 1979.
-fn merged<W: Real>(sums: &[W], plan: Plan, group: usize, use_fast_variance: bool) -> (f64, f64) {
+fn merged<W: Real>(sums: &[f64], plan: Plan, group: usize, use_fast_variance: bool) -> (f64, f64) {
     let (mut count, mut sum, mut squares) = (0., 0., 0.);
     for (piece, sums) in sums.chunks_exact(2 * plan.columns).enumerate() {
         let rows = plan.rows.min(plan.extent.rows - piece * plan.rows) as f64;
         let (first, second) = sums.split_at(plan.columns);
         let columns = group * plan.extent.size..(group + 1) * plan.extent.size;
-        for (first, second) in first[columns.clone()].iter().zip(&second[columns]) {
-            let (first, second) = (first.to_f64(), second.to_f64());
+        for (&first, &second) in first[columns.clone()].iter().zip(&second[columns]) {
             if !use_fast_variance && count > 0. {
                 let distance = first / rows - sum / count;
                 squares += distance * distance * count * rows / (count + rows);
@@ -206,8 +205,12 @@ fn merged<W: Real>(sums: &[W], plan: Plan, group: usize, use_fast_variance: bool
             squares += second;
         }
     }
-    let mean = sum / count;
-    (mean, if use_fast_variance { squares / count - mean * mean } else { squares / count })
+    let [mean, var] = if use_fast_variance {
+        fast_moments::<W>([sum, squares], count)
+    } else {
+        [mean::<W>(sum, count), mean(squares, count)].map(Real::to_f64)
+    };
+    (mean, var)
 }
 
 /// The sum of each column, and the sum of its squares or of its squared deviations from its mean.
@@ -216,7 +219,7 @@ struct ColumnMoments<'a, T: Float> {
     use_fast_variance: bool,
     first: &'a mut [T::Wide],
     second: &'a mut [T::Wide],
-    sums: &'a mut [T::Wide],
+    sums: &'a mut [f64],
 }
 
 impl<T: Float> Kernel for ColumnMoments<'_, T> {
@@ -242,10 +245,10 @@ impl<T: Float> Kernel for ColumnMoments<'_, T> {
                 }
             }
             collapse(self.first, sum);
-            let rows = T::Wide::of((self.x.len() / columns) as f64);
+            let rows = (self.x.len() / columns) as f64;
             for means in self.first.chunks_exact_mut(columns) {
                 for (mean, &sum) in means.iter_mut().zip(&*sum) {
-                    *mean = sum / rows;
+                    *mean = T::Wide::of(sum / rows);
                 }
             }
             for x in self.x.chunks(long) {
@@ -261,10 +264,10 @@ impl<T: Float> Kernel for ColumnMoments<'_, T> {
 
 /// Adds the rows of a long row to `sums`.
 #[inline(always)]
-fn collapse<W: Real>(long: &[W], sums: &mut [W]) {
+fn collapse<W: Real>(long: &[W], sums: &mut [f64]) {
     for row in long.chunks_exact(sums.len()) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum = *sum + x;
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum += x.to_f64();
         }
     }
 }
@@ -349,7 +352,7 @@ fn group_norm_backward<T: Float>(
         totals.fill(0.);
         for sums in sums.chunks_exact(2 * columns) {
             for (total, sum) in totals.iter_mut().zip(sums) {
-                *total += sum.to_f64();
+                *total += sum;
             }
         }
         for group in 0..extent.groups {
@@ -398,7 +401,7 @@ struct ColumnSums<'a, T: Float> {
     mean: &'a [T::Wide],
     first: &'a mut [T::Wide],
     second: &'a mut [T::Wide],
-    sums: &'a mut [T::Wide],
+    sums: &'a mut [f64],
 }
 
 impl<T: Float> Kernel for ColumnSums<'_, T> {
@@ -527,6 +530,31 @@ mod tests {
             for (found, expected) in found.iter().zip(expected) {
                 assert_close(&[found.0, found.1], &[expected.0, expected.1], 1e-5);
             }
+        }
+        Ok(())
+    }
+
+    /// By Flax 0.12.8: mean and variance of `BatchNorm`, before they are added to the running ones.
+    #[test]
+    fn moments_of_constant_overflowing_and_nan_columns() -> Result<()> {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        let wide = |x: f32| f64::from(x);
+        let columns: [(&[f32], bool, [f64; 2]); 9] = [
+            (&[10000.5; 6], true, [10000.5, 0.]),
+            (&[0.1; 4], true, [wide(0.1), 0.]),
+            (&[1e20; 7], true, [wide(1e20), nan]),
+            (&[1e20; 7], false, [wide(1e20), 0.]),
+            (&[1e20, -1e20, 1e20, 2e20], true, [wide(7.5e19), nan]),
+            (&[1e20, -1e20, 1e20, 2e20], false, [wide(7.5e19), inf]),
+            (&[3e38; 4], true, [inf, nan]),
+            (&[1., f32::NAN, 2.], true, [nan, nan]),
+            (&[1., f32::INFINITY, 2.], true, [inf, nan]),
+        ];
+        for (x, use_fast_variance, wanted) in columns {
+            let extent = Extent { outer: 1, rows: x.len(), groups: 1, size: 1 };
+            let (mean, var) = f32::group_moments(x, extent, use_fast_variance)?[0];
+            let same = [mean, var].iter().zip(wanted).all(|(x, y)| *x == y || x.is_nan() && y.is_nan());
+            assert!(same, "{x:?} {use_fast_variance}: {mean} {var}");
         }
         Ok(())
     }

@@ -7,14 +7,14 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
-use super::{Extent, Gradients, Statistics};
+use super::{Extent, Gradients, Statistics, fast_moments, mean};
 use crate::error::{Error, Result};
 use crate::fill::filled;
 use crate::float::Float;
 use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
 use crate::parallel::pieces2;
-use crate::reduce::{sums, sums3};
+use crate::reduce::{sums_f64, sums3};
 
 /// The moments that rows are normalized by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,20 +137,17 @@ fn mean_and_variance<T: Float>(x: &[T], moments: Moments) -> [f64; 2] {
     let use_fast_variance = match moments {
         Moments::Centered { use_fast_variance } => use_fast_variance,
         Moments::Uncentered => {
-            let [squares] = sums(x, |x| [x.widen() * x.widen()]);
-            return [0., squares.to_f64() / count];
+            let [squares] = sums_f64(x, |x| [x.widen() * x.widen()]);
+            return [0., mean::<T::Wide>(squares, count).to_f64()];
         }
     };
     if use_fast_variance {
-        let [sum, squares] = sums(x, |x| [x.widen(), x.widen() * x.widen()]);
-        let mean = sum.to_f64() / count;
-        [mean, squares.to_f64() / count - mean * mean]
+        fast_moments::<T::Wide>(sums_f64(x, |x| [x.widen(), x.widen() * x.widen()]), count)
     } else {
-        let [sum] = sums(x, |x| [x.widen()]);
-        let mean = sum.to_f64() / count;
-        let center = T::Wide::of(mean);
-        let [squares] = sums(x, |x| [(x.widen() - center) * (x.widen() - center)]);
-        [mean, squares.to_f64() / count]
+        let [sum] = sums_f64(x, |x| [x.widen()]);
+        let center = mean::<T::Wide>(sum, count);
+        let [squares] = sums_f64(x, |x| [(x.widen() - center) * (x.widen() - center)]);
+        [center.to_f64(), mean::<T::Wide>(squares, count).to_f64()]
     }
 }
 
@@ -282,6 +279,45 @@ mod tests {
         check::<f32>(1e-5)?;
         check::<f16>(2e-3)?;
         check::<bf16>(1e-2)
+    }
+
+    /// By Flax 0.12.8: `LayerNorm` of one row, with `x` as the row and 1, 2, .. as the cotangent. Equal elements have the
+    /// variance 0, so that the gradient has the factor `1 / sqrt(1e-6)`; what overflows is NaN, as is NaN.
+    #[test]
+    fn constant_overflowing_and_nan_rows() -> Result<()> {
+        let nan = f32::NAN;
+        let rows: [(&[f32], bool, [f32; 3], [f32; 3]); 11] = [
+            (&[0.1; 7], true, [0.; 3], [-3000., -2000., -1000.]),
+            (&[0.1; 7], false, [0.; 3], [-3000., -2000., -1000.]),
+            (&[10000.5; 6], true, [0.; 3], [-2500., -1500., -500.]),
+            (&[16_777_216.; 5], true, [0.; 3], [-2000., -1000., 0.]),
+            (&[1e20; 7], true, [nan; 3], [nan; 3]),
+            (&[1e20; 7], false, [0.; 3], [-3000., -2000., -1000.]),
+            (&[1e20, -1e20, 1e20, 2e20], true, [nan; 3], [nan; 3]),
+            (&[1e20, -1e20, 1e20, 2e20], false, [0.; 3], [0.; 3]),
+            (&[3e38; 4], false, [nan; 3], [nan; 3]),
+            (&[1., nan, 2.], true, [nan; 3], [nan; 3]),
+            (&[1., f32::INFINITY, 2.], false, [nan; 3], [nan; 3]),
+        ];
+        let same = |found: &[f32], wanted: [f32; 3]| {
+            found.iter().zip(wanted).all(|(x, y)| (x - y).abs() <= 1e-3 || x.is_nan() && y.is_nan())
+        };
+        for (x, use_fast_variance, y, dx) in rows {
+            let moments = Moments::Centered { use_fast_variance };
+            let (ones, zeros) = (vec![1f32; x.len()], vec![0f32; x.len()]);
+            let dy: Vec<f32> = (1..=x.len()).map(|at| at as f32).collect();
+            let (found, statistics) = f32::layer_norm(x, &ones, &zeros, moments, 1e-6)?;
+            let gradients = f32::layer_norm_backward(x, &dy, &ones, &statistics, moments)?;
+            let of_x = gradients.x.unwrap_or_default();
+            assert!(same(&found, y) && same(&of_x, dx), "{x:?} {use_fast_variance}: {found:?} {of_x:?}");
+        }
+        // `RMSNorm` of the same, whose sum of squares overflows.
+        let (y, _) = f32::layer_norm(&[1e20; 3], &[1.; 3], &[0.; 3], Moments::Uncentered, 1e-6)?;
+        assert_eq!(y, [0.; 3]);
+        let inf = [1., f32::INFINITY, 2.];
+        let (y, _) = f32::layer_norm(&inf, &[1.; 3], &[0.; 3], Moments::Uncentered, 1e-6)?;
+        assert!(y[0] == 0. && y[1].is_nan() && y[2] == 0.);
+        Ok(())
     }
 
     #[test]

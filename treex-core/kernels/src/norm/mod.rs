@@ -64,6 +64,23 @@ impl Extent {
     }
 }
 
+/// A mean in the type `W`, infinite where the sum in this type is. Of equal elements it is exact.
+#[inline(always)]
+fn mean<W: Real>(sum: f64, count: f64) -> W {
+    let (sum, mean) = (W::of(sum), W::of(sum / count));
+    if sum.to_f64().is_finite() { mean } else { sum }
+}
+
+/// The mean, and `mean(x²) - mean(x)²`, from the sums of `x` and of `x²` in the type `W`.
+///
+/// The difference is computed in that type, as in Flax: the variance of equal elements is 0, since both terms are rounded
+/// alike, and one whose terms overflow is NaN.
+#[inline(always)]
+fn fast_moments<W: Real>([sum, squares]: [f64; 2], count: f64) -> [f64; 2] {
+    let (center, square) = (mean::<W>(sum, count), mean::<W>(squares, count));
+    [center.to_f64(), (square - center * center).to_f64()]
+}
+
 /// The statistics of one group, in the form in which they are applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Statistics<W> {

@@ -271,6 +271,22 @@ pub(crate) const ROWS: &[Row] = &[
         refused(f32::matmul_add(&mut c[1..], 2, matrix(2, 2), matrix(2, 2), 1., true));
         assert_eq!(c, [1.; 4]);
     }),
+    ("matmul::MatMul::matmul_each", || {
+        let x = [1f32; 4];
+        for (count, sizes) in [
+            (1, [2, 2, 3]),
+            (2, [2, 2, 2]),
+            (0, [2, 2, 2]),
+            (1, [MAX, 2, 2]),
+            (HALF, [2, 2, 2]),
+            (MAX, [MAX, MAX, MAX]),
+        ] {
+            refused(f32::matmul_each(&x, &x, count, sizes, [false; 2]));
+            refused(f32::matmul_each(&x, &x, count, sizes, [true; 2]));
+        }
+        assert_eq!(f32::matmul_each(&[], &[], 1, [2, 0, 2], [true, false]), Ok(vec![0.; 4]));
+        too_large(f32::matmul_each(&[], &[], 1, [ABSURD, 0, 1], [false; 2]));
+    }),
     ("matmul::MatMul::matmul_into", || {
         let mut c = [MaybeUninit::new(1f32); 4];
         refused(f32::matmul_into(&mut c, 2, matrix(2, 2), matrix(1, 2), None, true));

@@ -35,19 +35,27 @@ pub fn soft_sign(x: &Tensor) -> Result<Tensor> {
     Ok((x / (x.abs()? + 1.)?)?)
 }
 
-/// `(x + sqrt(x² + b)) / 2`. JAX's default: `b` 4.
+/// `(x + sqrt(x² + 4)) / 2`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
-/// let y = treex_nn::squareplus(&x, 4.)?;
+/// let y = treex_nn::squareplus(&x)?;
 /// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[0.6180, 1.0000, 2.4142]");
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// Any error of Candle.
-pub fn squareplus(x: &Tensor, b: f64) -> Result<Tensor> {
+pub fn squareplus(x: &Tensor) -> Result<Tensor> {
+    squareplus_with(x, 4.)
+}
+
+/// `(x + sqrt(x² + b)) / 2`; [`squareplus`] has JAX's default, 4.
+///
+/// # Errors
+/// Any error of Candle.
+pub fn squareplus_with(x: &Tensor, b: f64) -> Result<Tensor> {
     Ok(((x + (x.sqr()? + b)?.sqrt()?)? / 2.)?)
 }
 

@@ -1,7 +1,7 @@
 //! Activation functions with the values and gradients of `jax.nn`, also at points where they are not smooth.
 //!
-//! Each is a function of a tensor; in a [`Sequential`](crate::Sequential), write `.add_fn(relu)`, or with
-//! options `.add_fn(|x| elu(x, 1.0))`.
+//! Each is a function of a tensor; in a [`Sequential`](crate::Sequential), write `.add_fn(gelu)`, or with another
+//! option than Flax's default `.add_fn(|x| gelu_with(x, false))`.
 //!
 //! Several of Candle's own differ in gradient or precision (`relu` has the derivative 1 at 0, the exact
 //! `gelu` loses all digits in its left tail, `softmax_last_dim` has no gradient), so each function here is
@@ -30,13 +30,13 @@ mod sigmoid;
 mod softmax;
 mod standardize;
 
-pub use algebraic::{identity, soft_sign, sparse_plus, sparse_sigmoid, squareplus};
-pub use elu::{celu, elu, selu};
-pub use gelu::gelu;
+pub use algebraic::{identity, soft_sign, sparse_plus, sparse_sigmoid, squareplus, squareplus_with};
+pub use elu::{celu, celu_with, elu, elu_with, selu};
+pub use gelu::{gelu, gelu_with};
 pub use glu::glu;
 pub use logsumexp::{logmeanexp, logmeanexp_where, logsumexp, logsumexp_with};
 pub use one_hot::one_hot;
-pub use relu::{hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, relu, relu6};
+pub use relu::{hard_sigmoid, hard_silu, hard_swish, hard_tanh, leaky_relu, leaky_relu_with, relu, relu6};
 pub use sigmoid::{log_sigmoid, log1mexp, mish, sigmoid, silu, softplus, swish, tanh};
 pub use softmax::{log_softmax, log_softmax_where, softmax, softmax_where};
 pub use standardize::{StandardizeOptions, normalize, standardize, standardize_with};
@@ -56,7 +56,7 @@ mod tests {
     fn infinities() -> Result<()> {
         let x = Tensor::new(&[f32::NEG_INFINITY, f32::INFINITY], &Device::Cpu)?;
         assert_eq!(values(&relu(&x)?), [0., f32::INFINITY]);
-        assert_eq!(values(&elu(&x, 1.)?), [-1., f32::INFINITY]);
+        assert_eq!(values(&elu(&x)?), [-1., f32::INFINITY]);
         assert_eq!(values(&softplus(&x)?), [0., f32::INFINITY]);
         assert_eq!(values(&log_sigmoid(&x)?), [f32::NEG_INFINITY, 0.]);
         assert_eq!(values(&logsumexp(&x.narrow(0, 0, 1)?, 0)?), [f32::NEG_INFINITY]);
@@ -77,7 +77,8 @@ mod tests {
             assert!((sum - 1.).abs() < 4e-3, "{dtype:?} {sum}");
             let log = logsumexp(&x, 1)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
             assert!((log[0] - 5000f32.ln()).abs() < 0.04, "{dtype:?} {log:?}");
-            for y in [softmax(&x, 1)?, log_softmax(&x, 1)?, standardize(&x, 1, 1e-5)?, gelu(&x, false)?] {
+            for y in [softmax(&x, 1)?, log_softmax(&x, 1)?, standardize(&x, 1, 1e-5)?, gelu_with(&x, false)?]
+            {
                 assert_eq!(y.dtype(), dtype);
             }
         }

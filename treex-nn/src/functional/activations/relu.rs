@@ -39,19 +39,27 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
     map(Relu6, x, |x| Ok(x.ge(6f64)?.where_cond(&(x.ones_like()? * 6.)?, &relu(x)?)?))
 }
 
-/// `x` where not negative, `negative_slope x` elsewhere. Flax's default: 0.01.
+/// `x` where not negative, `0.01 x` elsewhere.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
-/// let y = treex_nn::leaky_relu(&x, 0.01)?;
+/// let y = treex_nn::leaky_relu(&x)?;
 /// assert_eq!(format!("{:.4?}", y.to_vec1::<f32>()?), "[-0.0100, 0.0000, 2.0000]");
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// Any error of Candle.
-pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
+pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
+    leaky_relu_with(x, 0.01)
+}
+
+/// `x` where not negative, `negative_slope x` elsewhere; [`leaky_relu`] has Flax's default, 0.01.
+///
+/// # Errors
+/// Any error of Candle.
+pub fn leaky_relu_with(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
     map(LeakyRelu(negative_slope), x, |x| Ok(x.ge(0f64)?.where_cond(x, &(x * negative_slope)?)?))
 }
 

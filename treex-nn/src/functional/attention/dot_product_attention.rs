@@ -2,12 +2,13 @@
 
 use candle_core::{D, DType, Tensor};
 use treex_core::autograd::is_reference;
-use treex_core::{Error, Key, Result};
+use treex_core::{Error, Key, Result, matmul};
 
 use super::masks::{as_mask, causal_mask};
 use crate::dtype::common_dtype;
 use crate::functional::activations::softmax;
 use crate::functional::dropout::{check_rate, dropout};
+use crate::ops::add::add;
 use crate::ops::attention::{Adjustments, attention};
 
 /// The options of [`dot_product_attention`]; `AttentionOptions::default()` has Flax's defaults.
@@ -215,11 +216,11 @@ fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dty
     let (_, keys, kv_heads, _) = split(key)?;
     let group = heads.checked_div(kv_heads).unwrap_or(1);
     let query = (query.to_dtype(dtype)? / (depth.max(1) as f64).sqrt())?;
-    let scores = by_head(&query, group)?.matmul(&by_head(&key.to_dtype(dtype)?, 1)?.t()?)?;
+    let scores = matmul(&by_head(&query, group)?, &by_head(&key.to_dtype(dtype)?, 1)?.t()?)?;
     let mut scores = scores.reshape(shape)?;
     if let Some(bias) = &options.bias {
         let wide = common_dtype(None, [&scores, bias]);
-        scores = scores.to_dtype(wide)?.broadcast_add(&bias.to_dtype(wide)?)?;
+        scores = add(&scores.to_dtype(wide)?, &bias.to_dtype(wide)?)?;
     }
     let causal = options.causal.then(|| causal_mask(queries, keys, query.device())).transpose()?;
     let mask = options.mask.as_ref().map(as_mask).transpose()?;
@@ -254,7 +255,7 @@ fn weighted_sum(weights: &Tensor, value: &Tensor) -> Result<Tensor> {
     let items: usize = batch.iter().product();
     let grouped =
         weights.to_dtype(dtype)?.reshape((items * kv_heads, (heads / kv_heads.max(1)) * queries, keys))?;
-    let y = grouped.matmul(&by_head(&value.to_dtype(dtype)?, 1)?)?;
+    let y = matmul(&grouped, &by_head(&value.to_dtype(dtype)?, 1)?)?;
     let y = y.reshape((items, heads, queries, depth))?.transpose(1, 2)?;
     Ok(y.reshape([batch, &[queries, heads, depth]].concat())?)
 }

@@ -10,6 +10,7 @@ use crate::layers::convolution::window::{
 };
 use crate::layers::options::{bias_option, parameter_options};
 use crate::ops::convolution::convolution;
+use crate::ops::rows::sum_over;
 use crate::spatial::padding::Padding;
 use crate::spatial::sizes::Sizes;
 
@@ -163,7 +164,7 @@ impl ConvTranspose {
         let (before, after) = if self.transpose_kernel { (less, more) } else { (more, less) };
         let y = y.pad_with_zeros(axis, before, after)?;
         let turns = [&y.dims()[..axis], &[y.dim(axis)? / period, period], &y.dims()[axis + 1..]].concat();
-        Ok(y.reshape(turns)?.sum(axis)?)
+        Ok(sum_over(&y.reshape(turns)?, &[axis])?.squeeze(axis)?)
     }
 }
 

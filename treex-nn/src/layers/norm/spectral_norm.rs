@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObject};
+use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObject, matmul};
 
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
 use crate::dtype::{common_dtype, wide_dtype};
@@ -12,8 +12,10 @@ use crate::dtype::{common_dtype, wide_dtype};
 /// value of the kernel as a matrix `[.., last]`: Flax's `SpectralNorm` (Miyato et al., 2018).
 ///
 /// `σ` is estimated by power iteration from the singular vector `u` of the last call. In training, `u` and
-/// `σ` are kept for the next call (Flax's `update_stats`). As in Flax, `init` stores the normalized kernel.
-/// Leaves are named as in a Flax module that makes both layers in its `setup`.
+/// `σ` are kept for the next call (Flax's `update_stats`). As in Flax, `init` calls the layer once: it stores the
+/// normalized kernel, and in training, as by Flax's `init` with `update_stats=True`, the `u` and `σ` of that call. Of a
+/// model that is in eval before `init`, as with `update_stats=False`, `u` stays random and `σ` 1; `train` and `eval`
+/// after `init` change nothing of this. Leaves are named as in a Flax module that makes both layers in its `setup`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -32,7 +34,7 @@ pub struct SpectralNorm<M> {
     /// The layer whose parameters of two or more dimensions are normalized.
     pub layer_instance: M,
     /// Keyed by Flax's names, for each of these parameters: `u`, `[1, last]`, initially random, and `sigma`,
-    /// a scalar, initially 1.
+    /// a scalar, initially 1; in training, `init` replaces both, see above.
     pub stats: BTreeMap<String, Leaf<BatchStat>>,
     n_steps: usize,
     epsilon: f64,
@@ -151,7 +153,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
             let dtype = wide_dtype(output);
             let matrix = value.to_dtype(dtype)?.reshape((rows.iter().product::<usize>(), *last))?;
             let (u, v) = self.power_iteration(&matrix.detach(), stored.to_dtype(dtype)?)?;
-            let sigma = v.matmul(&matrix)?.matmul(&u.t()?)?.reshape(())?;
+            let sigma = matmul(&matmul(&v, &matrix)?, &u.t()?)?.reshape(())?;
             let divisor = sigma.ne(0f64)?.where_cond(&sigma, &sigma.ones_like()?)?;
             for (name, stat) in [(u_of(name), u), (sigma_of(name), sigma)] {
                 stats.insert(name, Leaf::new(stat.detach().to_dtype(stored.dtype())?)?);
@@ -167,8 +169,8 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
         let unit = |x: Tensor| x.broadcast_mul(&(x.sqr()?.sum_all()? + self.epsilon)?.sqrt()?.recip()?);
         let mut v = u.clone();
         for _ in 0..self.n_steps {
-            v = unit(u.matmul(&matrix.t()?)?)?;
-            u = unit(v.matmul(matrix)?)?;
+            v = unit(matmul(&u, &matrix.t()?)?)?;
+            u = unit(matmul(&v, matrix)?)?;
         }
         Ok((u, v))
     }

@@ -68,7 +68,12 @@ impl Arguments<'_> {
                 _ => Moments::Uncentered,
             };
             let moments: Option<Vec<_>> = match source {
-                Source::Given { mean, var } => Some(numbers(mean)?.into_iter().zip(numbers(var)?).collect()),
+                Source::Given { mean, var } => {
+                    // The kernel clips variances at 0, which it needs for its own; the root of one that is given is NaN.
+                    let var =
+                        numbers(var)?.into_iter().map(|var| if var < -epsilon { f64::NAN } else { var });
+                    Some(numbers(mean)?.into_iter().zip(var).collect())
+                }
                 Source::Input { use_fast_variance } if !extent.is_rows() => {
                     Some(T::group_moments(x, extent, use_fast_variance)?)
                 }
@@ -94,7 +99,9 @@ impl Arguments<'_> {
         let inputs: Vec<&Tensor> = [Some(x), scale, bias].into_iter().flatten().collect();
         let y = attach(operation, &inputs, OwnedStorage::new(y, x.shape())?)?;
         let moments = moments.map(|moments| -> Result<_> {
-            let (mean, var): (Vec<_>, Vec<_>) = moments.into_iter().unzip();
+            // As in Flax, a variance that rounding made negative is 0; NaN stays.
+            let clipped = |(mean, var)| (mean, if var < 0. { 0. } else { var });
+            let (mean, var): (Vec<_>, Vec<_>) = moments.into_iter().map(clipped).unzip();
             Ok([Tensor::new(mean, x.device())?, Tensor::new(var, x.device())?])
         });
         Ok(Normalized { y, moments: moments.transpose()? })
