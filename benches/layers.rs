@@ -97,12 +97,12 @@ fn all(criterion: &mut Criterion) -> Result<()> {
 
     let size = &[1 << 20][..];
     bench.function("relu", size, relu)?;
-    bench.function("gelu", size, |x| gelu(x))?;
+    bench.function("gelu", size, gelu)?;
     bench.function("gelu, exact", size, |x| gelu_with(x, false))?;
     bench.function("silu", size, silu)?;
     bench.function("sigmoid", size, sigmoid)?;
     bench.function("tanh", size, tanh)?;
-    bench.function("elu", size, |x| elu(x))?;
+    bench.function("elu", size, elu)?;
     bench.function("softplus", size, softplus)?;
     bench.layer("prelu", PRelu::new(), size)?;
     bench.function("add", size, |x| add(x, x))?;

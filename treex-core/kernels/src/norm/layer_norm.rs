@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn constant_overflowing_and_nan_rows() -> Result<()> {
         let nan = f32::NAN;
-        let rows: [(&[f32], bool, [f32; 3], [f32; 3]); 11] = [
+        type Row<'r> = (&'r [f32], bool, [f32; 3], [f32; 3]);
+        let rows: [Row<'_>; 11] = [
             (&[0.1; 7], true, [0.; 3], [-3000., -2000., -1000.]),
             (&[0.1; 7], false, [0.; 3], [-3000., -2000., -1000.]),
             (&[10000.5; 6], true, [0.; 3], [-2500., -1500., -500.]),
