@@ -225,7 +225,7 @@ fn all(bench: &Bench) -> Result<()> {
     const N: usize = 1 << 24;
     let map = [bytes(8 * N), bytes(12 * N)];
     bench.function(("relu", "16 M"), map, &[N], relu)?;
-    bench.function(("gelu", "16 M"), map, &[N], |x| gelu(x))?;
+    bench.function(("gelu", "16 M"), map, &[N], gelu)?;
     bench.function(("tanh", "16 M"), map, &[N], tanh)?;
     let two = || Ok((leaf(&[N])?, leaf(&[N])?));
     let handed_on = [bytes(12 * N), Work::default()];
