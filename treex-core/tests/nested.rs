@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
+use std::slice;
+
 use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
@@ -128,7 +130,7 @@ fn operations_of_first_order() {
 fn custom_gradients() {
     // x² with the gradient 3 x, whose gradient is 3.
     let odd = |x: &Tensor| {
-        let outputs = custom_vjp(&[x.clone()], |x| {
+        let outputs = custom_vjp(slice::from_ref(x), |x| {
             let x = x[0].clone();
             let y = x.sqr()?;
             Ok((vec![y], move |cotangents: &[Option<Tensor>]| {
@@ -152,7 +154,7 @@ fn loops() {
         |f: &dyn Fn(&mut Scalar) -> Result<Tensor>| number(&grad(&scalar(w), |w| grad(w, f)?.get()).unwrap());
     let scanned = second(&|w| {
         let none = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
-        let (carry, ys) = scan(w, &[start.clone()], &[none], move |w, y, _| {
+        let (carry, ys) = scan(w, slice::from_ref(&start), &[none], move |w, y, _| {
             let y = step(w, &y[0])?;
             Ok((vec![y.clone()], vec![y]))
         })?;
@@ -161,7 +163,7 @@ fn loops() {
     });
     let remade = second(&|w| {
         let outputs =
-            remat(w, &[start.clone()], move |w, x| Ok(vec![step(w, &step(w, &step(w, &x[0])?)?)?]))?;
+            remat(w, slice::from_ref(&start), move |w, x| Ok(vec![step(w, &step(w, &step(w, &x[0])?)?)?]))?;
         Ok(outputs[0].clone())
     });
     for found in [scanned, remade] {
@@ -172,7 +174,8 @@ fn loops() {
     let blocks = Leaf::<Parameter>::new(Tensor::new(&[w, w, w], &Device::Cpu).unwrap()).unwrap();
     let rows = grad(&blocks, |blocks| {
         let inner = grad(blocks, |blocks| {
-            Ok(scan_blocks(blocks, &[start.clone()], move |w, y| Ok(vec![step(w, &y[0])?]))?.swap_remove(0))
+            Ok(scan_blocks(blocks, slice::from_ref(&start), move |w, y| Ok(vec![step(w, &y[0])?]))?
+                .swap_remove(0))
         })?;
         Ok(inner.get()?.sum_all()?)
     });
@@ -310,6 +313,11 @@ fn main() {
         ("other_threads", other_threads),
         ("derivatives_of_trees", derivatives_of_trees),
     ];
-    let trials = tests.map(|(name, test)| Trial::test(name, move || Ok(test())));
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
 }

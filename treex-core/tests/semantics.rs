@@ -540,10 +540,12 @@ fn a_carried_state_is_a_constant() {
     assert!(!tree.w.get().unwrap().track_op() && !y.track_op());
 }
 
+type Loss = fn(&mut Leaf<Parameter>) -> Result<Tensor>;
+
 /// A loss that reaches no selected leaf is an error, whatever cut it.
 #[test]
 fn a_loss_that_reaches_nothing() {
-    let cuts: [fn(&mut Leaf<Parameter>) -> Result<Tensor>; 5] = [
+    let cuts: [Loss; 5] = [
         |w| Ok(w.get()?.detach().sum_all()?),
         |w| {
             w.set(stop_gradient(&(w.get()? * 2.)?))?;
@@ -562,8 +564,7 @@ fn a_loss_that_reaches_nothing() {
         assert_eq!(unreached(&w, Parameter, cut).unwrap().len(), 1);
     }
     // True zeros are none: a weight of 0, a function with steps.
-    let zeros: [fn(&mut Leaf<Parameter>) -> Result<Tensor>; 2] =
-        [|w| Ok((w.get()?.sqr()?.sum_all()? * 0.)?), |w| Ok(w.get()?.sign()?.sum_all()?)];
+    let zeros: [Loss; 2] = [|w| Ok((w.get()?.sqr()?.sum_all()? * 0.)?), |w| Ok(w.get()?.sign()?.sum_all()?)];
     for zero in zeros {
         assert_eq!(values(&w.value_and_grad(Parameter, zero).unwrap().1), [0.]);
     }
@@ -575,16 +576,16 @@ fn a_loss_that_reaches_nothing() {
 /// Graphs of 50,000 operations, of Candle's and of treex's, are walked and dropped in a thread with a small stack.
 #[test]
 fn deep_graphs() {
-    let cube = |x: &Tensor| -> Result<Tensor> {
-        let outputs = treex_core::autograd::custom_vjp(&[x.clone()], |x| {
+    let same = |x: &Tensor| -> Result<Tensor> {
+        let outputs = treex_core::autograd::custom_vjp(std::slice::from_ref(x), |x| {
             let x = x[0].clone();
             Ok((vec![x.clone()], move |cotangents: &[Option<Tensor>]| Ok(cotangents.to_vec())))
         })?;
         Ok(outputs[0].clone())
     };
-    let candle = |x: &Tensor| -> Result<Tensor> { Ok((x + 1.)?) };
-    let operations: [(&str, &(dyn Fn(&Tensor) -> Result<Tensor> + Sync)); 2] =
-        [("treex", &cube), ("candle", &candle)];
+    let plus_one = |x: &Tensor| -> Result<Tensor> { Ok((x + 1.)?) };
+    type Function = fn(&Tensor) -> Result<Tensor>;
+    let operations: [(&str, Function); 2] = [("treex", same), ("candle", plus_one)];
     for (name, operation) in operations {
         let train = || {
             let mut w = Leaf::<Parameter>::new(tensor(&[2.])).unwrap();

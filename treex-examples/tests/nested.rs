@@ -164,29 +164,36 @@ fn check<M: Module + Tree>(model: M, name: &str) {
 
     let of_one = weights.narrow(0, 0, 1).unwrap();
     let each = |model: &mut M, x: &[Tensor]| Ok((model.call(&x[0])?.sqr()? * &of_one)?.sum_all()?);
-    let (_, examples) = per_example_grads(&model, Parameter, &[x.clone()], each).unwrap();
+    let (_, examples) = per_example_grads(&model, Parameter, std::slice::from_ref(&x), each).unwrap();
     assert_tree(&examples, &case["per_example"], "per example");
+}
+
+fn mlp() {
+    check(Mlp { first: Linear::new(2, 4), norm: LayerNorm::new(4), last: Linear::new(4, 3) }, "mlp");
+}
+
+fn cnn() {
+    let conv = Conv::new(1, 3, [3, 3]);
+    check(Cnn { conv, norm: BatchNorm::new(3), last: Linear::new(12, 2) }, "cnn");
+}
+
+fn attention() {
+    let attention = MultiHeadDotProductAttention::new(2, 2).qkv_features(4);
+    check(Attention { attention, norm: RmsNorm::new(2) }, "attention");
+}
+
+fn lstm() {
+    check(Rnn::new(LstmCell::new(2, 3)), "lstm");
 }
 
 fn main() {
     enable_nested_gradients().unwrap();
-    let mlp = || {
-        check(Mlp { first: Linear::new(2, 4), norm: LayerNorm::new(4), last: Linear::new(4, 3) }, "mlp");
-    };
-    let cnn = || {
-        let conv = Conv::new(1, 3, [3, 3]);
-        check(Cnn { conv, norm: BatchNorm::new(3), last: Linear::new(12, 2) }, "cnn");
-    };
-    let attention = || {
-        let attention = MultiHeadDotProductAttention::new(2, 2).qkv_features(4);
-        check(Attention { attention, norm: RmsNorm::new(2) }, "attention");
-    };
-    let lstm = || check(Rnn::new(LstmCell::new(2, 3)), "lstm");
-    let tests = vec![
-        Trial::test("mlp", move || Ok(mlp())),
-        Trial::test("cnn", move || Ok(cnn())),
-        Trial::test("attention", move || Ok(attention())),
-        Trial::test("lstm", move || Ok(lstm())),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+    let tests: [(&str, fn()); 4] = [("mlp", mlp), ("cnn", cnn), ("attention", attention), ("lstm", lstm)];
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
 }
