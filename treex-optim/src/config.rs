@@ -34,11 +34,24 @@ use crate::alias::sign_sgd::sign_sgd;
 use crate::alias::signum::signum;
 use crate::alias::sm3::sm3;
 use crate::alias::yogi::yogi;
+use crate::contrib::acprop::acprop;
 use crate::contrib::ademamix::ademamix;
 use crate::contrib::adopt::adopt;
+use crate::contrib::cocob::cocob;
+use crate::contrib::dadapt_adamw::dadapt_adamw;
+use crate::contrib::dog::{InitStep, dog};
+use crate::contrib::dowg::dowg;
+use crate::contrib::dpsgd::dpsgd;
+use crate::contrib::galore::galore;
+use crate::contrib::madgrad::madgrad;
+use crate::contrib::momo::momo;
+use crate::contrib::momo_adam::momo_adam;
 use crate::contrib::muon::muon;
 use crate::contrib::prodigy::prodigy;
-use crate::contrib::schedule_free::schedule_free_adamw;
+use crate::contrib::schedule_free::{schedule_free_adamw, schedule_free_sgd};
+use crate::contrib::simplified_ademamix::simplified_ademamix;
+use crate::contrib::sophia::sophia;
+use crate::linesearch::lbfgs::lbfgs;
 use crate::schedule::{Schedule, ScheduleConfig};
 use crate::transform::scale_by_lion::LionMode;
 use crate::transform::scale_by_polyak::PolyakVariant;
@@ -109,6 +122,9 @@ macro_rules! optimizers {
 }
 
 optimizers! {
+    "acprop" Acprop = acprop(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
+    }
     "adabelief" Adabelief = adabelief(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, nesterov: bool,
         weight_decay: ScheduleConfig, weight_decay_mask: String,
@@ -139,13 +155,35 @@ optimizers! {
     }
     "ademamix" Ademamix = ademamix(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, b3: ScheduleConfig, alpha: ScheduleConfig, eps: f64, eps_root: f64,
-        weight_decay: ScheduleConfig,
+        weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
-    "adopt" Adopt = adopt(learning_rate: ScheduleConfig) { b1: f64, b2: f64, eps: f64, nesterov: bool }
+    "adopt" Adopt = adopt(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, nesterov: bool, mu_dtype: FloatType,
+    }
     "amsgrad" Amsgrad = amsgrad(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
     }
+    "cocob" Cocob = cocob() {
+        learning_rate: ScheduleConfig, alpha: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
+    }
+    "dadapt_adamw" DAdaptAdamW = dadapt_adamw() {
+        learning_rate: ScheduleConfig, b1: f64, b2: f64, eps: f64, estim_lr0: f64, weight_decay: f64,
+    }
+    "dog" Dog = dog() {
+        learning_rate: ScheduleConfig, init_step: InitStep, eps: f64, weight_decay: f64, weight_decay_mask: String,
+    }
+    "dowg" Dowg = dowg() {
+        learning_rate: ScheduleConfig, init_estim_sq_dist: f64, eps: f64, weight_decay: f64,
+        weight_decay_mask: String,
+    }
+    "dpsgd" Dpsgd =
+        dpsgd(learning_rate: ScheduleConfig, l2_norm_clip: f64, noise_multiplier: f64, key: u64) {
+            momentum: f64, nesterov: bool,
+        }
     "fromage" Fromage = fromage(learning_rate: ScheduleConfig) { min_norm: f64 }
+    "galore" Galore = galore(learning_rate: ScheduleConfig) {
+        rank: usize, update_proj_gap: u64, scale: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
+    }
     "lamb" Lamb = lamb(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
@@ -153,13 +191,24 @@ optimizers! {
         weight_decay: ScheduleConfig, weight_decay_mask: String, trust_coefficient: f64, eps: f64,
         trust_ratio_mask: String, momentum: f64, nesterov: bool,
     }
+    "lbfgs" Lbfgs = lbfgs() { learning_rate: ScheduleConfig, memory_size: usize }
     "lion" Lion = lion(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
         weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
+    "madgrad" Madgrad = madgrad(learning_rate: ScheduleConfig) {
+        momentum: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
+    }
+    "momo" Momo = momo() {
+        learning_rate: ScheduleConfig, beta: f64, lower_bound: f64, weight_decay: f64, adapt_lower_bound: bool,
+    }
+    "momo_adam" MomoAdam = momo_adam() {
+        learning_rate: ScheduleConfig, b1: f64, b2: f64, eps: f64, lower_bound: f64, weight_decay: f64,
+        adapt_lower_bound: bool,
+    }
     "muon" Muon = muon(learning_rate: ScheduleConfig) {
         beta: f64, nesterov: bool, adaptive: bool, consistent_rms: f64, output_first: bool,
-        weight_decay: ScheduleConfig, orthogonalize: String, adam_learning_rate: ScheduleConfig,
+        weight_decay: ScheduleConfig, weight_decay_mask: String, mu_dtype: FloatType, orthogonalize: String, adam_learning_rate: ScheduleConfig,
         adam_weight_decay: ScheduleConfig,
     }
     "nadam" Nadam = nadam(learning_rate: ScheduleConfig) {
@@ -201,12 +250,23 @@ optimizers! {
     "schedule_free_adamw" ScheduleFreeAdamW = schedule_free_adamw(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, weight_decay: f64, weight_lr_power: f64,
     }
+    "schedule_free_sgd" ScheduleFreeSgd = schedule_free_sgd(learning_rate: ScheduleConfig) {
+        b1: f64, weight_decay: f64, weight_lr_power: f64,
+    }
     "sgd" Sgd = sgd(learning_rate: ScheduleConfig) {
         momentum: f64, nesterov: bool, accumulator_dtype: FloatType,
     }
     "sign_sgd" SignSgd = sign_sgd(learning_rate: ScheduleConfig) {}
     "signum" Signum = signum(learning_rate: ScheduleConfig) { beta: f64, accumulator_dtype: FloatType }
+    "simplified_ademamix" SimplifiedAdemamix = simplified_ademamix(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, alpha: ScheduleConfig, eps: f64, eps_root: f64, weight_decay: ScheduleConfig,
+        weight_decay_mask: String,
+    }
     "sm3" Sm3 = sm3(learning_rate: ScheduleConfig) { momentum: f64 }
+    "sophia" Sophia = sophia(learning_rate: ScheduleConfig) {
+        b1: f64, b2: f64, eps: f64, gamma: f64, clip_threshold: Option<f64>, update_interval: u64,
+        mu_dtype: FloatType, weight_decay: ScheduleConfig, weight_decay_mask: String,
+    }
     "yogi" Yogi = yogi(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, eps_root: f64, initial_accumulator_value: f64,
     }
@@ -255,7 +315,7 @@ macro_rules! as_it_is {
     )*};
 }
 
-as_it_is!(bool, f64, u64, usize, Option<f64>, LionMode, PolyakVariant);
+as_it_is!(bool, f64, u64, usize, Option<f64>, InitStep, LionMode, PolyakVariant);
 
 impl Setting for ScheduleConfig {
     type Value = Schedule;

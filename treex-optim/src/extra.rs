@@ -14,10 +14,15 @@ pub struct Extra<'a> {
     pub gradient: Option<&'a Leaves>,
     /// The loss and its gradient at other parameters, for a line search; set by `minimize`.
     pub value_fn: Option<&'a ValueFn<'a>>,
+    /// Products of the Hessian of the loss with a vector, at the model's parameters; set by `minimize`.
+    pub hvp_fn: Option<&'a HvpFn<'a>>,
 }
 
 /// The value and the gradient of a loss at some parameters.
 pub type ValueFn<'a> = dyn Fn(&Leaves) -> Result<(f64, Leaves)> + 'a;
+
+/// The product of a Hessian with a vector, zeros where that has no value.
+pub type HvpFn<'a> = dyn Fn(&Leaves) -> Result<Leaves> + 'a;
 
 impl fmt::Debug for Extra<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

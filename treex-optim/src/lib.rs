@@ -45,6 +45,7 @@ mod alias;
 mod chain;
 mod combinators;
 mod config;
+mod constant;
 mod contrib;
 pub mod engine;
 mod extra;
@@ -53,15 +54,18 @@ pub mod linear_algebra;
 mod linesearch;
 mod loss_scale;
 pub mod losses;
+mod microbatch;
 mod named_numbers;
 pub mod numerics;
 mod optimizer;
+mod parameters;
 mod per_example;
 pub mod perturbations;
 pub mod projections;
 mod reconcile;
 mod scalar;
 pub mod schedule;
+pub mod second_order;
 mod selection;
 mod step_size;
 mod transfer;
@@ -117,6 +121,7 @@ pub use combinators::multi_steps::{MultiSteps, MultiStepsState, Skip, multi_step
 pub use combinators::named_chain::{NamedChain, named_chain};
 pub use combinators::params_ema::{ParamsEma, ParamsEmaState, params_ema};
 pub use combinators::partition::{Partition, multi_transform, partition};
+pub use combinators::snapshot::{Snapshot, SnapshotState, snapshot};
 pub use config::{FloatType, OptimizerConfig};
 pub use contrib::acprop::{Acprop, ScaleByAcprop, ScaleByAcpropState, acprop, scale_by_acprop};
 pub use contrib::ademamix::{Ademamix, ScaleByAdemamix, ScaleByAdemamixState, ademamix, scale_by_ademamix};
@@ -125,7 +130,12 @@ pub use contrib::cocob::{Cocob, CocobState, ScaleByCocob, cocob, scale_by_cocob}
 pub use contrib::dadapt_adamw::{DAdaptAdamW, DAdaptAdamWState, dadapt_adamw};
 pub use contrib::dog::{Dog, DogState, InitStep, ScaleByDog, dog, scale_by_dog};
 pub use contrib::dowg::{Dowg, DowgState, ScaleByDowg, dowg, scale_by_dowg};
+pub use contrib::dpsgd::{
+    DifferentiallyPrivateAggregate, DifferentiallyPrivateAggregateState, Dpsgd,
+    differentially_private_aggregate, dpsgd,
+};
 pub use contrib::galore::{Galore, GaloreState, ScaleByGalore, galore, scale_by_galore};
+pub use contrib::hutchinson::{Hutchinson, HutchinsonState, hutchinson_estimator_diag_hessian};
 pub use contrib::madgrad::{Madgrad, MadgradState, ScaleByMadgrad, madgrad, scale_by_madgrad};
 pub use contrib::mechanize::{MechanicState, Mechanize, mechanize};
 pub use contrib::momo::{Momo, MomoState, momo};
@@ -146,7 +156,8 @@ pub use contrib::simplified_ademamix::{
     ScaleBySimplifiedAdemamix, ScaleBySimplifiedAdemamixState, SimplifiedAdemamix,
     scale_by_simplified_ademamix, simplified_ademamix,
 };
-pub use extra::{Extra, ValueFn};
+pub use contrib::sophia::{ScaleBySophia, Sophia, SophiaState, scale_by_sophia, sophia};
+pub use extra::{Extra, HvpFn, ValueFn};
 pub use linesearch::backtracking::{
     BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
 };
@@ -164,8 +175,10 @@ pub use losses::{
     smooth_labels, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, sparsemax_loss,
     squared_error, triplet_margin_loss,
 };
+pub use microbatch::{Accumulator, microbatch};
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;
+pub use parameters::{apply_updates, incremental_update, periodic_update};
 pub use per_example::{per_example_global_norm_clip, per_example_layer_norm_clip};
 pub use reconcile::Reconciled;
 pub use scalar::{Count, Scalar};

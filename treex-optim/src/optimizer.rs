@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use treex_core::autograd::is_recording;
 use treex_core::{
     Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
-    Visitor, VisitorMut, nearest_paths, prelude::*,
+    Visitor, VisitorMut, hvp, nearest_paths, prelude::*,
 };
 
 use crate::engine::{Target, Updates, run};
@@ -140,9 +140,9 @@ impl<T: GradientTransformation> Optimizer<T> {
         extra: &Extra<'_>,
     ) -> Result<()> {
         check_constant(grads)?;
-        let Initialized { plan, .. } = self.initialized()?;
+        let Initialized { plan, state, .. } = self.initialized()?;
         let params = planned(plan, model, "model")?.without_frozen();
-        let grads = planned_gradient(plan, grads, &params)?;
+        let grads = planned_gradient(plan, grads, &params, self.transformation.takes_examples(state))?;
         self.step(grads, params, Target::Model(model.handles_mut()), extra)
     }
 
@@ -203,14 +203,27 @@ impl<T: GradientTransformation> Optimizer<T> {
         let (value, grads) = after.value_and_grad(wrt.clone(), &loss)?;
         let value = to_f64(&value)?;
         let frozen = after.flatten();
-        let gradient = planned_gradient(&plan, &grads, &frozen)?;
+        let gradient = planned_gradient(&plan, &grads, &frozen, false)?;
         let trial = after.clone();
         let value_fn = |params: &Leaves| {
             let mut model = trial.updated(&trial.unflatten(params)?)?;
             let (value, grads) = model.value_and_grad(wrt.clone(), &loss)?;
-            Ok((to_f64(&value)?, planned_gradient(&plan, &grads, &frozen)?))
+            Ok((to_f64(&value)?, planned_gradient(&plan, &grads, &frozen, false)?))
         };
-        let extra = Extra { value: Some(value), gradient: Some(&gradient), value_fn: Some(&value_fn) };
+        let hvp_fn = |vector: &Leaves| {
+            let vector = plan.rebuild(|index| match (vector.get(index), plan.get(index)) {
+                (None, Some(planned)) => Ok(Some(planned.zeros_like()?)),
+                (vector, _) => Ok(vector.cloned()),
+            })?;
+            let (_, _, product) = hvp(&trial, wrt.clone(), &loss, &trial.unflatten(&vector)?)?;
+            planned_gradient(&plan, &product, &frozen, false)
+        };
+        let extra = Extra {
+            value: Some(value),
+            gradient: Some(&gradient),
+            value_fn: Some(&value_fn),
+            hvp_fn: Some(&hvp_fn),
+        };
         self.update_with(&grads, &mut after, &extra)?;
         *model = after;
         Ok(value)
@@ -357,7 +370,7 @@ fn placeholder(tensor: &Tensor) -> Result<Tensor> {
 
 /// The leaves of `tree` at the planned positions.
 fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> {
-    check_planned(plan, gather(plan, tree, name)?, name)
+    check_planned(plan, gather(plan, tree, name)?, name, false)
 }
 
 /// A step in place cuts the graph, so gradients that an outer function differentiates are an error.
@@ -379,9 +392,16 @@ fn other_structure(error: Error) -> Error {
     error.remedy("pass the model that the optimizer was initialized with, or a filtered tree of it; after surgery, call `optimizer.reconcile(&model)?`")
 }
 
-/// The gradients at the planned positions, without those of leaves that are frozen in `params`.
-fn planned_gradient(plan: &Leaves, grads: &impl TreeObject, params: &Leaves) -> Result<Leaves> {
-    check_planned(plan, without_frozen(plan, gather(plan, grads, "gradient")?, params)?, "gradient")
+/// The gradients at the planned positions, without those of leaves that are frozen in `params`; `of_examples` with the
+/// examples on a first axis.
+fn planned_gradient(
+    plan: &Leaves,
+    grads: &impl TreeObject,
+    params: &Leaves,
+    of_examples: bool,
+) -> Result<Leaves> {
+    let grads = without_frozen(plan, gather(plan, grads, "gradient")?, params)?;
+    check_planned(plan, grads, "gradient", of_examples)
 }
 
 /// Drops the gradients of frozen leaves, and refuses that of a leaf that was frozen at `init` and no longer is.
@@ -398,16 +418,22 @@ fn without_frozen(plan: &Leaves, grads: Leaves, params: &Leaves) -> Result<Leave
 }
 
 /// Checks the gathered leaves, and drops those without a value.
-fn check_planned(plan: &Leaves, leaves: Leaves, name: &str) -> Result<Leaves> {
+fn check_planned(plan: &Leaves, leaves: Leaves, name: &str, of_examples: bool) -> Result<Leaves> {
     leaves.retain(|index, leaf| {
         let (Some(planned), Some(found)) = (plan.get(index), leaf.value()) else { return Ok(false) };
-        if planned.shape() != found.shape() {
-            return Err(Error::shape(format!(
-                "a leaf of the {name} differs in shape from the optimizer's `init`"
-            ))
-            .expected(format!("{:?}", planned.dims()))
-            .found(format!("{:?}", found.dims()))
-            .remedy("a changed model needs an optimizer that is initialized with it"));
+        let own = if of_examples { found.dims().get(1..) } else { Some(found.dims()) };
+        if own != Some(planned.dims()) {
+            let error =
+                Error::shape(format!("a leaf of the {name} differs in shape from the optimizer's `init`"));
+            let error = match of_examples {
+                true => error
+                    .expected(format!("the examples on a first axis, then {:?}", planned.dims()))
+                    .remedy("pass the gradients of single examples: `per_example_grads`"),
+                false => error
+                    .expected(format!("{:?}", planned.dims()))
+                    .remedy("a changed model needs an optimizer that is initialized with it"),
+            };
+            return Err(error.found(format!("{:?}", found.dims())));
         }
         if !found.dtype().is_float() {
             return Err(Error::new(ErrorKind::DType, format!("a leaf of the {name} cannot be trained with"))

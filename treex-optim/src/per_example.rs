@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use treex_core::{Error, Leaves, Result, Tree};
 
+use crate::constant::check_constant;
 use crate::numerics::wide;
 use crate::transfer::to_vec_f64;
 
@@ -84,6 +85,7 @@ fn examples(leaves: &Leaves) -> Result<usize> {
     let mut known = None;
     for (index, leaf) in leaves.iter().enumerate() {
         let Some(g) = leaves.get(index) else { continue };
+        check_constant("per-example clipping", g)?;
         match (known, g.dims().first()) {
             (Some(known), Some(&found)) if known == found => {}
             (None, Some(&found)) => known = Some(found),

@@ -109,6 +109,13 @@ pub trait GradientTransformation: Clone + fmt::Debug + Send + Sync + 'static {
         if members.is_empty() { name.to_owned() } else { format!("{name}({})", members.join(", ")) }
     }
 
+    /// Whether gradients have the examples of a batch on a first axis, as
+    /// [`differentially_private_aggregate`](crate::differentially_private_aggregate) expects them. Default: what the
+    /// first member expects.
+    fn takes_examples(&self, state: &Self::State) -> bool {
+        self.members(state).first().is_some_and(Member::takes_examples)
+    }
+
     /// The parameters to evaluate with, where they differ from those that are trained: an average, for
     /// example. Default: those of the first member that has some.
     ///
@@ -308,6 +315,12 @@ impl<'s> Member<'s> {
         self.transformation.erased_structure(self.state)
     }
 
+    /// [`GradientTransformation::takes_examples`].
+    #[must_use]
+    pub fn takes_examples(&self) -> bool {
+        self.transformation.erased_takes_examples(self.state)
+    }
+
     /// [`GradientTransformation::eval_params`].
     ///
     /// # Errors
@@ -353,6 +366,7 @@ trait Erased: fmt::Debug + Send + Sync {
     fn erased_update<'a>(&'a self, updates: Updates<'a>, state: &'a mut BoxedState) -> Result<Updates<'a>>;
     fn erased_step_size(&self, state: &dyn Any, leaf: &LeafRef<'_>) -> Result<StepSize>;
     fn erased_structure(&self, state: &dyn Any) -> String;
+    fn erased_takes_examples(&self, state: &dyn Any) -> bool;
     fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>>;
 }
 
@@ -377,6 +391,10 @@ impl<T: GradientTransformation> Erased for T {
 
     fn erased_structure(&self, state: &dyn Any) -> String {
         state.downcast_ref::<T::State>().map_or_else(String::new, |state| self.structure(state))
+    }
+
+    fn erased_takes_examples(&self, state: &dyn Any) -> bool {
+        state.downcast_ref::<T::State>().is_some_and(|state| self.takes_examples(state))
     }
 
     fn erased_eval_params(&self, state: &dyn Any, params: &Leaves) -> Result<Option<Leaves>> {

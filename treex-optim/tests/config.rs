@@ -101,6 +101,50 @@ fn a_configuration_is_the_function_of_its_name() {
             r#"{"name": "schedule_free_adamw", "learning_rate": 0.1, "b1": 0.95, "b2": 0.99, "weight_decay": 0.1}"#,
             schedule_free_adamw(0.1).b1(0.95).b2(0.99).weight_decay(0.1).boxed(),
         ),
+        (
+            r#"{"name": "acprop", "learning_rate": 0.1, "eps_root": 1e-3, "weight_decay_mask": "a"}"#,
+            acprop(0.1).eps_root(1e-3).weight_decay_mask(path("a")).boxed(),
+        ),
+        (
+            r#"{"name": "cocob", "learning_rate": 0.1, "alpha": 2}"#,
+            cocob().learning_rate(0.1).alpha(2.).boxed(),
+        ),
+        (r#"{"name": "dadapt_adamw", "estim_lr0": 0.1}"#, dadapt_adamw().estim_lr0(0.1).boxed()),
+        (
+            r#"{"name": "dog", "learning_rate": 0.5, "init_step": {"distance": 0.1}}"#,
+            dog().learning_rate(0.5).init_step(InitStep::Distance(0.1)).boxed(),
+        ),
+        (
+            r#"{"name": "dowg", "learning_rate": 0.5, "init_estim_sq_dist": 0.1}"#,
+            dowg().learning_rate(0.5).init_estim_sq_dist(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "dpsgd", "learning_rate": 0.1, "l2_norm_clip": 2, "noise_multiplier": 0.5, "key": 7, "momentum": 0.9}"#,
+            dpsgd(0.1, 2., 0.5, 7).momentum(0.9).boxed(),
+        ),
+        (r#"{"name": "galore", "learning_rate": 0.1, "rank": 4}"#, galore(0.1).rank(4).boxed()),
+        (
+            r#"{"name": "lbfgs", "learning_rate": 0.5, "memory_size": 4}"#,
+            lbfgs().learning_rate(0.5).memory_size(4).boxed(),
+        ),
+        (r#"{"name": "madgrad", "learning_rate": 0.1, "momentum": 0.5}"#, madgrad(0.1).momentum(0.5).boxed()),
+        (r#"{"name": "momo", "beta": 0.5, "lower_bound": 1}"#, momo().beta(0.5).lower_bound(1.).boxed()),
+        (
+            r#"{"name": "momo_adam", "b1": 0.5, "weight_decay": 1}"#,
+            momo_adam().b1(0.5).weight_decay(1.).boxed(),
+        ),
+        (
+            r#"{"name": "schedule_free_sgd", "learning_rate": 0.1, "b1": 0.8, "weight_decay": 0.1}"#,
+            schedule_free_sgd(0.1).b1(0.8).weight_decay(0.1).boxed(),
+        ),
+        (
+            r#"{"name": "simplified_ademamix", "learning_rate": 0.1, "alpha": 0.5}"#,
+            simplified_ademamix(0.1).alpha(0.5).boxed(),
+        ),
+        (
+            r#"{"name": "sophia", "learning_rate": 0.1, "clip_threshold": null, "mu_dtype": "bf16"}"#,
+            sophia(0.1).clip_threshold(None).mu_dtype(DType::BF16).boxed(),
+        ),
         (r#"{"name": "adamax", "learning_rate": 0.1, "b1": 0.8}"#, adamax(0.1).b1(0.8).boxed()),
         (
             r#"{"name": "adamaxw", "learning_rate": 0.1, "weight_decay": 0.1}"#,
@@ -185,7 +229,7 @@ fn mistakes_are_errors() {
         (r#"{"name": "adam", "learning_rate": 0.1, "beta1": 0.9}"#, "unknown field `beta1`"),
         (
             r#"{"name": "adamm", "learning_rate": 0.1}"#,
-            "unknown variant `adamm`, expected one of `adabelief`, `adadelta`, `adafactor`, `adagrad`, `adam`, ",
+            "unknown variant `adamm`, expected one of `acprop`, `adabelief`, `adadelta`, `adafactor`, `adagrad`, `adam`, ",
         ),
         (r#"{"name": "adam", "learning_rate": 0.1, "b1": null}"#, "invalid type: null, expected f64"),
         (r#"{"name": "adam", "learning_rate": 0.1, "mu_dtype": "i64"}"#, "unknown variant `i64`"),
@@ -215,4 +259,39 @@ fn options_are_checked_without_a_model() {
     };
     let error = config.build().unwrap_err().to_string();
     assert!(error.starts_with("`decay_steps` of `warmup_cosine(0.1, 9, 9)` is too small"), "{error}");
+}
+
+/// Files of `contrib` that are no optimizers: transformations of others, and parts.
+const NO_OPTIMIZERS: [&str; 9] = [
+    "distance_estimate",
+    "hutchinson",
+    "mechanize",
+    "mod",
+    "newton_schulz",
+    "normalize",
+    "reduce_on_plateau",
+    "sam",
+    "schedule_free",
+];
+
+/// Each optimizer is in a file of its name.
+#[test]
+fn every_optimizer_has_a_configuration() {
+    let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names =
+        vec!["lbfgs".to_owned(), "schedule_free_adamw".to_owned(), "schedule_free_sgd".to_owned()];
+    for folder in ["alias", "contrib"] {
+        for file in std::fs::read_dir(src.join(folder)).unwrap() {
+            let name = file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+            if !NO_OPTIMIZERS.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+    }
+    assert!(names.len() > 45, "the parse found {names:?}");
+    for name in names {
+        let error =
+            serde_json::from_str::<OptimizerConfig>(&format!(r#"{{"name": "{name}", "_": 0}}"#)).unwrap_err();
+        assert!(error.to_string().contains("unknown field `_`"), "{name}: {error}");
+    }
 }

@@ -63,7 +63,7 @@ fn assert_goes<T: GradientTransformation>(
 #[test]
 fn line_searches_match_optax() {
     // 25 steps through a valley: Optax itself differs by 5e-9 for a start that differs in the last bit.
-    assert_goes("lbfgs()", lbfgs(), 1e-9, |(_, (), zoom)| {
+    assert_goes("lbfgs()", lbfgs(), 1e-9, |(_, _, zoom)| {
         Some((zoom.learning_rate.get().unwrap(), zoom.num_linesearch_steps.get().unwrap()))
     });
     let without = chain((scale_by_lbfgs().memory_size(5), scale_by_learning_rate(1e-3)));

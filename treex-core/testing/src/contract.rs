@@ -272,7 +272,8 @@ impl Trial<'_> {
                 return weighted_sum(&y);
             }
             // The loss of no elements may be a constant, which is an error.
-            Ok((weighted_sum(&y)? + (leaves[0].get()?.sum_all()? * 0.)?)?)
+            let (sum, zero) = (weighted_sum(&y)?, (leaves[0].get()?.sum_all()? * 0.)?);
+            Ok((&sum + zero.to_dtype(sum.dtype())?)?)
         })?;
         let (y, operation) = seen.expect("the closure ran");
         let gradients = gradients.iter().map(Leaf::get);
@@ -303,7 +304,8 @@ impl Trial<'_> {
         let leaves = |all: &[Tensor]| all.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>();
         let loss = |leaves: &mut Vec<Leaf<Parameter>>| {
             let y = self.call(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?;
-            Ok((weighted_sum(&y)? + (leaves[0].get()?.sum_all()? * 0.)?)?)
+            let (sum, zero) = (weighted_sum(&y)?, (leaves[0].get()?.sum_all()? * 0.)?);
+            Ok((&sum + zero.to_dtype(sum.dtype())?)?)
         };
         let (_, _, exact) = hvp(&leaves(variables)?, Parameter, loss, &leaves(&directions)?)?;
         let moved = |step: f64| -> Result<Vec<Tensor>> {

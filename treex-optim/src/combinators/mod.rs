@@ -16,6 +16,7 @@ pub(crate) mod multi_steps;
 pub(crate) mod named_chain;
 pub(crate) mod params_ema;
 pub(crate) mod partition;
+pub(crate) mod snapshot;
 
 use treex_core::{Leaves, Result};
 

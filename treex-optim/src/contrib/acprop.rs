@@ -117,3 +117,5 @@ options!(Acprop:
     0 ScaleByAcprop { b1: f64, b2: f64, eps: f64, eps_root: f64 }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
+
+weight_decay_mask!(Acprop: 1);

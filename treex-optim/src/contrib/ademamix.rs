@@ -154,3 +154,5 @@ options!(Ademamix:
     }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
+
+weight_decay_mask!(Ademamix: 1);

@@ -1,10 +1,11 @@
 //! ADOPT.
 
+use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::{check_decay, check_not_negative, zeros_like};
+use crate::numerics::{check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::builder;
@@ -16,7 +17,8 @@ use crate::transformation::{GradientTransformation, Member};
 pub struct ScaleByAdoptState {
     /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The average of the normalized gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The average of the normalized gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `mu_dtype`.
     pub mu: Leaves,
     /// The average of the squares of the gradients: as `mu`.
     pub nu: Leaves,
@@ -30,6 +32,7 @@ pub struct ScaleByAdopt {
     eps: f64,
     nesterov: bool,
     clip: Option<Schedule>,
+    mu_dtype: Option<DType>,
 }
 
 /// Adam with its two averages in reverse order, so that it converges with any `b2`: a gradient is divided
@@ -49,7 +52,7 @@ pub struct ScaleByAdopt {
 #[must_use]
 pub fn scale_by_adopt() -> ScaleByAdopt {
     let clip = Schedule::new("c^0.25", |count| (count as f64).powf(0.25));
-    ScaleByAdopt { b1: 0.9, b2: 0.9999, eps: 1e-6, nesterov: false, clip: Some(clip) }
+    ScaleByAdopt { b1: 0.9, b2: 0.9999, eps: 1e-6, nesterov: false, clip: Some(clip), mu_dtype: None }
 }
 
 builder!(ScaleByAdopt {
@@ -63,6 +66,8 @@ builder!(ScaleByAdopt {
     nesterov: bool,
     /// The bound of normalized gradients, over the steps; `None` for no clipping.
     clip: Option<Schedule>,
+    /// The element type of `mu`.
+    mu_dtype: impl Into<Option<DType>>,
 });
 
 impl GradientTransformation for ScaleByAdopt {
@@ -72,7 +77,9 @@ impl GradientTransformation for ScaleByAdopt {
         check_decay("b1", self.b1)?;
         check_decay("b2", self.b2)?;
         check_not_negative("eps", self.eps)?;
-        Ok(ScaleByAdoptState { count: Count::zero()?, mu: zeros_like(params)?, nu: zeros_like(params)? })
+        check_float("mu_dtype", self.mu_dtype)?;
+        let mu = zeros_in(params, self.mu_dtype)?;
+        Ok(ScaleByAdoptState { count: Count::zero()?, mu, nu: zeros_like(params)? })
     }
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
@@ -139,4 +146,8 @@ pub fn adopt(learning_rate: impl Into<Schedule>) -> Adopt {
     chain((scale_by_adopt(), scale_by_learning_rate(learning_rate)))
 }
 
-options!(Adopt: 0 ScaleByAdopt { b1: f64, b2: f64, eps: f64, nesterov: bool, clip: Option<Schedule> });
+options!(Adopt:
+    0 ScaleByAdopt {
+        b1: f64, b2: f64, eps: f64, nesterov: bool, clip: Option<Schedule>, mu_dtype: impl Into<Option<DType>>,
+    }
+);

@@ -138,6 +138,8 @@ options!(Cocob:
     2 ScaleByCocob { alpha: f64, eps: f64 }
 );
 
+weight_decay_mask!(Cocob: 0);
+
 impl Cocob {
     /// A factor on the gradients, over the steps; it keeps their sign.
     #[must_use]

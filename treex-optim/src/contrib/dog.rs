@@ -1,5 +1,6 @@
 //! Distance over gradients.
 
+use serde::{Deserialize, Serialize};
 use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use super::squared_distance;
@@ -10,6 +11,7 @@ use crate::linesearch::vdot;
 use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
+use crate::schedule::Schedule;
 use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
@@ -30,7 +32,8 @@ pub struct DogState {
 }
 
 /// The first step of [`dog`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InitStep {
     /// This initial distance.
     Distance(f64),
@@ -129,3 +132,14 @@ options!(Dog:
     0 AddDecayedWeights { weight_decay: f64 }
     1 ScaleByDog { init_step: InitStep, eps: f64 }
 );
+
+weight_decay_mask!(Dog: 0);
+
+impl Dog {
+    /// A factor on the steps, over the steps. Default: 1.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: impl Into<Schedule>) -> Self {
+        self.0.2 = scale_by_learning_rate(learning_rate);
+        self
+    }
+}

@@ -8,6 +8,7 @@ use crate::combinators::copied;
 use crate::engine::{Squares, Updates, sum};
 use crate::numerics::{at_least, check_not_negative};
 use crate::scalar::Scalar;
+use crate::schedule::Schedule;
 use crate::step_size::StepSize;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
@@ -104,3 +105,14 @@ options!(Dowg:
     0 AddDecayedWeights { weight_decay: f64 }
     1 ScaleByDowg { init_estim_sq_dist: f64, eps: f64 }
 );
+
+weight_decay_mask!(Dowg: 0);
+
+impl Dowg {
+    /// A factor on the steps, over the steps. Default: 1.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: impl Into<Schedule>) -> Self {
+        self.0.2 = scale_by_learning_rate(learning_rate);
+        self
+    }
+}

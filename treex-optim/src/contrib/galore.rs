@@ -202,6 +202,8 @@ options!(Galore:
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
 
+weight_decay_mask!(Galore: 1);
+
 impl Galore {
     /// The largest number of singular vectors of a projection.
     #[must_use]

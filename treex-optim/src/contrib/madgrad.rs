@@ -136,3 +136,5 @@ options!(Madgrad:
     0 AddDecayedWeights { weight_decay: impl Into<Schedule> }
     1 ScaleByMadgrad { momentum: f64, eps: f64 }
 );
+
+weight_decay_mask!(Madgrad: 0);

@@ -11,7 +11,9 @@ pub(crate) mod dadapt_adamw;
 mod distance_estimate;
 pub(crate) mod dog;
 pub(crate) mod dowg;
+pub(crate) mod dpsgd;
 pub(crate) mod galore;
+pub(crate) mod hutchinson;
 pub(crate) mod madgrad;
 pub(crate) mod mechanize;
 pub(crate) mod momo;
@@ -24,6 +26,7 @@ pub(crate) mod reduce_on_plateau;
 pub(crate) mod sam;
 pub(crate) mod schedule_free;
 pub(crate) mod simplified_ademamix;
+pub(crate) mod sophia;
 
 use treex_core::{Leaves, Result};
 

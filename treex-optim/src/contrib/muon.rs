@@ -1,6 +1,6 @@
 //! Muon: orthogonalized momentum.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use treex_core::{Filter, Leaves, Result, TreeObject, by};
 
 use super::newton_schulz::{NewtonSchulz, newton_schulz};
@@ -8,7 +8,7 @@ use crate::alias::adamw::{AdamW, adamw};
 use crate::chain::{Chain, chain};
 use crate::combinators::masked::Masked;
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::{bias_correction, check_decay, check_finite, zeros_like};
+use crate::numerics::{bias_correction, check_decay, check_finite, check_float, zeros_in};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
@@ -23,7 +23,7 @@ use crate::transformation::{GradientTransformation, Member, Stateless};
 pub struct ScaleByMuonState {
     /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters), or `mu_dtype`.
     pub mu: Leaves,
 }
 
@@ -34,6 +34,7 @@ pub struct ScaleByMuon {
     beta: f64,
     nesterov: bool,
     adaptive: bool,
+    mu_dtype: Option<DType>,
 }
 
 /// Orthogonalizes an average of the gradients, so that all directions have equal weight:
@@ -52,7 +53,13 @@ pub struct ScaleByMuon {
 /// networks](https://kellerjordan.github.io/posts/muon/), 2024.
 #[must_use]
 pub fn scale_by_muon() -> ScaleByMuon {
-    ScaleByMuon { newton_schulz: newton_schulz(), beta: 0.95, nesterov: true, adaptive: false }
+    ScaleByMuon {
+        newton_schulz: newton_schulz(),
+        beta: 0.95,
+        nesterov: true,
+        adaptive: false,
+        mu_dtype: None,
+    }
 }
 
 builder!(ScaleByMuon {
@@ -64,6 +71,8 @@ builder!(ScaleByMuon {
     nesterov: bool,
     /// Whether updates are scaled by the dual norm of the gradients.
     adaptive: bool,
+    /// The element type of `mu`.
+    mu_dtype: impl Into<Option<DType>>,
 });
 
 impl ScaleByMuon {
@@ -91,7 +100,8 @@ impl GradientTransformation for ScaleByMuon {
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         check_decay("beta", self.beta)?;
-        Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_like(params)? })
+        check_float("mu_dtype", self.mu_dtype)?;
+        Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_in(params, self.mu_dtype)? })
     }
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
@@ -276,8 +286,23 @@ impl Muon {
     /// The weight decay of matrices, multiplied by the learning rate.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: impl Into<Schedule>) -> Self {
-        self.matrices().2 = add_decayed_weights(weight_decay);
+        self.matrices().2 = self.matrices().2.clone().weight_decay(weight_decay);
         self
+    }
+
+    /// Only matrices that `filter` selects decay. AdamW has a mask of its own: [`adam`](Self::adam).
+    #[must_use]
+    pub fn weight_decay_mask(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        self.matrices().2 = self.matrices().2.clone().mask(filter);
+        self
+    }
+
+    /// The element type of the averages of the gradients, AdamW's too.
+    #[must_use]
+    pub fn mu_dtype(mut self, mu_dtype: impl Into<Option<DType>>) -> Self {
+        let mu_dtype = mu_dtype.into();
+        self.matrices().0.mu_dtype = mu_dtype;
+        self.adam(|adam| adam.mu_dtype(mu_dtype))
     }
 
     /// The learning rate of AdamW.

@@ -125,3 +125,5 @@ options!(SimplifiedAdemamix:
     0 ScaleBySimplifiedAdemamix { b1: f64, b2: f64, alpha: impl Into<Schedule>, eps: f64, eps_root: f64 }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );
+
+weight_decay_mask!(SimplifiedAdemamix: 1);

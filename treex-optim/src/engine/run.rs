@@ -14,6 +14,7 @@ use super::job::{Output, PendingRules, Target, compute_dtype};
 use super::rule::Terms;
 use super::updates::{Mask, Op, Sums, TensorFn, Updates, Work};
 use super::{cpu, reference};
+use crate::constant::check_constant;
 
 /// Runs all recorded work. `release` is called after the last check: from there on only an allocation can
 /// fail. It drops the other copy of the state, so that the state is written in place.
@@ -25,6 +26,7 @@ pub(crate) fn run(
     release: Box<dyn FnOnce() + '_>,
 ) -> Result<Option<Leaves>> {
     let Updates { incoming, params, present, ops, .. } = updates;
+    incoming.tensors().chain(params.tensors()).try_for_each(|x| check_constant("update", x))?;
     // From here on the model is the only holder of its cells.
     drop(params);
     let fast = is_fast(&incoming);
@@ -73,8 +75,11 @@ pub(crate) fn run(
                 pending.push(PendingRules { on, rules, state });
             }
             Some(Op { on, work: Work::Tensors(f) }) => {
-                let result = pass(&current, std::mem::take(&mut pending), Output::Updates, &mut target)?;
-                current = result.updates.unwrap_or(current);
+                // Without rules a pass would only compare the shapes, which the function may change.
+                if !pending.is_empty() {
+                    let result = pass(&current, std::mem::take(&mut pending), Output::Updates, &mut target)?;
+                    current = result.updates.unwrap_or(current);
+                }
                 current = apply_tensor_fn(&current, &present, &on, f, &target)?;
             }
             Some(Op { work: Work::Rules { .. }, .. }) => {}

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
 
 use super::erased::{ErasedTerms, RuleImpl, Rules, TermsImpl};
@@ -21,6 +22,8 @@ pub struct Updates<'a> {
     extra: Extra<'a>,
     /// The positions with an update that was not dropped.
     pub(crate) present: Vec<bool>,
+    /// Whether the incoming updates had examples on a first axis, and no longer have.
+    is_summed: bool,
     /// The positions that the current transformation applies to.
     on: Mask,
     pub(crate) ops: Vec<Op<'a>>,
@@ -78,7 +81,7 @@ impl<'a> Updates<'a> {
     pub fn new(incoming: Leaves, params: Leaves) -> Self {
         let present: Vec<_> = (0..incoming.len()).map(|index| incoming.get(index).is_some()).collect();
         let (on, extra) = (present.clone().into(), Extra::default());
-        Self { incoming, params, extra, present, on, ops: Vec::new() }
+        Self { incoming, params, extra, present, is_summed: false, on, ops: Vec::new() }
     }
 
     /// Sets the extra arguments of the step.
@@ -180,6 +183,12 @@ impl<'a> Updates<'a> {
         self.with(Work::Tensors(Box::new(f)))
     }
 
+    /// [`tensors`](Self::tensors) that turns the updates of single examples, with a first axis that the parameters do not
+    /// have, into those of the parameters.
+    pub(crate) fn sum_examples(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
+        Self { is_summed: true, ..self.tensors(f) }
+    }
+
     /// Applies `f` to the updates that `filter` selects; the others pass unchanged.
     ///
     /// # Errors
@@ -224,7 +233,8 @@ impl<'a> Updates<'a> {
         for state in state {
             self.incoming.check_aligned(state, "the state")?;
             for (index, leaf) in self.incoming.iter().enumerate().filter(|(index, _)| self.has(*index)) {
-                let expected = leaf.shape();
+                let param = self.params.get(index).filter(|_| self.is_summed);
+                let expected = param.map(Tensor::shape).or_else(|| leaf.shape());
                 let found = state.get(index).map(|state| state.dims());
                 if found == expected.map(|shape| shape.dims()) {
                     continue;

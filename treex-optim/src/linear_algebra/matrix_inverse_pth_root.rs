@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Error, Result};
 
 use super::{power_iteration, square};
+use crate::constant::check_constant;
 use crate::transfer::to_f64;
 
 /// The options of [`matrix_inverse_pth_root_with`].
@@ -63,14 +64,15 @@ pub fn matrix_inverse_pth_root(matrix: &Tensor, p: u32) -> Result<(Tensor, f64)>
 /// Higham, Functions of Matrices: Theory and Computation, 2008, equation 7.18.
 ///
 /// # Errors
-/// If the matrix is not square or does not hold floats, or `p` is 0.
+/// If the matrix is not square, does not hold floats or is differentiated, or `p` is 0.
 pub fn matrix_inverse_pth_root_with(
     matrix: &Tensor,
     p: u32,
     options: InversePthRoot,
 ) -> Result<(Tensor, f64)> {
     let name = "matrix_inverse_pth_root";
-    let (wide, n) = square(name, &matrix.detach())?;
+    check_constant(name, matrix)?;
+    let (wide, n) = square(name, matrix)?;
     if p == 0 {
         return Err(Error::argument(format!("`p` of `{name}` is 0")).expected("a number, at least 1"));
     }

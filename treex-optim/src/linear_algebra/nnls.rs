@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Error, Result};
 
 use super::floats;
+use crate::constant::check_constant;
 use crate::transfer::{to_f64, to_vec_f64};
 
 /// The `x` that minimizes `norm(a x - b)` and has no negative element: `[m, n]`, `[m]` or `[m, k]` to `[n]`
@@ -22,7 +23,7 @@ use crate::transfer::{to_f64, to_vec_f64};
 /// ```
 ///
 /// # Errors
-/// If shapes do not fit, or tensors do not hold floats.
+/// If shapes do not fit, or tensors do not hold floats or are differentiated.
 pub fn nnls(a: &Tensor, b: &Tensor, iters: usize) -> Result<Tensor> {
     nnls_with(a, b, iters, None)
 }
@@ -33,9 +34,10 @@ pub fn nnls(a: &Tensor, b: &Tensor, iters: usize) -> Result<Tensor> {
 /// # Errors
 /// As `nnls`.
 pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Result<Tensor> {
-    let wide = floats("nnls", "a matrix", &a.detach(), 2)?;
+    [a, b].into_iter().try_for_each(|x| check_constant("nnls", x))?;
+    let wide = floats("nnls", "a matrix", a, 2)?;
     let (rows, n) = wide.dims2()?;
-    let columns = floats("nnls", "a right side", &b.detach(), b.rank())?.to_dtype(wide.dtype())?;
+    let columns = floats("nnls", "a right side", b, b.rank())?.to_dtype(wide.dtype())?;
     let columns = match *b.dims() {
         [m] if m == rows => columns.unsqueeze(1)?,
         [m, _] if m == rows => columns,

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use treex_core::{Key, Leaf, Parameter, Result, Tree};
 
 use super::square;
+use crate::constant::check_constant;
 use crate::numerics::global_norm;
 use crate::transfer::to_f64;
 use crate::tree::{add_scale, scale, vdot};
@@ -50,8 +51,9 @@ impl PowerIteration {
 /// ```
 ///
 /// # Errors
-/// If the matrix is not square, or does not hold floats.
+/// If the matrix is not square, does not hold floats, or is differentiated.
 pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
+    check_constant("power_iteration", matrix)?;
     let (matrix, n) = square("power_iteration", matrix)?;
     let start = Key::from(0).uniform_between(n, matrix.dtype(), -1., 1.)?.to_device(matrix.device())?;
     let product = |v: &Leaf<Parameter>| Leaf::new(matrix.matmul(&v.get()?.unsqueeze(1)?)?.squeeze(1)?);
@@ -65,7 +67,7 @@ pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
 /// 0.
 ///
 /// # Errors
-/// The errors of `product`, or if a leaf does not hold floats.
+/// The errors of `product`, or if a leaf does not hold floats, or the product is differentiated.
 pub fn power_iteration_with<T: Tree>(
     mut product: impl FnMut(&T) -> Result<T>,
     v0: &T,
@@ -73,6 +75,7 @@ pub fn power_iteration_with<T: Tree>(
 ) -> Result<(f64, T)> {
     let mut vector = normalized(v0)?;
     let mut image = product(&vector)?;
+    image.flatten().tensors().try_for_each(|image| check_constant("power_iteration", image))?;
     let mut value = 0.;
     for _ in 0..options.num_iters {
         if value != 0. {

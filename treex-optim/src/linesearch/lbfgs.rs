@@ -4,10 +4,11 @@ use super::scale_by_lbfgs::{ScaleByLbfgs, scale_by_lbfgs};
 use super::zoom::scale_by_zoom_linesearch;
 use super::zoom_options::{InitialGuess, ScaleByZoomLinesearch};
 use crate::chain::{Chain, chain};
-use crate::transform::scale::{Scale, scale};
+use crate::schedule::Schedule;
+use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 
 /// The type of [`lbfgs`].
-pub type Lbfgs = Chain<(ScaleByLbfgs, Scale, ScaleByZoomLinesearch)>;
+pub type Lbfgs = Chain<(ScaleByLbfgs, ScaleByLearningRate, ScaleByZoomLinesearch)>;
 
 /// L-BFGS, for losses that are the same at each step: `p = p - a P g`, with the approximate inverse Hessian
 /// `P` of [`scale_by_lbfgs`] and the step `a` of [`scale_by_zoom_linesearch`], which tries 1 first and 20
@@ -31,7 +32,8 @@ pub type Lbfgs = Chain<(ScaleByLbfgs, Scale, ScaleByZoomLinesearch)>;
 /// Without a line search: `chain((scale_by_lbfgs(), scale_by_learning_rate(1e-2)))`.
 #[must_use]
 pub fn lbfgs() -> Lbfgs {
-    chain((scale_by_lbfgs(), scale(-1.), scale_by_zoom_linesearch(20).initial_guess(InitialGuess::One)))
+    let linesearch = scale_by_zoom_linesearch(20).initial_guess(InitialGuess::One);
+    chain((scale_by_lbfgs(), scale_by_learning_rate(1.), linesearch))
 }
 
 impl Lbfgs {
@@ -39,6 +41,13 @@ impl Lbfgs {
     #[must_use]
     pub fn memory_size(mut self, memory_size: usize) -> Self {
         self.0.0 = self.0.0.memory_size(memory_size);
+        self
+    }
+
+    /// A factor on the step before the line search, over the steps. Default: 1.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: impl Into<Schedule>) -> Self {
+        self.0.1 = scale_by_learning_rate(learning_rate);
         self
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor};
 use treex_core::Result;
 
-use super::labels::{class_numbers, without_classes};
+use super::labels::{class_numbers, of_label, without_classes};
 use super::rows::Rows;
 use super::{Over, aligned, check_floats, cross_entropy, widened};
 
@@ -71,7 +71,7 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
         return Ok(losses);
     }
     let (shifted, normalizer) = rows.shifted(&widened(name, "logits", &logits)?)?;
-    let label_logits = shifted.contiguous()?.gather(&labels, D::Minus1)?;
+    let label_logits = of_label(&shifted.contiguous()?, &labels)?;
     rows.or_zero(&(normalizer - label_logits)?.squeeze(D::Minus1)?)
 }
 

@@ -1,6 +1,7 @@
 //! Labels that are class indices.
 
 use candle_core::{D, DType, Tensor};
+use treex_core::autograd::is_nested;
 use treex_core::{Error, ErrorKind, Result};
 
 /// The error for scores or logits without classes.
@@ -46,4 +47,15 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
         }
     }
     Ok(labels.unsqueeze(D::Minus1)?.contiguous()?)
+}
+
+/// The value of each row's label: `[.., classes]`, [`class_numbers`] to `[.., 1]`.
+pub(super) fn of_label(rows: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    if !is_nested() {
+        return Ok(rows.gather(labels, D::Minus1)?);
+    }
+    // Candle cannot differentiate the gradient of `gather`. Chosen and not multiplied, since 0 times infinity is NaN.
+    let numbers = Tensor::arange(0, rows.dim(D::Minus1)? as i64, rows.device())?;
+    let is_label = numbers.broadcast_eq(&labels.to_dtype(DType::I64)?)?;
+    Ok(is_label.where_cond(rows, &rows.zeros_like()?)?.sum_keepdim(D::Minus1)?)
 }

@@ -2,8 +2,9 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::Result;
+use treex_core::autograd::saved;
 
-use super::labels::{class_numbers, without_classes};
+use super::labels::{class_numbers, of_label, without_classes};
 use super::math::row_max;
 use super::widened;
 use crate::projections::{Simplex, simplex};
@@ -18,7 +19,7 @@ pub fn multiclass_hinge_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor>
     let (scores, labels) = scored("multiclass_hinge_loss", scores, labels)?;
     let numbers = Tensor::arange(0, scores.dim(D::Minus1)? as i64, scores.device())?;
     let others = numbers.broadcast_ne(&labels.to_dtype(DType::I64)?)?.to_dtype(scores.dtype())?;
-    Ok((row_max(&(&scores + others)?)? - label_scores(&scores, &labels)?)?)
+    Ok((row_max(&(&scores + others)?)? - of_label(&scores, &labels)?.squeeze(D::Minus1)?)?)
 }
 
 /// `max_i(scores[i]) - scores[label]` over the last axis, for labels that are class indices: `[.., classes]`,
@@ -28,7 +29,7 @@ pub fn multiclass_hinge_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor>
 /// As [`multiclass_hinge_loss`].
 pub fn multiclass_perceptron_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (scores, labels) = scored("multiclass_perceptron_loss", scores, labels)?;
-    Ok((row_max(&scores)? - label_scores(&scores, &labels)?)?)
+    Ok((row_max(&scores)? - of_label(&scores, &labels)?.squeeze(D::Minus1)?)?)
 }
 
 /// The cross entropy's counterpart for [sparsemax](https://arxiv.org/abs/1602.02068), which projects scores
@@ -54,22 +55,24 @@ pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Ten
         let values = Tensor::from_vec(rows.iter().map(of).collect(), labels.shape(), &Device::Cpu)?;
         Ok(values.to_dtype(scores.dtype())?.to_device(scores.device())?)
     };
-    // `p` is optimal, so its derivative does not contribute.
-    let above = scores.detach().broadcast_sub(&column(|row| row.max)?)?;
-    let above = above.broadcast_sub(&column(|row| row.threshold)?)?;
-    let zeros = above.zeros_like()?;
+    // `p` is optimal, so its derivative does not contribute to the first derivative of the loss, only to the second.
+    let lowered = saved(&scores).broadcast_sub(&column(|row| row.max)?)?;
+    let zeros = lowered.zeros_like()?;
     // Not the other way round, so that NaN is not 0.
-    let is_zero = above.le(&zeros)?;
-    let p = is_zero.where_cond(&zeros, &above)?;
-    let leads = scores.broadcast_sub(&scores.gather(&labels, D::Minus1)?)?;
+    let is_zero = lowered.detach().broadcast_le(&column(|row| row.threshold)?)?;
+    let threshold = match lowered.track_op() {
+        false => column(|row| row.threshold)?,
+        true => {
+            let kept = is_zero.where_cond(&zeros, &zeros.ones_like()?)?.sum_keepdim(D::Minus1)?;
+            let sum = is_zero.where_cond(&zeros, &lowered)?.sum_keepdim(D::Minus1)?;
+            ((sum - 1.)? / kept)?
+        }
+    };
+    let p = is_zero.where_cond(&zeros, &lowered.broadcast_sub(&threshold)?)?;
+    let leads = scores.broadcast_sub(&of_label(&scores, &labels)?)?;
     let leads = is_zero.where_cond(&zeros, &leads)?;
     let expected = (&p * leads)?.sum(D::Minus1)?;
     Ok((expected + p.sqr()?.sum(D::Minus1)?.affine(-0.5, 0.5)?)?)
-}
-
-/// The score of each row's label.
-fn label_scores(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(scores.gather(labels, D::Minus1)?.squeeze(D::Minus1)?)
 }
 
 /// Scores in the compute type, and labels that index their columns.

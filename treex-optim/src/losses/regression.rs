@@ -45,8 +45,9 @@ pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// As [`squared_error`].
 pub fn huber_loss_with(predictions: &Tensor, targets: &Tensor, delta: f64) -> Result<Tensor> {
     let errors = errors("huber_loss", predictions, targets)?;
-    // The gradient is the clipped error itself, so differentiating the other factor suffices.
-    let clipped = errors.detach().clamp(-delta, delta)?;
+    // A constant beyond `delta`, chosen and not computed, so that the gradient at an infinity is no NaN.
+    let beyond = errors.detach().clamp(-delta, delta)?;
+    let clipped = errors.abs()?.le(delta)?.where_cond(&errors, &beyond)?;
     Ok((&clipped * (errors - (&clipped * 0.5)?)?)?)
 }
 

@@ -8,14 +8,14 @@ use super::options::Ctc;
 /// The labels of one sequence.
 pub(super) struct Sequence {
     /// The class of each label; entries after the last label may be invalid.
-    labels: Vec<Option<usize>>,
+    pub(super) labels: Vec<Option<usize>>,
     /// The number of labels.
-    len: usize,
+    pub(super) len: usize,
     /// Whether the next label is the same.
-    repeats: Vec<bool>,
+    pub(super) repeats: Vec<bool>,
     /// Whether a frame is padding.
-    frame_pads: Vec<bool>,
-    options: Ctc,
+    pub(super) frame_pads: Vec<bool>,
+    pub(super) options: Ctc,
 }
 
 /// Log-probabilities of having emitted the first `n` labels: with a blank last, for `n` from 0 on, or with
@@ -75,7 +75,7 @@ impl Sequence {
     }
 
     /// `log_epsilon` if a transition is not allowed.
-    fn toll(&self, closed: bool) -> f64 {
+    pub(super) fn toll(&self, closed: bool) -> f64 {
         if closed { self.options.log_epsilon } else { 0. }
     }
 

@@ -1,6 +1,7 @@
 //! Connectionist temporal classification.
 
 use candle_core::{DType, Device, Tensor};
+use treex_core::autograd::is_reference;
 use treex_core::{Error, Result};
 
 use super::{Over, widened};
@@ -9,6 +10,7 @@ use crate::transfer::to_vec_f64;
 
 mod alignments;
 mod options;
+mod reference;
 
 use alignments::{Alignments, Sequence};
 pub use options::Ctc;
@@ -92,7 +94,10 @@ pub fn ctc_loss_with_forward_probs(
 }
 
 fn sum_alignments(log_probs: &Tensor, sequences: Vec<Sequence>, logits: &Tensor) -> Result<Tensor> {
-    let losses = log_probs.apply_op1(Alignments { sequences })?;
+    let losses = match is_reference() {
+        true => reference::losses(log_probs, &sequences)?,
+        false => log_probs.apply_op1(Alignments { sequences })?,
+    };
     Ok(losses.to_dtype(wide(logits.dtype()))?.to_device(logits.device())?)
 }
 

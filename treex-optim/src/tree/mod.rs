@@ -4,7 +4,9 @@
 //! |---|---|
 //! | tree by tree | [`add`], [`sub`], [`mul`], [`div`], [`add_scale`], [`where_cond`], [`cast_like`] |
 //! | leaf by leaf | [`scale`], [`clip`], [`cast`], [`zeros_like`], [`ones_like`], [`full_like`], [`batch_shape`], [`random_like`] |
+//! | averages | [`update_moment`], [`update_infinity_moment`], [`bias_correction`] |
 //! | to one number | [`sum`], [`max`], [`min`], [`vdot`], [`norm`], [`size`], [`allclose`] |
+//! | to something else | [`dtype`], [`split_key_like`] |
 //!
 //! More methods of trees are in [`Tree`]: `map` and `zip_map`, on which these are built, `filter` and
 //! `update`, `stack` and `unstack`, `flatten`. As in `zip_map`, a leaf without a value in one of two trees
@@ -25,11 +27,15 @@
 //! ```
 
 use candle_core::{DType, Device, Shape, Tensor};
-use treex_core::{Error, Key, Result, Tree, TreePart};
+use treex_core::{Error, ErrorKind, Key, Result, Tree, TreePart};
 
 use crate::losses::math::row_max;
 use crate::numerics::wide;
 use crate::transfer::{constant_like, to_vec_f64};
+
+mod moments;
+
+pub use moments::{bias_correction, update_infinity_moment, update_moment};
 
 /// `x + y`.
 ///
@@ -172,6 +178,33 @@ pub fn batch_shape<T: Tree>(tree: &T, shape: &[usize]) -> Result<T> {
     tree.map(|x| Ok(x.broadcast_left(shape)?))
 }
 
+/// A key for each value, in field order: `key.split(n)` for the `n` values there are.
+#[must_use]
+pub fn split_key_like(key: Key, tree: &impl Tree) -> Vec<Key> {
+    key.split(tree.flatten().tensors().count())
+}
+
+/// The element type that all values have; `None` without any value.
+///
+/// # Errors
+/// If they differ.
+pub fn dtype(tree: &impl Tree) -> Result<Option<DType>> {
+    let leaves = tree.flatten();
+    let mut common = None;
+    for (index, _) in leaves.iter().enumerate() {
+        let Some(found) = leaves.get(index).map(Tensor::dtype) else { continue };
+        let expected = *common.get_or_insert(found);
+        if found != expected {
+            return Err(Error::new(ErrorKind::DType, "the leaves of a tree differ in their element types")
+                .at(leaves.path(index))
+                .expected(format!("`{}`, as those before", expected.as_str()))
+                .found(format!("`{}`", found.as_str()))
+                .remedy("`cast` the tree, or ask one of its leaves"));
+        }
+    }
+    Ok(common)
+}
+
 /// A sample for each value, in its shape and element type and on its device. Each has its own key, one of
 /// `key.split(n)` for the `n` values there are, in field order.
 ///
@@ -191,7 +224,7 @@ pub fn random_like<T: Tree>(
     tree: &T,
     mut sampler: impl FnMut(Key, Shape, DType) -> Result<Tensor>,
 ) -> Result<T> {
-    let mut keys = key.split(tree.flatten().tensors().count()).into_iter();
+    let mut keys = split_key_like(key, tree).into_iter();
     tree.map(|x| match keys.next() {
         Some(key) => Ok(sampler(key, x.shape().clone(), x.dtype())?.to_device(x.device())?),
         None => Ok(x.clone()),

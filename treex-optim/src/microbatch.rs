@@ -1,0 +1,94 @@
+//! Batches in parts, in the memory of one.
+
+use candle_core::Tensor;
+use treex_core::{Error, Result, Tree};
+
+use crate::tree::{add, scale};
+
+/// How [`microbatch`] combines the results of the parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accumulator {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// Their mean, so that the gradient of a mean over examples is that of the whole batch.
+    Mean,
+    /// Their concatenation along the first axis.
+    Concat,
+}
+
+/// `f` of parts of `microbatch_size` examples each, combined: what `f` gives for the whole batch, if it is a sum, a mean
+/// or a list over examples, in the memory of one part. The tensors of `batch` have the examples on their first axis. Parts
+/// are taken in order; in Optax every n-th example is in one part, so that a `Mean` and a `Sum` are the same up to
+/// rounding, and a `Concat` exactly.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use treex_core::{Leaf, Parameter, prelude::*};
+/// use treex_optim::{Accumulator, microbatch, mse};
+///
+/// let mut w = Leaf::<Parameter>::new(Tensor::new(2f32, &Device::Cpu)?)?;
+/// let batch = [Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu)?, Tensor::new(&[1f32, 1., 1., 1.], &Device::Cpu)?];
+/// let gradient = microbatch(&batch, 2, Accumulator::Mean, |part| {
+///     let (_, gradient) = w.value_and_grad(Parameter, |w| mse(&part[0].broadcast_mul(&w.get()?)?, &part[1]))?;
+///     Ok(gradient)
+/// })?;
+/// assert_eq!(gradient.get()?.to_scalar::<f32>()?, 25.); // the mean of 2 (2 x - 1) x
+/// # Ok::<(), treex_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the batch has no tensor or no example, tensors differ in the number of examples, or the size does not divide it; the
+/// errors of `f`.
+pub fn microbatch<T: Tree>(
+    batch: &[Tensor],
+    microbatch_size: usize,
+    accumulator: Accumulator,
+    mut f: impl FnMut(&[Tensor]) -> Result<T>,
+) -> Result<T> {
+    let sizes: Vec<_> = batch.iter().map(|x| x.dims().first().copied()).collect();
+    let examples = match sizes.first() {
+        Some(&Some(first)) if first > 0 && sizes.iter().all(|&size| size == Some(first)) => first,
+        _ => {
+            return Err(Error::shape("`microbatch` got tensors that are no batch")
+                .expected("at least one tensor, each with the same number of examples on its first axis")
+                .found(format!("{:?}", batch.iter().map(Tensor::dims).collect::<Vec<_>>())));
+        }
+    };
+    if microbatch_size == 0 || !examples.is_multiple_of(microbatch_size) {
+        return Err(Error::argument("`microbatch_size` does not divide the batch")
+            .expected(format!("a divisor of {examples}"))
+            .found(microbatch_size)
+            .remedy("drop the last examples, or choose another size"));
+    }
+    let parts = (0..examples / microbatch_size).map(|index| {
+        let part = batch.iter().map(|x| Ok(x.narrow(0, index * microbatch_size, microbatch_size)?));
+        f(&part.collect::<Result<Vec<_>>>()?)
+    });
+    if accumulator == Accumulator::Concat {
+        return concat(&parts.collect::<Result<Vec<_>>>()?);
+    }
+    let mut sum: Option<T> = None;
+    for part in parts {
+        let part = part?;
+        sum = Some(sum.map_or_else(|| Ok(part.clone()), |sum| add(&sum, &part))?);
+    }
+    let sum = sum.ok_or_else(|| Error::argument("`microbatch` has no part"))?;
+    match accumulator {
+        Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum),
+        _ => Ok(sum),
+    }
+}
+
+/// The trees' leaves, each concatenated along its first axis.
+fn concat<T: Tree>(parts: &[T]) -> Result<T> {
+    let first = parts.first().ok_or_else(|| Error::argument("`microbatch` has no part"))?;
+    let all: Vec<_> = parts.iter().map(Tree::flatten).collect();
+    let flat = first.flatten();
+    all.iter().try_for_each(|part| flat.check_aligned(part, "the result of another part"))?;
+    let whole = flat.rebuild(|at| {
+        let tensors: Vec<_> = all.iter().filter_map(|part| part.get(at)).collect();
+        Ok(if tensors.is_empty() { None } else { Some(Tensor::cat(&tensors, 0)?) })
+    })?;
+    first.unflatten(&whole)
+}
