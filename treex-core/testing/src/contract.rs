@@ -13,10 +13,10 @@ use candle_core::{DType, Device, Tensor};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
-use treex_core::autograd::{name_of, with_reference};
+use treex_core::autograd::with_reference;
 use treex_core::{Key, Leaf, Parameter, Result, hvp, value_and_grad};
 
-use crate::gradients::{value_and_gradients, weighted_sum, weights};
+use crate::gradients::{Outcome, outcome, value_and_gradients, weighted_sum, weights};
 
 /// The element types of floats.
 pub const ALL: &[DType] = &[DType::F64, DType::F32, DType::F16, DType::BF16];
@@ -237,13 +237,6 @@ struct Trial<'c> {
     key: Key,
 }
 
-/// A value and the gradients of its product with fixed numbers, one for each variable.
-struct Outcome {
-    tensors: Vec<Tensor>,
-    /// The operation that computed the value.
-    operation: Option<&'static str>,
-}
-
 impl Trial<'_> {
     fn variables(&self) -> Result<Vec<Tensor>> {
         let of = |(at, (view, dims)): (usize, (&View, &Vec<usize>))| {
@@ -260,25 +253,10 @@ impl Trial<'_> {
 
     /// By treex's differentiation: the gradients that are `wanted`, and zeros for the others.
     fn outcome(&self, variables: &[Tensor], wanted: impl Fn(usize) -> bool) -> Result<Outcome> {
-        let leaves = variables.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>()?;
-        let mut seen = None;
-        let (_, gradients) = value_and_grad(&leaves, |leaves| {
-            let of = |(at, leaf): (usize, &Leaf<Parameter>)| {
-                Ok(if wanted(at) { leaf.get()? } else { leaf.get()?.detach() })
-            };
-            let y = self.call(&leaves.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?)?;
-            seen = Some((y.detach(), name_of(&y)));
-            if y.elem_count() > 0 {
-                return weighted_sum(&y);
-            }
-            // The loss of no elements may be a constant, which is an error.
-            let (sum, zero) = (weighted_sum(&y)?, (leaves[0].get()?.sum_all()? * 0.)?);
-            Ok((&sum + zero.to_dtype(sum.dtype())?)?)
-        })?;
-        let (y, operation) = seen.expect("the closure ran");
-        let gradients = gradients.iter().map(Leaf::get);
-        let tensors = [Ok(y)].into_iter().chain(gradients).collect::<Result<Vec<_>>>()?;
-        Ok(Outcome { tensors, operation })
+        outcome(variables, |variables| {
+            let of = |(at, x): (usize, &Tensor)| if wanted(at) { x.clone() } else { x.detach() };
+            self.call(&variables.iter().enumerate().map(of).collect::<Vec<_>>())
+        })
     }
 
     /// The slope of the loss along a direction of one variable, by a central difference, and its gradient.

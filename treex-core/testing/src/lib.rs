@@ -4,6 +4,7 @@
 //! - [`oracle`]: fixtures with the numbers of another implementation.
 //! - [`compare`]: comparisons up to a tolerance.
 //! - [`gradients`]: a value with its gradients.
+//! - [`threads`]: the same bits on any number of threads.
 //!
 //! This crate is not published and depends on treex-core, so only tests below `tests/` use it: unit tests below `src/`
 //! are part of the published archives, and those of treex-core would see a second treex-core here.
@@ -14,3 +15,4 @@ pub mod compare;
 pub mod contract;
 pub mod gradients;
 pub mod oracle;
+pub mod threads;
