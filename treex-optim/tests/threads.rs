@@ -89,7 +89,7 @@ fn steps(transformation: &Boxed) -> Result<Vec<Tensor>> {
     let mut optimizer = Optimizer::new(transformation.clone()).init(&model)?;
     for step in 0..3 {
         let key = Key::from(100 + step);
-        let grads = model.map(|leaf| Ok(key.normal(leaf.shape(), leaf.dtype())?))?;
+        let grads = model.map(|leaf| key.normal(leaf.shape(), leaf.dtype()))?;
         optimizer.update_with(&grads, &mut model, &Extra::value(3. - 0.3 * step as f64))?;
     }
     let all = [model.flatten(), optimizer.flatten()];
