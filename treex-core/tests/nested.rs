@@ -220,6 +220,73 @@ fn other_threads() {
     });
 }
 
+/// What an inner function returns is a function of the outer leaves, never of the inner variable of a second one over the
+/// same leaf; and so is what `hvp`, `vjp` and a cotangent bring along.
+fn inner_functions_do_not_meet() {
+    let (w, z) = (scalar(2.), scalar(3.));
+    // loss = w z; the gradient of w · loss by w alone is loss = w z, and that by z is w.
+    let gradient = grad(&z, |z| {
+        let (loss, _) = value_and_grad(&w, |w| Ok((w.get()? * z.get()?)?))?;
+        let inner = grad(&w, |w| Ok((w.get()? * &loss)?))?;
+        assert_eq!(number(&inner), 6.);
+        inner.get()
+    });
+    assert_eq!(number(&gradient.unwrap()), 2.);
+
+    let of = |f: &dyn Fn(&mut Scalar) -> Result<Tensor>| number(&grad(&scalar(3.), f).unwrap());
+    assert_eq!(of(&|u| Ok((hvp(u, Parameter, cube, &scalar(1.))?.0 + u.get()?)?)), 28.);
+    assert_eq!(of(&|u| Ok((hvp(u, Parameter, cube, &scalar(1.))?.1.get()? + u.get()?)?)), 19.);
+    assert_eq!(of(&|u| Ok((vjp(u, Parameter, cube)?.0 + u.get()?)?)), 28.);
+    // The pullback of x³ at 2 is 12 u.
+    let (_, pullback) = vjp(&scalar(2.), Parameter, cube).unwrap();
+    assert_eq!(of(&|u| Ok((pullback.call(&u.get()?)?.get()? * u.get()?)?)), 72.);
+    // A Hessian of scalars, and of leaves of two types.
+    let constant = hessian(&scalar(2.), Parameter, |x| x.get()).unwrap();
+    assert_eq!(matrix(&constant.matrix().unwrap()), [[0.]]);
+    let mixed = (scalar(2.), Scalar::new(Tensor::new(3f32, &Device::Cpu).unwrap()).unwrap());
+    let (_, _, product) =
+        hvp(&mixed, Parameter, |(a, b)| Ok((cube(a)? * b.get()?.to_dtype(DType::F64)?)?), &mixed).unwrap();
+    assert_eq!(number(&product.0), 36. * 2. + 12. * 3.);
+}
+
+/// In a function of first order, a scan or a rematerialization whose step takes a gradient is an error; what its step computes
+/// from its inputs keeps its gradient.
+fn gradients_inside_of_loops() {
+    let inner = grad(&scalar(2.), |x| {
+        let y = remat(x, &[], |x, _| Ok(vec![grad(x, cube)?.get()?]))?;
+        Ok((&y[0] + x.get()?)?)
+    });
+    assert!(inner.unwrap_err().to_string().contains("without `scan` and `remat`"));
+    // (x²)² + x at 2.
+    let input = grad(&scalar(2.), |x| {
+        let y = remat(x, &[x.get()?.sqr()?], |x, inputs| {
+            Ok(vec![(Scalar::new(&inputs[0])?.get()?.sqr()? + x.get()?)?])
+        })?;
+        Ok(y[0].clone())
+    });
+    assert_eq!(number(&input.unwrap()), 33.);
+}
+
+/// First-order training of clones of one model on several threads.
+fn clones_on_threads() {
+    let model: Vec<Scalar> = (0..50).map(|x| scalar(f64::from(x))).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let (loss, gradients) = value_and_grad(&model, |model| {
+                        let squares = model.iter().map(|x| square(&x.get()?)).collect::<Result<Vec<_>>>()?;
+                        Ok(Tensor::stack(&squares, 0)?.sum_all()?)
+                    })
+                    .unwrap();
+                    assert!(!loss.track_op() && !gradients[3].get().unwrap().track_op());
+                    assert_eq!(number(&gradients[3]), 6.);
+                }
+            });
+        }
+    });
+}
+
 fn matrix(rows: &Tensor) -> Vec<Vec<f64>> {
     rows.to_vec2().unwrap()
 }
@@ -300,7 +367,7 @@ fn hvp_inside(
 
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 14] = [
         ("orders", orders),
         ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
         ("a_captured_value", a_captured_value),
@@ -312,6 +379,9 @@ fn main() {
         ("after_an_inner_scope", after_an_inner_scope),
         ("other_threads", other_threads),
         ("derivatives_of_trees", derivatives_of_trees),
+        ("inner_functions_do_not_meet", inner_functions_do_not_meet),
+        ("gradients_inside_of_loops", gradients_inside_of_loops),
+        ("clones_on_threads", clones_on_threads),
     ];
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {

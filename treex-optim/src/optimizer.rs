@@ -140,6 +140,7 @@ impl<T: GradientTransformation> Optimizer<T> {
         extra: &Extra<'_>,
     ) -> Result<()> {
         check_constant(grads)?;
+        check_constant(model)?;
         let Initialized { plan, state, .. } = self.initialized()?;
         let params = planned(plan, model, "model")?.without_frozen();
         let grads = planned_gradient(plan, grads, &params, self.transformation.takes_examples(state))?;
@@ -373,13 +374,13 @@ fn planned(plan: &Leaves, tree: &impl TreeObject, name: &str) -> Result<Leaves> 
     check_planned(plan, gather(plan, tree, name)?, name, false)
 }
 
-/// A step in place cuts the graph, so gradients that an outer function differentiates are an error.
-fn check_constant(grads: &(impl TreeObject + Clone)) -> Result<()> {
-    if !is_recording() || !grads.leaves().iter().any(|(_, _, leaf)| leaf.is_tracked()) {
+/// A step in place cuts the graph, so gradients and parameters by which an outer function is differentiated are an error.
+fn check_constant(tree: &(impl TreeObject + Clone)) -> Result<()> {
+    if !is_recording() || !tree.leaves().iter().any(|(_, _, leaf)| leaf.is_tracked()) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Gradient, "an optimizer's step would cut the gradients, which are being differentiated").remedy(
-        "for a differentiable step write `model.zip_map(&grads, |p, g| ..)?`; for a constant pass `stop_gradient(&grads)`",
+    Err(Error::new(ErrorKind::Gradient, "an optimizer's step would cut a gradient: its arguments are being differentiated").remedy(
+        "for a differentiable step write `model.zip_map(&grads, |p, g| ..)?`; for constants pass `stop_gradient` of both",
     ))
 }
 

@@ -63,7 +63,7 @@ impl Differentiation {
     /// structure.
     pub(crate) fn finish<T: TreeObject>(&self, loss: &Tensor, tree: T) -> Result<(Tensor, T)> {
         check_loss(loss)?;
-        let gradients = self.backward(loss, true)?;
+        let gradients = self.backward(loss, None, true)?;
         self.check_reached(loss, &gradients)?;
         self.scope.close();
         // The loss stays tracked for an outer scope that it depends on.
@@ -72,12 +72,20 @@ impl Differentiation {
     }
 
     /// Runs a backward pass from the scalar `root`. Where `root` depends on the variables of other open scopes, so do the
-    /// gradients, and they stay in the graph. A pass that `is_last` frees what operations saved, if no other scope may
+    /// gradients, and they stay in the graph; `cotangent` is what they are multiplied by, if it is not in the graph of `root`. A
+    /// pass that `is_last` frees what operations saved, if no other scope may
     /// need it.
-    pub(crate) fn backward(&self, root: &Tensor, is_last: bool) -> Result<Gradients> {
+    pub(crate) fn backward(
+        &self,
+        root: &Tensor,
+        cotangent: Option<&Tensor>,
+        is_last: bool,
+    ) -> Result<Gradients> {
         let others = self.scope.others();
         let is_last = is_last && others.is_empty();
-        let outer = Scope::among(others, root).into_iter().next();
+        let of_cotangent =
+            cotangent.and_then(|cotangent| Scope::among(others.clone(), cotangent).into_iter().next());
+        let outer = Scope::among(others, root).into_iter().next().or(of_cotangent);
         let vars = self.vars.iter().flatten().map(Var::as_tensor);
         let links = self.scope.links();
         let selected = if outer.is_none() && links.is_empty() {
@@ -149,7 +157,7 @@ pub(crate) fn select<T: TreeObject>(
     filter: &impl Filter,
     number: u64,
 ) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
-    let (mut selected, mut vars, mut taken) = (Vec::new(), Vec::new(), IdSet::default());
+    let (mut selected, mut vars, scope) = (Vec::new(), Vec::new(), Scope::open(IdSet::default()));
     let mut frozen = 0;
     try_walk_mut(tree, |path, kind, leaf| {
         let differentiable = kind.is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float());
@@ -161,7 +169,7 @@ pub(crate) fn select<T: TreeObject>(
             return Ok(());
         }
         let value = leaf.tracked_value().filter(|value| leaf.is_tracked() && value.track_op()).cloned();
-        let var = leaf.var_of_its_own(kind, &mut taken)?;
+        let var = leaf.var_of_its_own(kind, &scope)?;
         if let Some(value) = value {
             Scope::link(&Link { scope: number, variable: var.as_tensor().clone(), value });
         }
@@ -179,7 +187,6 @@ pub(crate) fn select<T: TreeObject>(
             "select leaves of kind `Parameter` that hold floats: `model.value_and_grad(Parameter, ...)`",
         ));
     }
-    let scope = Scope::open(taken);
     Handle::track_all(selected, &scope);
     Ok((scope, vars))
 }

@@ -3,12 +3,14 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::transform::auxiliary::{detach_tree, detach_unowned};
 use crate::transform::grad::in_place;
+use crate::transform::scope::Scope;
 use crate::transform::vjp::jacobian_of;
 use crate::tree::filter::Filter;
 use crate::tree::object::TreeObject;
 use crate::tree::path::Path;
-use crate::tree::walk::{try_walk_mut, walk, walk_mut};
+use crate::tree::walk::{try_walk_mut, walk};
 
 /// The loss, its gradient `g`, and the product `H v` of its Hessian with a vector, at `tree` with respect to the selected
 /// leaves: the derivative of `g` in the direction `v`. As `jax.jvp(jax.value_and_grad(f), (tree,), (v,))`, but by two
@@ -47,12 +49,13 @@ where
     let (_, hv) = in_place(&mut tree.clone(), &filter, |tree| {
         let ((loss, ()), gradient) = in_place(tree, &filter, |tree| Ok((f(tree)?, ())))?;
         let product = dot(&gradient, v)?;
-        let mut gradient = gradient;
-        walk_mut(&mut gradient, |_, _, leaf| leaf.release_graph());
-        products = Some((loss.detach(), gradient));
+        products = Some((loss, gradient));
         Ok((product, ()))
     })?;
-    let (loss, gradient) = products.ok_or_else(|| Error::argument("the function did not run"))?;
+    let (mut loss, mut gradient) = products.ok_or_else(|| Error::argument("the function did not run"))?;
+    // Constants, but for an outer function on which they depend.
+    detach_unowned(&mut loss);
+    detach_tree(&mut gradient, &|value| Scope::owner_of(value).is_none());
     Ok((loss, gradient, hv))
 }
 
@@ -60,7 +63,7 @@ where
 pub(crate) fn dot<T: TreeObject + Clone>(x: &T, v: &T) -> Result<Tensor> {
     let mut others = Vec::new();
     walk(v, |_, _, leaf| others.push(leaf));
-    let (mut others, mut sum) = (others.into_iter(), None);
+    let (mut others, mut sum) = (others.into_iter(), None::<Tensor>);
     try_walk_mut(&mut x.clone(), |_, _, leaf| {
         let other = others.next();
         let Some(x) = leaf.tracked_value() else { return Ok(()) };
@@ -74,7 +77,7 @@ pub(crate) fn dot<T: TreeObject + Clone>(x: &T, v: &T) -> Result<Tensor> {
         )?;
         let term = (x * v.to_dtype(x.dtype())?)?.sum_all()?;
         sum = Some(match sum.take() {
-            Some(sum) => (sum + term)?,
+            Some(sum) => (&sum + term.to_dtype(sum.dtype())?)?,
             None => term,
         });
         Ok(())
@@ -145,9 +148,8 @@ impl<T: TreeObject + Clone> Hessian<T> {
     /// If Candle cannot allocate it.
     pub fn matrix(&self) -> Result<Tensor> {
         let mut columns = Vec::new();
-        walk(&self.rows, |_, _, leaf| {
-            columns.extend(leaf.tracked_value().map(|value| value.flatten_from(1)))
-        });
+        let flat = |value: &Tensor| value.reshape((value.dim(0)?, value.elem_count() / value.dim(0)?.max(1)));
+        walk(&self.rows, |_, _, leaf| columns.extend(leaf.tracked_value().map(flat)));
         let columns = columns.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
         let dtype = columns.first().map(Tensor::dtype);
         let columns = columns.iter().map(|column| column.to_dtype(dtype.unwrap_or(column.dtype())));

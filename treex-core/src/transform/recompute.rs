@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var};
 
 use crate::autograd::{is_reference, with_reference};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::transform::scope::Scope;
 use crate::tree::flat::Layout;
 use crate::tree::handle::Handle;
@@ -36,10 +36,15 @@ impl<M: TreeObject + Clone> Recompute<M> {
         Self { model, tracked: self.tracked.clone(), reference: self.reference }
     }
 
-    /// Runs `f` on the model, with `tensors` as the values of its tracked leaves.
-    pub(crate) fn run<R>(&self, tensors: &[Tensor], f: impl FnOnce(&mut M) -> Result<R>) -> Result<R> {
+    /// Runs `f` on the model, with `tensors` as the values of its tracked leaves; `f` is differentiated by `others` too.
+    pub(crate) fn run<R>(
+        &self,
+        tensors: &[Tensor],
+        others: &[&[Tensor]],
+        f: impl FnOnce(&mut M) -> Result<R>,
+    ) -> Result<R> {
         let mut model = self.model.clone();
-        let scope = Scope::open(tensors.iter().map(Tensor::id).collect());
+        let scope = Scope::open(others.iter().copied().flatten().chain(tensors).map(Tensor::id).collect());
         let (mut tracked, mut tensors) = (self.tracked.iter(), tensors.iter());
         walk_mut(&mut model, |_, _, leaf| {
             if tracked.next() == Some(&true)
@@ -50,6 +55,13 @@ impl<M: TreeObject + Clone> Recompute<M> {
             }
         });
         let result = if self.reference { with_reference(|| f(&mut model)) } else { f(&mut model) };
+        if scope.has_linked() {
+            return Err(Error::new(
+                ErrorKind::Gradient,
+                "a gradient inside of a scan or a rematerialization is differentiated",
+            )
+            .remedy("write the loop out, without `scan` and `remat`"));
+        }
         result.map_err(|error| attach_path(&model, error))
     }
 

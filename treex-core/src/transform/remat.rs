@@ -53,7 +53,7 @@ where
                 let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
                 let (parameters, inputs) = variables.split_at(count);
                 let start = deep::mark();
-                let outputs = template.run(parameters, |model| f(model, inputs))?;
+                let outputs = template.run(parameters, &[inputs], |model| f(model, inputs))?;
                 deep::with_room(start, || {
                     let gradients = pull_back(&outputs, cotangents, &variables, true);
                     drop(outputs);

@@ -57,7 +57,7 @@ where
     let (before, parameters) = Recompute::of(model);
     let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
     let recompute = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
-        snapshot.run(constants, |model| f(model, carry, x))
+        snapshot.run(constants, &[carry, x], |model| f(model, carry, x))
     };
     before.untracked(model, |model| {
         let forward = |f: &F, carry: &[Tensor], x: &[Tensor]| {
@@ -119,7 +119,7 @@ where
     };
     let recompute =
         |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
-            Ok((snapshot.run(parameters, |block| f(block, carry))?, Vec::new()))
+            Ok((snapshot.run(parameters, &[carry], |block| f(block, carry))?, Vec::new()))
         };
     let (carry, _) = run(sources, before.len(), f, forward, recompute)?;
     detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;

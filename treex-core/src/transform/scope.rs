@@ -17,7 +17,7 @@ pub(crate) struct Scope {
     open: AtomicBool,
     /// A [`mark`](deep::mark) of when it was opened.
     start: usize,
-    vars: IdSet<TensorId>,
+    vars: Mutex<IdSet<TensorId>>,
     /// The variables of the scopes inside of this one that stand for values which depend on it, oldest first.
     links: Mutex<Vec<Link>>,
 }
@@ -45,7 +45,7 @@ impl Scope {
         let scope = Arc::new(Self {
             open: AtomicBool::new(true),
             start: deep::mark(),
-            vars,
+            vars: Mutex::new(vars),
             links: Mutex::default(),
         });
         let mut scopes = open_scopes();
@@ -104,9 +104,16 @@ impl Scope {
         open_scopes().iter().filter_map(Weak::upgrade).filter(|scope| scope.is_open()).collect()
     }
 
-    /// Whether an open scope differentiates by the variable with this id.
-    pub(crate) fn tracks(id: TensorId) -> bool {
-        Self::all_open().iter().any(|scope| scope.vars.contains(&id))
+    fn lock_vars(&self) -> MutexGuard<'_, IdSet<TensorId>> {
+        self.vars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a variable one of this scope, unless an open scope has it already: one step, so that two threads never
+    /// differentiate by one variable.
+    pub(crate) fn claim(&self, id: TensorId) -> bool {
+        let scopes = open_scopes();
+        let has = |scope: &Arc<Self>| scope.is_open() && scope.lock_vars().contains(&id);
+        !scopes.iter().filter_map(Weak::upgrade).any(|scope| has(&scope)) && self.lock_vars().insert(id)
     }
 
     /// The outermost open scope on which `tensor` depends. The outermost, since it is open longest.
@@ -128,7 +135,7 @@ impl Scope {
         let vars = deep::with_room(start, || variables_below(tensor));
         scopes.retain(|scope| {
             let is_linked = |link: &Link| vars.contains(&link.variable.id());
-            !scope.vars.is_disjoint(&vars) || scope.lock_links().iter().any(is_linked)
+            !scope.lock_vars().is_disjoint(&vars) || scope.lock_links().iter().any(is_linked)
         });
         scopes
     }

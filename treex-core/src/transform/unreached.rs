@@ -40,7 +40,7 @@ where
     let gradients = differentiation.scope.with_room(|| {
         let root = value.sum_all()?;
         drop(value);
-        differentiation.backward(&root, true)
+        differentiation.backward(&root, None, true)
     })?;
     let (mut leaves, mut paths) = (differentiation.is_selected().zip(gradients.by_leaf), Vec::new());
     walk(tree, |path, _, _| {

@@ -9,6 +9,7 @@ use crate::autograd::{OwnedStorage, attach};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transform::differentiation::Differentiation;
 use crate::transform::pull_back::Root;
+use crate::transform::scope::Scope;
 use crate::transform::stack::stack;
 use crate::tree::filter::Filter;
 use crate::tree::handle::Handle;
@@ -61,7 +62,10 @@ where
             .found(format!("`{}`", value.dtype().as_str()))
             .remedy("return what the argument of floats is computed from"));
     }
-    Ok((value.detach(), Pullback { differentiation, tree: tree.clone(), value }))
+    // A constant, but for an outer function on which it depends.
+    let is_constant = Scope::among(differentiation.scope.others(), &value).is_empty();
+    let handed_out = if is_constant { value.detach() } else { value.clone() };
+    Ok((handed_out, Pullback { differentiation, tree: tree.clone(), value }))
 }
 
 /// See [`vjp`]. It holds the graph of the function, and may be called any number of times.
@@ -86,8 +90,10 @@ impl<T: TreeObject + Clone> Pullback<T> {
         }
         let root = Root(vec![Some(cotangent.clone())]);
         let root = attach(root, slice::from_ref(&value), OwnedStorage::new(vec![0f32], ())?)?;
-        let gradients =
-            self.differentiation.scope.with_room(|| self.differentiation.backward(&root, false))?;
+        let gradients = self
+            .differentiation
+            .scope
+            .with_room(|| self.differentiation.backward(&root, Some(cotangent), false))?;
         self.differentiation.write(gradients, self.tree.clone())
     }
 }

@@ -15,12 +15,11 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use candle_core::{DType, Device, Shape, Tensor, TensorId, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
 
 use super::kind::KindTag;
 use crate::autograd::producers;
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::id_map::IdSet;
 use crate::init::initializer::Initializer;
 use crate::tensors;
 use crate::transform::scope::Scope;
@@ -342,18 +341,19 @@ impl Handle {
         Ok(())
     }
 
-    /// The variable to differentiate this leaf by: the cell's own, or a copy if an outer scope or another leaf of the
-    /// same tree (listed in `taken`) already uses that one.
-    pub(crate) fn var_of_its_own(&mut self, kind: KindTag, taken: &mut IdSet<TensorId>) -> Result<Var> {
+    /// The variable by which `scope` differentiates this leaf: the cell's own, or a copy if an open scope or another leaf of
+    /// the same tree already uses that one. Inside of another differentiated function always a copy: what an earlier inner
+    /// function returned may still depend on the cell's own.
+    pub(crate) fn var_of_its_own(&mut self, kind: KindTag, scope: &Scope) -> Result<Var> {
         if let Slot::Value { tensor, .. } = &*self.slot
             && tensor.is_variable()
-            && !Scope::tracks(tensor.id())
-            && taken.insert(tensor.id())
+            && !producers::is_recording()
+            && scope.claim(tensor.id())
         {
             return Ok(Var::from_tensor(tensor)?);
         }
         let var = Var::from_tensor(&self.get(kind)?.detach())?;
-        taken.insert(var.id());
+        scope.claim(var.id());
         self.replace(Self::from_shared(var.as_tensor().clone()));
         Ok(var)
     }
