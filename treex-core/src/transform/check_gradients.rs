@@ -72,7 +72,8 @@ where
                     .expected(format!("{difference:e} along a direction of this leaf"))
                     .found(format!("{derivative:e}"))
                     .remedy(
-                        "replace the operations between this leaf and the loss one by one; \
+                        "look for `detach` between this leaf, or a later one, and the loss (`unreached` lists leaves that are cut \
+                         off); replace the operations there one by one; \
                          `docs/candle-gradients.md` lists those of Candle that are wrong",
                     )
                     .at(path.segments()));
