@@ -73,7 +73,8 @@ pub fn microbatch<T: Tree>(
         let part = part?;
         sum = Some(sum.map_or_else(|| Ok(part.clone()), |sum| add(&sum, &part))?);
     }
-    let sum = sum.ok_or_else(|| Error::argument("`microbatch` has no part"))?;
+    let sum =
+        sum.ok_or_else(|| Error::argument("`microbatch` has no part").expected("at least one example"))?;
     match accumulator {
         Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum),
         _ => Ok(sum),
@@ -82,7 +83,9 @@ pub fn microbatch<T: Tree>(
 
 /// The trees' leaves, each concatenated along its first axis.
 fn concat<T: Tree>(parts: &[T]) -> Result<T> {
-    let first = parts.first().ok_or_else(|| Error::argument("`microbatch` has no part"))?;
+    let first = parts
+        .first()
+        .ok_or_else(|| Error::argument("`microbatch` has no part").expected("at least one example"))?;
     let all: Vec<_> = parts.iter().map(Tree::flatten).collect();
     let flat = first.flatten();
     all.iter().try_for_each(|part| flat.check_aligned(part, "the result of another part"))?;

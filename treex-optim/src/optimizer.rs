@@ -424,15 +424,13 @@ fn check_planned(plan: &Leaves, leaves: Leaves, name: &str, of_examples: bool) -
         let (Some(planned), Some(found)) = (plan.get(index), leaf.value()) else { return Ok(false) };
         let own = if of_examples { found.dims().get(1..) } else { Some(found.dims()) };
         if own != Some(planned.dims()) {
+            let shape = if of_examples { "the examples on a first axis, then " } else { "" };
             let error =
-                Error::shape(format!("a leaf of the {name} differs in shape from the optimizer's `init`"));
+                Error::shape(format!("a leaf of the {name} differs in shape from the optimizer's `init`"))
+                    .expected(format!("{shape}{:?}", planned.dims()));
             let error = match of_examples {
-                true => error
-                    .expected(format!("the examples on a first axis, then {:?}", planned.dims()))
-                    .remedy("pass the gradients of single examples: `per_example_grads`"),
-                false => error
-                    .expected(format!("{:?}", planned.dims()))
-                    .remedy("a changed model needs an optimizer that is initialized with it"),
+                true => error.remedy("pass the gradients of single examples: `per_example_grads`"),
+                false => error.remedy("a changed model needs an optimizer that is initialized with it"),
             };
             return Err(error.found(format!("{:?}", found.dims())));
         }
