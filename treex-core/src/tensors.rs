@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use candle_core::{DType, Tensor};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 use safetensors::View as _;
 
 /// Whether `a` could be overwritten by `b`: same shape, element type and device.
@@ -19,6 +19,29 @@ pub(crate) fn same_storage(a: &Tensor, b: &Tensor) -> bool {
 #[must_use]
 pub fn storage_id(tensor: &Tensor) -> usize {
     std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
+}
+
+/// The number of elements in the memory of a tensor, which a view has a part of. `None` on devices for which Candle does not
+/// tell.
+pub(crate) fn storage_len(tensor: &Tensor) -> Option<usize> {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(storage) => Some(len(storage)),
+        Storage::Cuda(_) | Storage::Metal(_) => None,
+    }
+}
+
+/// The number of elements in CPU memory.
+pub(crate) fn len(storage: &CpuStorage) -> usize {
+    match storage {
+        CpuStorage::U8(x) => x.len(),
+        CpuStorage::U32(x) => x.len(),
+        CpuStorage::I64(x) => x.len(),
+        CpuStorage::BF16(x) => x.len(),
+        CpuStorage::F16(x) => x.len(),
+        CpuStorage::F32(x) => x.len(),
+        CpuStorage::F64(x) => x.len(),
+        _ => usize::MAX,
+    }
 }
 
 /// Whether two tensors have the same shape, element type and bits.

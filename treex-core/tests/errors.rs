@@ -15,10 +15,6 @@ const WITHOUT: &[(&str, &str)] = &[
         "a filter that selects nothing was an error before; it guards treex's own code",
     ),
     (
-        "`{}` selects no leaf that holds a value",
-        "the message quotes the filter, and the tree has no leaf to name",
-    ),
-    (
         "cannot {verb} the checkpoint",
         "the cause is the system's error, which says what is wrong with the file",
     ),

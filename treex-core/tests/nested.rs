@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
 use treex_core::{
-    Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, prelude::*, remat,
-    scan, scan_blocks, value_and_grad, value_and_grad_aux, vjp,
+    Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, path, prelude::*,
+    remat, scan, scan_blocks, stop_gradient, value_and_grad, value_and_grad_aux, vjp,
 };
 
 type Scalar = Leaf<Parameter>;
@@ -249,6 +249,59 @@ fn inner_functions_do_not_meet() {
     assert_eq!(number(&product.0), 36. * 2. + 12. * 3.);
 }
 
+/// A tree that an inner function hands out, or moves leaves of, keeps its place in the outer one.
+fn trees_of_an_inner_function() {
+    // x³' + (x as aux)²: 3 x² + x², by x: 8 x.
+    let aux = grad(&scalar(2.), |x| {
+        let ((_, same), gradient) = value_and_grad_aux(x, |x| Ok((cube(x)?, x.clone())))?;
+        Ok((gradient.get()? + same.get()?.sqr()?)?)
+    });
+    assert_eq!(number(&aux.unwrap()), 16.);
+    // After the inner function the leaves are swapped, one is a clone of the other, one is frozen.
+    let pair = || (scalar(2.), scalar(5.));
+    type Change = fn(&mut (Scalar, Scalar)) -> Result<()>;
+    let changes: [(Change, [f64; 2]); 3] = [
+        (|pair| Ok(std::mem::swap(&mut pair.0, &mut pair.1)), [25., 20.]),
+        (|pair| Ok(pair.1 = pair.0.clone()), [12., 0.]),
+        (|pair| pair.freeze(path("1")), [20., 4.]),
+    ];
+    for (change, expected) in changes {
+        // x₀² x₁ after the change, and nothing of the inner gradient.
+        let mut outer = pair();
+        let (_, gradient) = outer
+            .value_and_grad(Parameter, |pair| {
+                pair.value_and_grad(Parameter, |pair| {
+                    let loss = (pair.0.get()? * pair.1.get()?)?;
+                    change(pair)?;
+                    Ok(loss)
+                })?;
+                Ok((pair.0.get()?.sqr()? * pair.1.get()?)?)
+            })
+            .unwrap();
+        assert_eq!([number(&gradient.0), number(&gradient.1)], expected);
+        assert_eq!(outer.1.is_frozen(), expected == [20., 4.]);
+    }
+}
+
+/// Candle's own `backward` does not go through an inner scope, so that is an error.
+fn trees_tracked_for_candle() {
+    let tracked = scalar(2.).tracked(Parameter).unwrap();
+    let error = grad(&tracked, cube).unwrap_err().to_string();
+    assert!(error.contains("`tracked`") && error.contains("stop_gradient(&tracked)"), "{error}");
+    assert_eq!(number(&grad(&stop_gradient(&tracked), cube).unwrap()), 12.);
+}
+
+/// What is handed out is not the parameter's own memory, which a later step writes.
+fn values_are_not_parameters() {
+    let mut x = scalar(2.);
+    let (loss, _) = x.value_and_grad(Parameter, |x| x.get()).unwrap();
+    let (value, _) = vjp(&x, Parameter, |x| x.get()).unwrap();
+    let half = Tensor::new(0.5, &Device::Cpu).unwrap();
+    x.leaves_mut()[0].handle().write(&half).unwrap();
+    assert_eq!([loss, value].map(|y| y.to_scalar::<f64>().unwrap()), [2., 2.]);
+    assert_eq!(number(&x), 0.5);
+}
+
 /// In a function of first order, a scan or a rematerialization whose step takes a gradient is an error; what its step computes
 /// from its inputs keeps its gradient.
 fn gradients_inside_of_loops() {
@@ -265,6 +318,17 @@ fn gradients_inside_of_loops() {
         Ok(y[0].clone())
     });
     assert_eq!(number(&input.unwrap()), 33.);
+    // A step that writes the parameter would be recomputed with the one from before.
+    let written = grad(&scalar(2.), |x| {
+        let zeros = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
+        let (carry, _) = scan(x, &[Tensor::new(0., &Device::Cpu)?], &[zeros], |x, sum, _| {
+            let sum = (&sum[0] + x.get()?.sqr()?)?;
+            *x = Scalar::new((x.get()? * 0.5)?)?;
+            Ok((vec![sum], Vec::new()))
+        })?;
+        Ok(carry[0].clone())
+    });
+    assert!(written.unwrap_err().to_string().contains("in the carry"));
 }
 
 /// First-order training of clones of one model on several threads.
@@ -367,7 +431,7 @@ fn hvp_inside(
 
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 14] = [
+    let tests: [(&str, fn()); 17] = [
         ("orders", orders),
         ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
         ("a_captured_value", a_captured_value),
@@ -382,6 +446,9 @@ fn main() {
         ("inner_functions_do_not_meet", inner_functions_do_not_meet),
         ("gradients_inside_of_loops", gradients_inside_of_loops),
         ("clones_on_threads", clones_on_threads),
+        ("trees_of_an_inner_function", trees_of_an_inner_function),
+        ("trees_tracked_for_candle", trees_tracked_for_candle),
+        ("values_are_not_parameters", values_are_not_parameters),
     ];
     let trials = tests.map(|(name, test)| {
         Trial::test(name, move || {

@@ -598,6 +598,20 @@ fn deep_graphs() {
                 .unwrap();
             assert!(!aux.track_op());
             assert_eq!(values(&gradient), [1.], "{name}");
+            // What a failed closure left in the tree is dropped too.
+            let failed = grad(&w, |w| {
+                *w = Leaf::new(deep(w)?)?;
+                Err(Error::new(ErrorKind::Argument, "on purpose"))
+            });
+            assert!(failed.unwrap_err().to_string().contains("on purpose"));
+            assert!(
+                w.value_and_grad(Parameter, |w| {
+                    *w = Leaf::new(deep(w)?)?;
+                    Err(Error::new(ErrorKind::Argument, "on purpose"))
+                })
+                .is_err()
+            );
+            assert_eq!(values(&w), [2.]);
             assert_eq!(values(&grad(&w, |w| deep(w)?.sum_all().map_err(Error::from)).unwrap()), [1.]);
         };
         std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use candle_core::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::tensors::len;
 
 /// Memory that an operation has filled and owns: its future output.
 #[derive(Debug)]
@@ -71,20 +72,6 @@ impl OwnedStorage {
 /// What stays in a tensor whose memory was taken out. Of a type that tensors of floats do not have, so that Candle
 /// reports an error: its matrix product does not compare the length of memory with the shape.
 pub(super) const EMPTY: CpuStorage = CpuStorage::U8(Vec::new());
-
-/// The number of elements in CPU memory.
-pub(super) fn len(storage: &CpuStorage) -> usize {
-    match storage {
-        CpuStorage::U8(x) => x.len(),
-        CpuStorage::U32(x) => x.len(),
-        CpuStorage::I64(x) => x.len(),
-        CpuStorage::BF16(x) => x.len(),
-        CpuStorage::F16(x) => x.len(),
-        CpuStorage::F32(x) => x.len(),
-        CpuStorage::F64(x) => x.len(),
-        _ => usize::MAX,
-    }
-}
 
 /// A slot through which memory passes from one tensor into another.
 #[derive(Default)]

@@ -6,8 +6,9 @@ use std::mem;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 
-use super::storage::{EMPTY, len};
+use super::storage::EMPTY;
 use crate::error::Result;
+use crate::tensors::len;
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, TreePart};
 

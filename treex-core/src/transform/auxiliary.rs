@@ -67,17 +67,20 @@ pub fn stop_gradient<A: Aux + Clone>(x: &A) -> A {
     constant
 }
 
-/// Detaches what no open scope owns.
-pub(crate) fn detach_unowned(aux: &mut impl Aux) {
-    aux.detach_where(&|tensor| Scope::owner_of(tensor).is_none());
+/// Detaches what no open scope owns; `each` is called with the owner of what stays.
+pub(crate) fn detach_unowned(aux: &mut impl Aux, each: impl Fn(&Scope)) {
+    aux.detach_where(&|tensor| Scope::owner_of(tensor).inspect(|owner| each(owner)).is_none());
 }
 
 /// [`Aux::detach_where`] of a tree.
 #[doc(hidden)]
 pub fn detach_tree<T: TreeObject + ?Sized>(tree: &mut T, is_constant: &dyn Fn(&Tensor) -> bool) {
     walk_mut(tree, |_, _, leaf| {
-        if !leaf.tracked_value().is_some_and(|value| value.track_op() && !is_constant(value)) {
-            leaf.release_graph();
+        // The leaf may carry a scope that has just closed: an outer one then takes it over.
+        let value = leaf.scoped_value().filter(|value| value.track_op() && !is_constant(value));
+        match value.map(Scope::owner_of) {
+            Some(owner) => leaf.set_scope(owner),
+            None => leaf.release_graph(),
         }
     });
 }

@@ -7,6 +7,7 @@ use candle_core::{Tensor, Var};
 use crate::autograd::{accumulate, nested, producers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
+use crate::tensors::{same_storage, storage_len};
 use crate::transform::pull_back::through_links;
 use crate::transform::scope::{Link, Scope};
 use crate::tree::filter::{Described, Filter, LeafRef};
@@ -44,7 +45,8 @@ impl Differentiation {
     /// Gives each selected leaf of `tree` a variable of its own, and opens a scope over these.
     pub(crate) fn start<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<Self> {
         let first = nested::next_instance();
-        let (scope, vars) = select(tree, filter, first)?;
+        let scope = Scope::open(IdSet::default());
+        let vars = select(tree, filter, first, &scope)?;
         let is_nested = producers::is_recording();
         Ok(Self { scope, vars, is_nested, first, recording: Some(producers::Recording::start()) })
     }
@@ -67,14 +69,13 @@ impl Differentiation {
         self.check_reached(loss, &gradients)?;
         self.scope.close();
         // The loss stays tracked for an outer scope that it depends on.
-        let loss = if gradients.outer.is_some() { loss.clone() } else { loss.detach() };
+        let loss = if gradients.outer.is_some() { loss.clone() } else { self.of_its_own(loss)? };
         Ok((loss, self.write(gradients, tree)?))
     }
 
     /// Runs a backward pass from the scalar `root`. Where `root` depends on the variables of other open scopes, so do the
-    /// gradients, and they stay in the graph; `cotangent` is what they are multiplied by, if it is not in the graph of `root`. A
-    /// pass that `is_last` frees what operations saved, if no other scope may
-    /// need it.
+    /// gradients, and they stay in the graph; `cotangent` is what they are multiplied by, if it is not in the graph of
+    /// `root`. A pass that `is_last` frees what operations saved, if no other scope may need it.
     pub(crate) fn backward(
         &self,
         root: &Tensor,
@@ -100,6 +101,9 @@ impl Differentiation {
                 pass()?
             }
         };
+        if let Some(outer) = &outer {
+            self.retire(outer);
+        }
         let mut selected = selected.into_iter();
         let by_leaf = self.vars.iter().map(|var| var.as_ref().and_then(|_| selected.next().flatten()));
         Ok(Gradients { by_leaf: by_leaf.collect(), outer })
@@ -123,6 +127,23 @@ impl Differentiation {
             Ok(())
         })?;
         Ok(tree)
+    }
+
+    /// Lets no other scope use these variables while `outer` is open, in which values that depend on them stay tracked.
+    pub(crate) fn retire(&self, outer: &Scope) {
+        outer.retire(self.vars.iter().flatten().map(|var| var.id()));
+    }
+
+    /// `value`, detached, in memory that no later step writes: a value may be a parameter itself.
+    pub(crate) fn of_its_own(&self, value: &Tensor) -> Result<Tensor> {
+        let (value, len) = (value.detach(), storage_len(value));
+        let is_alias = |var: &Var| len.is_none_or(|len| len == var.elem_count()) && same_storage(var, &value);
+        Ok(if self.vars.iter().flatten().any(is_alias) { value.copy()? } else { value })
+    }
+
+    /// The position of the selected leaf whose variable this is.
+    pub(crate) fn position_of(&self, variable: &Tensor) -> Option<usize> {
+        self.vars.iter().position(|var| var.as_ref().is_some_and(|var| var.id() == variable.id()))
     }
 
     /// Whether the leaf at each position was selected.
@@ -150,15 +171,15 @@ impl Differentiation {
     }
 }
 
-/// Gives each selected leaf a variable of its own and opens a scope over these. Returns them by position.
-/// A leaf that an outer scope tracks is linked to its value there; `number` identifies the new scope.
+/// Gives each selected leaf a variable of its own in `scope`, a new one that `number` identifies. Returns them by position.
+/// A leaf that an outer scope tracks is linked to its value there.
 pub(crate) fn select<T: TreeObject>(
     tree: &mut T,
     filter: &impl Filter,
     number: u64,
-) -> Result<(Arc<Scope>, Vec<Option<Var>>)> {
-    let (mut selected, mut vars, scope) = (Vec::new(), Vec::new(), Scope::open(IdSet::default()));
-    let mut frozen = 0;
+    scope: &Arc<Scope>,
+) -> Result<Vec<Option<Var>>> {
+    let (mut selected, mut vars, mut frozen) = (Vec::new(), Vec::new(), 0);
     try_walk_mut(tree, |path, kind, leaf| {
         let differentiable = kind.is_differentiable() && leaf.dtype().is_none_or(|dtype| dtype.is_float());
         let chosen = differentiable && !leaf.is_nothing() && filter.selects(&LeafRef::new(path, kind, leaf));
@@ -169,9 +190,9 @@ pub(crate) fn select<T: TreeObject>(
             return Ok(());
         }
         let value = leaf.tracked_value().filter(|value| leaf.is_tracked() && value.track_op()).cloned();
-        let var = leaf.var_of_its_own(kind, &scope)?;
+        let var = leaf.var_of_its_own(kind, scope)?;
         if let Some(value) = value {
-            Scope::link(&Link { scope: number, variable: var.as_tensor().clone(), value });
+            Scope::link(&Link { scope: number, variable: var.as_tensor().clone(), value })?;
         }
         vars.push(Some(var));
         selected.push(leaf);
@@ -187,8 +208,8 @@ pub(crate) fn select<T: TreeObject>(
             "select leaves of kind `Parameter` that hold floats: `model.value_and_grad(Parameter, ...)`",
         ));
     }
-    Handle::track_all(selected, &scope);
-    Ok((scope, vars))
+    Handle::track_all(selected, scope);
+    Ok(vars)
 }
 
 /// The error if all selected leaves are frozen.

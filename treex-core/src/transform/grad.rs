@@ -65,12 +65,13 @@ where
 {
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &TreePart)?;
-    let (loss, mut aux) =
-        differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
+    let result = differentiation.forward(|| f(&mut tracked));
     differentiation.scope.with_room(|| {
+        let result = result.map_err(|error| attach_path(&tracked, error));
         drop(tracked);
+        let (loss, mut aux) = result?;
         let (value, grads) = differentiation.finish(&loss, tree.clone())?;
-        detach_unowned(&mut aux);
+        detach_unowned(&mut aux, |outer| differentiation.retire(outer));
         drop(loss);
         Ok(((value, aux), grads))
     })
@@ -102,13 +103,14 @@ where
 {
     let rollback = Rollback { before: Some(model.clone()), model };
     let differentiation = Differentiation::start(rollback.model, filter)?;
-    let (loss, mut aux) =
-        differentiation.forward(|| f(rollback.model)).map_err(|error| attach_path(rollback.model, error))?;
+    let result = differentiation.forward(|| f(rollback.model));
     differentiation.scope.with_room(|| {
+        let (rollback, differentiation) = (rollback, &differentiation);
+        let (loss, mut aux) = result.map_err(|error| attach_path(rollback.model, error))?;
         Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
         let (value, grads) = differentiation.finish(&loss, rollback.before().clone())?;
-        rollback.succeed(&differentiation.scope);
-        detach_unowned(&mut aux);
+        rollback.succeed(differentiation);
+        detach_unowned(&mut aux, |outer| differentiation.retire(outer));
         drop(loss);
         Ok(((value, aux), grads))
     })
@@ -125,19 +127,20 @@ impl<T: TreeObject + Clone> Rollback<'_, T> {
         self.before.as_ref().unwrap_or(self.model)
     }
 
-    /// Removes the scope from the leaves that carry it, and restores that of an outer scope.
-    fn succeed(mut self, scope: &Arc<Scope>) {
+    /// Removes the scope from the leaves that carry it. A leaf with a variable of the scope gets back what the variable
+    /// stands for, if an outer scope tracks it; the leaf may be another one than before.
+    fn succeed(mut self, differentiation: &Differentiation) {
         let Some(before) = self.before.take() else { return };
         let mut previous = Vec::new();
         walk(&before, |_, _, leaf| previous.push(leaf));
-        let mut previous = previous.into_iter();
         walk_mut(self.model, |_, _, leaf| {
-            let before = previous.next();
-            if leaf.scope().is_some_and(|own| Arc::ptr_eq(own, scope)) {
-                match before {
-                    Some(outer) if outer.is_tracked() && leaf.is_variable() => *leaf = outer.clone(),
-                    _ => leaf.release_graph(),
-                }
+            if !leaf.scope().is_some_and(|own| Arc::ptr_eq(own, &differentiation.scope)) {
+                return;
+            }
+            let position = leaf.scoped_value().and_then(|value| differentiation.position_of(value));
+            match position.map(|position| previous[position]) {
+                Some(outer) if outer.is_tracked() => leaf.replace(outer.clone()),
+                _ => leaf.release_graph(),
             }
         });
     }
@@ -154,7 +157,7 @@ impl<T: TreeObject + Clone> Drop for Rollback<'_, T> {
 /// See [`Tree::tracked`](crate::Tree::tracked). The scope stays open as long as a leaf carries it.
 pub(crate) fn tracked<T: TreeObject + Clone>(tree: &T, filter: &impl Filter) -> Result<T> {
     let mut tracked = tree.clone();
-    select(&mut tracked, filter, nested::next_instance())?;
+    select(&mut tracked, filter, nested::next_instance(), &Scope::open_for_candle())?;
     Ok(tracked)
 }
 
@@ -176,7 +179,10 @@ pub(crate) fn vars<T: TreeObject>(tree: &mut T, filter: &impl Filter) -> Result<
         return Err(all_frozen(filter, frozen));
     }
     if vars.is_empty() {
-        return Err(Error::argument(format!("`{}` selects no leaf that holds a value", Described(filter))));
+        let message = format!("`{}` selects no leaf that holds a value", Described(filter));
+        return Err(
+            Error::argument(message).remedy("`tabulate` shows the paths, kinds and values of the tree")
+        );
     }
     Ok(vars)
 }

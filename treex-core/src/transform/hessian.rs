@@ -54,7 +54,7 @@ where
     })?;
     let (mut loss, mut gradient) = products.ok_or_else(|| Error::argument("the function did not run"))?;
     // Constants, but for an outer function on which they depend.
-    detach_unowned(&mut loss);
+    detach_unowned(&mut loss, |_| {});
     detach_tree(&mut gradient, &|value| Scope::owner_of(value).is_none());
     Ok((loss, gradient, hv))
 }

@@ -8,6 +8,7 @@ use crate::transform::scope::Scope;
 use crate::tree::flat::Layout;
 use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
+use crate::tree::path::Path;
 use crate::tree::walk::{attach_path, walk, walk_mut};
 
 /// A model without its tracked tensors, and whether its operations ran their reference compositions.
@@ -80,14 +81,29 @@ impl<M: TreeObject + Clone> Recompute<M> {
         }
         let mut handles = Vec::new();
         walk(&before, |_, _, leaf| handles.push(leaf));
-        let mut leaves = handles.into_iter().zip(&self.tracked);
-        walk_mut(model, |_, _, leaf| {
+        let (mut leaves, mut written) = (handles.into_iter().zip(&self.tracked), None);
+        walk_mut(model, |path, _, leaf| {
             if let Some((before, true)) = leaves.next() {
+                if leaf.cell() != before.cell() {
+                    written.get_or_insert_with(|| Path::from(path));
+                }
                 *leaf = before.clone();
             }
         });
-        result
+        match written {
+            None => result,
+            Some(path) => {
+                *model = before;
+                Err(written_parameter().at(path))
+            }
+        }
     }
+}
+
+/// The steps are recomputed with the parameters from before, so a parameter that a step writes would have a wrong gradient.
+fn written_parameter() -> Error {
+    Error::new(ErrorKind::Gradient, "a step of `scan` or `remat` writes a leaf by which it is differentiated")
+        .remedy("return the new value, for the next step in the carry")
 }
 
 /// A variable with the values of `tensor`: itself, if it is one.

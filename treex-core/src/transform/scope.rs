@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use candle_core::{Tensor, TensorId};
 
 use crate::deep;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
 
 /// The variables of one differentiation, and whether it is still running.
@@ -18,6 +19,10 @@ pub(crate) struct Scope {
     /// A [`mark`](deep::mark) of when it was opened.
     start: usize,
     vars: Mutex<IdSet<TensorId>>,
+    /// Variables of closed scopes on which a value that is still differentiated here may depend: no other scope may use them.
+    retired: Mutex<IdSet<TensorId>>,
+    /// Whether Candle's own `backward` runs over it, which does not go through links.
+    by_candle: bool,
     /// The variables of the scopes inside of this one that stand for values which depend on it, oldest first.
     links: Mutex<Vec<Link>>,
 }
@@ -42,10 +47,21 @@ fn open_scopes() -> MutexGuard<'static, Vec<Weak<Scope>>> {
 impl Scope {
     /// Opens a scope over `vars`. It stays open until [`Self::close`] or until it is dropped.
     pub(crate) fn open(vars: IdSet<TensorId>) -> Arc<Self> {
+        Self::open_with(vars, false)
+    }
+
+    /// Opens a scope without variables, for Candle's own `backward`.
+    pub(crate) fn open_for_candle() -> Arc<Self> {
+        Self::open_with(IdSet::default(), true)
+    }
+
+    fn open_with(vars: IdSet<TensorId>, by_candle: bool) -> Arc<Self> {
         let scope = Arc::new(Self {
             open: AtomicBool::new(true),
             start: deep::mark(),
             vars: Mutex::new(vars),
+            retired: Mutex::default(),
+            by_candle,
             links: Mutex::default(),
         });
         let mut scopes = open_scopes();
@@ -86,10 +102,25 @@ impl Scope {
     }
 
     /// Lets `link`'s variable stand for its value in each open scope on which the value depends.
-    pub(crate) fn link(link: &Link) {
-        for scope in Self::owners_of(&link.value) {
-            scope.lock_links().push(link.clone());
+    ///
+    /// # Errors
+    /// If Candle's own `backward` runs over one of these.
+    pub(crate) fn link(link: &Link) -> Result<()> {
+        let owners = Self::owners_of(&link.value);
+        if owners.iter().any(|scope| scope.by_candle) {
+            let message = "a leaf of a tree that `tracked` returned is differentiated, and Candle's `backward` would not see it";
+            return Err(Error::new(ErrorKind::Gradient, message).remedy(
+                "call `value_and_grad` on the tree itself, or on `stop_gradient(&tracked)`; for a gradient of a gradient, \
+                 call it inside of another `value_and_grad`",
+            ));
         }
+        owners.iter().for_each(|scope| scope.lock_links().push(link.clone()));
+        Ok(())
+    }
+
+    /// Lets no other scope use `vars` while this one is open.
+    pub(crate) fn retire(&self, vars: impl Iterator<Item = TensorId>) {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).extend(vars);
     }
 
     /// The other open scopes.
@@ -108,11 +139,13 @@ impl Scope {
         self.vars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a variable one of this scope, unless an open scope has it already: one step, so that two threads never
+    /// Makes a variable one of this scope, unless an open scope has or retired it: one step, so that two threads never
     /// differentiate by one variable.
     pub(crate) fn claim(&self, id: TensorId) -> bool {
         let scopes = open_scopes();
-        let has = |scope: &Arc<Self>| scope.is_open() && scope.lock_vars().contains(&id);
+        let retired =
+            |scope: &Self| scope.retired.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
+        let has = |scope: &Arc<Self>| scope.is_open() && (scope.lock_vars().contains(&id) || retired(scope));
         !scopes.iter().filter_map(Weak::upgrade).any(|scope| has(&scope)) && self.lock_vars().insert(id)
     }
 

@@ -36,11 +36,11 @@ where
 {
     let mut tracked = tree.clone();
     let differentiation = Differentiation::start(&mut tracked, &filter)?;
-    let value = differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
+    let value = differentiation.forward(|| f(&mut tracked));
     let gradients = differentiation.scope.with_room(|| {
-        let root = value.sum_all()?;
-        drop(value);
-        differentiation.backward(&root, None, true)
+        let value = value.map_err(|error| attach_path(&tracked, error));
+        drop(tracked);
+        differentiation.backward(&value?.sum_all()?, None, true)
     })?;
     let (mut leaves, mut paths) = (differentiation.is_selected().zip(gradients.by_leaf), Vec::new());
     walk(tree, |path, _, _| {

@@ -54,8 +54,15 @@ where
 {
     let mut tracked = tree.clone();
     let mut differentiation = Differentiation::start(&mut tracked, filter)?;
-    let value = differentiation.forward(|| f(&mut tracked)).map_err(|error| attach_path(&tracked, error))?;
+    let value = differentiation.forward(|| f(&mut tracked));
+    let value = differentiation.scope.with_room(|| {
+        let value = value.map_err(|error| attach_path(&tracked, error));
+        drop(tracked);
+        value
+    })?;
     differentiation.pause();
+    let mut pullback = Pullback { differentiation, tree: tree.clone(), value };
+    let Pullback { differentiation, value, .. } = &mut pullback;
     if !value.dtype().is_float() {
         return Err(Error::new(ErrorKind::DType, "the value of the function cannot be differentiated")
             .expected("floats")
@@ -63,9 +70,9 @@ where
             .remedy("return what the argument of floats is computed from"));
     }
     // A constant, but for an outer function on which it depends.
-    let is_constant = Scope::among(differentiation.scope.others(), &value).is_empty();
-    let handed_out = if is_constant { value.detach() } else { value.clone() };
-    Ok((handed_out, Pullback { differentiation, tree: tree.clone(), value }))
+    let is_constant = Scope::among(differentiation.scope.others(), value).is_empty();
+    let handed_out = if is_constant { differentiation.of_its_own(value)? } else { value.clone() };
+    Ok((handed_out, pullback))
 }
 
 /// See [`vjp`]. It holds the graph of the function, and may be called any number of times.

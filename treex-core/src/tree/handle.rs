@@ -257,11 +257,6 @@ impl Handle {
         self.scope().is_some_and(|scope| scope.is_open())
     }
 
-    /// Whether the cell holds a variable, not a traced or borrowed tensor.
-    pub(crate) fn is_variable(&self) -> bool {
-        matches!(&*self.slot, Slot::Value { tensor, .. } if tensor.is_variable())
-    }
-
     /// Identifies this leaf, so that an error can find its path.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -356,6 +351,14 @@ impl Handle {
         scope.claim(var.id());
         self.replace(Self::from_shared(var.as_tensor().clone()));
         Ok(var)
+    }
+
+    /// The tensor in this cell, if a scope tracks or tracked it.
+    pub(crate) fn scoped_value(&self) -> Option<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } if self.scope().is_some() => Some(tensor),
+            _ => None,
+        }
     }
 
     /// Frees the graph that a traced value holds.
