@@ -19,6 +19,11 @@ pub(crate) fn wide_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
+/// `x`, in `F32` if it is of half precision: products and sums of it need more digits.
+pub(crate) fn widened(x: &Tensor) -> candle_core::Result<Tensor> {
+    if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+}
+
 fn larger(a: DType, b: DType) -> DType {
     match a.size_in_bytes().cmp(&b.size_in_bytes()) {
         std::cmp::Ordering::Greater => a,

@@ -61,20 +61,16 @@ pub fn microbatch<T: Tree>(
             .found(microbatch_size)
             .remedy("drop the last examples, or choose another size"));
     }
-    let parts = (0..examples / microbatch_size).map(|index| {
+    let mut parts = (0..examples / microbatch_size).map(|index| {
         let part = batch.iter().map(|x| Ok(x.narrow(0, index * microbatch_size, microbatch_size)?));
         f(&part.collect::<Result<Vec<_>>>()?)
     });
+    let none = || Error::argument("`microbatch` has no part").expected("at least one example");
+    let first = parts.next().ok_or_else(none)??;
     if accumulator == Accumulator::Concat {
-        return concat(&parts.collect::<Result<Vec<_>>>()?);
+        return concat(&first, &parts.collect::<Result<Vec<_>>>()?);
     }
-    let mut sum: Option<T> = None;
-    for part in parts {
-        let part = part?;
-        sum = Some(sum.map_or_else(|| Ok(part.clone()), |sum| add(&sum, &part))?);
-    }
-    let sum =
-        sum.ok_or_else(|| Error::argument("`microbatch` has no part").expected("at least one example"))?;
+    let sum = parts.try_fold(first, |sum, part| add(&sum, &part?))?;
     match accumulator {
         Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum),
         _ => Ok(sum),
@@ -82,12 +78,9 @@ pub fn microbatch<T: Tree>(
 }
 
 /// The trees' leaves, each concatenated along its first axis.
-fn concat<T: Tree>(parts: &[T]) -> Result<T> {
-    let first = parts
-        .first()
-        .ok_or_else(|| Error::argument("`microbatch` has no part").expected("at least one example"))?;
-    let all: Vec<_> = parts.iter().map(Tree::flatten).collect();
+fn concat<T: Tree>(first: &T, others: &[T]) -> Result<T> {
     let flat = first.flatten();
+    let all: Vec<_> = [flat.clone()].into_iter().chain(others.iter().map(Tree::flatten)).collect();
     all.iter().try_for_each(|part| flat.check_aligned(part, "the result of another part"))?;
     let whole = flat.rebuild(|at| {
         let tensors: Vec<_> = all.iter().filter_map(|part| part.get(at)).collect();

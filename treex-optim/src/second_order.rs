@@ -1,10 +1,11 @@
 //! Diagonals of second derivatives, as model-shaped trees: Optax's `second_order`. Products of a Hessian with a vector are
 //! [`treex_core::hvp`], whole Hessians [`treex_core::hessian`].
 
-use candle_core::Tensor;
-use treex_core::{Error, Filter, Leaves, Result, TreeObject, hvp, prelude::*};
+use candle_core::{DType, Tensor};
+use treex_core::{Error, Filter, Result, TreeObject, prelude::*, vjp};
 
-/// The diagonal of the Hessian of `f` at `tree`, for the selected leaves: one [`hvp`] for each of their elements. Needs
+/// The diagonal of the Hessian of `f` at `tree`, for the selected leaves: one backward pass through the gradient for each
+/// of their elements. Needs
 /// [`enable_nested_gradients`](treex_core::enable_nested_gradients).
 ///
 /// ```
@@ -20,46 +21,39 @@ use treex_core::{Error, Filter, Leaves, Result, TreeObject, hvp, prelude::*};
 /// ```
 ///
 /// # Errors
-/// As [`hvp`].
+/// As [`treex_core::hvp`].
 pub fn hessian_diag<T: TreeObject + Clone>(
     tree: &T,
     filter: impl Filter + Clone,
     f: impl Fn(&mut T) -> Result<Tensor>,
 ) -> Result<T> {
-    let selected = tree.filter(filter.clone());
-    let leaves = selected.flatten();
-    let diagonal = leaves.rebuild(|index| {
-        let Some(x) = leaves.get(index) else { return Ok(None) };
-        let element = |at: usize| -> Result<Tensor> {
-            let unit = unit(&leaves, index, at)?;
-            let (_, _, product) = hvp(tree, filter.clone(), &f, &selected.unflatten(&unit)?)?;
-            let product = product.flatten();
-            let row = product.get(index).ok_or_else(|| {
-                Error::argument("a selected leaf has no second derivative")
-                    .remedy("select leaves that are trained")
-            })?;
-            Ok(row.flatten_all()?.get(at)?)
-        };
-        let elements = (0..x.elem_count()).map(element).collect::<Result<Vec<_>>>()?;
-        if elements.is_empty() {
-            return Ok(Some(x.clone()));
-        }
-        Ok(Some(Tensor::stack(&elements, 0)?.reshape(x.shape())?))
+    let mut lengths = Vec::new();
+    let (gradient, pullback) = vjp(tree, filter.clone(), |tree| {
+        let (_, gradient) = tree.value_and_grad(filter.clone(), &f)?;
+        let flat = gradient.flatten();
+        lengths = flat.tensors().map(Tensor::elem_count).collect();
+        let dtype = flat.tensors().next().map_or(DType::F32, Tensor::dtype);
+        let parts = flat.tensors().map(|part| part.flatten_all()?.to_dtype(dtype));
+        Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     })?;
-    selected.unflatten(&diagonal)
-}
-
-/// Zeros, and a one at one element of one leaf.
-fn unit(leaves: &Leaves, index: usize, at: usize) -> Result<Leaves> {
-    leaves.rebuild(|other| {
-        let Some(x) = leaves.get(other) else { return Ok(None) };
-        if other != index {
-            return Ok(Some(x.zeros_like()?));
-        }
-        let mut values = vec![0f64; x.elem_count()];
-        values[at] = 1.;
-        let unit = Tensor::from_vec(values, x.shape(), &candle_core::Device::Cpu)?;
-        Ok(Some(unit.to_dtype(x.dtype())?.to_device(x.device())?))
+    // The element of the leaf's row of the Hessian that is on the diagonal.
+    let element = |leaf: usize, at: usize| -> Result<Tensor> {
+        let start: usize = lengths[..leaf].iter().sum();
+        let unit =
+            Tensor::arange(0, gradient.elem_count() as i64, gradient.device())?.eq((start + at) as i64)?;
+        let row = pullback.call(&unit.to_dtype(gradient.dtype())?)?.flatten();
+        let own = row.tensors().nth(leaf).ok_or_else(|| {
+            Error::argument("a selected leaf has no second derivative")
+                .remedy("select leaves that are trained")
+        })?;
+        Ok(own.flatten_all()?.get(at)?)
+    };
+    let selected = pullback.call(&gradient.zeros_like()?)?;
+    let mut leaf = 0..;
+    selected.map(|x| {
+        let leaf = leaf.next().unwrap_or_default();
+        let elements = (0..x.elem_count()).map(|at| element(leaf, at)).collect::<Result<Vec<_>>>()?;
+        if elements.is_empty() { Ok(x.clone()) } else { Ok(Tensor::stack(&elements, 0)?.reshape(x.shape())?) }
     })
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::Tensor;
 
 use super::keeper;
-use super::reference::with_reference;
+use super::reference::{with_reference, with_value};
 use crate::error::Result;
 
 /// Instances of operations are numbered, so that a backward pass knows which were made inside of its function.
@@ -25,22 +25,6 @@ thread_local! {
     static NESTED: Cell<bool> = const { Cell::new(false) };
     /// In a backward pass whose gradients stay in the graph: the first instance made inside of its function.
     static FIRST: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-/// Sets a thread-local while `f` runs, and restores it, also after a panic.
-fn with<T: Copy + 'static, R>(
-    local: &'static std::thread::LocalKey<Cell<T>>,
-    value: T,
-    f: impl FnOnce() -> R,
-) -> R {
-    struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
-    impl<T: Copy + 'static> Drop for Restore<T> {
-        fn drop(&mut self) {
-            self.0.set(self.1);
-        }
-    }
-    let _restore = Restore(local, local.replace(value));
-    f()
 }
 
 pub(crate) fn next_instance() -> u64 {
@@ -76,7 +60,7 @@ pub fn saved(x: &Tensor) -> Tensor {
 
 /// Runs the function that is differentiated.
 pub(crate) fn forward<R>(is_nested: bool, f: impl FnOnce() -> R) -> R {
-    if is_nested { with(&NESTED, true, || with_reference(f)) } else { f() }
+    if is_nested { with_value(&NESTED, true, || with_reference(f)) } else { f() }
 }
 
 /// Runs a backward pass whose gradients stay in the graph, on a thread on which Candle keeps it; `first` is the first
@@ -88,5 +72,5 @@ pub(crate) fn backward<R: Send + 'static>(
     first: u64,
     f: impl FnOnce() -> Result<R> + Send + 'static,
 ) -> Result<R> {
-    keeper::run(move || with(&FIRST, Some(first), || forward(true, f)))
+    keeper::run(move || with_value(&FIRST, Some(first), || forward(true, f)))
 }

@@ -1,6 +1,7 @@
 //! The choice between an operation's kernel and its reference composition.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 thread_local! {
     static REFERENCE: Cell<bool> = const { Cell::new(false) };
@@ -8,14 +9,22 @@ thread_local! {
 
 /// Runs `f` with the reference composition of every operation, on this thread.
 pub fn with_reference<R>(f: impl FnOnce() -> R) -> R {
-    /// Restores the choice, also after a panic.
-    struct Restore(bool);
-    impl Drop for Restore {
+    with_value(&REFERENCE, true, f)
+}
+
+/// Sets a thread-local while `f` runs, and restores it, also after a panic.
+pub(super) fn with_value<T: Copy + 'static, R>(
+    local: &'static LocalKey<Cell<T>>,
+    value: T,
+    f: impl FnOnce() -> R,
+) -> R {
+    struct Restore<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
+    impl<T: Copy + 'static> Drop for Restore<T> {
         fn drop(&mut self) {
-            REFERENCE.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(REFERENCE.replace(true));
+    let _restore = Restore(local, local.replace(value));
     f()
 }
 

@@ -33,11 +33,7 @@ impl Key {
         shape: impl Into<Shape>,
         dtype: DType,
     ) -> Result<Tensor> {
-        let (a, shape) = (a.into(), shape.into());
-        match_wide!("gamma", dtype, |T| {
-            let a = a.positive::<T>("gamma", &shape, Zero::Included)?;
-            samples(self.gammas::<T>(&a, Scale::Linear)?, &shape)
-        })
+        self.gamma_samples("gamma", a.into(), shape.into(), dtype, Scale::Linear)
     }
 
     /// The logarithm of a gamma sample, accurate for small `a`: `jax.random.loggamma(key, a, shape, dtype)`.
@@ -50,10 +46,20 @@ impl Key {
         shape: impl Into<Shape>,
         dtype: DType,
     ) -> Result<Tensor> {
-        let (a, shape) = (a.into(), shape.into());
-        match_wide!("loggamma", dtype, |T| {
-            let a = a.positive::<T>("loggamma", &shape, Zero::Included)?;
-            samples(self.gammas::<T>(&a, Scale::Log)?, &shape)
+        self.gamma_samples("loggamma", a.into(), shape.into(), dtype, Scale::Log)
+    }
+
+    fn gamma_samples(
+        self,
+        name: &'static str,
+        a: RealArray<'_>,
+        shape: Shape,
+        dtype: DType,
+        scale: Scale,
+    ) -> Result<Tensor> {
+        match_wide!(name, dtype, |T| {
+            let a = a.positive::<T>(name, &shape, Zero::Included)?;
+            samples(self.gammas::<T>(&a, scale)?, &shape)
         })
     }
 

@@ -141,7 +141,7 @@ wide!(f32, f64);
 
 /// Calls a generic method of [`Key`] in the type of the samples.
 macro_rules! match_wide {
-    ($name:literal, $dtype:expr, |$type:ident| $call:expr) => {
+    ($name:expr, $dtype:expr, |$type:ident| $call:expr) => {
         match $dtype {
             candle_core::DType::F32 => {
                 type $type = f32;

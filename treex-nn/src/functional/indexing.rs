@@ -7,6 +7,7 @@ use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result};
 
 use crate::axes::position;
+use crate::dtype::widened;
 
 /// `y[i][j] = x[i][indices[i][j]]` for the last of two axes, and so along any `axis`: `jnp.take_along_axis`, PyTorch's
 /// `gather`. `indices` has the shape of `x` but for `axis`, and an integer type.
@@ -163,8 +164,7 @@ fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
 
 /// `x`, contiguous; half types in `f32`, in which they are summed.
 fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
-    let is_half = matches!(x.dtype(), DType::F16 | DType::BF16);
-    if is_half { x.contiguous()?.to_dtype(DType::F32) } else { x.contiguous() }
+    widened(x)?.contiguous()
 }
 
 /// `indices` as `I64`, each checked to be from 0 to `len - 1`.

@@ -11,7 +11,7 @@ use treex_core::{Result, match_float, matmul};
 use treex_kernels::convolution::{Channels, Convolution, Plan};
 use treex_kernels::float::Float;
 
-use crate::dtype::wide_dtype;
+use crate::dtype::{wide_dtype, widened};
 use crate::ops::add::add;
 use crate::ops::im2col::{Axis, im2col};
 
@@ -54,8 +54,8 @@ fn forward<T: Element + Convolution>(
 ) -> Result<Tensor> {
     let operation = Convolve {
         plan,
-        x: widened(x)?,
-        kernel: widened(kernel)?,
+        x: widened(&x.detach())?.contiguous()?,
+        kernel: widened(&kernel.detach())?.contiguous()?,
         has_bias: bias.is_some(),
         dtype: x.dtype(),
         element: PhantomData::<T>,
@@ -101,7 +101,7 @@ impl<T: Element + Convolution> Operation for Convolve<T> {
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        let dy = widened(cx.cotangent()?)?;
+        let dy = widened(&cx.cotangent()?.detach())?.contiguous()?;
         let dy = elements::<T>(&dy)?;
         let mut gradients = vec![None; if self.has_bias { 3 } else { 2 }];
         if cx.wanted(0) {
@@ -120,13 +120,6 @@ impl<T: Element + Convolution> Operation for Convolve<T> {
         }
         Ok(gradients)
     }
-}
-
-/// The values contiguous, 16-bit ones as `F32`.
-fn widened(x: &Tensor) -> candle_core::Result<Tensor> {
-    let x = x.detach();
-    let x = if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32)? } else { x };
-    x.contiguous()
 }
 
 fn reference(

@@ -376,7 +376,7 @@ pub(crate) const ROWS: &[Row] = &[
             refused(f32::layer_norm_backward(&x, &dy, &scale, &statistics, Moments::Uncentered));
         }
     }),
-    ("pooling::Plan::new", || {
+    ("pooling::plan::Plan::new", || {
         let plan = |batch, spatial: &[usize], channels, window: &[Axis]| {
             pooling::Plan::new(batch, spatial, channels, window, Reduction::Max)
         };
@@ -431,7 +431,7 @@ pub(crate) const ROWS: &[Row] = &[
             f32::pool(&pooling::Plan::new(0, &[1], 1, &[AXIS], Reduction::Max).unwrap(), &[], true).unwrap();
         refused(f32::pool_backward(&nothing, &[], &none));
     }),
-    ("pooling::Reduction::identity", || assert_eq!(Reduction::Max.identity(), f64::NEG_INFINITY)),
+    ("pooling::plan::Reduction::identity", || assert_eq!(Reduction::Max.identity(), f64::NEG_INFINITY)),
     ("recurrent::Recurrent::recurrent", recurrent),
     ("recurrent::Recurrent::recurrent_backward", recurrent_backward),
     ("recurrent::any_cell::AnyCell::name", || assert_eq!(AnyCell::from(Gru).name(), "gru")),

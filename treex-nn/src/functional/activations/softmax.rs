@@ -24,7 +24,8 @@ pub fn softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     if let Some(y) = kernel::softmax(x, &dims, false)? {
         return Ok(y);
     }
-    let powers = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?.exp()?;
+    let all = wide(x)?;
+    let powers = all.broadcast_sub(&largest(&all, &dims)?)?.exp()?;
     Ok(powers.broadcast_div(&powers.sum_keepdim(dims)?)?.to_dtype(common_dtype(None, [x]))?)
 }
 
@@ -67,7 +68,8 @@ pub fn log_softmax(x: &Tensor, dims: impl Dims) -> Result<Tensor> {
     if let Some(y) = kernel::softmax(x, &dims, true)? {
         return Ok(y);
     }
-    let shifted = wide(x)?.broadcast_sub(&largest(&wide(x)?, &dims)?)?;
+    let all = wide(x)?;
+    let shifted = all.broadcast_sub(&largest(&all, &dims)?)?;
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(dims)?.log()?)?.to_dtype(common_dtype(None, [x]))?)
 }
 
