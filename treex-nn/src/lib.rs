@@ -1,7 +1,7 @@
 //! Flax Linen's layers as trees for Candle.
 //!
 //! A layer is a plain struct: its parameters and its state are fields, named and shaped as in Flax, its
-//! options have Flax's defaults, and the same seed gives Flax's weights. A model is a struct of layers:
+//! options have Flax's defaults, and `init_linen` gives Flax's weights for the same seed. A model is a struct of layers:
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

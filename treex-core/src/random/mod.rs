@@ -1,4 +1,4 @@
-//! Random keys and samplers, bit for bit those of JAX.
+//! Random keys and samplers, with the bits of JAX.
 //!
 //! A [`Key`] is JAX's threefry2x32 key. Every sample is a hash of the key and the sample's flat index
 //! (partitionable mode, JAX's default), so nothing depends on order or threads.

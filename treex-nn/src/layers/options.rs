@@ -1,7 +1,7 @@
 //! The options that layers with parameters share.
 
 use candle_core::DType;
-use treex_core::{Leaf, Parameter};
+use treex_core::{Kind, Leaf};
 
 use crate::initializers::InitFn;
 
@@ -11,7 +11,7 @@ pub(crate) trait Declared {
     fn with_dtype(self, dtype: DType) -> Self;
 }
 
-impl Declared for Leaf<Parameter> {
+impl<K: Kind> Declared for Leaf<K> {
     fn with_init(self, init: impl InitFn) -> Self {
         Self::with_init(self, init)
     }
@@ -21,7 +21,7 @@ impl Declared for Leaf<Parameter> {
     }
 }
 
-impl Declared for Option<Leaf<Parameter>> {
+impl<K: Kind> Declared for Option<Leaf<K>> {
     fn with_init(self, init: impl InitFn) -> Self {
         self.map(|leaf| leaf.with_init(init))
     }
