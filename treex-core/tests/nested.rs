@@ -260,9 +260,17 @@ fn trees_of_an_inner_function() {
     // After the inner function the leaves are swapped, one is a clone of the other, one is frozen.
     let pair = || (scalar(2.), scalar(5.));
     type Change = fn(&mut (Scalar, Scalar)) -> Result<()>;
+    let swap: Change = |pair| {
+        std::mem::swap(&mut pair.0, &mut pair.1);
+        Ok(())
+    };
+    let alias: Change = |pair| {
+        pair.1 = pair.0.clone();
+        Ok(())
+    };
     let changes: [(Change, [f64; 2]); 3] = [
-        (|pair| Ok(std::mem::swap(&mut pair.0, &mut pair.1)), [25., 20.]),
-        (|pair| Ok(pair.1 = pair.0.clone()), [12., 0.]),
+        (swap, [25., 20.]),
+        (alias, [12., 0.]),
         (|pair| pair.freeze(path("1")), [20., 4.]),
     ];
     for (change, expected) in changes {
