@@ -169,16 +169,16 @@ impl Error {
         self.0.found.as_deref()
     }
 
-    /// The remedy, if set.
+    /// The remedy: the one that was set, or that of an error of Candle.
     #[must_use]
     pub fn remedy_text(&self) -> Option<&str> {
-        self.0.remedy.as_deref()
+        self.0.remedy.as_deref().or_else(|| remedy_of(self.0.source.as_deref()?))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, path, expected, found, remedy, source, .. } = &*self.0;
+        let Inner { message, path, expected, found, source, .. } = &*self.0;
         f.write_str(message)?;
         if let Some(path) = path {
             write!(f, " at `{path}`")?;
@@ -192,10 +192,38 @@ impl fmt::Display for Error {
         if let Some(source) = source {
             write!(f, ": {}", Sentence(&**source))?;
         }
-        if let Some(remedy) = remedy {
+        if let Some(remedy) = self.remedy_text() {
             write!(f, "; {remedy}")?;
         }
         Ok(())
+    }
+}
+
+/// What to do about an error of Candle, which itself says what happened only.
+fn remedy_of(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use candle_core::Error as Candle;
+    match error.downcast_ref::<Candle>()? {
+        Candle::WithBacktrace { inner, .. }
+        | Candle::Context { inner, .. }
+        | Candle::WithPath { inner, .. } => remedy_of(&**inner),
+        Candle::UnexpectedDType { .. }
+        | Candle::DTypeMismatchBinaryOp { .. }
+        | Candle::UnsupportedDTypeForOp(..) => Some("convert the element type with `to_dtype`"),
+        Candle::DimOutOfRange { .. } | Candle::DuplicateDimIndex { .. } => {
+            Some("name each dimension of the tensor once at most, from 0 to its rank - 1")
+        }
+        Candle::ShapeMismatchBinaryOp { .. } | Candle::BroadcastIncompatibleShapes { .. } => {
+            Some("give shapes that fit together, by `reshape` or `unsqueeze`")
+        }
+        Candle::UnexpectedNumberOfDims { .. }
+        | Candle::UnexpectedShape { .. }
+        | Candle::ShapeMismatch { .. }
+        | Candle::MatMulUnexpectedStriding(..)
+        | Candle::NarrowInvalidArgs { .. } => Some("give a tensor of another shape"),
+        Candle::RequiresContiguous { .. } => Some("make the tensor contiguous with `contiguous()`"),
+        Candle::DeviceMismatchBinaryOp { .. } => Some("move the tensors to one device with `to_device`"),
+        Candle::InvalidIndex { .. } => Some("give indices below the size of the dimension"),
+        _ => None,
     }
 }
 

@@ -54,6 +54,7 @@ pub mod io;
 mod matmul;
 mod nearest;
 pub mod random;
+pub mod size;
 mod tensors;
 pub mod transform;
 pub mod tree;

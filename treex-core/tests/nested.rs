@@ -268,11 +268,8 @@ fn trees_of_an_inner_function() {
         pair.1 = pair.0.clone();
         Ok(())
     };
-    let changes: [(Change, [f64; 2]); 3] = [
-        (swap, [25., 20.]),
-        (alias, [12., 0.]),
-        (|pair| pair.freeze(path("1")), [20., 4.]),
-    ];
+    let changes: [(Change, [f64; 2]); 3] =
+        [(swap, [25., 20.]), (alias, [12., 0.]), (|pair| pair.freeze(path("1")), [20., 4.])];
     for (change, expected) in changes {
         // x₀² x₁ after the change, and nothing of the inner gradient.
         let mut outer = pair();

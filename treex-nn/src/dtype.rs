@@ -14,6 +14,11 @@ pub(crate) fn common_dtype<'t>(
     })
 }
 
+/// `x` in the float type that Flax's rule gives it alone: integers as `F32`.
+pub(crate) fn as_float(x: &Tensor) -> candle_core::Result<Tensor> {
+    x.to_dtype(common_dtype(None, [x]))
+}
+
 /// The element type for sums: `F64` for `F64`, else `F32`, since half precision has too few digits.
 pub(crate) fn wide_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }

@@ -2,8 +2,11 @@
 
 use super::module_key::ModuleKey;
 use super::{Source, fill_at};
+use candle_core::DType;
+
 use crate::error::Result;
 use crate::init::initializer::Initializer;
+use crate::size::check_size;
 use crate::transform::stack::stack;
 use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
@@ -45,6 +48,8 @@ pub fn fill_blocks<T: TreeObject + Clone>(
     block: &T,
     length: usize,
 ) -> Result<()> {
+    // A key of two words for each.
+    check_size(&(length, 2).into(), DType::U32)?;
     let roots = key.root.split(length);
     let filled = |(index, root)| {
         let mut block = block.clone();

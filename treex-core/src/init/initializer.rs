@@ -7,6 +7,7 @@ use candle_core::{DType, Shape, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Key;
+use crate::size::check_size;
 
 /// A function from a [`Key`] to a value, with its shape and element type if known.
 ///
@@ -130,6 +131,7 @@ impl Initializer {
                 let dtype = self.dtype.ok_or_else(|| {
                     unknown("element type").remedy("give it with `Initializer::with_dtype`")
                 })?;
+                check_size(shape, dtype)?;
                 make(key, shape, dtype)
             }
             Make::Stream(_) => key.to_tensor(),

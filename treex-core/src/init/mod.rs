@@ -24,6 +24,7 @@ use self::module_key::ModuleKey;
 use crate::error::Result;
 use crate::random::Key;
 use crate::random::stream::{PARAMS, Rngs, scope_name};
+use crate::size;
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, OptState, Parameter, Rng};
 use crate::tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
@@ -81,7 +82,7 @@ impl Source {
             }
             (Self::Zeros(device), InitPhase::Module, _) => {
                 let known = initializer.shape().zip(initializer.dtype());
-                Ok(known.map(|(shape, dtype)| Tensor::zeros(shape, dtype, device)).transpose()?)
+                known.map(|(shape, dtype)| size::zeros(shape, dtype, device)).transpose()
             }
             _ => initializer.call(&key.make_rng()).map(Some),
         }

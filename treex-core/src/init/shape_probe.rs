@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::Result;
+use crate::size;
 
 /// The shapes recorded so far, by the cell of the leaf.
 struct ShapeProbe {
@@ -42,6 +43,6 @@ pub(crate) fn record(cell: usize, shape: Shape, dtype: DType) -> Result<Option<T
     PROBE.with_borrow_mut(|probe| {
         let Some(probe) = probe else { return Ok(None) };
         let shape = probe.shapes.entry(cell).or_insert(shape);
-        Ok(Some(Tensor::zeros(&*shape, dtype, &probe.device)?))
+        size::zeros(&*shape, dtype, &probe.device).map(Some)
     })
 }

@@ -75,7 +75,9 @@ impl Key {
         let shape = shape.into();
         let dims = [&a.dims()[..axis], shape.dims(), &a.dims()[axis + 1..]].concat();
         let numbers = self.choice(a.dims()[axis], shape, replace, p)?;
-        Ok(a.index_select(&numbers.flatten_all()?.to_device(a.device())?, axis)?.reshape(dims)?)
+        Ok(a.contiguous()?
+            .index_select(&numbers.flatten_all()?.to_device(a.device())?, axis)?
+            .reshape(dims)?)
     }
 
     /// Inverse transform sampling: the first number at which the cumulative sum of `p` reaches a uniform sample.

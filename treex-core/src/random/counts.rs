@@ -65,7 +65,7 @@ impl Key {
     /// samples if it is a number, or its own.
     ///
     /// # Errors
-    /// If a parameter does not broadcast to `shape`.
+    /// If a parameter does not broadcast to `shape`, or a finite `n` is above 2^53.
     pub fn binomial<'a>(
         self,
         n: impl Into<RealArray<'a>>,
@@ -79,7 +79,7 @@ impl Key {
         }
         match_wide!("binomial", p.precision(dtype), |T| {
             let (n, p) = (n.values::<T>("binomial", &shape)?, p.values::<T>("binomial", &shape)?);
-            Ok(samples(self.binomials(&n, &p), &shape)?.to_dtype(dtype)?)
+            Ok(samples(self.binomials("binomial", &n, &p)?, &shape)?.to_dtype(dtype)?)
         })
     }
 
@@ -88,7 +88,7 @@ impl Key {
     /// broadcasts to the other dimensions.
     ///
     /// # Errors
-    /// If `p` is a scalar, or a parameter does not broadcast.
+    /// If `p` is a scalar, a parameter does not broadcast, or a finite `n` is above 2^53.
     pub fn multinomial<'a>(
         self,
         n: impl Into<RealArray<'a>>,
@@ -110,7 +110,8 @@ impl Key {
             let mut counts = vec![T::of(0.); p.len()];
             for (category, key) in self.split(k).into_iter().enumerate() {
                 let ratios: Vec<T> = ratios.iter().map(|row| row[category]).collect();
-                for (row, drawn) in key.binomials(&remaining, &ratios).into_iter().enumerate() {
+                for (row, drawn) in key.binomials("multinomial", &remaining, &ratios)?.into_iter().enumerate()
+                {
                     counts[row * k + category] = drawn;
                     remaining[row] -= drawn;
                 }
@@ -119,17 +120,23 @@ impl Key {
         })
     }
 
-    fn binomials<T: Wide>(self, n: &[T], p: &[T]) -> Vec<T> {
+    fn binomials<T: Wide>(self, sampler: &str, n: &[T], p: &[T]) -> Result<Vec<T>> {
+        // Beyond, a float is no count, and no sample might ever be accepted.
+        let is_count = |n: &f64| *n <= (1u64 << 53) as f64 || !n.is_finite();
+        if let Some(bad) = n.iter().map(|n| n.to_f64()).find(|n| !is_count(n)) {
+            return Err(out_of_range(sampler, "at most 2^53 trials", bad));
+        }
         let (zero, one) = (T::zero(), T::one());
         // The rarer of success and failure is counted.
         let is_rare = |p: T| p < T::of(0.5);
-        let rarer = |p: T| if is_rare(p) { p } else { one - p };
+        // Of -0, the sum makes 0, whose logarithm has the sign at which a draw by inversion ends.
+        let rarer = |p: T| if is_rare(p) { p + zero } else { one - p };
         let is_invalid = |n: T, q: T| n.is_nan() || n < zero || q.is_nan() || q < zero;
         // JAX also rejects for the samples of the other method, with this n and q, and drops the results.
         let large = |(&n, &p): (&T, &T)| {
             let q = rarer(p);
             let q = if q.is_nan() || q < zero { T::of(0.01) } else { q };
-            let is_small = n.is_nan() || n < zero || n * q <= T::of(10.);
+            let is_small = n.is_nan() || n < zero || n.to_f64().is_infinite() || n * q <= T::of(10.);
             if is_small { None } else { Some(BinomialRejection::new(n.floor(), q)) }
         };
         let large: Vec<_> = n.iter().zip(p).map(large).collect();
@@ -157,7 +164,7 @@ impl Key {
                 *count = if is_rare(p) { *count } else { whole - *count };
             }
         }
-        drawn
+        Ok(drawn)
     }
 
     /// For each sample, the last value that it accepted when each had accepted one. A round draws two uniform numbers for

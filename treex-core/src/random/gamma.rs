@@ -5,7 +5,7 @@ use candle_core::{DType, Shape, Tensor};
 use super::distribution::{Distribution as _, Exponential, Normal};
 use super::real::Real;
 use super::real_array::{RealArray, Wide, Zero, match_wide, out_of_range, samples};
-use super::{Key, Sampler, count};
+use super::{Key, Sampler, count, filled};
 use crate::error::{Error, Result};
 
 /// `a` is the shape of a gamma distribution, its scale is 1. Every `dtype` is `F32` or `F64`. As in JAX, small `a` are
@@ -104,6 +104,7 @@ impl Key {
                 .remedy("give one concentration for each of the k parts"));
         };
         let shape = Shape::from([shape.dims(), &[k]].concat());
+        count(&shape)?;
         match_wide!("dirichlet", dtype, |T| {
             let alpha = RealArray::from(alpha).positive::<T>("dirichlet", &shape, Zero::Included)?;
             let mut parts = self.gammas(&alpha, Scale::Log)?;
@@ -220,7 +221,7 @@ impl Key {
 
     fn generalized_normals<T: Wide>(self, p: f64, n: usize) -> Result<Vec<T>> {
         let [key_gamma, key_sign] = self.split2();
-        let gammas = key_gamma.gammas(&vec![T::of(1. / p); n], Scale::Linear)?;
+        let gammas = key_gamma.gammas(&filled(n, |_| T::of(1. / p))?, Scale::Linear)?;
         let signs = key_sign.rademacher(n, T::DTYPE)?.to_vec1::<T>()?;
         let power = T::of(1. / p);
         Ok(gammas.into_iter().zip(signs).map(|(gamma, sign)| sign * gamma.pow(power)).collect())

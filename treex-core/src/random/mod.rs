@@ -179,9 +179,14 @@ fn tensor<T: WithDType>(shape: impl Into<Shape>, f: impl FnMut(u64) -> T) -> Res
     Ok(Tensor::from_vec(samples, shape, &Device::Cpu)?)
 }
 
+/// The number of elements, of a shape whose strides are numbers too: those beside a 0.
 fn count(shape: &Shape) -> Result<usize> {
-    let product = |n: usize, &dim: &usize| n.checked_mul(dim);
-    shape.dims().iter().try_fold(1, product).ok_or_else(|| too_many(format!("shape {:?}", shape.dims())))
+    let product = |n: usize, &dim: &usize| n.checked_mul(dim.max(1));
+    match shape.dims().iter().try_fold(1, product) {
+        Some(_) if shape.dims().contains(&0) => Ok(0),
+        Some(n) => Ok(n),
+        None => Err(too_many(format!("shape {:?}", shape.dims()))),
+    }
 }
 
 /// `f(0)` to `f(n - 1)`.

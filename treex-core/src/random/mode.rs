@@ -7,7 +7,7 @@ use super::continuous::wrong_type;
 use super::discrete::{probabilities, probability};
 use super::real::Real;
 use super::real_array::RealArray;
-use super::{Key, count};
+use super::{Key, count, filled};
 use crate::error::Result;
 
 /// JAX's `mode` of [`bernoulli_with`](Key::bernoulli_with), [`gumbel_with`](Key::gumbel_with) and
@@ -50,7 +50,8 @@ impl Key {
         match p {
             _ if mode == SampleMode::Low => self.bernoulli(p, shape),
             RealArray::Number(number) => {
-                let p = vec![probability(number)?; count(&shape)?];
+                let p = probability(number)?;
+                let p = filled(count(&shape)?, |_| p)?;
                 self.fine_below(&p, &shape)
             }
             RealArray::Tensor(tensor) => match tensor.dtype() {

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use nalgebra::DMatrix;
 
-use super::Key;
 use super::continuous::wrong_type;
+use super::{Key, count};
 use crate::error::Result;
 
 impl Key {
@@ -45,7 +45,9 @@ impl Key {
             return Err(wrong_type("orthogonal", "`f32` or `f64`", dtype).remedy("draw `f32` and cast it"));
         }
         if normal.elem_count() == 0 {
-            return Ok(normal.reshape(dims([n, m], &shape))?);
+            let empty = Shape::from(dims([n, m], &shape));
+            count(&empty)?;
+            return Ok(normal.reshape(empty)?);
         }
         let mut values = normal.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         for matrix in values.chunks_exact_mut(rows * columns) {

@@ -35,7 +35,7 @@ impl Key {
         let axis = axis.to_index(x.shape(), "permutation")?;
         if !independent {
             let n = x.dims()[axis];
-            return Ok(x.index_select(&self.permutation(n)?.to_device(x.device())?, axis)?);
+            return Ok(x.contiguous()?.index_select(&self.permutation(n)?.to_device(x.device())?, axis)?);
         }
         let order = Tensor::from_vec(self.order(x.dims(), axis)?, x.dims(), x.device())?;
         Ok(x.contiguous()?.gather(&order, axis)?)

@@ -6,6 +6,7 @@ use super::continuous::wrong_type;
 use super::real::Real;
 use super::{Key, count};
 use crate::error::{Error, Result};
+use crate::size::check_size;
 
 /// A parameter of a distribution: a number, or a tensor that broadcasts to the shape of the samples. JAX's `RealArray`.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,7 @@ impl RealArray<'_> {
         match self {
             Self::Number(number) => super::filled(count(shape)?, |_| T::of(number)),
             Self::Tensor(tensor) => {
+                check_size(shape, T::DTYPE)?;
                 let values = tensor.detach().to_device(&Device::Cpu)?;
                 let values = values.broadcast_as(shape).map_err(|_| {
                     Error::shape(format!("a parameter of `{sampler}` does not broadcast to the samples"))

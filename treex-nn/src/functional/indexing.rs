@@ -4,7 +4,7 @@
 //! in `f32`. Indexes are checked, which on a device reads their largest back.
 
 use candle_core::{D, DType, Tensor};
-use treex_core::{Error, Result};
+use treex_core::{Error, Result, size};
 
 use crate::axes::position;
 use crate::dtype::widened;
@@ -44,11 +44,11 @@ pub fn take_along_axis(x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tens
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, or an index is out of range.
+/// If the shapes do not fit, an index is out of range, or a sum of integers overflows.
 pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
     let flat = flat_indices("scatter_add", x, indices, axis)?;
     let values = flat_values("scatter_add", indices, values)?;
-    let sums = wide(x)?.flatten_all()?.index_add(&flat, &wide(&values)?, 0)?;
+    let sums = added("scatter_add", &wide(x)?.flatten_all()?, &flat, &wide(&values)?)?;
     Ok(sums.reshape(x.shape())?.to_dtype(x.dtype())?)
 }
 
@@ -70,8 +70,9 @@ pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Re
     let flat = flat_indices("scatter", x, indices, axis)?;
     let values = flat_values("scatter", indices, values)?;
     let none = wide(x)?.detach().flatten_all()?.zeros_like()?;
-    let count = none.index_add(&flat, &wide(&values)?.detach().ones_like()?, 0)?;
-    if count.elem_count() > 0 && count.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? > 1. {
+    let ones = Tensor::ones(values.shape(), DType::F32, x.device())?;
+    let count = none.to_dtype(DType::F32)?.index_add(&flat, &ones, 0)?;
+    if count.elem_count() > 0 && count.max_all()?.to_scalar::<f32>()? > 1. {
         return Err(Error::argument("`scatter` writes two values to one place")
             .expected("different indexes")
             .remedy("for sums call `scatter_add`"));
@@ -95,7 +96,7 @@ pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Re
 /// ```
 ///
 /// # Errors
-/// If there is not one number for each slice, or a number is not below `segments`.
+/// If there is not one number for each slice, or a number is not below `segments`; if a sum of integers overflows.
 pub fn segment_sum(x: &Tensor, segment_numbers: &Tensor, segments: usize) -> Result<Tensor> {
     if x.rank() == 0 || segment_numbers.dims() != &x.dims()[..1] {
         return Err(Error::shape("`segment_sum` needs a number for each slice along the first axis")
@@ -105,7 +106,7 @@ pub fn segment_sum(x: &Tensor, segment_numbers: &Tensor, segments: usize) -> Res
     let numbers = checked("segment_sum", segment_numbers, segments)?;
     let shape = [&[segments], &x.dims()[1..]].concat();
     let x_wide = wide(x)?;
-    let sums = Tensor::zeros(shape, x_wide.dtype(), x.device())?.index_add(&numbers, &x_wide, 0)?;
+    let sums = added("segment_sum", &size::zeros(shape, x_wide.dtype(), x.device())?, &numbers, &x_wide)?;
     Ok(sums.to_dtype(x.dtype())?)
 }
 
@@ -143,9 +144,11 @@ pub fn sort(x: &Tensor, ascending: bool) -> Result<(Tensor, Tensor)> {
 /// ```
 ///
 /// # Errors
-/// If the last axis has less than `k` elements.
+/// If `x` is a scalar, or its last axis has less than `k` elements.
 pub fn top_k(x: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
-    let len = x.dims().last().copied().unwrap_or(0);
+    let Some(&len) = x.dims().last() else {
+        return Err(Error::shape("`top_k` needs an axis").expected("at least one axis").found("a scalar"));
+    };
     if k > len {
         return Err(Error::argument("`top_k` asks for more elements than the last axis has")
             .expected(format!("at most {len}"))
@@ -165,6 +168,30 @@ fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
 /// `x`, contiguous; half types in `f32`, in which they are summed.
 fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
     widened(x)?.contiguous()
+}
+
+/// `x` with `values` added at `indices` along the first axis.
+fn added(name: &str, x: &Tensor, indices: &Tensor, values: &Tensor) -> Result<Tensor> {
+    // Where integers overflow, Candle wraps or panics.
+    let largest = match x.dtype() {
+        DType::U8 => u8::MAX.into(),
+        DType::I16 => i16::MAX.into(),
+        DType::I32 => i32::MAX.into(),
+        DType::U32 => u32::MAX.into(),
+        DType::I64 => (1i64 << 62) as f64,
+        _ => f64::INFINITY,
+    };
+    if largest.is_finite() && x.elem_count() > 0 {
+        let magnitude = |x: &Tensor| x.to_dtype(DType::F64)?.abs();
+        let sums = magnitude(x)?.index_add(indices, &magnitude(values)?, 0)?;
+        if sums.max_all()?.to_scalar::<f64>()? > largest {
+            return Err(Error::argument(format!("a sum of `{name}` does not fit into its integers"))
+                .expected(format!("magnitudes whose sum is at most {largest}"))
+                .found(format!("`{}`", x.dtype().as_str()))
+                .remedy("call `to_dtype` for a wider type before"));
+        }
+    }
+    Ok(x.index_add(indices, values, 0)?)
 }
 
 /// `indices` as `I64`, each checked to be from 0 to `len - 1`.

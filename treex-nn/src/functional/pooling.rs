@@ -19,6 +19,7 @@
 //! ```
 
 use candle_core::{DType, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use crate::dtype::{common_dtype, wide_dtype};
@@ -161,7 +162,17 @@ impl Pooling {
     }
 
     fn run(self, reduce: impl Fn(&Tensor, &[Axis]) -> Result<Tensor>) -> Result<Tensor> {
-        Ok(reduce(&self.x, &self.axes)?.to_dtype(self.dtype)?)
+        let dims = self.x.dims();
+        let (batch, item) = dims.split_at(dims.len() - 1 - self.axes.len());
+        let positions = self.axes.iter().zip(item).map(|(axis, &n)| axis.positions(n));
+        let dims: Vec<usize> = batch.iter().copied().chain(positions).chain(item.last().copied()).collect();
+        check_size(&dims.as_slice().into(), self.x.dtype())?;
+        let y = if dims.contains(&0) {
+            self.x.flatten_all()?.narrow(0, 0, 0)?.reshape(dims)?
+        } else {
+            reduce(&self.x, &self.axes)?
+        };
+        Ok(y.to_dtype(self.dtype)?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Resizing of images, and of arrays of any number of dimensions.
 
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result, matmul};
 
 use crate::dtype::{common_dtype, wide_dtype};
@@ -35,7 +36,7 @@ pub enum ResizeMethod {
 /// ```
 ///
 /// # Errors
-/// If `shape` has another rank than `x`, or a size above 0 where that of `x` is 0.
+/// If `shape` has another rank than `x`, or a size above 0 where that of `x` is 0; if memory is missing.
 pub fn resize(x: &Tensor, shape: impl Into<Shape>, method: ResizeMethod) -> Result<Tensor> {
     resize_with(x, shape, method, true)
 }
@@ -70,6 +71,9 @@ pub fn resize_with(
 /// `x` with `size` elements along `axis`.
 fn along(x: &Tensor, axis: usize, size: usize, method: ResizeMethod, antialias: bool) -> Result<Tensor> {
     let old = x.dims()[axis];
+    let (before, after) = (&x.dims()[..axis], &x.dims()[axis + 1..]);
+    let shape = [before, &[size], after].concat();
+    check_size(&shape.as_slice().into(), x.dtype())?;
     let kernel = match method {
         ResizeMethod::Nearest => {
             // In `F32`, as in JAX.
@@ -80,14 +84,14 @@ fn along(x: &Tensor, axis: usize, size: usize, method: ResizeMethod, antialias: 
         ResizeMethod::Linear => triangle,
         ResizeMethod::Cubic => keys_cubic,
     };
+    check_size(&(old, size).into(), DType::F64)?;
     let weights = weights([old, size], antialias, kernel);
     let weights = Tensor::from_vec(weights, (old, size), x.device())?.to_dtype(x.dtype())?;
-    let (before, after) = (&x.dims()[..axis], &x.dims()[axis + 1..]);
     let count = |dims: &[usize]| dims.iter().product::<usize>();
     let rows = x.reshape((count(before), old, count(after)))?.transpose(1, 2)?;
     let y = matmul(&rows.reshape((count(before) * count(after), old))?, &weights)?;
     let y = y.reshape((count(before), count(after), size))?.transpose(1, 2)?;
-    Ok(y.reshape([before, &[size], after].concat())?)
+    Ok(y.reshape(shape)?)
 }
 
 /// The weight of each of the old elements for each of the new ones, row-major.

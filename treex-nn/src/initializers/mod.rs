@@ -16,6 +16,7 @@ mod truncated_normal;
 mod variance_scaling;
 
 use candle_core::{DType, Device, Shape, Tensor};
+use treex_core::size::{self, check_size};
 use treex_core::{Key, Result};
 
 pub use orthogonal::{Orthogonal, delta_orthogonal, orthogonal};
@@ -54,7 +55,7 @@ impl<F: Fn(&Key, &Shape, DType) -> Result<Tensor> + Clone + Send + Sync + 'stati
 /// # Errors
 /// Any error of Candle.
 pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?)
+    size::zeros(shape, dtype, &Device::Cpu)
 }
 
 /// All ones, in any type.
@@ -71,6 +72,7 @@ pub fn zeros(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn ones(_: &Key, shape: &Shape, dtype: DType) -> Result<Tensor> {
+    check_size(shape, dtype)?;
     Ok(Tensor::ones(shape, dtype, &Device::Cpu)?)
 }
 
@@ -116,7 +118,10 @@ pub fn ones_init() -> impl InitFn {
 /// ```
 #[must_use]
 pub fn constant(value: f64) -> impl InitFn {
-    move |_: &Key, shape: &Shape, dtype| Ok(scalar(value, dtype)?.broadcast_as(shape)?.contiguous()?)
+    move |_: &Key, shape: &Shape, dtype| {
+        check_size(shape, dtype)?;
+        Ok(scalar(value, dtype)?.broadcast_as(shape.elem_count())?.contiguous()?.reshape(shape)?)
+    }
 }
 
 /// Uniform on [0, `scale`). JAX's default is 0.01.
@@ -152,7 +157,8 @@ pub fn normal(stddev: f64) -> impl InitFn {
 
 /// The samples times a scalar of their type.
 fn times(samples: &Tensor, factor: &Tensor) -> Result<Tensor> {
-    Ok(samples.broadcast_mul(factor)?)
+    // Candle broadcasts eight dimensions at most.
+    Ok(samples.flatten_all()?.broadcast_mul(factor)?.reshape(samples.shape())?)
 }
 
 /// `value` in element type `dtype`, rounded as by numpy: to `BF16` through `F32`.

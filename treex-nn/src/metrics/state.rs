@@ -1,6 +1,7 @@
 //! The state of metrics: sums and counts.
 
 use candle_core::{DType, Device, Shape, Tensor};
+use treex_core::size;
 use treex_core::{
     ChildInfo, Error, ErrorKind, Handle, KindTag, Leaf, MetricState, Result, TreeObject, VisitorMut,
 };
@@ -15,7 +16,7 @@ pub(super) fn empty_state(shape: impl Into<Shape>, dtype: DType) -> Leaf<MetricS
 /// The sum so far, on the host.
 pub(super) fn value(leaf: &Leaf<MetricState>) -> Result<Tensor> {
     match (leaf.is_uninitialized(), leaf.shape(), leaf.dtype()) {
-        (true, Some(shape), Some(dtype)) => Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?),
+        (true, Some(shape), Some(dtype)) => size::zeros(shape, dtype, &Device::Cpu),
         _ => Ok(leaf.get()?.to_device(&Device::Cpu)?),
     }
 }

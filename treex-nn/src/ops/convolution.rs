@@ -7,6 +7,7 @@ use candle_core::{DType, Shape, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::size::check_size;
 use treex_core::{Result, match_float, matmul};
 use treex_kernels::convolution::{Channels, Convolution, Plan};
 use treex_kernels::float::Float;
@@ -32,6 +33,7 @@ pub fn convolution(
     let channels = Channels { cin: item[rank], cout: kernel.dim(rank + 1)?, groups };
     let positions = window.iter().zip(item).map(|(axis, &n)| axis.positions(n));
     let dims: Vec<usize> = batch.iter().copied().chain(positions).chain([channels.cout]).collect();
+    check_size(&dims.clone().into(), x.dtype())?;
     if is_reference() || !x.device().is_cpu() || kernel.elem_count() == 0 {
         return reference(x, kernel, bias, window, groups, dims);
     }
@@ -167,6 +169,7 @@ pub fn local_convolution(x: &Tensor, kernel: &Tensor, window: &[Axis]) -> Result
     let positions: Vec<usize> =
         window.iter().zip(&x.dims()[1..]).map(|(axis, &n)| axis.positions(n)).collect();
     let dims = [&[batch], &positions[..], &[cout]].concat();
+    check_size(&dims.clone().into(), x.dtype())?;
     let positions: usize = positions.iter().product();
 
     // For each output position, [batch, cin, taps] by [cin, taps, cout].

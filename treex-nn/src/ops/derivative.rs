@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, saved};
 
+use crate::dtype::as_float;
+
 /// An elementwise function of a tensor.
 type Elementwise = fn(&Tensor) -> Result<Tensor>;
 
@@ -11,8 +13,9 @@ type Elementwise = fn(&Tensor) -> Result<Tensor>;
 /// For functions where the chain rule through the steps of `value` would lose digits, overflow, or differ from JAX at
 /// a corner. It works on every device on which both functions do.
 pub(crate) fn with_derivative(x: &Tensor, value: Elementwise, derivative: Elementwise) -> Result<Tensor> {
+    let x = as_float(x)?;
     let y = OwnedStorage::take(value(&x.detach())?)?;
-    Ok(attach(WithDerivative { x: saved(x), derivative }, &[x], y)?)
+    Ok(attach(WithDerivative { x: saved(&x), derivative }, &[&x], y)?)
 }
 
 struct WithDerivative {

@@ -9,12 +9,15 @@ use treex_core::autograd::{
 use treex_core::{Result, match_float};
 use treex_kernels::elementwise::{Elementwise, ElementwiseKernels};
 
-/// `function` of each element. `reference` is the same by Candle's operations.
+use crate::dtype::as_float;
+
+/// `function` of each element; integers are `F32`. `reference` is the same by Candle's operations.
 pub(crate) fn map(
     function: Elementwise,
     x: &Tensor,
     reference: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    let x = &as_float(x)?;
     if is_reference() || !x.device().is_cpu() {
         return reference(x);
     }

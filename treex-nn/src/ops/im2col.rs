@@ -93,7 +93,9 @@ impl CustomOp1 for Transfer {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
+        // An empty view may start beyond its memory.
+        let start = if layout.shape().elem_count() == 0 { 0 } else { layout.start_offset() };
+        let range = start..start + layout.shape().elem_count();
         let storage = match storage {
             CpuStorage::F32(x) => CpuStorage::F32(self.run(&x[range])?),
             CpuStorage::F64(x) => CpuStorage::F64(self.run(&x[range])?),

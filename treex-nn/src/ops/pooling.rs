@@ -20,8 +20,7 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
     let (batch, item) = x.dims().split_at(x.rank() - 1 - axes.len());
     let positions = axes.iter().zip(item).map(|(axis, &n)| axis.positions(n));
     let dims: Vec<usize> = batch.iter().copied().chain(positions).chain([item[axes.len()]]).collect();
-    let is_empty = x.elem_count() == 0 || dims.contains(&0);
-    if is_reference() || !x.device().is_cpu() || is_empty || axes.is_empty() {
+    if is_reference() || !x.device().is_cpu() || x.elem_count() == 0 || axes.is_empty() {
         return Ok(reference(x, axes, reduction)?);
     }
     let plan = || Plan::new(batch.iter().product(), &item[..axes.len()], item[axes.len()], axes, reduction);
@@ -153,7 +152,11 @@ pub(crate) fn fold_windows(
         let index = (0..axis.positions(n)).map(|position| at(position).map_or(n, |at| at.min(n)) as u32);
         padded.index_select(&Tensor::new(index.collect::<Vec<_>>(), x.device())?, dim)
     };
-    (1..axis.size).try_fold(read(0)?, |folded, tap| f(&folded, &read(tap)?))
+    // The taps that read an element anywhere; the others read the identity everywhere.
+    let reach = axis.positions(n).saturating_sub(1).saturating_mul(axis.stride);
+    let first = axis.padding.0.saturating_sub(reach).min(axis.size - 1);
+    let end = axis.size.min(axis.padding.0.saturating_add(n));
+    (first + 1..end).try_fold(read(first)?, |folded, tap| f(&folded, &read(tap)?))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Padding: the values around the input where a window reaches over its edge.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use crate::spatial::sizes::LARGEST;
@@ -179,6 +180,10 @@ impl Padding {
                     .narrow(axis, before.unsigned_abs(), (n + before + after).unsigned_abs())?
                     .contiguous()?;
             } else if before + after > 0 {
+                let mut dims = x.dims().to_vec();
+                dims[axis] = (n + before + after).unsigned_abs();
+                check_size(&dims[axis].into(), DType::U32)?;
+                check_size(&dims.into(), x.dtype())?;
                 let index: Vec<u32> = (-before..n + after).map(|at| source(at, n) as u32).collect();
                 x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, axis)?;
             }

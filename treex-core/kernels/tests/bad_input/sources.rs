@@ -1,18 +1,18 @@
-//! The public functions of the crate, read from its sources.
+//! The public functions of a crate, read from its sources.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `module::function`, `module::Type::method` and `module::Trait::method`, where the module is that of the file. Trusts
+/// Of a folder of sources: `module::function`, `module::Type::method` and `module::Trait::method`, where the module is
+/// that of the file. Trusts
 /// `cargo fmt`: an item of a block is indented by four more columns than the block.
-pub(crate) fn public_functions() -> BTreeSet<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+pub(crate) fn public_functions(root: &Path) -> BTreeSet<String> {
     let mut files = Vec::new();
-    find(&root, &mut files);
+    find(root, &mut files);
     let mut names = BTreeSet::new();
     for file in files {
-        let path = file.strip_prefix(&root).unwrap().with_extension("");
+        let path = file.strip_prefix(root).unwrap().with_extension("");
         let parts = path.iter().map(|part| part.to_str().unwrap());
         let module: Vec<&str> = parts.filter(|part| !["mod", "lib"].contains(part)).collect();
         // The macro's patterns are no functions, and tests are no part of the crate.

@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
+use crate::dtype::as_float;
+
 /// `x`.
 ///
 /// ```
@@ -32,6 +34,7 @@ pub fn identity(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn soft_sign(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok((x / (x.abs()? + 1.)?)?)
 }
 
@@ -56,6 +59,7 @@ pub fn squareplus(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn squareplus_with(x: &Tensor, b: f64) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok(((x + (x.sqr()? + b)?.sqrt()?)? / 2.)?)
 }
 
@@ -72,6 +76,7 @@ pub fn squareplus_with(x: &Tensor, b: f64) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn sparse_plus(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     let between = ((x + 1.)?.sqr()? / 4.)?;
     let above = x.ge(1f64)?.where_cond(x, &between)?;
     Ok(x.le(-1f64)?.where_cond(&x.zeros_like()?, &above)?)
@@ -90,5 +95,6 @@ pub fn sparse_plus(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn sparse_sigmoid(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok(((x + 1.)?.maximum(0f64)?.minimum(2f64)? * 0.5)?)
 }

@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
+use crate::dtype::as_float;
+
 use super::elementary::expm1;
 use treex_kernels::elementwise::Elementwise::Elu;
 
@@ -57,6 +59,7 @@ pub fn celu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn celu_with(x: &Tensor, alpha: f64) -> Result<Tensor> {
+    let x = &as_float(x)?;
     let below = expm1(&(x.minimum(0f64)? / alpha)?)?;
     Ok((x.maximum(0f64)? + (below * alpha)?)?)
 }

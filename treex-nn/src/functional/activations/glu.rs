@@ -5,6 +5,7 @@ use candle_core::shape::Dim;
 use treex_core::{Error, Result};
 
 use super::sigmoid::sigmoid;
+use crate::dtype::as_float;
 
 /// Gated linear unit: one half of `x` along `dim`, times the sigmoid of the other.
 ///
@@ -27,6 +28,7 @@ pub fn glu(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
             .expected(format!("an even size of dimension {dim}"))
             .found(format!("{:?}", x.dims())));
     }
+    let x = &as_float(x)?;
     let (values, gates) = (x.narrow(dim, 0, size / 2)?, x.narrow(dim, size / 2, size / 2)?);
     Ok((values * sigmoid(&gates)?)?)
 }

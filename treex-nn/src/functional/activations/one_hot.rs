@@ -1,6 +1,7 @@
 //! One-hot vectors.
 
 use candle_core::{DType, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use crate::axes::position;
@@ -27,6 +28,8 @@ pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     };
     let mut shape = vec![1; rank];
     shape[index] = num_classes;
+    let all = [&x.dims()[..index], &[num_classes], &x.dims()[index..]].concat();
+    check_size(&all.into(), DType::I64)?;
     let classes = Tensor::arange(0, num_classes as i64, x.device())?.reshape(shape)?;
     Ok(x.to_dtype(DType::I64)?.unsqueeze(index)?.broadcast_eq(&classes)?.to_dtype(DType::F32)?)
 }

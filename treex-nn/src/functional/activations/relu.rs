@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
+use crate::dtype::as_float;
+
 use treex_kernels::elementwise::Elementwise::{LeakyRelu, Relu, Relu6};
 
 use crate::ops::elementwise::map;
@@ -76,6 +78,7 @@ pub fn leaky_relu_with(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn hard_tanh(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     let ones = x.ones_like()?;
     let below = x.lt(-1f64)?.where_cond(&ones.neg()?, x)?;
     Ok(x.gt(1f64)?.where_cond(&ones, &below)?)
@@ -94,6 +97,7 @@ pub fn hard_tanh(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn hard_sigmoid(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok((relu6(&(x + 3.)?)? / 6.)?)
 }
 
@@ -110,6 +114,7 @@ pub fn hard_sigmoid(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn hard_silu(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok((x * hard_sigmoid(x)?)?)
 }
 

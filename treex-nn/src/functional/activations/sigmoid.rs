@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
+use crate::dtype::as_float;
+
 use super::elementary::{expm1, log1p};
 use crate::ops::derivative::with_derivative;
 use treex_kernels::elementwise::Elementwise::{Sigmoid, Silu, Softplus, Tanh};
@@ -38,6 +40,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok(softplus(&x.neg()?)?.neg()?)
 }
 
@@ -89,6 +92,7 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn log1mexp(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     // Each formula is accurate on one side (Mächler, 2012).
     let value = |x: &Tensor| {
         let near = expm1(&x.neg()?)?.neg()?.log()?;
@@ -111,6 +115,7 @@ pub fn log1mexp(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Any error of Candle.
 pub fn mish(x: &Tensor) -> Result<Tensor> {
+    let x = &as_float(x)?;
     Ok((x * softplus(x)?.tanh()?)?)
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::size::check_size;
 use treex_core::{Error, Key, Result, matmul};
 
 use super::masks::{as_mask, causal_mask};
@@ -212,6 +213,7 @@ pub(crate) fn attention_and_weights(
 /// The weights before dropout, computed in `dtype`.
 fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dtype: DType) -> Result<Tensor> {
     let shape = check_keys(query, key, options)?;
+    check_size(&shape.clone().into(), dtype)?;
     let (_, queries, heads, depth) = split(query)?;
     let (_, keys, kv_heads, _) = split(key)?;
     let group = heads.checked_div(kv_heads).unwrap_or(1);
@@ -294,8 +296,8 @@ fn check_values(key: &Tensor, value: &Tensor) -> Result<()> {
 fn check_keys(query: &Tensor, key: &Tensor, options: &AttentionOptions) -> Result<Vec<usize>> {
     let (batch, queries, heads, depth) = split(query)?;
     let (kv_batch, keys, kv_heads, kv_depth) = split(key)?;
-    let group = heads.checked_div(kv_heads).filter(|group| group * kv_heads == heads);
-    if group.is_none() || kv_batch != batch || kv_depth != depth {
+    let fits = heads == kv_heads || heads > 0 && kv_heads > 0 && heads.is_multiple_of(kv_heads);
+    if !fits || kv_batch != batch || kv_depth != depth {
         return Err(Error::shape("`dot_product_attention` got keys that do not fit its queries")
             .expected(format!("{batch:?} batch dimensions, a divisor of {heads} heads, and depth {depth}"))
             .found(format!("{:?} for queries {:?}", key.dims(), query.dims())));

@@ -114,6 +114,9 @@ pub(crate) fn as_mask(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The number of positions of `x`.
+/// Candle's operations have no more dimensions.
+const MAX_RANK: usize = 8;
+
 fn length(x: &Tensor) -> Result<usize> {
     x.dims().last().copied().ok_or_else(|| {
         Error::shape("a mask cannot be made from a scalar").expected("[batch.., length]").found("[]")
@@ -121,6 +124,11 @@ fn length(x: &Tensor) -> Result<usize> {
 }
 
 fn with_leading_ones(x: &Tensor, count: usize) -> Result<Tensor> {
+    if count > MAX_RANK {
+        return Err(Error::argument("a mask has too many dimensions")
+            .expected(format!("at most {MAX_RANK} batch dimensions before it"))
+            .found(count));
+    }
     Ok(x.reshape([&vec![1; count], x.dims()].concat())?)
 }
 

@@ -76,11 +76,12 @@ impl Rotary {
     /// If `x` has another rank, or an odd number of features to rotate.
     pub fn apply(&self, x: &Tensor, offset: usize) -> Result<Tensor> {
         let length = x.rank().checked_sub(3).and_then(|axis| x.dims().get(axis)).copied().unwrap_or(0);
-        self.turn(
-            x,
-            &(offset..offset + length).map(|position| position as f64).collect::<Vec<_>>(),
-            &[length],
-        )
+        let Some(end) = offset.checked_add(length) else {
+            return Err(Error::argument("`Rotary` has positions that overflow")
+                .expected(format!("an offset of at most {}", usize::MAX - length))
+                .found(offset));
+        };
+        self.turn(x, &(offset..end).map(|position| position as f64).collect::<Vec<_>>(), &[length])
     }
 
     /// Rotates `x`, `[batch.., length, heads, depth]`, at `positions`: integers that broadcast to

@@ -1,6 +1,7 @@
 //! The key-value cache of autoregressive decoding.
 
 use candle_core::{DType, Device, Tensor};
+use treex_core::size;
 use treex_core::{Cache, ChildInfo, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
 
 /// Keys and values of past positions, in `max_length` slots, as in Flax's collection `cache`. All leaves are
@@ -22,7 +23,7 @@ impl KvCache {
 
     /// Slots of zeros, of this shape.
     pub(super) fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
-        let slots = Tensor::zeros(shape, dtype, device)?;
+        let slots = size::zeros(shape, dtype, device)?;
         Ok(Self {
             cached_key: Leaf::new(&slots)?,
             cached_value: Leaf::new(&slots)?,

@@ -81,7 +81,7 @@ impl ConvLocal {
             .zip(margins)
             .map(|(&n, (before, after))| (before + n as isize + after).unsigned_abs());
         let positions: Vec<_> = axes.iter().zip(n).map(|(axis, n)| axis.positions(n)).collect();
-        let kernel = [positions.as_slice(), &[cin * self.window.taps(), self.cout]].concat();
+        let kernel = [positions.as_slice(), &[cin.saturating_mul(self.window.taps()), self.cout]].concat();
         Ok((kernel, [positions.as_slice(), &[self.cout]].concat()))
     }
 

@@ -1,6 +1,7 @@
 //! Group normalization.
 
 use candle_core::{DType, Shape, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Leaf, Parameter, Result, TreeObject};
 
 use super::extent::as_columns;
@@ -92,6 +93,7 @@ impl GroupNorm {
             self.normalization.axes_and_features(x, &(-1).into(), &self.features, leaves)?;
         let last = x.rank() - 1;
         let groups = self.numbers(sizes(x.dims(), &axes)[0])?;
+        check_size(&groups[0].into(), DType::F64)?;
         let columns = as_columns(x, 1, &axes).filter(|_| self.reduction_axes.is_none());
         let columns = columns.map(|columns| Extent { groups: groups[0], size: groups[1], ..columns });
         if let Some(normalized) = self.normalization.fused(

@@ -1,6 +1,7 @@
 //! Counts of true and false predictions in a batch.
 
 use candle_core::{D, DType, Device, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, ErrorKind, Result};
 
 use super::{Accuracy, Task};
@@ -20,6 +21,7 @@ impl Accuracy {
                 .expected("targets of integers, predictions of integers or floats")
                 .found(format!("`{}` and `{}`", target.dtype().as_str(), preds.dtype().as_str())));
         }
+        check_size(&self.classes.into(), DType::F64)?;
         let expected = match self.task {
             Task::Multiclass if floats => [target.dims(), &[self.classes]].concat(),
             _ => target.dims().to_vec(),
