@@ -126,18 +126,32 @@ impl<K: Kind> Leaf<K> {
     /// Returns the value; during shape inference ([`init_with`](crate::Tree::init_with)), records `shape` for a leaf
     /// whose shape is unknown and returns zeros of it.
     ///
-    /// A leaf that has a value is not checked against `shape`.
+    /// Of a leaf that has a value, the number of dimensions is checked, so that a layer of a [`stack`](crate::Tree::stack)ed
+    /// tree never broadcasts over the slices; sizes are not.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// If the value has another number of dimensions than `shape`; as [`get`](Self::get) otherwise.
     pub fn infer(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
         if let Some(initializer) = self.handle.initializer()
             && let (None, Some(dtype)) = (initializer.shape(), initializer.dtype())
-            && let Some(zeros) = shape_probe::record(self.handle.cell(), shape.into(), dtype)?
+            && let Some(zeros) = shape_probe::record(self.handle.cell(), shape.clone(), dtype)?
         {
             return Ok(zeros);
         }
-        self.get()
+        let value = self.get()?;
+        if value.rank() == shape.rank() {
+            return Ok(value);
+        }
+        let message = format!(
+            "a leaf of kind `{}` has another number of dimensions than its layer needs",
+            KindTag::of::<K>()
+        );
+        Err(Error::shape(message)
+            .about(Subject::Leaf(self.handle.address()))
+            .expected(format!("{:?}", shape.dims()))
+            .found(format!("{:?}", value.dims()))
+            .remedy("a stacked tree is called slice by slice: `vmap(&mut tree, |_, slice| slice.call(&x))?`"))
     }
 
     /// Writes a value: a detached copy, in a cell of its own. Trees that shared the old cell keep it.

@@ -425,7 +425,8 @@ pub trait Tree: TreeObject + Clone {
         grad::vars(self, &filter)
     }
 
-    /// One tree whose leaves have a new leading axis over `trees`.
+    /// One tree whose leaves have a new leading axis over `trees`. It is called slice by slice, by [`vmap`](crate::vmap):
+    /// called directly, a layer is an error, and a module of your own may broadcast over the slices.
     ///
     /// # Errors
     /// If there are no trees, or they differ in structure, shapes or element types.

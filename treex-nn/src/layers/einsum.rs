@@ -87,7 +87,7 @@ impl Einsum {
 
     fn product(&self, x: &Tensor, equation: &str) -> Result<Tensor> {
         let read = Equation::read(equation)?;
-        let kernel = self.kernel.get()?;
+        let kernel = self.kernel.infer(&self.shape)?;
         let infer = |bias: &Leaf<Parameter>| bias.infer(read.left_of_second(self.shape.dims())?);
         let bias = self.bias.as_ref().map(infer).transpose()?;
         let dtype = common_dtype(self.dtype, [x, &kernel].into_iter().chain(&bias));

@@ -31,6 +31,8 @@ use crate::ops::embed::rows_of;
 pub struct Embed {
     /// `[num_embeddings, features]`; default: normal with variance 1 / features.
     pub embedding: Leaf<Parameter>,
+    /// As declared; a table that was set by hand may have other sizes.
+    shape: (usize, usize),
     dtype: Option<DType>,
 }
 
@@ -39,7 +41,8 @@ impl Embed {
     #[must_use]
     pub fn new(num_embeddings: usize, features: usize) -> Self {
         let init = VarianceScaling::new(1., FanMode::FanIn, Distribution::Normal).out_axis([0]).build();
-        Self { embedding: Leaf::param(init, (num_embeddings, features), DType::F32), dtype: None }
+        let shape = (num_embeddings, features);
+        Self { embedding: Leaf::param(init, shape, DType::F32), shape, dtype: None }
     }
 
     /// `query · embeddingᵀ`, over the last axis: the score of each row. The output layer of a language model
@@ -48,7 +51,7 @@ impl Embed {
     /// # Errors
     /// If the query has another number of features than the table.
     pub fn attend(&self, query: &Tensor) -> Result<Tensor> {
-        let embedding = self.embedding.get()?;
+        let embedding = self.embedding.infer(self.shape)?;
         let (num_embeddings, features) = embedding.dims2()?;
         let Some((_, batch)) = query.dims().split_last().filter(|(width, _)| **width == features) else {
             return Err(Error::shape("`Embed` got a query of the wrong width")
@@ -93,7 +96,7 @@ parameter_options!(Embed { embedding: embedding_init });
 
 impl candle_core::Module for Embed {
     fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        let embedding = self.embedding.get()?;
+        let embedding = self.embedding.infer(self.shape)?;
         let (num_embeddings, _) = embedding.dims2()?;
         let rows = self.rows(ids, num_embeddings).map_err(|error| error.of(self.identity()))?;
         let y = rows_of(&embedding, rows, ids.dims())?.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;

@@ -56,7 +56,7 @@ impl Default for PRelu {
 impl candle_core::Module for PRelu {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let x = &as_float(x)?;
-        let slope = self.negative_slope.get()?.to_dtype(x.dtype())?;
+        let slope = self.negative_slope.infer(())?.to_dtype(x.dtype())?;
         let y = x.ge(0f64)?.where_cond(x, &broadcast(x, &slope, Tensor::broadcast_mul)?)?;
         record(self, x, &y);
         Ok(y)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Module, Result, prelude::*};
+use treex_core::{Module, Parameter, Result, prelude::*};
 
 /// Calls, one after the other; each that panics, or whose error does not help, is reported.
 #[derive(Debug, Default)]
@@ -77,9 +77,18 @@ impl Cases {
                 Ok((format!("{init:?}"), init.tabulate()))
             });
         }
+        let stacked = init.as_ref().filter(|init| !init.filter(Parameter).leaves().is_empty());
+        let stacked = stacked.map(|init| M::stack(&[init.clone(), init.clone()]).unwrap());
         for (name, x) in tensors() {
             let mut called = init.clone().unwrap_or_else(|| made.clone());
-            self.call(&format!("{label}, called with {name}"), || called.call(&x));
+            let y = self.call(&format!("{label}, called with {name}"), || called.call(&x));
+            if let (Some(_), Some(mut stacked)) = (y, stacked.clone()) {
+                let label = format!("{label}, stacked and called with {name}");
+                match self.call(&label, || Ok(stacked.call(&x).map_err(|error| error.to_string()))) {
+                    Some(Err(error)) if error.contains("vmap") => {}
+                    other => self.fail(&label, &format!("{:?}", other.map(|y| y.map(|y| y.shape().clone())))),
+                }
+            }
             self.call(&format!("{label}, initialized with {name}"), || {
                 made.clone().init_with(0, &x)?.call(&x)
             });

@@ -148,7 +148,7 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
                     .found(format!("`{name}` of shape {:?}", value.dims()))
                     .remedy("leave out `error_on_non_matrix`"));
             }
-            let stored = u.get()?;
+            let stored = u.infer((1, *last))?;
             let output = common_dtype(self.dtype, [value, &stored]);
             let dtype = wide_dtype(output);
             let matrix = value.to_dtype(dtype)?.reshape((rows.iter().product::<usize>(), *last))?;

@@ -145,7 +145,8 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
             |name, value| {
                 let axes = self.feature_axes.of("WeightNorm", "feature_axes", value.dims())?;
                 let others: Vec<usize> = (0..value.rank()).filter(|axis| !axes.contains(axis)).collect();
-                let scale = self.scale.get(&scale_of(name)).map(Leaf::get).transpose()?;
+                let scale = self.scale.get(&scale_of(name));
+                let scale = scale.map(|scale| scale.infer(sizes(value.dims(), &axes))).transpose()?;
                 let output = common_dtype(self.dtype, [value].into_iter().chain(&scale));
                 let dtype = wide_dtype(output);
                 let value = value.to_dtype(dtype)?;
