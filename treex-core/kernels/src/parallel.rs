@@ -15,6 +15,12 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::memory::collected;
 
+/// What the threads of a loop take their indices from; loom's, where it tries every interleaving of them.
+#[cfg(not(all(test, loom)))]
+type Counter = AtomicUsize;
+#[cfg(all(test, loom))]
+type Counter = loom::sync::atomic::AtomicUsize;
+
 /// How long an idle worker spins before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(200);
 
@@ -44,7 +50,7 @@ pub fn map<R: Send>(count: usize, parallel: bool, f: impl Fn(usize) -> R + Sync)
 pub fn share(count: usize, parallel: bool, f: &(dyn Fn(WorkRange<'_>) + Sync)) {
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let helpers = threads.min(count).saturating_sub(1);
-    let (next, size) = (AtomicUsize::new(0), (count / (threads * CHUNKS_PER_THREAD)).max(1));
+    let (next, size) = (Counter::new(0), (count / (threads * CHUNKS_PER_THREAD)).max(1));
     let range = || WorkRange { next: &next, size, count, current: 0..0 };
     if helpers == 0 {
         return f(range());
@@ -91,7 +97,7 @@ pub(crate) fn try_share(
 /// The indices of one thread: chunks of consecutive indices, each taken from a shared counter when the last is used up.
 #[derive(Debug)]
 pub struct WorkRange<'a> {
-    next: &'a AtomicUsize,
+    next: &'a Counter,
     size: usize,
     count: usize,
     current: Range<usize>,
@@ -291,6 +297,40 @@ mod tests {
             assert_eq!((a, b), ([0, 0, 0, 1, 1, 1, 2, 2, 2, 3], [3, 3, 3, 1]));
             pieces(&mut a, 4, parallel, |index, piece| piece.fill(index));
             assert_eq!(a, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
+        }
+    }
+}
+
+/// `RUSTFLAGS='--cfg loom'`, in `scripts/check-unsafe.sh`. Starting and ending the threads is rayon's.
+#[cfg(all(test, loom))]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+
+    use super::*;
+
+    /// Loom reports two threads at one element, and a write that the last line does not see.
+    #[test]
+    fn each_index_occurs_once_in_every_interleaving() {
+        for (count, size) in [(3, 1), (5, 2), (1, 1)] {
+            loom::model(move || {
+                let next = Arc::new(Counter::new(0));
+                let elements: Arc<Vec<_>> = Arc::new((0..count).map(|_| UnsafeCell::new(0)).collect());
+                let work = || {
+                    let (next, elements) = (Arc::clone(&next), Arc::clone(&elements));
+                    move || {
+                        let range = WorkRange { next: &next, size, count, current: 0..0 };
+                        // SAFETY: loom checks what it relies on: no other thread is at this element.
+                        range.for_each(|index| elements[index].with_mut(|element| unsafe { *element += 1 }));
+                    }
+                };
+                let helpers = [loom::thread::spawn(work()), loom::thread::spawn(work())];
+                work()();
+                helpers.into_iter().for_each(|helper| helper.join().expect("no panic"));
+                // SAFETY: the other threads have ended.
+                assert!(elements.iter().all(|element| element.with(|element| unsafe { *element } == 1)));
+            });
         }
     }
 }
