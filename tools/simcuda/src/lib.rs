@@ -1,0 +1,6 @@
+//! A CUDA device without a GPU. See the README for what it can tell, and what it cannot.
+
+pub mod fault;
+pub mod launch;
+pub mod memory;
+pub mod ptx;
