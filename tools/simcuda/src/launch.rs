@@ -32,7 +32,7 @@ pub struct Options {
     pub order: Order,
     /// Whether races between threads of a block are faults.
     pub races: bool,
-    /// Whether reads of shared memory that nobody has written are faults.
+    /// Whether reads of uninitialized shared memory are faults.
     pub uninitialized_shared: bool,
     /// The most instructions of one warp.
     pub instructions: u64,
