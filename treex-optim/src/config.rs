@@ -155,13 +155,14 @@ optimizers! {
     }
     "ademamix" Ademamix = ademamix(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, b3: ScheduleConfig, alpha: ScheduleConfig, eps: f64, eps_root: f64,
-        weight_decay: ScheduleConfig, weight_decay_mask: String,
+        mu_dtype: FloatType, weight_decay: ScheduleConfig, weight_decay_mask: String,
     }
     "adopt" Adopt = adopt(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, eps: f64, nesterov: bool, mu_dtype: FloatType,
     }
     "amsgrad" Amsgrad = amsgrad(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType,
+        b1: f64, b2: f64, eps: f64, eps_root: f64, mu_dtype: FloatType, bias_correction_mu: bool,
+        bias_correction_nu: bool,
     }
     "cocob" Cocob = cocob() {
         learning_rate: ScheduleConfig, alpha: f64, eps: f64, weight_decay: ScheduleConfig, weight_decay_mask: String,
@@ -191,7 +192,9 @@ optimizers! {
         weight_decay: ScheduleConfig, weight_decay_mask: String, trust_coefficient: f64, eps: f64,
         trust_ratio_mask: String, momentum: f64, nesterov: bool,
     }
-    "lbfgs" Lbfgs = lbfgs() { learning_rate: ScheduleConfig, memory_size: usize }
+    "lbfgs" Lbfgs = lbfgs() {
+        learning_rate: ScheduleConfig, memory_size: usize, scale_init_precond: bool,
+    }
     "lion" Lion = lion(learning_rate: ScheduleConfig) {
         b1: f64, b2: f64, mu_dtype: FloatType, mode: LionMode, smooth_beta: f64,
         weight_decay: ScheduleConfig, weight_decay_mask: String,
@@ -248,10 +251,10 @@ optimizers! {
         eta_minus: f64, eta_plus: f64, min_step_size: f64, max_step_size: f64, lagged: bool,
     }
     "schedule_free_adamw" ScheduleFreeAdamW = schedule_free_adamw(learning_rate: ScheduleConfig) {
-        b1: f64, b2: f64, eps: f64, weight_decay: f64, weight_lr_power: f64,
+        b1: f64, b2: f64, eps: f64, weight_decay: f64, weight_lr_power: f64, state_dtype: FloatType,
     }
     "schedule_free_sgd" ScheduleFreeSgd = schedule_free_sgd(learning_rate: ScheduleConfig) {
-        b1: f64, weight_decay: f64, weight_lr_power: f64,
+        b1: f64, weight_decay: f64, weight_lr_power: f64, state_dtype: FloatType,
     }
     "sgd" Sgd = sgd(learning_rate: ScheduleConfig) {
         momentum: f64, nesterov: bool, accumulator_dtype: FloatType,

@@ -16,7 +16,13 @@ pub struct Extra<'a> {
     pub value_fn: Option<&'a ValueFn<'a>>,
     /// Products of the Hessian of the loss with a vector, at the model's parameters; set by `minimize`.
     pub hvp_fn: Option<&'a HvpFn<'a>>,
+    /// The gradient of the loss at labels that are sampled from the model's own predictions, for
+    /// [`gauss_newton_bartlett`](crate::gauss_newton_bartlett).
+    pub sampled_gradient_fn: Option<&'a GradientFn<'a>>,
 }
+
+/// A gradient that is computed if it is needed.
+pub type GradientFn<'a> = dyn Fn() -> Result<Leaves> + 'a;
 
 /// The value and the gradient of a loss at some parameters.
 pub type ValueFn<'a> = dyn Fn(&Leaves) -> Result<(f64, Leaves)> + 'a;
@@ -30,11 +36,17 @@ impl fmt::Debug for Extra<'_> {
     }
 }
 
-impl Extra<'_> {
+impl<'a> Extra<'a> {
     /// Extra arguments with the value of the loss.
     #[must_use]
     pub fn value(value: f64) -> Self {
         Self { value: Some(value), ..Self::default() }
+    }
+
+    /// Sets [`sampled_gradient_fn`](Self::sampled_gradient_fn).
+    #[must_use]
+    pub fn with_sampled_gradient(self, f: &'a GradientFn<'a>) -> Self {
+        Self { sampled_gradient_fn: Some(f), ..self }
     }
 
     /// The value of the loss, which the transformation `name` requires.

@@ -54,6 +54,7 @@ pub mod linear_algebra;
 mod linesearch;
 mod loss_scale;
 pub mod losses;
+mod micro_grad;
 mod microbatch;
 mod named_numbers;
 pub mod numerics;
@@ -128,6 +129,7 @@ pub use contrib::ademamix::{Ademamix, ScaleByAdemamix, ScaleByAdemamixState, ade
 pub use contrib::adopt::{Adopt, ScaleByAdopt, ScaleByAdoptState, adopt, scale_by_adopt};
 pub use contrib::cocob::{Cocob, CocobState, ScaleByCocob, cocob, scale_by_cocob};
 pub use contrib::dadapt_adamw::{DAdaptAdamW, DAdaptAdamWState, dadapt_adamw};
+pub use contrib::dimension_numbers::DimensionNumbers;
 pub use contrib::dog::{Dog, DogState, InitStep, ScaleByDog, dog, scale_by_dog};
 pub use contrib::dowg::{Dowg, DowgState, ScaleByDowg, dowg, scale_by_dowg};
 pub use contrib::dpsgd::{
@@ -135,6 +137,7 @@ pub use contrib::dpsgd::{
     differentially_private_aggregate, dpsgd,
 };
 pub use contrib::galore::{Galore, GaloreState, ScaleByGalore, galore, scale_by_galore};
+pub use contrib::gauss_newton_bartlett::{GaussNewtonBartlett, gauss_newton_bartlett};
 pub use contrib::hutchinson::{Hutchinson, HutchinsonState, hutchinson_estimator_diag_hessian};
 pub use contrib::madgrad::{Madgrad, MadgradState, ScaleByMadgrad, madgrad, scale_by_madgrad};
 pub use contrib::mechanize::{MechanicState, Mechanize, mechanize};
@@ -157,7 +160,7 @@ pub use contrib::simplified_ademamix::{
     scale_by_simplified_ademamix, simplified_ademamix,
 };
 pub use contrib::sophia::{ScaleBySophia, Sophia, SophiaState, scale_by_sophia, sophia};
-pub use extra::{Extra, HvpFn, ValueFn};
+pub use extra::{Extra, GradientFn, HvpFn, ValueFn};
 pub use linesearch::backtracking::{
     BacktrackingState, ScaleByBacktrackingLinesearch, scale_by_backtracking_linesearch,
 };
@@ -175,6 +178,7 @@ pub use losses::{
     smooth_labels, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, sparsemax_loss,
     squared_error, triplet_margin_loss,
 };
+pub use micro_grad::micro_grad;
 pub use microbatch::{Accumulator, microbatch};
 pub use numerics::global_norm;
 pub use optimizer::Optimizer;

@@ -20,7 +20,7 @@ pub enum Accumulator {
 /// `f` of parts of `microbatch_size` examples each, combined: what `f` gives for the whole batch, if it is a sum, a mean
 /// or a list over examples, in the memory of one part. The tensors of `batch` have the examples on their first axis. Parts
 /// are taken in order; in Optax every n-th example is in one part, so that a `Mean` and a `Sum` are the same up to
-/// rounding, and a `Concat` exactly.
+/// rounding, and a `Concat` exactly. Gradients of single examples: [`micro_grad`](crate::micro_grad()).
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -224,6 +224,7 @@ impl<T: GradientTransformation> Optimizer<T> {
             gradient: Some(&gradient),
             value_fn: Some(&value_fn),
             hvp_fn: Some(&hvp_fn),
+            ..Extra::default()
         };
         self.update_with(&grads, &mut after, &extra)?;
         *model = after;

@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use treex_core::{Error, Filter, LeafRef, Leaves, Result, nearest_paths};
 
-/// A type-erased filter, or the complement of one. Prints as it was written.
+/// What one of some type-erased filters selects, or the complement. Prints as it was written.
 #[derive(Clone)]
 pub(crate) struct Selection {
-    filter: Arc<dyn Filter + Send + Sync>,
+    parts: Vec<Part>,
     complement: bool,
+}
+
+#[derive(Clone)]
+struct Part {
+    filter: Arc<dyn Filter + Send + Sync>,
     /// Whether it is an error if the filter selects nothing.
     required: bool,
 }
@@ -17,12 +22,18 @@ pub(crate) struct Selection {
 impl Selection {
     /// A filter of the user, which must select something.
     pub(crate) fn new(filter: impl Filter + Send + Sync + 'static) -> Self {
-        Self { filter: Arc::new(filter), complement: false, required: true }
+        Self { parts: vec![Part { filter: Arc::new(filter), required: true }], complement: false }
     }
 
     /// A default, which may have nothing to select in a model.
     pub(crate) fn optional(filter: impl Filter + Send + Sync + 'static) -> Self {
-        Self { required: false, ..Self::new(filter) }
+        Self { parts: vec![Part { filter: Arc::new(filter), required: false }], complement: false }
+    }
+
+    /// What `filter` of the user selects, too.
+    pub(crate) fn or(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
+        self.parts.push(Part { filter: Arc::new(filter), required: true });
+        self
     }
 
     /// The leaves that this does not select.
@@ -30,15 +41,15 @@ impl Selection {
         Self { complement: !self.complement, ..self }
     }
 
-    /// An error if the filter, as it was written, selects no leaf that is trained; `what` is what would do
+    /// An error if a filter, as it was written, selects no leaf that is trained; `what` is what would do
     /// nothing then. Frozen leaves count, since they may be trained later. Without leaves there is nothing to
     /// check.
     pub(crate) fn check(&self, params: &Leaves, what: &str) -> Result<()> {
         let count = candidates(params).count();
-        let written = Self { complement: false, ..self.clone() };
-        if !self.required || count == 0 || candidates(params).any(|leaf| written.selects(&leaf)) {
-            return Ok(());
-        }
+        let selects_none = |part: &&Part| !candidates(params).any(|leaf| part.filter.selects(&leaf));
+        let required = self.parts.iter().filter(|part| part.required && count > 0);
+        let Some(part) = { required }.find(selects_none) else { return Ok(()) };
+        let written = Self { parts: vec![part.clone()], complement: false };
         let message = format!("{what} does nothing: `{written:?}` selects no leaf that is trained");
         Err(Error::argument(message)
             .expected("at least one leaf")
@@ -59,16 +70,16 @@ pub(crate) fn paths(params: &Leaves) -> impl Iterator<Item = String> {
 
 impl Filter for Selection {
     fn selects(&self, leaf: &LeafRef<'_>) -> bool {
-        self.filter.selects(leaf) != self.complement
+        self.parts.iter().any(|part| part.filter.selects(leaf)) != self.complement
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.complement {
-            return self.filter.describe(f);
+        f.write_str(if self.complement { "!(" } else { "" })?;
+        for (index, part) in self.parts.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { " | " })?;
+            part.filter.describe(f)?;
         }
-        f.write_str("!(")?;
-        self.filter.describe(f)?;
-        f.write_str(")")
+        f.write_str(if self.complement { ")" } else { "" })
     }
 }
 

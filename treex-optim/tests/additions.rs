@@ -11,19 +11,21 @@ use candle_core::{DType, Device, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, update_values};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use treex_core::{Leaf, Parameter, Result, enable_nested_gradients, hvp, path, prelude::*};
+use treex_core::{Leaf, Leaves, Parameter, Result, enable_nested_gradients, hvp, path, prelude::*};
 use treex_optim::second_order::{fisher_diag, hessian_diag};
 use treex_optim::tree::{
     self, bias_correction, dtype, split_key_like, update_infinity_moment, update_moment,
 };
 use treex_optim::{
-    Accumulator, Boxed, Extra, GradientTransformation, Optimizer, acprop, ademamix, adopt, apply_updates,
-    chain, cocob, dog, dowg, dpsgd, hutchinson_estimator_diag_hessian, incremental_update, lbfgs, microbatch,
-    muon, periodic_update, scale, sgd, simplified_ademamix, snapshot, sophia,
+    Accumulator, Boxed, DimensionNumbers, Extra, GradientTransformation, Muon, Optimizer, acprop, adam,
+    ademamix, adopt, apply_updates, chain, cocob, dog, dowg, dpsgd, galore, gauss_newton_bartlett,
+    global_norm, hutchinson_estimator_diag_hessian, incremental_update, lbfgs, micro_grad, microbatch,
+    multi_steps, muon, periodic_update, scale, scale_by_ademamix, scale_by_galore, schedule_free_adamw,
+    schedule_free_sgd, sgd, simplified_ademamix, snapshot, sophia, trace,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
 use treex_testing::fixture;
-use treex_testing::oracle::numbers;
+use treex_testing::oracle::{numbers, tensor};
 
 fn fixture() -> Value {
     fixture!("additions.json")
@@ -87,6 +89,177 @@ fn options() {
     for (name, transformation) in table {
         assert_golden(&fixture["meta"], &fixture["options"][name], name, &transformation, rounded(name));
     }
+}
+
+/// The type of each moment, and Optax's numbers with it.
+fn element_types() {
+    let fixture = fixture();
+    let too_short = |grads: &Leaves, step: u64, params: &Leaves| {
+        Ok(global_norm(grads)? < 2.05 + 0.07 * step as f64 * global_norm(params)?)
+    };
+    let decayed = schedule_free_sgd(0.1).weight_decay(0.1).state_dtype(DType::F32);
+    let table: [(&str, Boxed, f64); 5] = [
+        ("ademamix(.01,mu_dtype=f32)", ademamix(0.01).mu_dtype(DType::F32).boxed(), 2e-8),
+        // In Optax a product with `z` in f32 is one in f32: 6e-8 of numbers below 5, a tenth of that in a step.
+        (
+            "schedule_free_adamw(.1,state_dtype=f32)",
+            schedule_free_adamw(0.1).state_dtype(DType::F32).boxed(),
+            1e-7,
+        ),
+        ("schedule_free_sgd(.1,wd=.1,state_dtype=f32)", decayed.boxed(), 1e-7),
+        (
+            "MultiSteps(adam(.1),3,accumulator_dtype=bf16)",
+            multi_steps(adam(0.1), 3).accumulator_dtype(DType::BF16).boxed(),
+            F64,
+        ),
+        (
+            "MultiSteps(adam(.1),2,too_short)",
+            multi_steps(adam(0.1), 2).should_skip_update_fn(too_short).boxed(),
+            F64,
+        ),
+    ];
+    assert_eq!(table.len(), fixture["dtypes"].as_object().unwrap().len());
+    for (name, transformation, tolerance) in table {
+        assert_golden(&fixture["meta"], &fixture["dtypes"][name], name, &transformation, tolerance);
+        assert_contracts(&fixture["meta"], name, &transformation);
+    }
+    let params = params(&fixture).flatten();
+    let dtypes = |leaves: &Leaves| leaves.tensors().map(Tensor::dtype).collect::<Vec<_>>();
+    let state = scale_by_ademamix().mu_dtype(DType::BF16).init(&params).unwrap();
+    assert_eq!(
+        [&state.m1, &state.m2, &state.nu].map(dtypes),
+        [DType::BF16, DType::BF16, DType::F64].map(|d| vec![d; 2])
+    );
+    let state = schedule_free_sgd(0.1).state_dtype(DType::BF16).init(&params).unwrap();
+    assert_eq!(dtypes(&state.z), [DType::BF16; 2]);
+    let state = multi_steps(sgd(0.1), 2).accumulator_dtype(DType::F16).init(&params).unwrap();
+    assert_eq!(dtypes(&state.acc_grads), [DType::F16; 2]);
+    for refused in [
+        ademamix(0.1).mu_dtype(DType::U32).boxed(),
+        schedule_free_sgd(0.1).state_dtype(DType::I64).boxed(),
+        multi_steps(sgd(0.1), 2).accumulator_dtype(DType::U8).boxed(),
+    ] {
+        let error = refused.init(&params).unwrap_err().to_string();
+        assert!(error.contains("dtype` is out of range: expected `f64`, `f32`, `bf16` or `f16`"), "{error}");
+    }
+}
+
+/// Leaves of three axes as matrices.
+fn dimension_numbers() {
+    let fixture = fixture();
+    let tree = |step: usize| -> Vec<Leaf<Parameter>> {
+        fixture["waves"][step].as_array().unwrap().iter().map(|x| Leaf::new(tensor(x)).unwrap()).collect()
+    };
+    let axes = |rows: &[isize], columns: &[isize]| DimensionNumbers::new(rows, columns);
+    let by_axes = |muon: Muon, stack: DimensionNumbers| {
+        let muon = muon.weight_dimension_numbers(path("0"), axes(&[0], &[1, 2]));
+        muon.weight_dimension_numbers(path("1"), axes(&[0, 1], &[-1]))
+            .weight_dimension_numbers(path("2"), stack)
+    };
+    macro_rules! projected {
+        ($galore:expr) => {
+            $galore
+                .weight_dimension_numbers(path("0"), axes(&[0], &[1, 2]))
+                .weight_dimension_numbers(path("1"), axes(&[0, 1], &[-1]))
+                .weight_dimension_numbers(path("2"), axes(&[2], &[0, 1]))
+                .boxed()
+        };
+    }
+    let low = scale_by_galore(2).scale(0.5).base(trace(0.9));
+    let replaced = galore(0.1).rank(2).scale(0.5).base(trace(0.9));
+    let steady = muon(0.1).consistent_rms(0.2).adaptive(true);
+    // Singular vectors in Optax are those of f32, one of them with a second that is not much smaller.
+    let table: [(&str, Boxed, f64); 5] = [
+        ("muon(.1,wd=.1)", by_axes(muon(0.1).weight_decay(0.1), axes(&[-2], &[2])).boxed(), F64),
+        ("muon(.1,consistent_rms=.2,adaptive)", by_axes(steady, axes(&[2], &[1])).boxed(), F64),
+        ("galore(.1,rank=1,wd=.1)", projected!(galore(0.1).rank(1).weight_decay(0.1)), 1e-6),
+        ("galore(.1,rank=2,scale=.5,trace(.9))", chain((projected!(low), scale(-0.1))).boxed(), 1e-6),
+        ("galore(.1,rank=2,scale=.5,trace(.9))", projected!(replaced), 1e-6),
+    ];
+    for (name, transformation, tolerance) in table {
+        let mut model = tree(0);
+        let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
+        for step in 0..6 {
+            let before = model.flatten().apply(|x| Ok(x.copy()?)).unwrap();
+            optimizer.update(&tree(step + 1), &mut model).unwrap();
+            let updates = model.flatten().combine(&before, |new, old| Ok((new - old)?)).unwrap();
+            let expected = numbers(&fixture["axes"][name]["updates"][step]);
+            assert_close(
+                &update_values(&updates, &before),
+                &expected,
+                tolerance,
+                &format!("{name}, step {step}"),
+            );
+        }
+    }
+    let model = tree(0);
+    let error = |transformation: Boxed| Optimizer::new(transformation).init(&model).unwrap_err().to_string();
+    for (found, wrong) in [("0", axes(&[0], &[0])), ("0", axes(&[0, 1], &[-2])), ("0", axes(&[3], &[0]))] {
+        for text in [
+            error(muon(0.1).weight_dimension_numbers(path(found), wrong.clone()).boxed()),
+            error(galore(0.1).weight_dimension_numbers(path(found), wrong.clone()).boxed()),
+        ] {
+            assert!(text.contains("`0`: expected different axes of 3 for rows and columns"), "{text}");
+        }
+    }
+    let stack = error(galore(0.1).weight_dimension_numbers(path("2"), axes(&[1], &[2])).boxed());
+    assert!(stack.contains("GaLore projects leaves of one matrix") && stack.contains("all axes"), "{stack}");
+    let typo = error(muon(0.1).weight_dimension_numbers(path("quer"), axes(&[0], &[1])).boxed());
+    assert!(typo.contains("does nothing: `path(\"quer\")` selects no leaf"), "{typo}");
+    // They are added to a choice; a choice after them is anew.
+    let heads = || axes(&[0], &[1, 2]);
+    let both = muon(0.1).orthogonalize(path("3")).weight_dimension_numbers(path("0"), heads());
+    let state = both.init(&model.flatten()).unwrap();
+    let has_mu: Vec<_> = (0..5).map(|index| state.0.0.mu.get(index).is_some()).collect();
+    assert_eq!(has_mu, [true, false, false, true, false]);
+    let anew = muon(0.1).weight_dimension_numbers(path("0"), heads()).orthogonalize(path("3"));
+    assert!(error(anew.boxed()).contains("`weight_dimension_numbers` does nothing"));
+}
+
+/// Sophia's other estimator, of gradients that are made when they are needed.
+fn curvature_of_sampled_labels() {
+    let fixture = fixture();
+    let case = &fixture["sampled"];
+    let estimated = sophia(0.1).gamma(0.5).update_interval(2).hessian_diagonal_fn(gauss_newton_bartlett(3));
+    let mut model = params(&fixture);
+    let mut optimizer = Optimizer::new(estimated).init(&model).unwrap();
+    let calls = std::cell::Cell::new(0);
+    for step in 0..6 {
+        let sampled = || {
+            calls.set(calls.get() + 1);
+            Ok(grads(&fixture, (step + 1) % 6).flatten())
+        };
+        let extra = Extra::default().with_sampled_gradient(&sampled);
+        optimizer.update_with(&grads(&fixture, step), &mut model, &extra).unwrap();
+    }
+    assert_eq!(calls.get(), 3);
+    assert_close(&tree_values(&model), &numbers(&case["final_params"]), F64, "sophia");
+    let error = optimizer.update(&grads(&fixture, 0), &mut model).unwrap_err().to_string();
+    assert!(error.contains("needs a gradient at sampled labels") && error.contains("update_with"), "{error}");
+    assert!(Optimizer::new(gauss_newton_bartlett(0)).init(&model).is_err());
+}
+
+fn gradients_one_by_one() {
+    let fixture = fixture();
+    let x = Tensor::arange(0f64, 12., &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
+    let w = Leaf::<Parameter>::new(Tensor::new(&[0.3f64, -1.2], &Device::Cpu).unwrap()).unwrap();
+    for (name, accumulator) in
+        [("sum", Accumulator::Sum), ("mean", Accumulator::Mean), ("concat", Accumulator::Concat)]
+    {
+        let loss = |w: &mut Leaf<Parameter>, batch: &[Tensor]| {
+            Ok(batch[0].broadcast_mul(&w.get()?)?.sin()?.sqr()?.sum_all()?)
+        };
+        let squares = |g: Leaf<Parameter>| g.map(|g| Ok(g.sqr()?));
+        let batch = std::slice::from_ref(&x);
+        let (losses, squares) = micro_grad(&w, Parameter, batch, accumulator, loss, squares).unwrap();
+        let expected = &fixture["micro_grad"][name];
+        assert_close(&values(&losses), &numbers(&expected["losses"]), 1e-12, name);
+        let found = squares.get().unwrap();
+        assert_eq!(found.dims(), tensor(&expected["squares"]).dims(), "{name}");
+        assert_close(&values(&found), &numbers(&expected["squares"]), 1e-12, name);
+    }
+    let none = micro_grad(&w, Parameter, &[], Accumulator::Sum, |w, _| w.get(), Ok);
+    assert!(none.unwrap_err().to_string().contains("at least one tensor"));
 }
 
 fn learning_rate_of_lbfgs() {
@@ -216,7 +389,7 @@ fn second_derivatives() {
 fn measurements() {
     let fixture = fixture();
     let max = |name| snapshot(name, |u| Ok(tree::max(u)?.to_scalar::<f64>()?)).ema(0.9);
-    let norm = snapshot("norm", treex_optim::global_norm);
+    let norm = snapshot("norm", global_norm);
     let all = chain((norm, max("max_ema"), max("raw").debias(false), sgd(0.1)));
     let mut model = params(&fixture);
     let mut optimizer = Optimizer::new(all).init(&model).unwrap();
@@ -251,8 +424,12 @@ fn parts_of_a_batch() {
 
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 14] = [
         ("options", options),
+        ("element_types", element_types),
+        ("dimension_numbers", dimension_numbers),
+        ("curvature_of_sampled_labels", curvature_of_sampled_labels),
+        ("gradients_one_by_one", gradients_one_by_one),
         ("learning_rate_of_lbfgs", learning_rate_of_lbfgs),
         ("sophia_of_gradients", sophia_of_gradients),
         ("hutchinson", hutchinson),

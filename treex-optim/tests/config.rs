@@ -74,8 +74,14 @@ fn a_configuration_is_the_function_of_its_name() {
         ),
         (
             r#"{"name": "ademamix", "learning_rate": 0.1, "b3": 0.99, "eps_root": 1e-3, "weight_decay": 0.1,
-                "alpha": {"name": "linear", "init": 0, "end": 5, "steps": 9}}"#,
-            ademamix(0.1).b3(0.99).alpha(linear(0., 5., 9)).eps_root(1e-3).weight_decay(0.1).boxed(),
+                "mu_dtype": "bf16", "alpha": {"name": "linear", "init": 0, "end": 5, "steps": 9}}"#,
+            ademamix(0.1)
+                .mu_dtype(DType::BF16)
+                .b3(0.99)
+                .alpha(linear(0., 5., 9))
+                .eps_root(1e-3)
+                .weight_decay(0.1)
+                .boxed(),
         ),
         (
             r#"{"name": "adopt", "learning_rate": 0.1, "b2": 0.99, "nesterov": true}"#,
@@ -124,8 +130,8 @@ fn a_configuration_is_the_function_of_its_name() {
         ),
         (r#"{"name": "galore", "learning_rate": 0.1, "rank": 4}"#, galore(0.1).rank(4).boxed()),
         (
-            r#"{"name": "lbfgs", "learning_rate": 0.5, "memory_size": 4}"#,
-            lbfgs().learning_rate(0.5).memory_size(4).boxed(),
+            r#"{"name": "lbfgs", "learning_rate": 0.5, "memory_size": 4, "scale_init_precond": false}"#,
+            lbfgs().learning_rate(0.5).memory_size(4).scale_init_precond(false).boxed(),
         ),
         (r#"{"name": "madgrad", "learning_rate": 0.1, "momentum": 0.5}"#, madgrad(0.1).momentum(0.5).boxed()),
         (r#"{"name": "momo", "beta": 0.5, "lower_bound": 1}"#, momo().beta(0.5).lower_bound(1.).boxed()),
@@ -134,8 +140,8 @@ fn a_configuration_is_the_function_of_its_name() {
             momo_adam().b1(0.5).weight_decay(1.).boxed(),
         ),
         (
-            r#"{"name": "schedule_free_sgd", "learning_rate": 0.1, "b1": 0.8, "weight_decay": 0.1}"#,
-            schedule_free_sgd(0.1).b1(0.8).weight_decay(0.1).boxed(),
+            r#"{"name": "schedule_free_sgd", "learning_rate": 0.1, "b1": 0.8, "weight_decay": 0.1, "state_dtype": "bf16"}"#,
+            schedule_free_sgd(0.1).state_dtype(DType::BF16).b1(0.8).weight_decay(0.1).boxed(),
         ),
         (
             r#"{"name": "simplified_ademamix", "learning_rate": 0.1, "alpha": 0.5}"#,
@@ -155,8 +161,9 @@ fn a_configuration_is_the_function_of_its_name() {
             adan(0.1).b3(0.9).weight_decay(0.1).boxed(),
         ),
         (
-            r#"{"name": "amsgrad", "learning_rate": 0.1, "mu_dtype": "f16"}"#,
-            amsgrad(0.1).mu_dtype(DType::F16).boxed(),
+            r#"{"name": "amsgrad", "learning_rate": 0.1, "mu_dtype": "f16", "bias_correction_mu": false,
+                "bias_correction_nu": false}"#,
+            amsgrad(0.1).mu_dtype(DType::F16).bias_correction_mu(false).bias_correction_nu(false).boxed(),
         ),
         (r#"{"name": "fromage", "learning_rate": 0.1, "min_norm": 0.5}"#, fromage(0.1).min_norm(0.5).boxed()),
         (
@@ -262,8 +269,10 @@ fn options_are_checked_without_a_model() {
 }
 
 /// Files of `contrib` that are no optimizers: transformations of others, and parts.
-const NO_OPTIMIZERS: [&str; 9] = [
+const NO_OPTIMIZERS: [&str; 11] = [
+    "dimension_numbers",
     "distance_estimate",
+    "gauss_newton_bartlett",
     "hutchinson",
     "mechanize",
     "mod",

@@ -170,13 +170,20 @@ fn orthogonalized_as_in_optax() {
     );
 }
 
-/// The parameters to evaluate with are the average of `z`, weighted by the squares of the rates.
+/// The parameters to evaluate with are the average of `z`, weighted by the squares of the rates, in whatever type it is
+/// kept.
 #[test]
 fn schedule_free_evaluates_the_average() {
+    for dtype in [None, Some(DType::F32), Some(DType::BF16)] {
+        average_of_z(dtype);
+    }
+}
+
+fn average_of_z(dtype: Option<DType>) {
     let fixture = fixture!("optax.json");
     let meta = &fixture["meta"];
     let mut params = Params::read(&meta["params"], DType::F64);
-    let mut optimizer = Optimizer::new(schedule_free_sgd(0.1)).init(&params).unwrap();
+    let mut optimizer = Optimizer::new(schedule_free_sgd(0.1).state_dtype(dtype)).init(&params).unwrap();
     let mut mean = vec![0.; 10];
     for step in 0..6 {
         let grads = Params::read(&meta["grads"][step], DType::F64);

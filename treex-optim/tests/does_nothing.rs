@@ -56,6 +56,7 @@ fn a_filter_that_selects_nothing() {
         );
     }
     let rate = sgd(0.1);
+    let square = || DimensionNumbers::new([0], [1]);
     let others: Vec<(Boxed, &str)> = vec![
         (lars(0.1).trust_ratio_mask(typo()).boxed(), "the mask of the trust ratio"),
         (scale_by_trust_ratio().mask(typo()).boxed(), "the mask of the trust ratio"),
@@ -63,6 +64,10 @@ fn a_filter_that_selects_nothing() {
         (only(rate.clone(), typo()).boxed(), "`only` or `freeze`"),
         (chain((freeze(typo()), rate.clone())).boxed(), "`only` or `freeze`"),
         (muon(0.1).orthogonalize(typo()).boxed(), "`masked`"),
+        (muon(0.1).weight_dimension_numbers(typo(), square()).boxed(), "`masked`"),
+        (muon(0.1).orthogonalize(TreePart).weight_dimension_numbers(typo(), square()).boxed(), "`masked`"),
+        (scale_by_shape().weight_dimension_numbers(typo(), square()).boxed(), "`weight_dimension_numbers`"),
+        (galore(0.1).weight_dimension_numbers(typo(), square()).boxed(), "`weight_dimension_numbers`"),
         (
             partition().group("first", typo(), rate.clone()).group("rest", TreePart, rate.clone()).boxed(),
             "the group `first` of the partition",

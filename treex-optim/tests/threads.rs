@@ -51,6 +51,7 @@ fn contributed() -> Vec<table::Row> {
     vec![
         ("acprop", acprop(0.01).boxed()),
         ("ademamix", ademamix(0.01).boxed()),
+        ("ademamix in bf16", ademamix(0.01).mu_dtype(DType::BF16).boxed()),
         ("simplified_ademamix", simplified_ademamix(0.01).boxed()),
         ("adopt", adopt(0.01).boxed()),
         ("cocob", cocob().boxed()),
@@ -65,6 +66,7 @@ fn contributed() -> Vec<table::Row> {
         ("muon by newton_schulz", muon(0.01).newton_schulz(newton_schulz()).boxed()),
         ("prodigy", prodigy().boxed()),
         ("schedule_free_sgd", schedule_free_sgd(0.1).boxed()),
+        ("schedule_free_sgd in bf16", schedule_free_sgd(0.1).state_dtype(DType::BF16).boxed()),
         ("schedule_free_adamw", schedule_free_adamw(0.1).boxed()),
         ("schedule_free of sgd", schedule_free(sgd(0.1), 0.1).boxed()),
         ("reduce_on_plateau", chain((sgd(0.1), reduce_on_plateau())).boxed()),
@@ -122,10 +124,15 @@ fn functions(folder: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// These ask for more than a gradient, per-example gradients or products with the Hessian, and compute with it by rules that
+/// These ask for more than a gradient, per-example gradients, those of sampled labels or products with the Hessian, and compute with it by rules that
 /// other rows have.
-const WITHOUT_ROW: [&str; 4] =
-    ["differentially_private_aggregate", "dpsgd", "hutchinson_estimator_diag_hessian", "sophia"];
+const WITHOUT_ROW: [&str; 5] = [
+    "differentially_private_aggregate",
+    "dpsgd",
+    "gauss_newton_bartlett",
+    "hutchinson_estimator_diag_hessian",
+    "sophia",
+];
 
 #[test]
 fn every_loss_and_every_optimizer_has_a_row() {

@@ -43,6 +43,6 @@ pub fn amsgrad(learning_rate: impl Into<Schedule>) -> Amsgrad {
 options!(Amsgrad:
     0 ScaleByAmsgrad {
         b1: f64, b2: f64, eps: f64, eps_root: f64,
-        mu_dtype: impl Into<Option<DType>>,
+        mu_dtype: impl Into<Option<DType>>, bias_correction_mu: bool, bias_correction_nu: bool,
     }
 );

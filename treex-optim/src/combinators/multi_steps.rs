@@ -1,10 +1,14 @@
 //! Gradient accumulation.
 
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::DType;
 use treex_core::{Error, Leaves, Result, TreeObject};
 
 use super::{Unchanged, is_finite, unchanged};
 use crate::engine::{Number, Rule, Squares, Updates, sum};
-use crate::numerics::zeros_like;
+use crate::numerics::{check_float, zeros_in};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transformation::GradientTransformation;
@@ -17,9 +21,10 @@ pub struct MultiStepsState<S> {
     pub mini_step: Count,
     /// The number of steps of the inner transformation: a scalar i64.
     pub gradient_step: Count,
-    /// The number of skipped gradients: a scalar i64; no leaf without [`skip`](MultiSteps::skip).
+    /// The number of skipped gradients: a scalar i64; no leaf if none can be skipped.
     pub skipped: Option<Count>,
-    /// The mean or sum of the accumulated gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The mean or sum of the accumulated gradients: the parameters' shapes, f32 (f64 for f64 parameters), or
+    /// `accumulator_dtype`.
     pub acc_grads: Leaves,
     /// The state of the inner transformation.
     pub inner_state: S,
@@ -31,7 +36,26 @@ pub struct MultiSteps<T> {
     inner: T,
     every_k: Schedule,
     mean: bool,
-    skip: Option<Skip>,
+    skip: Option<SkipUpdate>,
+    accumulator_dtype: Option<DType>,
+}
+
+/// What decides which gradients are skipped.
+#[derive(Clone)]
+enum SkipUpdate {
+    Ready(Skip),
+    Own(Arc<ShouldSkip>),
+}
+
+type ShouldSkip = dyn Fn(&Leaves, u64, &Leaves) -> Result<bool> + Send + Sync;
+
+impl fmt::Debug for SkipUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(skip) => skip.fmt(f),
+            Self::Own(_) => f.write_str("should_skip_update_fn"),
+        }
+    }
 }
 
 /// Which gradients [`multi_steps`] skips.
@@ -67,7 +91,13 @@ pub enum Skip {
 /// ```
 #[must_use]
 pub fn multi_steps<T: GradientTransformation>(inner: T, every_k: u64) -> MultiSteps<T> {
-    MultiSteps { inner, every_k: Schedule::from(every_k as f64), mean: true, skip: None }
+    MultiSteps {
+        inner,
+        every_k: Schedule::from(every_k as f64),
+        mean: true,
+        skip: None,
+        accumulator_dtype: None,
+    }
 }
 
 impl<T> MultiSteps<T> {
@@ -86,19 +116,45 @@ impl<T> MultiSteps<T> {
     /// Skips some gradients: such a call changes nothing but the count of skipped ones.
     #[must_use]
     pub fn skip(self, skip: Skip) -> Self {
-        Self { skip: Some(skip), ..self }
+        Self { skip: Some(SkipUpdate::Ready(skip)), ..self }
+    }
+
+    /// [`skip`](Self::skip) of the gradients for which `f` of them, of the number of steps of the inner transformation so
+    /// far, and of the parameters is true.
+    ///
+    /// ```
+    /// use treex_optim::{adamw, global_norm, multi_steps};
+    ///
+    /// // A bound on the norm that shrinks with the steps.
+    /// let bounded = multi_steps(adamw(1e-3), 4)
+    ///     .should_skip_update_fn(|grads, step, _params| Ok(global_norm(grads)? > 10.0 / (1.0 + step as f64)));
+    /// # let _ = bounded;
+    /// ```
+    #[must_use]
+    pub fn should_skip_update_fn(
+        self,
+        f: impl Fn(&Leaves, u64, &Leaves) -> Result<bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self { skip: Some(SkipUpdate::Own(Arc::new(f))), ..self }
+    }
+
+    /// The element type of the accumulated gradients.
+    #[must_use]
+    pub fn accumulator_dtype(self, accumulator_dtype: impl Into<Option<DType>>) -> Self {
+        Self { accumulator_dtype: accumulator_dtype.into(), ..self }
     }
 }
 
-impl Skip {
-    fn applies_to(self, grads: &Leaves) -> Result<bool> {
+impl SkipUpdate {
+    fn applies_to(&self, grads: &Leaves, step: u64, params: &Leaves) -> Result<bool> {
         match self {
-            Self::NotFinite => Ok(!is_finite(grads)?),
-            Self::LargeUpdates { max_squared_norm } => {
+            Self::Ready(Skip::NotFinite) => Ok(!is_finite(grads)?),
+            Self::Ready(Skip::LargeUpdates { max_squared_norm }) => {
                 let squares = sum(Squares, grads, grads)?.total(0);
                 // NaN is not smaller, so check for it.
-                Ok(squares.is_nan() || squares >= max_squared_norm)
+                Ok(squares.is_nan() || squares >= *max_squared_norm)
             }
+            Self::Own(should_skip) => should_skip(grads, step, params),
         }
     }
 }
@@ -134,20 +190,21 @@ impl<T: GradientTransformation> GradientTransformation for MultiSteps<T> {
                 .expected("1 or more")
                 .found(self.every_k.value(0)));
         }
+        check_float("accumulator_dtype", self.accumulator_dtype)?;
         Ok(MultiStepsState {
             mini_step: Count::zero()?,
             gradient_step: Count::zero()?,
-            skipped: self.skip.map(|_| Count::zero()).transpose()?,
-            acc_grads: zeros_like(params)?,
+            skipped: self.skip.as_ref().map(|_| Count::zero()).transpose()?,
+            acc_grads: zeros_in(params, self.accumulator_dtype)?,
             inner_state: self.inner.init(params)?,
         })
     }
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
-        let Some(skip) = self.skip else { return self.accumulate(updates, state) };
+        let Some(skip) = &self.skip else { return self.accumulate(updates, state) };
         let extra = updates.extra();
         Ok(updates.tensors(move |grads, params| {
-            if skip.applies_to(&grads)? {
+            if skip.applies_to(&grads, state.gradient_step.get()?, params)? {
                 state.skipped.as_mut().map(Count::advance).transpose()?;
                 return unchanged(&grads);
             }

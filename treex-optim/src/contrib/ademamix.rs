@@ -1,10 +1,11 @@
 //! AdEMAMix.
 
+use candle_core::DType;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::numerics::{bias_correction, check_decay, check_float, check_not_negative, zeros_in, zeros_like};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
@@ -17,11 +18,11 @@ use crate::transformation::{GradientTransformation, Member};
 pub struct ScaleByAdemamixState {
     /// The number of steps so far: a scalar i64.
     pub count: Count,
-    /// The fast average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters).
+    /// The fast average of the gradients: the parameters' shapes, f32 (f64 for f64 parameters), or `mu_dtype`.
     pub m1: Leaves,
     /// The slow average: as `m1`.
     pub m2: Leaves,
-    /// The average of their squares: as `m1`.
+    /// The average of their squares: the parameters' shapes, f32 (f64 for f64 parameters).
     pub nu: Leaves,
 }
 
@@ -34,6 +35,7 @@ pub struct ScaleByAdemamix {
     alpha: Schedule,
     eps: f64,
     eps_root: f64,
+    mu_dtype: Option<DType>,
 }
 
 /// [`scale_by_adam`](crate::scale_by_adam) with a second, slow average of the gradients, without bias
@@ -57,6 +59,7 @@ pub fn scale_by_ademamix() -> ScaleByAdemamix {
         alpha: Schedule::from(6.),
         eps: 1e-8,
         eps_root: 0.,
+        mu_dtype: None,
     }
 }
 
@@ -73,6 +76,8 @@ builder!(ScaleByAdemamix {
     eps: f64,
     /// Added inside the square root.
     eps_root: f64,
+    /// The element type of both averages of the gradients. In Optax it is that of the first step alone, and of `nu` too.
+    mu_dtype: impl Into<Option<DType>>,
 });
 
 impl GradientTransformation for ScaleByAdemamix {
@@ -85,10 +90,11 @@ impl GradientTransformation for ScaleByAdemamix {
         self.alpha.check("alpha")?;
         check_not_negative("eps", self.eps)?;
         check_not_negative("eps_root", self.eps_root)?;
+        check_float("mu_dtype", self.mu_dtype)?;
         Ok(ScaleByAdemamixState {
             count: Count::zero()?,
-            m1: zeros_like(params)?,
-            m2: zeros_like(params)?,
+            m1: zeros_in(params, self.mu_dtype)?,
+            m2: zeros_in(params, self.mu_dtype)?,
             nu: zeros_like(params)?,
         })
     }
@@ -150,7 +156,8 @@ pub fn ademamix(learning_rate: impl Into<Schedule>) -> Ademamix {
 
 options!(Ademamix:
     0 ScaleByAdemamix {
-        b1: f64, b2: f64, b3: impl Into<Schedule>, alpha: impl Into<Schedule>, eps: f64, eps_root: f64
+        b1: f64, b2: f64, b3: impl Into<Schedule>, alpha: impl Into<Schedule>, eps: f64, eps_root: f64,
+        mu_dtype: impl Into<Option<DType>>,
     }
     1 AddDecayedWeights { weight_decay: impl Into<Schedule> }
 );

@@ -1,8 +1,9 @@
 //! GaLore: gradients projected to a low rank.
 
 use candle_core::Tensor;
-use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
+use treex_core::{Error, Filter, LeafRef, Leaves, Result, TreeObject};
 
+use super::dimension_numbers::{DimensionNumbers, Matrices, WeightDimensionNumbers};
 use super::newton_schulz::{SVD_ITERATIONS, beside, to_matrix};
 use crate::chain::{Chain, chain};
 use crate::engine::Updates;
@@ -27,12 +28,13 @@ pub struct GaloreState<S> {
 }
 
 /// See [`scale_by_galore`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ScaleByGalore<T> {
     rank: usize,
     update_proj_gap: u64,
     scale: f64,
     base: T,
+    dimensions: WeightDimensionNumbers,
 }
 
 /// Runs a base transformation, [`scale_by_adam`] by default, on the gradients of matrices projected to their
@@ -44,14 +46,21 @@ pub struct ScaleByGalore<T> {
 /// ```
 ///
 /// A singular vector keeps its sign from one projector to the next, so that moments keep theirs; in Optax it is that
-/// of LAPACK. The base transformation gets the gradients of other leaves unchanged. It does not see the parameters, so
+/// of LAPACK. The base transformation gets the gradients of other leaves unchanged; leaves of more than two axes are
+/// matrices by [`weight_dimension_numbers`](ScaleByGalore::weight_dimension_numbers). It does not see the parameters, so
 /// it must not depend on them. The decomposition is computed in f64 on the CPU; in Optax in f32.
 ///
 /// Zhao et al., [GaLore: memory-efficient LLM training by gradient low-rank
 /// projection](https://arxiv.org/abs/2403.03507), 2024.
 #[must_use]
 pub fn scale_by_galore(rank: usize) -> ScaleByGalore<ScaleByAdam> {
-    ScaleByGalore { rank, update_proj_gap: 200, scale: 1., base: scale_by_adam() }
+    ScaleByGalore {
+        rank,
+        update_proj_gap: 200,
+        scale: 1.,
+        base: scale_by_adam(),
+        dimensions: WeightDimensionNumbers::default(),
+    }
 }
 
 impl<T> ScaleByGalore<T> {
@@ -70,8 +79,34 @@ impl<T> ScaleByGalore<T> {
     /// Replaces the transformation of the projections.
     #[must_use]
     pub fn base<U: GradientTransformation>(self, base: U) -> ScaleByGalore<U> {
-        let Self { rank, update_proj_gap, scale, .. } = self;
-        ScaleByGalore { rank, update_proj_gap, scale, base }
+        let Self { rank, update_proj_gap, scale, dimensions, .. } = self;
+        ScaleByGalore { rank, update_proj_gap, scale, base, dimensions }
+    }
+
+    /// The rows and columns of the leaves that `filter` selects, unless an earlier one did; together all of their axes.
+    #[must_use]
+    pub fn weight_dimension_numbers(
+        self,
+        filter: impl Filter + Send + Sync + 'static,
+        numbers: DimensionNumbers,
+    ) -> Self {
+        Self { dimensions: self.dimensions.and(filter, numbers), ..self }
+    }
+
+    /// The matrix that each leaf is; none for those that are not projected.
+    fn matrices(&self, leaves: &Leaves) -> Result<Vec<Option<Matrices>>> {
+        let matrices =
+            self.dimensions.matrices(leaves, |rank| (rank == 2).then(|| DimensionNumbers::last_axis(2)))?;
+        for (leaf, matrices) in leaves.iter().zip(&matrices) {
+            if matrices.as_ref().is_some_and(|matrices| matrices.batch != 1) {
+                return Err(Error::argument("GaLore projects leaves of one matrix")
+                    .at(leaf.segments())
+                    .expected("dimension numbers with all axes")
+                    .found(format!("{:?}", self.dimensions.of(&leaf)))
+                    .remedy("name each axis as one of rows or columns"));
+            }
+        }
+        Ok(matrices)
     }
 
     /// The leading singular vectors of the longer side, or the previous projector if the decomposition fails.
@@ -109,10 +144,29 @@ fn project(grad: &Tensor, projector: &Tensor) -> Result<Tensor> {
 }
 
 /// The inverse of [`project`].
-fn unproject(update: &Tensor, projector: &Tensor, like: &Tensor) -> Result<Tensor> {
-    let (rows, columns) = like.dims2()?;
+fn unproject(update: &Tensor, projector: &Tensor, layout: &Matrices) -> Result<Tensor> {
     let update = update.to_dtype(projector.dtype())?;
-    Ok(if rows >= columns { projector.matmul(&update)? } else { update.matmul(&projector.t()?)? })
+    Ok(if layout.rows >= layout.columns {
+        projector.matmul(&update)?
+    } else {
+        update.matmul(&projector.t()?)?
+    })
+}
+
+/// The matrices of leaves; nothing for a leaf that is none, or has no elements.
+fn as_matrices(leaves: &Leaves, layouts: &[Option<Matrices>]) -> Result<Leaves> {
+    leaves.rebuild(|index| match (leaves.get(index), &layouts[index]) {
+        (Some(leaf), Some(layout)) if leaf.elem_count() > 0 => layout.matrix(leaf).map(Some),
+        _ => Ok(None),
+    })
+}
+
+/// The projections of matrices, and the other leaves.
+fn low_rank(leaves: &Leaves, matrices: &Leaves, projector: &Leaves) -> Result<Leaves> {
+    leaves.rebuild(|index| match (matrices.get(index), projector.get(index)) {
+        (Some(matrix), Some(projector)) => project(matrix, projector).map(Some),
+        _ => Ok(leaves.get(index).cloned()),
+    })
 }
 
 impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
@@ -125,17 +179,15 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                 .expected("1 or more")
                 .found(0));
         }
-        let projector = params.rebuild(|index| {
-            let is_matrix = |param: &&Tensor| param.rank() == 2 && param.elem_count() > 0;
-            let Some(param) = params.get(index).filter(is_matrix) else { return Ok(None) };
-            let (rows, columns) = param.dims2()?;
+        self.dimensions.check(params)?;
+        let matrices = as_matrices(params, &self.matrices(params)?)?;
+        let projector = matrices.rebuild(|index| {
+            let Some(matrix) = matrices.get(index) else { return Ok(None) };
+            let (rows, columns) = matrix.dims2()?;
             let shape = (rows.max(columns), self.rank.min(rows).min(columns));
-            Ok(Some(Tensor::zeros(shape, wide(param.dtype()), param.device())?))
+            Ok(Some(Tensor::zeros(shape, wide(matrix.dtype()), matrix.device())?))
         })?;
-        let low = params.rebuild(|index| match (params.get(index), projector.get(index)) {
-            (Some(param), Some(projector)) => project(param, projector).map(Some),
-            (param, _) => Ok(param.cloned()),
-        })?;
+        let low = low_rank(params, &matrices, &projector)?;
         Ok(GaloreState { count: Count::zero()?, base_optimizer_state: self.base.init(&low)?, projector })
     }
 
@@ -144,15 +196,14 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
         state.count.advance()?;
         let extra = updates.extra();
         Ok(updates.tensors(move |grads, _| {
+            let layouts = self.matrices(&grads)?;
+            let matrices = as_matrices(&grads, &layouts)?;
             if renew {
-                let next = grads.combine(&state.projector, |grad, before| self.projector(grad, before))?;
+                let next = matrices.combine(&state.projector, |grad, before| self.projector(grad, before))?;
                 state.projector.store(&next)?;
             }
             let projector = &state.projector;
-            let low = grads.rebuild(|index| match (grads.get(index), projector.get(index)) {
-                (Some(grad), Some(projector)) => project(grad, projector).map(Some),
-                (grad, _) => Ok(grad.cloned()),
-            })?;
+            let low = low_rank(&grads, &matrices, projector)?;
             let low = self
                 .base
                 .update(
@@ -160,9 +211,9 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
                     &mut state.base_optimizer_state,
                 )?
                 .compute()?;
-            low.rebuild(|index| match (low.get(index), projector.get(index), grads.get(index)) {
-                (Some(update), Some(projector), Some(grad)) => {
-                    Ok(Some((unproject(update, projector, grad)? * self.scale)?))
+            low.rebuild(|index| match (low.get(index), projector.get(index), &layouts[index]) {
+                (Some(update), Some(projector), Some(layout)) => {
+                    layout.join(&(unproject(update, projector, layout)? * self.scale)?).map(Some)
                 }
                 (update, _, _) => Ok(update.cloned()),
             })
@@ -174,7 +225,8 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
     }
 
     fn step_size(&self, state: &Self::State, leaf: &LeafRef<'_>) -> Result<StepSize> {
-        let scale = if leaf.rank() == Some(2) { self.scale } else { 1. };
+        let is_projected = leaf.rank() == Some(2) || self.dimensions.of(leaf).is_some();
+        let scale = if is_projected { self.scale } else { 1. };
         Ok(self.base.step_size(&state.base_optimizer_state, leaf)?.then(StepSize::times(scale)))
     }
 
@@ -188,7 +240,7 @@ impl<T: GradientTransformation> GradientTransformation for ScaleByGalore<T> {
 }
 
 /// The type of [`galore`].
-pub type Galore = Chain<(ScaleByGalore<ScaleByAdam>, AddDecayedWeights, ScaleByLearningRate)>;
+pub type Galore<T = ScaleByAdam> = Chain<(ScaleByGalore<T>, AddDecayedWeights, ScaleByLearningRate)>;
 
 /// Adam on projected gradients with decoupled weight decay, none by default: [`scale_by_galore`] with rank
 /// 128.
@@ -205,10 +257,30 @@ options!(Galore:
 weight_decay_mask!(Galore: 1);
 
 impl Galore {
+    /// [`ScaleByGalore::base`]
+    #[must_use]
+    pub fn base<U: GradientTransformation>(self, base: U) -> Galore<U> {
+        let (galore, decay, rate) = self.0;
+        chain((galore.base(base), decay, rate))
+    }
+
     /// The largest number of singular vectors of a projection.
     #[must_use]
     pub fn rank(mut self, rank: usize) -> Self {
         self.0.0.rank = rank;
+        self
+    }
+}
+
+impl<T> Galore<T> {
+    /// [`ScaleByGalore::weight_dimension_numbers`]
+    #[must_use]
+    pub fn weight_dimension_numbers(
+        mut self,
+        filter: impl Filter + Send + Sync + 'static,
+        numbers: DimensionNumbers,
+    ) -> Self {
+        self.0.0 = self.0.0.weight_dimension_numbers(filter, numbers);
         self
     }
 }

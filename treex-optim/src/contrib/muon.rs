@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use treex_core::{Filter, Leaves, Result, TreeObject, by};
 
+use super::dimension_numbers::{DimensionNumbers, Matrices, WeightDimensionNumbers};
 use super::newton_schulz::{NewtonSchulz, newton_schulz};
 use crate::alias::adamw::{AdamW, adamw};
 use crate::chain::{Chain, chain};
@@ -28,13 +29,14 @@ pub struct ScaleByMuonState {
 }
 
 /// See [`scale_by_muon`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ScaleByMuon {
     newton_schulz: NewtonSchulz,
     beta: f64,
     nesterov: bool,
     adaptive: bool,
     mu_dtype: Option<DType>,
+    dimensions: WeightDimensionNumbers,
 }
 
 /// Orthogonalizes an average of the gradients, so that all directions have equal weight:
@@ -46,7 +48,8 @@ pub struct ScaleByMuon {
 /// ```
 ///
 /// with `beta = 0.95` and [`newton_schulz`]. A leaf of more than two dimensions is a matrix whose columns
-/// are its last axis: a kernel `[height, width, in, out]` has `height * width * in` rows. A leaf of fewer
+/// are its last axis: a kernel `[height, width, in, out]` has `height * width * in` rows; others have
+/// [`weight_dimension_numbers`](ScaleByMuon::weight_dimension_numbers). A leaf of fewer
 /// dimensions is an error; [`muon`] trains those with AdamW.
 ///
 /// Jordan et al., [Muon: an optimizer for hidden layers in neural
@@ -59,6 +62,7 @@ pub fn scale_by_muon() -> ScaleByMuon {
         nesterov: true,
         adaptive: false,
         mu_dtype: None,
+        dimensions: WeightDimensionNumbers::default(),
     }
 }
 
@@ -76,11 +80,22 @@ builder!(ScaleByMuon {
 });
 
 impl ScaleByMuon {
-    fn orthogonalize(&self, mu: &Tensor) -> Result<Tensor> {
-        let (rows, columns) = fans(mu.dims());
-        let orthogonal = match mu.rank() {
-            0 | 1 => self.newton_schulz.orthogonalize(mu)?,
-            _ => self.newton_schulz.orthogonalize(&mu.reshape((rows, columns))?)?.reshape(mu.shape())?,
+    /// The rows and columns of the leaves that `filter` selects, unless an earlier one did. A leaf has a matrix for each
+    /// index of its other axes.
+    #[must_use]
+    pub fn weight_dimension_numbers(
+        self,
+        filter: impl Filter + Send + Sync + 'static,
+        numbers: DimensionNumbers,
+    ) -> Self {
+        Self { dimensions: self.dimensions.and(filter, numbers), ..self }
+    }
+
+    fn orthogonalize(&self, mu: &Tensor, matrices: Option<&Matrices>) -> Result<Tensor> {
+        let orthogonalize = |matrix: &Tensor| self.newton_schulz.orthogonalize(matrix);
+        let orthogonal = match matrices {
+            Some(matrices) => matrices.map(mu, orthogonalize)?,
+            None => orthogonalize(mu)?,
         };
         if !self.adaptive {
             return Ok(orthogonal);
@@ -90,9 +105,9 @@ impl ScaleByMuon {
     }
 }
 
-/// The numbers of rows and columns of a leaf as a matrix: inputs and outputs of a kernel.
-fn fans(dims: &[usize]) -> (usize, usize) {
-    dims.split_last().map_or((1, 1), |(columns, rows)| (rows.iter().product(), *columns))
+/// A kernel has its inputs in front of its outputs. A leaf of fewer axes is no matrix.
+fn kernel(rank: usize) -> Option<DimensionNumbers> {
+    (rank > 1).then(|| DimensionNumbers::last_axis(rank))
 }
 
 impl GradientTransformation for ScaleByMuon {
@@ -101,6 +116,7 @@ impl GradientTransformation for ScaleByMuon {
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         check_decay("beta", self.beta)?;
         check_float("mu_dtype", self.mu_dtype)?;
+        self.dimensions.check(params)?;
         Ok(ScaleByMuonState { count: Count::zero()?, mu: zeros_in(params, self.mu_dtype)? })
     }
 
@@ -116,7 +132,11 @@ impl GradientTransformation for ScaleByMuon {
             Momentum { beta: self.beta, mu_scale: 1. / bias_correction(self.beta, t), g_scale: 0. }
         };
         let updates = updates.map(rule, [&mut state.mu])?;
-        Ok(updates.tensors(|mu, _| mu.apply(|mu| self.orthogonalize(mu))))
+        Ok(updates.tensors(|mu, _| {
+            let matrices = self.dimensions.matrices(&mu, kernel)?;
+            let at = |index: usize, mu| self.orthogonalize(mu, matrices[index].as_ref());
+            mu.rebuild(|index| mu.get(index).map(|mu| at(index, mu)).transpose())
+        }))
     }
 
     fn members<'s>(&'s self, _state: &'s Self::State) -> Vec<Member<'s>> {
@@ -140,10 +160,11 @@ impl Rule<1> for Momentum {
 }
 
 /// See [`scale_by_shape`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ScaleByShape {
     consistent_rms: Option<f64>,
     output_first: bool,
+    dimensions: WeightDimensionNumbers,
 }
 
 /// Scales the update of each matrix by a number that depends on its shape, so that one learning rate suits
@@ -151,7 +172,7 @@ pub struct ScaleByShape {
 /// with 0.2 the root mean square is about Adam's.
 ///
 /// The outputs are on the last axis, as in treex's kernels; `output_first` is for those of Candle and
-/// PyTorch.
+/// PyTorch, [`weight_dimension_numbers`](ScaleByShape::weight_dimension_numbers) for others.
 #[must_use]
 pub fn scale_by_shape() -> ScaleByShape {
     ScaleByShape::default()
@@ -165,11 +186,17 @@ builder!(ScaleByShape {
 });
 
 impl ScaleByShape {
-    fn factor(&self, dims: &[usize]) -> f64 {
-        let (inputs, outputs) = match dims.split_first() {
-            Some((outputs, inputs)) if self.output_first => (inputs.iter().product(), *outputs),
-            _ => fans(dims),
-        };
+    /// [`ScaleByMuon::weight_dimension_numbers`]
+    #[must_use]
+    pub fn weight_dimension_numbers(
+        self,
+        filter: impl Filter + Send + Sync + 'static,
+        numbers: DimensionNumbers,
+    ) -> Self {
+        Self { dimensions: self.dimensions.and(filter, numbers), ..self }
+    }
+
+    fn factor(&self, inputs: usize, outputs: usize) -> f64 {
         let (inputs, outputs) = (inputs as f64, outputs as f64);
         match self.consistent_rms {
             Some(rms) => rms * inputs.max(outputs).sqrt(),
@@ -179,14 +206,24 @@ impl ScaleByShape {
 }
 
 impl Stateless for ScaleByShape {
-    fn check(&self, _: &Leaves) -> Result<()> {
+    fn check(&self, params: &Leaves) -> Result<()> {
+        self.dimensions.check(params)?;
         check_finite("consistent_rms", self.consistent_rms.unwrap_or(0.))
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        let factor = |param: &Tensor| self.factor(param.dims());
-        let params = updates.params();
-        let factors: Vec<_> = (0..params.len()).map(|index| params.get(index).map_or(1., factor)).collect();
+        let kernel = |rank: usize| match self.output_first {
+            _ if rank == 0 => None,
+            true => Some(DimensionNumbers::new((1..rank as isize).collect::<Vec<_>>(), [0])),
+            false => Some(DimensionNumbers::last_axis(rank)),
+        };
+        let matrices = self.dimensions.matrices(updates.params(), kernel)?;
+        let factor = |matrices: &Option<Matrices>| {
+            let (inputs, outputs) =
+                matrices.as_ref().map_or((1, 1), |matrices| (matrices.rows, matrices.columns));
+            self.factor(inputs, outputs)
+        };
+        let factors: Vec<_> = matrices.iter().map(factor).collect();
         updates.map_each(|index| Times(factors[index]), [])
     }
 }
@@ -238,6 +275,33 @@ impl Muon {
         let selection = Selection::new(filter);
         self.0.0.selection = selection.clone();
         self.0.1.selection = selection.complement();
+        self
+    }
+
+    /// The rows and columns of the leaves that `filter` selects, unless an earlier one did. They are orthogonalized
+    /// too, unless [`orthogonalize`](Self::orthogonalize) chooses anew after it.
+    ///
+    /// ```
+    /// use treex_optim::{DimensionNumbers, muon, prelude::*};
+    ///
+    /// // Projections of an attention, `[embedding, heads, size of a head]`.
+    /// let attention = DimensionNumbers::new([0], [1, 2]);
+    /// let optimizer = muon(0.02).weight_dimension_numbers(path("**.query.kernel"), attention);
+    /// # let _ = optimizer;
+    /// ```
+    #[must_use]
+    pub fn weight_dimension_numbers(
+        mut self,
+        filter: impl Filter + Send + Sync + 'static,
+        numbers: DimensionNumbers,
+    ) -> Self {
+        let filter = Selection::new(filter);
+        let selection = self.0.0.selection.clone().or(filter.clone());
+        self.0.0.selection = selection.clone();
+        self.0.1.selection = selection.complement();
+        let (muon, shape, ..) = self.matrices();
+        *muon = muon.clone().weight_dimension_numbers(filter.clone(), numbers.clone());
+        *shape = shape.clone().weight_dimension_numbers(filter, numbers);
         self
     }
 

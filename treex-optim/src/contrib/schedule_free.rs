@@ -1,11 +1,12 @@
 //! Schedule-free training.
 
+use candle_core::{DType, Tensor};
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::check_finite;
+use crate::numerics::{check_finite, check_float, wide};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -24,7 +25,7 @@ pub struct ScheduleFreeState<S> {
     pub weight_sum: Scalar,
     /// The largest learning rate so far: a scalar f64.
     pub max_lr: Scalar,
-    /// The parameters of the base optimizer: their shapes, f32 (f64 for f64 parameters).
+    /// The parameters of the base optimizer: their shapes, f32 (f64 for f64 parameters), or `state_dtype`.
     pub z: Leaves,
     /// The state of the base optimizer.
     pub base_optimizer_state: S,
@@ -37,6 +38,7 @@ pub struct ScheduleFree<T> {
     learning_rate: Schedule,
     b1: f64,
     weight_lr_power: f64,
+    state_dtype: Option<DType>,
 }
 
 /// Replaces the schedule and the momentum of a base optimizer: gradients are computed between its
@@ -61,7 +63,13 @@ pub fn schedule_free<T: GradientTransformation>(
     base: T,
     learning_rate: impl Into<Schedule>,
 ) -> ScheduleFree<T> {
-    ScheduleFree { base, learning_rate: learning_rate.into(), b1: 0.9, weight_lr_power: 2. }
+    ScheduleFree {
+        base,
+        learning_rate: learning_rate.into(),
+        b1: 0.9,
+        weight_lr_power: 2.,
+        state_dtype: None,
+    }
 }
 
 impl<T> ScheduleFree<T> {
@@ -75,6 +83,12 @@ impl<T> ScheduleFree<T> {
     #[must_use]
     pub fn weight_lr_power(self, weight_lr_power: f64) -> Self {
         Self { weight_lr_power, ..self }
+    }
+
+    /// The element type of `z`. The average is that of `z` as it is kept, rounded to this type.
+    #[must_use]
+    pub fn state_dtype(self, state_dtype: impl Into<Option<DType>>) -> Self {
+        Self { state_dtype: state_dtype.into(), ..self }
     }
 }
 
@@ -174,11 +188,16 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         self.learning_rate.check("learning_rate")?;
         check_finite("1 / b1", 1. / self.b1)?;
         check_finite("weight_lr_power", self.weight_lr_power)?;
+        check_float("state_dtype", self.state_dtype)?;
+        let z = copied(params)?;
         Ok(ScheduleFreeState {
             step_count: Count::of(1)?,
             weight_sum: Scalar::new(0.)?,
             max_lr: Scalar::new(0.)?,
-            z: copied(params)?,
+            z: match self.state_dtype {
+                Some(dtype) => z.apply(|z| Ok(z.to_dtype(dtype)?))?,
+                None => z,
+            },
             base_optimizer_state: self.base.init(params)?,
         })
     }
@@ -194,7 +213,15 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
         // All weights are 0 at the start of a warm-up.
         let share = if weight_sum == 0. { 0. } else { weight / weight_sum };
         let updates = self.base.update(updates, &mut state.base_optimizer_state)?;
-        updates.map(Average { share, b1: self.b1 }, [&mut state.z])
+        let average = Average { share, b1: self.b1 };
+        if self.state_dtype.is_none() {
+            return updates.map(average, [&mut state.z]);
+        }
+        let z = &mut state.z;
+        Ok(updates.tensors(move |steps, params| {
+            let before = Updates::new(steps, params.clone()).map(Advance { b1: average.b1 }, [&mut *z])?;
+            Updates::new(before.compute()?, params.clone()).map(Mix(average), [z])?.compute()
+        }))
     }
 
     fn members<'s>(&'s self, state: &'s Self::State) -> Vec<Member<'s>> {
@@ -202,9 +229,10 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
     }
 
     fn eval_params(&self, state: &Self::State, params: &Leaves) -> Result<Option<Leaves>> {
-        let average = |y: &candle_core::Tensor, z: &candle_core::Tensor| {
+        let average = |y: &Tensor, z: &Tensor| {
+            let (dtype, z) = (y.dtype(), z.to_dtype(wide(y.dtype()))?);
             let x = ((y.to_dtype(z.dtype())? - (z * (1. - self.b1))?)? / self.b1)?;
-            Ok(x.to_dtype(y.dtype())?)
+            Ok(x.to_dtype(dtype)?)
         };
         params.combine(&state.z, average).map(Some)
     }
@@ -216,13 +244,48 @@ struct Average {
     b1: f64,
 }
 
+impl Average {
+    /// The average of all before this step.
+    #[inline(always)]
+    fn before<N: Number>(b1: f64, p: N, z: N) -> N {
+        (p - z * (1. - b1)) / b1
+    }
+
+    /// The change of the parameters, after a step of `z`.
+    #[inline(always)]
+    fn change<N: Number>(&self, x: N, p: N, z: N) -> N {
+        let x = x * (1. - self.share) + z.clone() * self.share;
+        x * self.b1 + z * (1. - self.b1) - p
+    }
+}
+
 impl Rule<1> for Average {
     #[inline(always)]
     fn apply<N: Number>(&self, u: N, p: N, [z]: [N; 1]) -> (N, [N; 1]) {
-        let Self { share, b1 } = *self;
-        let x = (p.clone() - z.clone() * (1. - b1)) / b1;
+        let x = Self::before(self.b1, p.clone(), z.clone());
         let z = z + u;
-        let x = x * (1. - share) + z.clone() * share;
-        (x * b1 + z.clone() * (1. - b1) - p, [z])
+        (self.change(x, p, z.clone()), [z])
+    }
+}
+
+/// The first half of [`Average`]: steps `z`, and gives the average before.
+struct Advance {
+    b1: f64,
+}
+
+impl Rule<1> for Advance {
+    #[inline(always)]
+    fn apply<N: Number>(&self, u: N, p: N, [z]: [N; 1]) -> (N, [N; 1]) {
+        (Average::before(self.b1, p, z.clone()), [z + u])
+    }
+}
+
+/// The second half of [`Average`], with `z` as it was written.
+struct Mix(Average);
+
+impl Rule<1> for Mix {
+    #[inline(always)]
+    fn apply<N: Number>(&self, x: N, p: N, [z]: [N; 1]) -> (N, [N; 1]) {
+        (self.0.change(x, p, z.clone()), [z])
     }
 }

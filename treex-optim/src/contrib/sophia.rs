@@ -114,8 +114,8 @@ impl<H> ScaleBySophia<H> {
         Self { mu_dtype: mu_dtype.into(), ..self }
     }
 
-    /// Replaces the estimator of the curvature by a transformation that makes it of the gradients: the Gauss-Newton-
-    /// Bartlett estimator of the paper squares the gradient of a loss with sampled labels.
+    /// Replaces the estimator of the curvature by a transformation that makes it of the gradients:
+    /// [`gauss_newton_bartlett`](crate::gauss_newton_bartlett()) is the paper's other one.
     #[must_use]
     pub fn hessian_diagonal_fn<U: GradientTransformation>(self, hessian_diagonal_fn: U) -> ScaleBySophia<U> {
         let Self { b1, b2, eps, gamma, clip_threshold, update_interval, mu_dtype, .. } = self;

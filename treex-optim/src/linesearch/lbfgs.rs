@@ -44,6 +44,13 @@ impl Lbfgs {
         self
     }
 
+    /// [`ScaleByLbfgs::scale_init_precond`](crate::ScaleByLbfgs::scale_init_precond)
+    #[must_use]
+    pub fn scale_init_precond(mut self, scale_init_precond: bool) -> Self {
+        self.0.0 = self.0.0.scale_init_precond(scale_init_precond);
+        self
+    }
+
     /// A factor on the step before the line search, over the steps. Default: 1.
     #[must_use]
     pub fn learning_rate(mut self, learning_rate: impl Into<Schedule>) -> Self {
