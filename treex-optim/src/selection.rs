@@ -47,8 +47,8 @@ impl Selection {
     pub(crate) fn check(&self, params: &Leaves, what: &str) -> Result<()> {
         let count = candidates(params).count();
         let selects_none = |part: &&Part| !candidates(params).any(|leaf| part.filter.selects(&leaf));
-        let required = self.parts.iter().filter(|part| part.required && count > 0);
-        let Some(part) = { required }.find(selects_none) else { return Ok(()) };
+        let mut required = self.parts.iter().filter(|part| part.required && count > 0);
+        let Some(part) = required.find(selects_none) else { return Ok(()) };
         let written = Self { parts: vec![part.clone()], complement: false };
         let message = format!("{what} does nothing: `{written:?}` selects no leaf that is trained");
         Err(Error::argument(message)
