@@ -126,11 +126,11 @@ impl<K: Kind> Leaf<K> {
     /// Returns the value; during shape inference ([`init_with`](crate::Tree::init_with)), records `shape` for a leaf
     /// whose shape is unknown and returns zeros of it.
     ///
-    /// Of a leaf that has a value, the number of dimensions is checked, so that a layer of a [`stack`](crate::Tree::stack)ed
-    /// tree never broadcasts over the slices; sizes are not.
+    /// A value may have other sizes, which its layer checks, but not more dimensions: a layer of a
+    /// [`stack`](crate::Tree::stack)ed tree never broadcasts over the slices.
     ///
     /// # Errors
-    /// If the value has another number of dimensions than `shape`; as [`get`](Self::get) otherwise.
+    /// If the value has more dimensions than `shape`; as [`get`](Self::get) otherwise.
     pub fn infer(&self, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
         if let Some(initializer) = self.handle.initializer()
@@ -140,13 +140,11 @@ impl<K: Kind> Leaf<K> {
             return Ok(zeros);
         }
         let value = self.get()?;
-        if value.rank() == shape.rank() {
+        if value.rank() <= shape.rank() {
             return Ok(value);
         }
-        let message = format!(
-            "a leaf of kind `{}` has another number of dimensions than its layer needs",
-            KindTag::of::<K>()
-        );
+        let message =
+            format!("a leaf of kind `{}` has more dimensions than its layer needs", KindTag::of::<K>());
         Err(Error::shape(message)
             .about(Subject::Leaf(self.handle.address()))
             .expected(format!("{:?}", shape.dims()))

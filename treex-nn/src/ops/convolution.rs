@@ -62,7 +62,7 @@ fn forward<T: Element + Convolution>(
         dtype: x.dtype(),
         element: PhantomData::<T>,
     };
-    let bias_values = bias.map(widened).transpose()?;
+    let bias_values = bias.map(|bias| widened(bias)?.contiguous()).transpose()?;
     let y = {
         let bias = bias_values.as_ref().map(elements::<T>).transpose()?;
         let (x, kernel) = (elements::<T>(&operation.x)?, elements::<T>(&operation.kernel)?);
