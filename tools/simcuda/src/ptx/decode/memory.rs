@@ -1,0 +1,117 @@
+//! Loads and stores, and what orders them.
+
+use super::form::Form;
+use crate::ptx::program::{Access, Op};
+use crate::ptx::registers::Slot;
+use crate::ptx::syntax::{Operand, Space};
+use crate::ptx::types::Type;
+
+const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
+
+/// Hints of caches, which change no value.
+const CACHES: [&str; 8] = ["nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt"];
+
+/// `ld`, `ldu` and `st`.
+pub(super) fn access(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
+    form.arity(2)?;
+    let is_load = opcode != "st";
+    let strong = ordered(form, &["volatile", "relaxed", if is_load { "acquire" } else { "release" }]);
+    form.take("weak");
+    for hint in CACHES {
+        form.take(hint);
+    }
+    while form.take_by(|word| eviction(word).then_some(())).is_some() {}
+    let count = form.take_by(|word| match word {
+        "v2" => Some(2),
+        "v4" => Some(4),
+        "v8" => Some(8),
+        _ => None,
+    });
+    let kind = form.kind().filter(|kind| kind.bytes() <= 8 && *kind != Type::Pred)?;
+    let space = form.space().unwrap_or(Space::Generic);
+    let (space, address, offset) = address(form, usize::from(is_load), space)?;
+    let operands = form.operands;
+    let values = &operands[usize::from(!is_load)];
+    let values = match (values, count) {
+        (Operand::Vector(parts), count)
+            if count == Some(parts.len()) || count.is_none() && parts.len() == 1 =>
+        {
+            parts
+        }
+        (single, None) => std::slice::from_ref(single),
+        _ => return None,
+    };
+    let elements: Vec<Slot> = if is_load {
+        values.iter().map(|value| form.written(value)).collect::<Option<_>>()?
+    } else {
+        values.iter().map(|value| form.read(value, kind)).collect::<Option<_>>()?
+    };
+    let size = kind.bytes();
+    if elements.len() * size > 32 {
+        return None;
+    }
+    let access = Access { space, address, offset, elements, size, signed: kind.is_signed(), strong };
+    Some(if is_load { Op::Load(access) } else { Op::Store(access) })
+}
+
+/// Takes one of these words and its scope; whether one was there.
+pub(super) fn ordered(form: &mut Form<'_>, words: &[&str]) -> bool {
+    let found = words.iter().any(|word| form.take(word));
+    if found {
+        let _ = SCOPES.iter().any(|scope| form.take(scope));
+    }
+    found
+}
+
+/// Whether a word says what a cache keeps.
+fn eviction(word: &str) -> bool {
+    let keeps = ["::evict_normal", "::evict_unchanged", "::evict_first", "::evict_last", "::no_allocate"];
+    match word.get(..2) {
+        Some("L1") => keeps.contains(&&word[2..]),
+        Some("L2") => keeps.contains(&&word[2..]) || ["::64B", "::128B", "::256B"].contains(&&word[2..]),
+        _ => false,
+    }
+}
+
+/// The address of an operand: its space, the slot of its base, its offset.
+pub(super) fn address(form: &mut Form<'_>, index: usize, space: Space) -> Option<(Space, Slot, i64)> {
+    let operands = form.operands;
+    let Operand::Address(base, offset) = operands.get(index)? else { return None };
+    let space = match &**base {
+        Operand::Symbol(name, _) => {
+            let (found, _) = form.address_of(name)?;
+            let agree = match (space, found) {
+                // Constants lie in global memory.
+                (Space::Generic, _) | (Space::Const, Space::Global) => true,
+                // Parameters of calls lie in local memory.
+                (Space::Param, Space::Local) => true,
+                _ => space == found,
+            };
+            match space {
+                Space::Const => Space::Const,
+                _ if agree => found,
+                _ => return None,
+            }
+        }
+        _ if space == Space::Param && !form.frame().is_kernel => Space::Local,
+        _ => space,
+    };
+    Some((space, form.read(base, Type::B64)?, *offset))
+}
+
+/// Fences and prefetches: memory here is in order.
+pub(super) fn order(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
+    if opcode.starts_with("prefetch") {
+        form.arity(1)?;
+        form.space();
+        ["L1", "L2"].iter().any(|level| form.take(level)).then_some(())?;
+    } else if opcode == "nanosleep" {
+        form.arity(1)?;
+        form.take("u32").then_some(())?;
+    } else {
+        form.arity(0)?;
+        let _ = ["sc", "acq_rel", "acquire", "release"].iter().any(|word| form.take(word));
+        ["cta", "cluster", "gpu", "sys", "gl"].iter().any(|scope| form.take(scope)).then_some(())?;
+    }
+    Some(Op::Nothing)
+}
