@@ -108,7 +108,7 @@ macro_rules! narrow {
 
             #[inline(always)]
             fn write(self) -> u64 {
-                flush_code::<FLUSH>($format, $format.from_f64(self.0, Rounding::NearestEven, false))
+                flush_code::<FLUSH>($format, $format.encode(self.0, Rounding::NearestEven, false))
             }
         }
 

@@ -2,7 +2,8 @@
 
 use super::LoadError;
 
-/// A token. A word keeps its points: `ld.global.f32`, `.reg` and `%tid.x` are one word each.
+/// A token. A word keeps its points: `ld.global.f32` and `%tid.x` are one word each. Only directives can stand together:
+/// `.reg.b32` are two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Token<'a> {
     Word(&'a str),
@@ -75,7 +76,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned<'_>>, LoadError> {
             b'.' | b'_' | b'$' | b'%' | b'a'..=b'z' | b'A'..=b'Z' => {
                 at += 1;
                 loop {
-                    at = end_of(at, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'$' | b'%'));
+                    at = end_of(at, if first == b'.' { in_name } else { in_word });
                     // `L1::no_allocate` is one word; `label:` is not.
                     if !text[at..].starts_with("::") {
                         break;
@@ -94,6 +95,14 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned<'_>>, LoadError> {
         all.push(Spanned { token, start, end: at, line });
     }
     Ok(all)
+}
+
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'%')
+}
+
+fn in_word(byte: u8) -> bool {
+    in_name(byte) || byte == b'.'
 }
 
 /// An error with its line.
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn words_numbers_and_marks() {
-        let text = "@!%p1 ld.global.L1::no_allocate.f32 %f1, [%rd2+-4]; // end\n$L_1: 0X1Fu 010 0b11 0f3F800000 \
+        let text = ".reg.b32 @!%p1 ld.global.L1::no_allocate.f32 %f1, [%rd2+-4]; // end\n$L_1: 0X1Fu 010 0b11 0f3F800000 \
                     0d3FF0000000000000 1.5e+2 /* \n */ \"a b\"";
         let all: Vec<Token<'_>> =
             tokens(text).expect("PTX").into_iter().map(|spanned| spanned.token).collect();
@@ -138,6 +147,8 @@ mod tests {
         assert_eq!(
             all,
             [
+                Word(".reg"),
+                Word(".b32"),
                 Mark(b'@'),
                 Mark(b'!'),
                 Word("%p1"),

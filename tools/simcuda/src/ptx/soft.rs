@@ -97,10 +97,10 @@ impl Exact {
     fn quotient(self, other: Self) -> Self {
         let up = self.mantissa.leading_zeros() - 1;
         let mantissa = self.mantissa << up;
-        let rest = mantissa % other.mantissa != 0;
+        let rest = !mantissa.is_multiple_of(other.mantissa);
         Self {
             negative: self.negative != other.negative,
-            mantissa: mantissa / other.mantissa | u128::from(rest),
+            mantissa: (mantissa / other.mantissa) | u128::from(rest),
             exponent: self.exponent - up as i32 - other.exponent,
         }
     }
@@ -209,7 +209,7 @@ impl Format {
     }
 
     /// A value in this format.
-    pub(crate) fn from_f64(self, value: f64, rounding: Rounding, finite: bool) -> u64 {
+    pub(crate) fn encode(self, value: f64, rounding: Rounding, finite: bool) -> u64 {
         if value.is_nan() {
             self.nan
         } else if value.is_infinite() {
@@ -222,7 +222,7 @@ impl Format {
     /// `a + b`, rounded once.
     pub(crate) fn add(self, a: f64, b: f64, rounding: Rounding) -> u64 {
         if !a.is_finite() || !b.is_finite() {
-            return self.from_f64(a + b, rounding, false);
+            return self.encode(a + b, rounding, false);
         }
         self.round(Exact::of(a).sum(Exact::of(b), rounding), rounding, false)
     }
@@ -230,7 +230,7 @@ impl Format {
     /// `a * b`, rounded once.
     pub(crate) fn mul(self, a: f64, b: f64, rounding: Rounding) -> u64 {
         if !a.is_finite() || !b.is_finite() {
-            return self.from_f64(a * b, rounding, false);
+            return self.encode(a * b, rounding, false);
         }
         self.round(Exact::of(a).product(Exact::of(b)), rounding, false)
     }
@@ -238,7 +238,7 @@ impl Format {
     /// `a * b + c`, rounded once.
     pub(crate) fn fma(self, a: f64, b: f64, c: f64, rounding: Rounding) -> u64 {
         if !a.is_finite() || !b.is_finite() || !c.is_finite() {
-            return self.from_f64(a.mul_add(b, c), rounding, false);
+            return self.encode(a.mul_add(b, c), rounding, false);
         }
         let product = Exact::of(a).product(Exact::of(b));
         self.round(product.sum(Exact::of(c), rounding), rounding, false)
@@ -247,7 +247,7 @@ impl Format {
     /// `a / b`, rounded once.
     pub(crate) fn div(self, a: f64, b: f64, rounding: Rounding) -> u64 {
         if !a.is_finite() || !b.is_finite() || a == 0.0 || b == 0.0 {
-            return self.from_f64(a / b, rounding, false);
+            return self.encode(a / b, rounding, false);
         }
         self.round(Exact::of(a).quotient(Exact::of(b)), rounding, false)
     }
@@ -257,7 +257,7 @@ impl Format {
         if a > 0.0 && a.is_finite() {
             self.round(Exact::of(a).root(), rounding, false)
         } else {
-            self.from_f64(a.sqrt(), rounding, false)
+            self.encode(a.sqrt(), rounding, false)
         }
     }
 }
@@ -310,7 +310,7 @@ mod tests {
                 assert!(soft == host.to_bits() || host.is_nan());
                 let host = a as f32;
                 assert!(
-                    F32.from_f64(a, Rounding::NearestEven, false) as u32 == host.to_bits() || host.is_nan()
+                    F32.encode(a, Rounding::NearestEven, false) as u32 == host.to_bits() || host.is_nan()
                 );
             }
         }
@@ -348,16 +348,16 @@ mod tests {
             (E5M2, 0xfc, f64::NEG_INFINITY),
         ] {
             assert_eq!(format.decode(code), value);
-            assert_eq!(format.from_f64(value, Rounding::NearestEven, false), code);
+            assert_eq!(format.encode(value, Rounding::NearestEven, false), code);
         }
-        assert_eq!(E4M3.from_f64(1e9, Rounding::NearestEven, true), 0x7e);
-        assert_eq!(E4M3.from_f64(465.0, Rounding::NearestEven, false), 0x7f);
-        assert_eq!(F16.from_f64(65520.0, Rounding::NearestEven, false), 0x7c00);
-        assert_eq!(F16.from_f64(65519.0, Rounding::NearestEven, false), 0x7bff);
+        assert_eq!(E4M3.encode(1e9, Rounding::NearestEven, true), 0x7e);
+        assert_eq!(E4M3.encode(465.0, Rounding::NearestEven, false), 0x7f);
+        assert_eq!(F16.encode(65520.0, Rounding::NearestEven, false), 0x7c00);
+        assert_eq!(F16.encode(65519.0, Rounding::NearestEven, false), 0x7bff);
         for code in 0..1 << 16 {
             for format in [F16, BF16] {
                 let value = format.decode(code);
-                assert!(value.is_nan() || format.from_f64(value, Rounding::Zero, false) == code);
+                assert!(value.is_nan() || format.encode(value, Rounding::Zero, false) == code);
             }
         }
     }

@@ -1,8 +1,6 @@
 //! Reciprocals, roots and transcendental functions. What a device approximates is computed as `f64` and rounded, which
 //! lies inside of any error that the manual allows; it is not a device's last digit.
 
-use std::f64::consts::TAU;
-
 use super::form::Form;
 use crate::ptx::float::{Brain, Double, Float, Half, Single, halves1};
 use crate::ptx::registers::{Compute, binary, unary};
@@ -23,8 +21,8 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
         "sqrt" => f64::sqrt,
         // Of -0 it is -infinity.
         "rsqrt" => |x| 1.0 / x.sqrt(),
-        "sin" => |x| (x % TAU).sin(),
-        "cos" => |x| (x % TAU).cos(),
+        "sin" => f64::sin,
+        "cos" => f64::cos,
         "lg2" => f64::log2,
         "ex2" => f64::exp2,
         "tanh" => f64::tanh,

@@ -229,7 +229,7 @@ fn narrowed(value: f64, format: Format, rounding: Rounding, modes: Modes, flush:
     } else {
         value
     };
-    let bits = format.from_f64(value, rounding, modes.finite);
+    let bits = format.encode(value, rounding, modes.finite);
     if flush { Single::<true>::read(bits).write() } else { bits }
 }
 

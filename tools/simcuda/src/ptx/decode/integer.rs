@@ -52,7 +52,7 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
                 return None;
             }
             each_integer!(kind, T => unary(d, a, move |a: T| {
-                if negate || (a as i64) < 0 { (0 as T).wrapping_sub(a) } else { a }
+                if negate || i128::from(a) < 0 { (0 as T).wrapping_sub(a) } else { a }
             }))
         }
         "sad" => {
@@ -151,7 +151,7 @@ fn multiply(form: &mut Form<'_>, adds: bool) -> Option<Compute> {
 }
 
 fn high(a: i64, b: i64, bits: u32) -> i32 {
-    (a * b >> bits) as i32
+    ((a * b) >> bits) as i32
 }
 
 /// The type of twice as many bits, if `wide`.
@@ -187,7 +187,7 @@ fn multiply_24(form: &mut Form<'_>, adds: bool) -> Option<Compute> {
         if signed { i64::from((value << 8) as i32 >> 8) } else { i64::from(value & 0xff_ffff) }
     };
     Some(ternary(d, [a, b, c], move |a: u32, b: u32, c: u32| {
-        let part = (cut(a) * cut(b) >> by) as u32;
+        let part = ((cut(a) * cut(b)) >> by) as u32;
         if saturate { (part as i32).saturating_add(c as i32) as u32 } else { part.wrapping_add(c) }
     }))
 }

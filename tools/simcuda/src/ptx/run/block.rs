@@ -82,8 +82,8 @@ impl<'a> Block<'a> {
                         Special::Warps => warps,
                         Special::LanesEqual => bit.into(),
                         Special::LanesLess => (bit - 1).into(),
-                        Special::LanesLessEqual => (bit - 1 | bit).into(),
-                        Special::LanesGreater => (!(bit - 1 | bit)).into(),
+                        Special::LanesLessEqual => ((bit - 1) | bit).into(),
+                        Special::LanesGreater => (!((bit - 1) | bit)).into(),
                         Special::LanesGreaterEqual => (!(bit - 1)).into(),
                         Special::DynamicShared => dynamic.into(),
                         Special::TotalShared => (self.launch.static_shared + dynamic).into(),
@@ -260,9 +260,12 @@ impl<'a> Block<'a> {
 
     /// Nobody can go on: who waits, and for whom.
     fn deadlock(&self) -> (usize, Stop) {
-        let place = |warp: &Warp, lane: usize| match () {
-            () if warp.exited >> lane & 1 != 0 => "has exited".to_owned(),
-            () => format!("waits in `{}`", self.waits_in(warp, lane).text),
+        let place = |warp: &Warp, lane: usize| {
+            if warp.exited >> lane & 1 != 0 {
+                "has exited".to_owned()
+            } else {
+                format!("waits in `{}`", self.waits_in(warp, lane).text)
+            }
         };
         for (number, warp) in self.warps.iter().enumerate().filter(|(_, warp)| warp.meeting != 0) {
             let lane = warp.meeting.trailing_zeros() as usize;
@@ -281,19 +284,20 @@ impl<'a> Block<'a> {
                 return (number, Stop::new(lane, Fault::new(FaultKind::Deadlock, message)));
             }
         }
-        for (number, warp) in self.warps.iter().enumerate().filter(|(_, warp)| warp.at_barrier != 0) {
-            let lane = warp.at_barrier.trailing_zeros() as usize;
-            let elsewhere = self.warps.iter().find_map(|other| {
-                let apart = |l: usize| other.places[l] != warp.places[lane];
-                lanes(other.live()).find(|&l| apart(l)).map(|l| (other, l))
-            });
-            let who = elsewhere.map_or_else(
-                || "fewer threads come than it names".to_owned(),
-                |(other, l)| format!("thread {} {}", usize::from(other.number) * 32 + l, place(other, l)),
-            );
-            let message = format!("a barrier waits for threads that never come: {who}");
-            return (number, Stop::new(lane, Fault::new(FaultKind::Deadlock, message)));
-        }
-        (0, Stop::new(0, Fault::new(FaultKind::Deadlock, "nothing can go on")))
+        let waiting = self.warps.iter().enumerate().find(|(_, warp)| warp.at_barrier != 0);
+        let Some((number, warp)) = waiting else {
+            return (0, Stop::new(0, Fault::new(FaultKind::Deadlock, "nothing can go on")));
+        };
+        let lane = warp.at_barrier.trailing_zeros() as usize;
+        let elsewhere = self.warps.iter().find_map(|other| {
+            let apart = |l: usize| other.places[l] != warp.places[lane];
+            lanes(other.live()).find(|&l| apart(l)).map(|l| (other, l))
+        });
+        let who = elsewhere.map_or_else(
+            || "fewer threads come than it names".to_owned(),
+            |(other, l)| format!("thread {} {}", usize::from(other.number) * 32 + l, place(other, l)),
+        );
+        let message = format!("a barrier waits for threads that never come: {who}");
+        (number, Stop::new(lane, Fault::new(FaultKind::Deadlock, message)))
     }
 }

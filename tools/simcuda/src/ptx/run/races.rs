@@ -209,7 +209,7 @@ impl Cell {
     fn note(&mut self, who: Who<'_>, access: Access, writes: bool) -> Result<(), (&'static str, u32)> {
         let phase = access.phase;
         let after_write = self.write.before(who, phase);
-        if !after_write && !(self.write.atomic && access.atomic) {
+        if !(after_write || self.write.atomic && access.atomic) {
             return Err(("written", self.write.thread()));
         }
         if !writes {
@@ -217,7 +217,7 @@ impl Cell {
             self.read = if after { access } else { access.beside(self.read) };
             return Ok(());
         }
-        if !self.read.before(who, phase) && !(self.read.atomic && access.atomic) {
+        if !(self.read.before(who, phase) || self.read.atomic && access.atomic) {
             return Err(("read", self.read.thread()));
         }
         let plain_by_same =
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn barriers_and_meetings_order() {
         let (mut races, mut order) = (Races::new(), WarpOrder::default());
-        let mut note = |races: &mut Races, order: &WarpOrder, lane: usize, touch| {
+        let note = |races: &mut Races, order: &WarpOrder, lane: usize, touch| {
             races.note(Who { warp: 0, lane, order }, 8, 4, touch).is_ok()
         };
         assert!(note(&mut races, &order, 0, WRITE));

@@ -11,7 +11,7 @@ use crate::ptx::program::{BarrierKind, Call, Op, Program, Step, Transfer};
 use crate::ptx::registers::{Compute, Registers, Slot, lanes};
 
 /// Instructions after which another warp, or other lanes of this one, have their turn: one may wait for the other.
-const TURN: u64 = 1 << 14;
+const TURN: u64 = 1 << 12;
 
 /// Why a warp was stopped, and which lane it was.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub(super) struct Warp {
     /// Barriers that the warp came to without waiting, by number.
     pub(super) arrivals: Vec<u64>,
     instructions: u64,
-    /// Lanes that had their turn and let others go first.
-    passed_over: u32,
+    /// Lanes that let others go first in this turn.
+    behind: u32,
 }
 
 impl Warp {
@@ -74,7 +74,7 @@ impl Warp {
             at_barrier: 0,
             arrivals: Vec::new(),
             instructions: 0,
-            passed_over: 0,
+            behind: 0,
         }
     }
 
@@ -87,7 +87,7 @@ impl Warp {
         self.at_barrier = 0;
         self.arrivals.clear();
         self.instructions = 0;
-        self.passed_over = 0;
+        self.behind = 0;
     }
 
     /// Lanes that did not exit.
@@ -108,25 +108,12 @@ impl Warp {
         budget: u64,
     ) -> Result<(), Stop> {
         let end = self.instructions + TURN;
-        while self.ready() != 0 {
-            if self.instructions >= end {
-                // Next time the other lanes go first.
-                self.passed_over = self.lowest(self.ready()).1;
-                break;
+        while self.ready() != 0 && self.instructions < end {
+            if self.ready() & !self.behind == 0 {
+                self.behind = 0;
             }
-            let favored = self.ready() & !self.passed_over;
-            let among = if favored == 0 { self.ready() } else { favored };
-            let (place, mask, limit) = self.lowest(among);
-            // Those who come after lanes that wait for their turn go only a part of it.
-            let stop = if favored == 0 || self.passed_over == 0 {
-                end
-            } else {
-                end.min(self.instructions + TURN / 8)
-            };
-            self.group(program, env, place, mask, limit, stop)?;
-            if self.passed_over != 0 && (self.instructions >= stop || self.ready() & !self.passed_over == 0) {
-                self.passed_over = 0;
-            }
+            let (place, mask, limit) = self.lowest(self.ready() & !self.behind);
+            self.group(program, env, place, mask, limit, end)?;
             if self.instructions > budget {
                 let message = format!("more than {budget} instructions in one warp");
                 return Err(Stop::new(
@@ -134,6 +121,10 @@ impl Warp {
                     Fault::new(FaultKind::TimeOut, message),
                 ));
             }
+        }
+        if self.instructions >= end {
+            // They may wait for what the others do: in every second turn they stay behind.
+            self.behind = if self.behind == 0 { self.lowest(self.ready()).1 } else { 0 };
         }
         Ok(())
     }

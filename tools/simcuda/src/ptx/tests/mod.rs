@@ -1,8 +1,11 @@
 //! Kernels written by hand, for each mechanism one.
 
+mod control;
+mod faults;
+mod spaces;
+mod together;
+
 use super::*;
-use crate::fault::FaultKind;
-use crate::launch::Order;
 
 /// A module of this body, whose kernel `k` takes two addresses and a count.
 fn module(before: &str, body: &str) -> String {
@@ -34,7 +37,6 @@ fn module(before: &str, body: &str) -> String {
 struct Run {
     memory: Memory,
     out: u64,
-    input: u64,
     len: usize,
     result: Result<LaunchCounts, Fault>,
 }
@@ -55,6 +57,15 @@ impl Run {
 }
 
 fn run(text: &str, blocks: u32, threads: u32, input: &[u32], options: &Options) -> Run {
+    run_with(
+        text,
+        Grid { blocks: [blocks, 1, 1], threads: [threads, 1, 1], dynamic_shared: 0 },
+        input,
+        options,
+    )
+}
+
+fn run_with(text: &str, grid: Grid, input: &[u32], options: &Options) -> Run {
     let mut memory = Memory::new(1 << 20);
     let module = Module::load(text, &mut memory).expect("PTX");
     let kernel = module.kernel("k").expect("a kernel");
@@ -66,9 +77,8 @@ fn run(text: &str, blocks: u32, threads: u32, input: &[u32], options: &Options) 
     let mut parameters = out.to_le_bytes().to_vec();
     parameters.extend(address.to_le_bytes());
     parameters.extend((len as u32).to_le_bytes());
-    let grid = Grid { blocks: [blocks, 1, 1], threads: [threads, 1, 1], dynamic_shared: 0 };
     let result = kernel.run(grid, &parameters, &mut memory, options);
-    Run { memory, out, input: address, len, result }
+    Run { memory, out, len, result }
 }
 
 fn numbers(len: u32) -> Vec<u32> {
