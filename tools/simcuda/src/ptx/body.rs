@@ -23,6 +23,8 @@ struct Scope {
     single: HashMap<String, Register>,
     /// `%r<10>`: the first of them, and how many there are.
     ranges: HashMap<String, (u32, u32)>,
+    /// Variables by their names here; each has one that is its own in the function.
+    variables: HashMap<String, String>,
 }
 
 impl Default for Scopes {
@@ -59,6 +61,19 @@ impl Scopes {
         let number = self.parents.len() as u32;
         self.parents.push(parent);
         self.open.push(Scope { number, ..Scope::default() });
+    }
+
+    /// A name for a variable of the innermost scope: others may use the same one.
+    fn declare_variable(&mut self, name: &str) -> String {
+        let scope = self.innermost();
+        let unique = if scope.number == 0 { name.to_owned() } else { format!("{name}@{}", scope.number) };
+        scope.variables.insert(name.to_owned(), unique.clone());
+        unique
+    }
+
+    fn symbol(&self, name: &str) -> String {
+        let found = self.open.iter().rev().find_map(|scope| scope.variables.get(name));
+        found.map_or(name, String::as_str).to_owned()
     }
 
     fn find(&self, name: &str) -> Option<Register> {
@@ -137,7 +152,10 @@ fn declaration(parser: &mut Parser<'_>, scopes: &mut Scopes, body: &mut Body, wo
             parser.at += usize::from(external);
             let space =
                 parser::space(parser.word()?).ok_or_else(|| parser.error("this directive is not known"))?;
-            body.variables.extend(parser.variables(space, external)?);
+            for mut variable in parser.variables(space, external)? {
+                variable.name = scopes.declare_variable(&variable.name);
+                body.variables.push(variable);
+            }
         }
     }
     Ok(())
@@ -221,7 +239,7 @@ fn simple(parser: &mut Parser<'_>, scopes: &Scopes) -> Result<Operand> {
         Some(Token::Word(name)) => match scopes.find(name) {
             Some(register) => Ok(Operand::Register(register)),
             None if name.starts_with('%') => Ok(Operand::Special(name.to_owned())),
-            None => Ok(Operand::Symbol(name.to_owned(), parser.distance()?)),
+            None => Ok(Operand::Symbol(scopes.symbol(name), parser.distance()?)),
         },
         _ => {
             parser.at -= 1;

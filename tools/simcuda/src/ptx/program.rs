@@ -37,8 +37,9 @@ pub(crate) enum Op {
         values: u32,
         result: u32,
     },
-    /// Something between the lanes that the slot names; each of them must come.
-    Rendezvous(Slot, Compute),
+    /// Something between the lanes that the slot names; each of them must come to this instruction. Where nothing is done,
+    /// any other that does nothing will do.
+    Rendezvous(Slot, Option<Compute>),
     Barrier(Barrier),
     /// Counts the instructions of the warp.
     Clock(Slot),
@@ -95,15 +96,13 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transfer {
     /// In local memory.
-    Bytes {
-        from: u32,
-        to: u32,
-        len: u32,
-    },
-    Slot {
-        from: Slot,
-        to: Slot,
-    },
+    Bytes { from: u32, to: u32, len: u32 },
+    /// Between registers.
+    Slot { from: Slot, to: Slot },
+    /// From a register to local memory.
+    Store { from: Slot, to: u32, len: u32 },
+    /// From local memory to a register.
+    Load { from: u32, to: Slot, len: u32 },
 }
 
 /// `bar` and `barrier` of a block.

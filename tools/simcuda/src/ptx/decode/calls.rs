@@ -112,14 +112,13 @@ fn bytes(form: &Form<'_>, operand: &Operand) -> Option<u32> {
 /// The copy between what a call names and what a function declares, into the function or out of it.
 fn transfer(form: &mut Form<'_>, operand: &Operand, formal: FormalPlace, into: bool) -> Option<Transfer> {
     match formal {
-        FormalPlace::Bytes { at, len } => {
-            let own = bytes(form, operand)?;
-            Some(if into {
-                Transfer::Bytes { from: own, to: at, len }
-            } else {
-                Transfer::Bytes { from: at, to: own, len }
-            })
-        }
+        FormalPlace::Bytes { at, len } => Some(match bytes(form, operand) {
+            Some(own) if into => Transfer::Bytes { from: own, to: at, len },
+            Some(own) => Transfer::Bytes { from: at, to: own, len },
+            None if len > 8 => return None,
+            None if into => Transfer::Store { from: form.read(operand, Type::B64)?, to: at, len },
+            None => Transfer::Load { from: at, to: form.written(operand)?, len },
+        }),
         FormalPlace::Slot(slot) if into => {
             Some(Transfer::Slot { from: form.read(operand, Type::B64)?, to: slot })
         }

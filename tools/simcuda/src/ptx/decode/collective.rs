@@ -19,7 +19,7 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
             form.take("sync").then_some(())?;
             form.arity(1)?;
             let members = form.source(0, Type::B32)?;
-            return Some(Op::Rendezvous(members, Box::new(|_, _| {})));
+            return Some(Op::Rendezvous(members, None));
         }
         "bar" | "barrier" => return barrier(form, opcode == "bar").map(Op::Barrier),
         _ => form.take("sync").then_some(())?,
@@ -32,7 +32,7 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
         "match" => matching(form),
         _ => reduce(form),
     };
-    compute.map(|compute| Op::Rendezvous(members, compute))
+    compute.map(|compute| Op::Rendezvous(members, Some(compute)))
 }
 
 fn barrier(form: &mut Form<'_>, is_aligned: bool) -> Option<Barrier> {

@@ -160,21 +160,25 @@ fn to_integer(d: Slot, a: Slot, to: Type, from: Type, modes: Modes) -> Option<Co
 }
 
 fn from_integer(d: Slot, a: Slot, to: Type, from: Type, modes: Modes) -> Option<Compute> {
-    if !is_float(to) || modes.integer.is_some() || modes.finite || modes.flush || modes.relu {
+    // No integer becomes a subnormal, so `.ftz` says nothing, where it may stand.
+    if !is_float(to)
+        || modes.integer.is_some()
+        || modes.finite
+        || modes.relu
+        || modes.flush && to != Type::F32
+    {
         return None;
     }
     let rounding = modes.rounding?;
     let format = format(to)?;
-    if modes.saturate {
-        return None;
-    }
+    let (least, most) = if modes.saturate { (0, 1) } else { (i128::MIN, i128::MAX) };
     Some(match (to, from, rounding) {
-        (Type::F32, Type::S32, Rounding::NearestEven) => unary(d, a, |a: i32| a as f32),
-        (Type::F32, Type::U32, Rounding::NearestEven) => unary(d, a, |a: u32| a as f32),
+        (Type::F32, Type::S32, Rounding::NearestEven) if !modes.saturate => unary(d, a, |a: i32| a as f32),
+        (Type::F32, Type::U32, Rounding::NearestEven) if !modes.saturate => unary(d, a, |a: u32| a as f32),
         _ => {
             let read = integer_reader(from);
             unary(d, a, move |a: u64| {
-                let value = read(a);
+                let value = read(a).clamp(least, most);
                 let exact = Exact { negative: value < 0, mantissa: value.unsigned_abs(), exponent: 0 };
                 format.round(exact, rounding, false)
             })

@@ -236,14 +236,11 @@ impl Warp {
 fn parameter_bytes(parameters: &[u8], address: u64, len: usize) -> Result<&[u8], Fault> {
     parameters
         .get(address as usize..address as usize + len)
-        .ok_or_else(|| outside("the parameters", address, len, parameters.len()))
+        .ok_or_else(|| outside("parameters", address, len, parameters.len()))
 }
 
 fn outside(what: &str, address: u64, len: usize, size: usize) -> Fault {
-    Fault::new(
-        FaultKind::IllegalAddress,
-        format!("{len} bytes at {address} of {what}, which has {size} bytes"),
-    )
+    Fault::new(FaultKind::IllegalAddress, format!("{len} bytes at {address} of {what} of {size} bytes"))
 }
 
 /// At most 8 bytes as a register holds them.

@@ -269,14 +269,11 @@ impl<'a> Block<'a> {
         };
         for (number, warp) in self.warps.iter().enumerate().filter(|(_, warp)| warp.meeting != 0) {
             let lane = warp.meeting.trailing_zeros() as usize;
-            let Op::Rendezvous(members, _) = self.waits_in(warp, lane).op else { continue };
-            let named = warp.registers[members][lane] as u32;
-            let come = |other: usize| {
-                warp.meeting >> other & 1 != 0
-                    && warp.places[other] == warp.places[lane]
-                    && warp.registers[members][other] as u32 == named
-            };
-            if let Some(missing) = lanes(named & warp.present).find(|&other| !come(other)) {
+            let named = warp.named[lane];
+            let come = warp.with(self.launch.program, lane);
+            let missing = named & warp.present & !come;
+            if missing != 0 {
+                let missing = missing.trailing_zeros() as usize;
                 let message = format!(
                     "lane {lane} waits for the lanes {named:#010x} that it names, and lane {missing} never comes: it {}",
                     place(warp, missing)

@@ -2,6 +2,7 @@
 
 mod access;
 mod block;
+mod meeting;
 mod print;
 mod races;
 mod shared;

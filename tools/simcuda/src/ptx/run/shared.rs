@@ -43,7 +43,7 @@ impl Shared {
         if start.checked_add(len).is_some_and(|end| end <= self.bytes.len()) {
             return Ok(start..start + len);
         }
-        let message = format!("{len} bytes at {address} of shared memory, which has {}", self.bytes.len());
+        let message = format!("{len} bytes at {address} of shared memory of {} bytes", self.bytes.len());
         Err(Fault::new(FaultKind::IllegalAddress, message))
     }
 }

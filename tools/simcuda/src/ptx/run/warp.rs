@@ -8,7 +8,7 @@ use super::print;
 use super::races::WarpOrder;
 use crate::fault::{Fault, FaultKind};
 use crate::ptx::program::{BarrierKind, Call, Op, Program, Step, Transfer};
-use crate::ptx::registers::{Compute, Registers, Slot, lanes};
+use crate::ptx::registers::{Registers, Slot, lanes};
 
 /// Instructions after which another warp, or other lanes of this one, have their turn: one may wait for the other.
 const TURN: u64 = 1 << 12;
@@ -51,6 +51,8 @@ pub(super) struct Warp {
     pub(super) exited: u32,
     /// Lanes that wait for other lanes of the warp.
     pub(super) meeting: u32,
+    /// For which lanes each of them waits.
+    pub(super) named: [u32; 32],
     /// Lanes that wait at a barrier of the block.
     pub(super) at_barrier: u32,
     /// Barriers that the warp came to without waiting, by number.
@@ -71,6 +73,7 @@ impl Warp {
             present,
             exited: 0,
             meeting: 0,
+            named: [0; 32],
             at_barrier: 0,
             arrivals: Vec::new(),
             instructions: 0,
@@ -185,7 +188,7 @@ impl Warp {
     }
 
     /// Sets the place of lanes.
-    fn send(&mut self, mask: u32, place: u32) {
+    pub(super) fn send(&mut self, mask: u32, place: u32) {
         for lane in lanes(mask) {
             self.places[lane] = place;
         }
@@ -263,7 +266,17 @@ impl Warp {
                 let message = format!("`{}` is not known here", step.text);
                 return Err(Stop::new(first, Fault::new(FaultKind::IllegalInstruction, message)));
             }
-            Op::Rendezvous(members, act) => return self.rendezvous(place, mask, active, *members, act),
+            Op::Rendezvous(members, act) => {
+                let together = self.come(program, place, active, *members, act.as_ref())?;
+                if together && active == mask {
+                    return Ok(Next::Step);
+                }
+                self.send(mask & !active, place + 1);
+                if together {
+                    self.send(active, place + 1);
+                }
+                return Ok(Next::Scattered);
+            }
             Op::Barrier(barrier) if barrier.kind == BarrierKind::Arrive => {
                 self.arrivals.push(self.registers[barrier.number][first]);
             }
@@ -275,55 +288,6 @@ impl Warp {
             }
         }
         Ok(Next::Step)
-    }
-
-    /// Lanes come to an instruction for which all lanes that it names must come.
-    fn rendezvous(
-        &mut self,
-        place: u32,
-        mask: u32,
-        active: u32,
-        members: Slot,
-        act: &Compute,
-    ) -> Result<Next, Stop> {
-        for lane in lanes(active) {
-            let named = self.registers[members][lane] as u32;
-            if named >> lane & 1 == 0 {
-                let message = format!("lane {lane} is not among the lanes {named:#010x} that it names");
-                return Err(Stop::new(lane, Fault::new(FaultKind::Deadlock, message)));
-            }
-        }
-        let named = |warp: &Self, lane: usize| warp.registers[members][lane] as u32 & warp.present;
-        if lanes(active).all(|lane| named(self, lane) == active) {
-            act(&mut self.registers, active);
-            self.order.meet(active, self.present);
-            if active == mask {
-                return Ok(Next::Step);
-            }
-        } else {
-            self.meeting |= active;
-            self.send(active, place);
-            let mut here = lanes(self.meeting)
-                .filter(|&lane| self.places[lane] == place)
-                .fold(0, |all, lane| all | 1u32 << lane);
-            while here != 0 {
-                let wanted = named(self, here.trailing_zeros() as usize);
-                let come = lanes(here)
-                    .filter(|&lane| named(self, lane) == wanted)
-                    .fold(0, |all, lane| all | 1 << lane);
-                here &= !come;
-                if come == wanted {
-                    act(&mut self.registers, come);
-                    self.order.meet(come, self.present);
-                    self.meeting &= !come;
-                    self.send(come, place + 1);
-                }
-            }
-            self.send(mask & !active, place + 1);
-            return Ok(Next::Scattered);
-        }
-        self.send(mask, place + 1);
-        Ok(Next::Scattered)
     }
 
     /// A lane goes back to its caller.
@@ -343,6 +307,21 @@ impl Warp {
                     for lane in lanes(active) {
                         let from = lane * size + from as usize;
                         self.local.copy_within(from..from + len as usize, lane * size + to as usize);
+                    }
+                }
+                Transfer::Store { from, to, len } => {
+                    for lane in lanes(active) {
+                        let (to, len) = (lane * size + to as usize, len as usize);
+                        self.local[to..to + len]
+                            .copy_from_slice(&self.registers[from][lane].to_le_bytes()[..len]);
+                    }
+                }
+                Transfer::Load { from, to, len } => {
+                    for lane in lanes(active) {
+                        let mut bytes = [0; 8];
+                        let (from, len) = (lane * size + from as usize, len as usize);
+                        bytes[..len].copy_from_slice(&self.local[from..from + len]);
+                        self.registers.set(to, lane, u64::from_le_bytes(bytes));
                     }
                 }
                 Transfer::Slot { from, to } => {

@@ -111,7 +111,10 @@ fn functions_take_and_give() {
             setp.ne.u64 %p2, %d6, %d4;
             @%p2 trap;
         $skip:
-            call (%r8), sum, (%r7, 1000);
+            call (%r8), sum, (%r7, 500);
+            mov.u32 %r9, 250;
+            call (%r10), twice, (%r9);
+            add.u32 %r8, %r8, %r10;
             st.global.u32 [%d4], %r8;";
     let ran = run(&module(FUNCTIONS, body), 1, 6, &numbers(6), &Options::default());
     assert_eq!(ran.words(), [1000, 1002, 1002, 1006, 1004, 1010]);
@@ -237,4 +240,12 @@ fn scopes_have_names_of_their_own() {
               bra $in; mov.u32 u, 7; $in: st.global.u32 [%d1+4], u; }
             { bra $in; st.global.u32 [%d1], %r2; $in: st.global.u32 [%d1], %r6; }";
     assert_eq!(run(&module("", body), 1, 1, &[0; 2], &Options::default()).words(), [1, 5]);
+    // Parameters of calls have one name in each call, whatever their types.
+    let body = "{ .param .b64 param0; st.param.b64 [param0], %d4;
+              { .param .b32 param0; st.param.b32 [param0], 5; ld.param.b32 %r6, [param0]; }
+              ld.param.b64 %d6, [param0]; }
+            { .param .align 4 .b8 param0[4]; st.param.b32 [param0], 6; ld.param.b32 %r7, [param0]; }
+            add.u32 %r6, %r6, %r7;
+            st.global.u32 [%d6], %r6;";
+    assert_eq!(run(&module("", body), 1, 1, &[0], &Options::default()).words(), [11]);
 }

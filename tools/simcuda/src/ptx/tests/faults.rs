@@ -131,12 +131,9 @@ fn addresses_that_are_not_aligned() {
 #[test]
 fn memories_have_ends() {
     for (instruction, message) in [
-        ("ld.param.u32 %r6, [n+4];", "4 bytes at 20 of the parameters, which has 20 bytes"),
-        (".shared .b32 s; st.shared.u32 [s+4], 0;", "4 bytes at 4 of shared memory, which has 4"),
-        (
-            ".local .align 16 .b8 s[16]; st.local.u32 [s+16], 0;",
-            "4 bytes at 16 of local memory, which has 16 bytes",
-        ),
+        ("ld.param.u32 %r6, [n+4];", "4 bytes at 20 of parameters of 20 bytes"),
+        (".shared .b32 s; st.shared.u32 [s+4], 0;", "4 bytes at 4 of shared memory of 4 bytes"),
+        (".local .align 16 .b8 s[16]; st.local.u32 [s+16], 0;", "4 bytes at 16 of local memory of 16 bytes"),
         ("mov.u64 %d6, 0; ld.global.u32 %r6, [%d6];", "4 bytes at 0x0, which is no memory of the device"),
     ] {
         let fault = run(&module("", instruction), 1, 1, &[0; 8], &Options::default()).fault();

@@ -125,6 +125,18 @@ fn a_warp_that_is_not_full_meets_without_the_rest() {
     assert_eq!(run(&module("", body), 1, 7, &[0; 7], &Options::default()).words(), [4; 7]);
 }
 
+#[test]
+fn the_barrier_of_a_warp_is_met_on_any_way() {
+    let body = "setp.lt.u32 %p1, %r2, 9; @%p1 bra $a; bar.warp.sync -1; bra $end; $a: bar.warp.sync -1;
+        $end: activemask.b32 %r6; st.global.u32 [%d4], %r6;";
+    assert_eq!(run(&module("", body), 1, 32, &[0; 32], &Options::default()).words(), [u32::MAX; 32]);
+    let other = body.replacen("bar.warp.sync -1", "bar.warp.sync 0xfffffe00", 1);
+    let fault = run(&module("", &other), 1, 32, &[0; 32], &Options::default()).fault();
+    assert_eq!(fault.kind, FaultKind::Deadlock);
+    let words = "lane 0 waits for the lanes 0xffffffff that it names, and lane 9 never comes: it has exited";
+    assert_eq!(fault.message, words);
+}
+
 /// Each thread gives its word to shared memory and takes its neighbour's.
 const NEIGHBOUR: &str = ".shared .align 4 .b8 s[512];
             ld.global.u32 %r6, [%d5];
