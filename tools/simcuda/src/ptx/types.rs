@@ -93,6 +93,11 @@ impl Type {
         matches!(self, Self::B8 | Self::B16 | Self::B32 | Self::B64 | Self::B128)
     }
 
+    /// Whether it is one of the types of moves, selections and memory: bits, integers, `.f32` and `.f64`.
+    pub(crate) fn is_plain(self) -> bool {
+        self.is_bits() || self.is_integer() || matches!(self, Self::F32 | Self::F64)
+    }
+
     /// Whether it is `.uX` or `.sX`.
     pub(crate) fn is_integer(self) -> bool {
         self.is_signed() || matches!(self, Self::U8 | Self::U16 | Self::U32 | Self::U64)

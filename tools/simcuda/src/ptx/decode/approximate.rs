@@ -4,8 +4,8 @@
 use super::form::Form;
 use crate::ptx::float::{Brain, Double, Float, Half, Single, halves1};
 use crate::ptx::registers::{Compute, binary, unary};
-use crate::ptx::soft::Rounding;
-use crate::ptx::types::{Type, Word};
+use crate::ptx::soft::{F32, Rounding};
+use crate::ptx::types::Type;
 
 pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
     if !form.take("approx") {
@@ -59,7 +59,7 @@ fn gross(a: f64, f: fn(f64) -> f64) -> f64 {
         if x.is_subnormal() { 0f64.copysign(x) } else { f64::from_bits(x.to_bits() & 0xffff_ffff_0000_0000) }
     };
     let result = f(upper(a));
-    if result.is_nan() { f64::from_bits(Double(result).write()) } else { upper(result) }
+    if result.is_nan() { f64::from_bits(F32.nan << 32) } else { upper(result) }
 }
 
 /// `rcp` and `sqrt`, rounded as the form says.

@@ -9,9 +9,9 @@ use crate::ptx::types::{Type, Word};
 
 /// `atom` gives the old value, `red` does not.
 pub(super) fn decode(form: &mut Form<'_>, gives: bool) -> Option<Op> {
-    ordered(form, &["relaxed", "acquire", "release", "acq_rel"]);
+    let has_scope = ordered(form, &["relaxed", "acquire", "release", "acq_rel"])?;
     // A scope without an order is that of `.relaxed`.
-    let _ = ["cta", "cluster", "gpu", "sys"].iter().any(|scope| form.take(scope));
+    let _ = !has_scope && ["cta", "cluster", "gpu", "sys"].iter().any(|scope| form.take(scope));
     let space = form.space().unwrap_or(Space::Generic);
     if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
         return None;
@@ -72,11 +72,11 @@ fn update(opcode: &str, kind: Type) -> Option<Update> {
         ("add", F16x2) => Some(pair_sum::<Half<false>>()),
         ("add", Bf16x2) => Some(pair_sum::<Brain<false>>()),
         ("add", U32 | S32) => of(u32::wrapping_add),
-        ("add", U64 | S64) => of(u64::wrapping_add),
+        ("add", U64) => of(u64::wrapping_add),
         ("and", B32 | B64) => of(|a: u64, b| a & b),
         ("or", B32 | B64) => of(|a: u64, b| a | b),
         ("xor", B32 | B64) => of(|a: u64, b| a ^ b),
-        ("exch", B16 | B32 | B64) => of(|_: u64, b| b),
+        ("exch", B32 | B64) => of(|_: u64, b| b),
         ("cas", B16) => Some(Box::new(|old, b, c| if old as u16 == b as u16 { c } else { old })),
         ("cas", B32) => Some(Box::new(|old, b, c| if old as u32 == b as u32 { c } else { old })),
         ("cas", B64) => Some(Box::new(|old, b, c| if old == b { c } else { old })),

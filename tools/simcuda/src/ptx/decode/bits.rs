@@ -16,6 +16,7 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
         "bmsk" => mask(form),
         "szext" => extend(form),
         "prmt" => permute(form),
+        "fns" => find_set(form),
         _ => None,
     }
 }
@@ -28,7 +29,7 @@ fn wraps(form: &mut Form<'_>) -> Option<bool> {
 
 fn logic(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
     let kind = form.kind()?;
-    if !kind.is_bits() && kind != Type::Pred || kind.bytes() > 8 {
+    if !matches!(kind, Type::Pred | Type::B16 | Type::B32 | Type::B64) {
         return None;
     }
     let d = form.destination(0)?;
@@ -142,7 +143,9 @@ fn table(form: &mut Form<'_>) -> Option<Compute> {
 fn count(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
     let distance = opcode == "bfind" && form.take("shiftamt");
     let kind = form.kind()?;
-    if (opcode == "bfind") != kind.is_integer() || kind.bytes() < 4 {
+    if (if opcode == "bfind" { !kind.is_integer() } else { !kind.is_bits() })
+        || !matches!(kind.bytes(), 4 | 8)
+    {
         return None;
     }
     form.arity(2)?;
@@ -273,5 +276,23 @@ fn permute(form: &mut Form<'_>) -> Option<Compute> {
             let byte = if fill { (byte as i8 >> 7) as u8 } else { byte };
             bytes | u32::from(byte) << (8 * i)
         })
+    }))
+}
+
+/// `fns`: the place of the n-th one, from a place on upward or downward.
+fn find_set(form: &mut Form<'_>) -> Option<Compute> {
+    form.take("b32").then_some(())?;
+    form.arity(4)?;
+    let d = form.destination(0)?;
+    let slots = form.sources(1, Type::B32)?;
+    Some(ternary(d, slots, |bits: u32, base: u32, nth: i32| {
+        let is_set = |place: &u32| bits >> place & 1 != 0;
+        let found = match (base, nth) {
+            (32.., _) => None,
+            (_, 0) => Some(base).filter(is_set),
+            (_, 1..) => (base..32).filter(is_set).nth(nth as usize - 1),
+            _ => (0..=base).rev().filter(is_set).nth(nth.unsigned_abs() as usize - 1),
+        };
+        found.unwrap_or(u32::MAX)
     }))
 }

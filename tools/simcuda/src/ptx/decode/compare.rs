@@ -3,6 +3,7 @@
 use super::form::Form;
 use crate::ptx::float::{Brain, Double, Half, Single};
 use crate::ptx::registers::{Compute, Slot, binary, unary};
+use crate::ptx::syntax::Operand;
 use crate::ptx::types::{Type, Word};
 
 pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
@@ -33,6 +34,7 @@ enum Relation {
 fn relation(form: &mut Form<'_>, kind: Type) -> Option<(Relation, bool)> {
     use Relation::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual, Ordered, Unordered};
     let integer = kind.is_integer() || kind.is_bits();
+    let unsigned = kind.is_integer() && !kind.is_signed();
     let word = form.take_by(|word| {
         let found = match word {
             "eq" => (Equal, false),
@@ -41,10 +43,10 @@ fn relation(form: &mut Form<'_>, kind: Type) -> Option<(Relation, bool)> {
             "le" => (LessEqual, false),
             "gt" => (Greater, false),
             "ge" => (GreaterEqual, false),
-            "lo" if integer => (Less, false),
-            "ls" if integer => (LessEqual, false),
-            "hi" if integer => (Greater, false),
-            "hs" if integer => (GreaterEqual, false),
+            "lo" if unsigned => (Less, false),
+            "ls" if unsigned => (LessEqual, false),
+            "hi" if unsigned => (Greater, false),
+            "hs" if unsigned => (GreaterEqual, false),
             "equ" if !integer => (Equal, true),
             "neu" if !integer => (NotEqual, true),
             "ltu" if !integer => (Less, true),
@@ -187,6 +189,10 @@ fn set_predicate(form: &mut Form<'_>) -> Option<Compute> {
     let relation = relation(form, one)?;
     let logic = logic(form);
     form.arity(if logic.is_some() { 4 } else { 3 })?;
+    // Two comparisons have two results.
+    if halves && !matches!(form.operand(0)?, Operand::Pair(..)) {
+        return None;
+    }
     let d = form.destinations(0)?;
     let slots = form.sources(1, kind)?;
     let combined = match logic {
@@ -237,13 +243,14 @@ fn set(form: &mut Form<'_>) -> Option<Compute> {
     let relation = relation(form, one)?;
     let logic = logic(form);
     form.arity(if logic.is_some() { 4 } else { 3 })?;
-    let value = match (to, halves) {
-        (Type::U16 | Type::S16, false) => 0xffff,
-        (Type::U32 | Type::S32, false) => 0xffff_ffff,
-        (Type::U32 | Type::S32, true) => 0xffff,
-        (Type::F32, false) => 0x3f80_0000,
-        (Type::F16, false) | (Type::F16x2, true) => 0x3c00,
-        (Type::Bf16, false) | (Type::Bf16x2, true) => 0x3f80,
+    let value = match (to, kind) {
+        (Type::U16 | Type::S16, Type::F16 | Type::Bf16) => 0xffff,
+        (Type::U32 | Type::S32, _) if !halves => 0xffff_ffff,
+        (Type::F32, _) if !halves && !matches!(kind, Type::F16 | Type::Bf16) => 0x3f80_0000,
+        (Type::F16x2, Type::F16x2) => 0x3c00,
+        (Type::F16, _) if !halves && kind != Type::Bf16 => 0x3c00,
+        (Type::Bf16x2, Type::Bf16x2) => 0x3f80,
+        (Type::Bf16, _) if !halves => 0x3f80,
         _ => return None,
     };
     let d = form.destination(0)?;
@@ -259,7 +266,7 @@ fn set(form: &mut Form<'_>) -> Option<Compute> {
 }
 
 fn select(form: &mut Form<'_>) -> Option<Compute> {
-    let kind = form.kind().filter(|kind| matches!(kind.bytes(), 2 | 4 | 8))?;
+    let kind = form.kind().filter(|kind| kind.is_plain() && matches!(kind.bytes(), 2 | 4 | 8))?;
     form.arity(4)?;
     let d = form.destination(0)?;
     let [a, b]: [_; 2] = form.sources(1, kind)?;
@@ -273,7 +280,7 @@ fn select(form: &mut Form<'_>) -> Option<Compute> {
 /// `slct`: `a` if `c` is at least zero, otherwise `b`.
 fn select_by_sign(form: &mut Form<'_>) -> Option<Compute> {
     let flush = form.take("ftz");
-    let kind = form.kind().filter(|kind| matches!(kind.bytes(), 2 | 4 | 8))?;
+    let kind = form.kind().filter(|kind| kind.is_plain() && matches!(kind.bytes(), 2 | 4 | 8))?;
     let by = form.kind()?;
     form.arity(4)?;
     let d = form.destination(0)?;
@@ -281,7 +288,7 @@ fn select_by_sign(form: &mut Form<'_>) -> Option<Compute> {
     let c = form.source(3, by)?;
     let sink = form.decoder.new_slots(1);
     let test = match by {
-        Type::S32 => unary(sink, c, |c: i32| c >= 0),
+        Type::S32 if !flush => unary(sink, c, |c: i32| c >= 0),
         // A subnormal below zero is a zero if flushed.
         Type::F32 if flush => unary(sink, c, |c: Single<true>| c.0 >= 0.0),
         Type::F32 => unary(sink, c, |c: f32| c >= 0.0),

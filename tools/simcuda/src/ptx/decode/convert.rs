@@ -20,6 +20,26 @@ struct Modes {
     relu: bool,
 }
 
+impl Modes {
+    /// Nothing, if a conversion between single values does not have these.
+    fn allowed(self, to: Type, from: Type) -> Option<()> {
+        let brain = [to, from].contains(&Type::Bf16);
+        let to_half = from == Type::F32 && matches!(to, Type::F16 | Type::Bf16);
+        let nearest_or_zero = matches!(self.rounding, Some(Rounding::NearestEven | Rounding::Zero));
+        let alone = !self.saturate && !self.flush;
+        let fine = (self.rounding != Some(Rounding::NearestAway) || to == Type::Tf32 && !self.relu)
+            && (!self.saturate || !brain)
+            && (!self.flush || [to, from].contains(&Type::F32))
+            && (!self.finite
+                || to_half && nearest_or_zero && alone
+                || self.rounding == Some(Rounding::NearestAway))
+            && (!self.relu || (to_half || to == Type::Tf32) && nearest_or_zero && alone)
+            && (!brain || [to, from].iter().all(|kind| kind.bits() > 8))
+            && ((to, from) != (Type::Bf16, Type::F32) || nearest_or_zero);
+        fine.then_some(())
+    }
+}
+
 pub(super) fn decode(form: &mut Form<'_>) -> Option<Compute> {
     let modes = Modes {
         rounding: form.rounding(),
@@ -45,9 +65,7 @@ pub(super) fn decode(form: &mut Form<'_>) -> Option<Compute> {
         return pair(form, d, to, from, modes);
     }
     form.arity(2)?;
-    if modes.relu && !matches!(to, Type::F16 | Type::Bf16 | Type::Tf32) {
-        return None;
-    }
+    modes.allowed(to, from)?;
     let plain_integer = |kind: Type| kind.is_integer();
     let a = form.source(1, if plain_integer(from) { from } else { bits_of(from) })?;
     match (plain_integer(to), plain_integer(from)) {
@@ -119,6 +137,10 @@ fn between_integers(d: Slot, a: Slot, to: Type, from: Type, modes: Modes) -> Opt
     if modes.saturate {
         let read = integer_reader(from);
         let (least, most) = limits(to);
+        // Where nothing can be cut, nothing may be asked for.
+        if limits(from).0 >= least && limits(from).1 <= most {
+            return None;
+        }
         return Some(unary(d, a, move |a: u64| written(read(a).clamp(least, most), to)));
     }
     // The two extensions of an address or an index, and the two cuts, are most of what kernels convert.

@@ -51,7 +51,7 @@ impl Modes {
             saturate: form.take("sat"),
             relu: form.take("relu"),
             nan: form.take("NaN"),
-            xorsign: form.take("xorsign") && form.take("abs"),
+            xorsign: form.has("abs") && form.take("xorsign") && form.take("abs"),
         }
     }
 
@@ -61,13 +61,16 @@ impl Modes {
         let extreme = matches!(opcode, "min" | "max");
         let rounds = matches!(opcode, "add" | "sub" | "mul" | "fma" | "mad" | "div");
         let fused = matches!(opcode, "fma" | "mad" | "div");
-        let fine = match self.rounding {
-            None => !fused,
-            Some(Rounding::NearestEven) => rounds,
-            Some(Rounding::NearestAway) => false,
-            Some(_) => rounds && wide,
-        } && (!self.saturate
-            || rounds && opcode != "div" && matches!(kind, Type::F32 | Type::F16 | Type::F16x2))
+        let has_kind = wide || !matches!(opcode, "div" | "mad");
+        let fine = has_kind
+            && match self.rounding {
+                None => !fused,
+                Some(Rounding::NearestEven) => rounds,
+                Some(Rounding::NearestAway) => false,
+                Some(_) => rounds && wide,
+            }
+            && (!self.saturate
+                || rounds && opcode != "div" && matches!(kind, Type::F32 | Type::F16 | Type::F16x2))
             && (!self.relu || opcode == "fma" && !wide && !self.saturate)
             && (!self.nan || extreme && kind != Type::F64)
             && (!self.xorsign || extreme && kind != Type::F64);
@@ -181,24 +184,24 @@ fn function<F: Float>(opcode: &str, modes: Modes) -> Option<Function<F>> {
     }
 }
 
-/// The smaller or the larger. A NaN gives way, unless `.NaN` says that it does not; -0 is below +0.
+/// The smaller or the larger. A NaN gives way, unless `.NaN` says that it does not; -0 is below +0. `.xorsign.abs` compares
+/// magnitudes and gives the result the product of the signs, a NaN's too.
 fn extreme<F: Float>(a: F, b: F, largest: bool, modes: Modes) -> F {
-    let (x, y) = (a.value(), b.value());
-    if x.is_nan() || y.is_nan() {
-        let either = if x.is_nan() { y } else { x };
-        return F::new(if modes.nan || either.is_nan() {
-            f64::NAN
-        } else if modes.xorsign {
-            either.abs()
-        } else {
-            either
-        });
+    let [mut x, mut y] = [a.value(), b.value()];
+    let negative = x.is_sign_negative() != y.is_sign_negative();
+    if modes.xorsign {
+        [x, y] = [x.abs(), y.abs()];
     }
-    let (p, q) = if modes.xorsign { (x.abs(), y.abs()) } else { (x, y) };
-    let below = p < q || p == q && p.is_sign_negative();
-    let found = if below == largest { q } else { p };
-    let negative = modes.xorsign && x.is_sign_negative() != y.is_sign_negative();
-    F::new(if negative { -found } else { found })
+    let below = x < y || x == y && x.is_sign_negative();
+    let found = match (x.is_nan(), y.is_nan()) {
+        (true, true) => f64::NAN,
+        (true, _) | (_, true) if modes.nan => f64::NAN,
+        (true, _) => y,
+        (_, true) => x,
+        _ if below == largest => y,
+        _ => x,
+    };
+    F::new(if modes.xorsign && negative { -found } else { found })
 }
 
 /// `copysign`: the sign of `a` on `b`.
@@ -229,7 +232,8 @@ fn test(form: &mut Form<'_>) -> Option<Compute> {
                 "infinite" => unary(d, a, <$t>::is_infinite),
                 "number" => unary(d, a, |a: $t| !a.is_nan()),
                 "notanumber" => unary(d, a, <$t>::is_nan),
-                "normal" => unary(d, a, <$t>::is_normal),
+                // Zeros count as normal.
+                "normal" => unary(d, a, |a: $t| a.is_normal() || a == 0.0),
                 _ => unary(d, a, <$t>::is_subnormal),
             }
         };

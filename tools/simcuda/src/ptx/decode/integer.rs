@@ -1,7 +1,7 @@
 //! Arithmetic of integers.
 
 use super::form::Form;
-use crate::ptx::float::{halves1, halves2};
+use crate::ptx::float::halves2;
 use crate::ptx::registers::{Compute, binary, ternary, unary};
 use crate::ptx::types::Type;
 
@@ -90,17 +90,11 @@ pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
 /// Two integers of 16 bits in one register.
 fn pairs(form: &mut Form<'_>, opcode: &str, signed: bool, relu: bool) -> Option<Compute> {
     let d = form.destination(0)?;
-    if opcode == "neg" && signed {
-        form.arity(2)?;
-        let a = form.source(1, Type::B32)?;
-        return Some(unary(d, a, halves1(i16::wrapping_neg)));
-    }
     form.arity(3)?;
     let slots = form.sources(1, Type::B32)?;
     let at_least = if relu { 0 } else { i16::MIN };
     Some(match (opcode, signed) {
         ("add", _) => binary(d, slots, halves2(u16::wrapping_add)),
-        ("sub", _) => binary(d, slots, halves2(u16::wrapping_sub)),
         ("min", false) => binary(d, slots, halves2(|a: u16, b| a.min(b))),
         ("max", false) => binary(d, slots, halves2(|a: u16, b| a.max(b))),
         ("min", true) => binary(d, slots, halves2(move |a: i16, b| a.min(b).max(at_least))),

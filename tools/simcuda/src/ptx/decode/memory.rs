@@ -8,27 +8,30 @@ use crate::ptx::types::Type;
 
 const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
 
-/// Hints of caches, which change no value.
-const CACHES: [&str; 8] = ["nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt"];
-
 /// `ld`, `ldu` and `st`.
 pub(super) fn access(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
     form.arity(2)?;
     let is_load = opcode != "st";
-    let strong = ordered(form, &["volatile", "relaxed", if is_load { "acquire" } else { "release" }]);
-    form.take("weak");
-    for hint in CACHES {
-        form.take(hint);
+    let space = form.space().unwrap_or(Space::Generic);
+    let volatile = form.take("volatile");
+    let ordered = ordered(form, &["relaxed", if is_load { "acquire" } else { "release" }])?;
+    hints(form, opcode, space)?;
+    let allowed = match space {
+        Space::Generic | Space::Global => true,
+        Space::Shared => opcode != "ldu",
+        Space::Local | Space::Param => !ordered && opcode != "ldu",
+        Space::Const => is_load && !ordered && !volatile && opcode != "ldu",
+    };
+    if !allowed {
+        return None;
     }
-    while form.take_by(|word| eviction(word).then_some(())).is_some() {}
     let count = form.take_by(|word| match word {
         "v2" => Some(2),
         "v4" => Some(4),
         "v8" => Some(8),
         _ => None,
     });
-    let kind = form.kind().filter(|kind| kind.bytes() <= 8 && *kind != Type::Pred)?;
-    let space = form.space().unwrap_or(Space::Generic);
+    let kind = form.kind().filter(|kind| kind.is_plain() && kind.bytes() <= 8)?;
     let (space, address, offset) = address(form, usize::from(is_load), space)?;
     let operands = form.operands;
     let values = &operands[usize::from(!is_load)];
@@ -47,20 +50,42 @@ pub(super) fn access(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
         values.iter().map(|value| form.read(value, kind)).collect::<Option<_>>()?
     };
     let size = kind.bytes();
-    if elements.len() * size > 32 {
+    if elements.len() * size > 16 {
         return None;
     }
-    let access = Access { space, address, offset, elements, size, signed: kind.is_signed(), strong };
+    let access = Access {
+        space,
+        address,
+        offset,
+        elements,
+        size,
+        signed: kind.is_signed(),
+        strong: volatile || ordered,
+    };
     Some(if is_load { Op::Load(access) } else { Op::Store(access) })
 }
 
-/// Takes one of these words and its scope; whether one was there.
-pub(super) fn ordered(form: &mut Form<'_>, words: &[&str]) -> bool {
-    let found = words.iter().any(|word| form.take(word));
-    if found {
-        let _ = SCOPES.iter().any(|scope| form.take(scope));
+/// Takes one of these words and its scope; whether one was there. A word without a scope is no form.
+pub(super) fn ordered(form: &mut Form<'_>, words: &[&str]) -> Option<bool> {
+    if !words.iter().any(|word| form.take(word)) {
+        return Some(false);
     }
-    found
+    SCOPES.iter().any(|scope| form.take(scope)).then_some(true)
+}
+
+/// Takes what changes no value: which caches are used, and what they keep.
+fn hints(form: &mut Form<'_>, opcode: &str, space: Space) -> Option<()> {
+    form.take("weak");
+    if form.take("nc") && (opcode != "ld" || space != Space::Global) {
+        return None;
+    }
+    let caches = if opcode == "st" { ["wb", "cg", "cs", "wt", "wt"] } else { ["ca", "cg", "cs", "lu", "cv"] };
+    let _ = caches.iter().any(|cache| form.take(cache));
+    let mut keeps = false;
+    while form.take_by(|word| eviction(word).then_some(())).is_some() {
+        keeps = true;
+    }
+    (!keeps || matches!(space, Space::Generic | Space::Global)).then_some(())
 }
 
 /// Whether a word says what a cache keeps.
@@ -103,8 +128,13 @@ pub(super) fn address(form: &mut Form<'_>, index: usize, space: Space) -> Option
 pub(super) fn order(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
     if opcode.starts_with("prefetch") {
         form.arity(1)?;
-        form.space();
-        ["L1", "L2"].iter().any(|level| form.take(level)).then_some(())?;
+        let space = form.space().unwrap_or(Space::Generic);
+        let known = match opcode {
+            "prefetchu" => space == Space::Generic,
+            _ => matches!(space, Space::Generic | Space::Global | Space::Local),
+        };
+        let levels = if opcode == "prefetchu" { &["L1"][..] } else { &["L1", "L2"] };
+        (known && levels.iter().any(|level| form.take(level))).then_some(())?;
     } else if opcode == "nanosleep" {
         form.arity(1)?;
         form.take("u32").then_some(())?;

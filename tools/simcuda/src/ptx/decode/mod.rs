@@ -237,7 +237,7 @@ fn operation(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
         "add" | "sub" | "mul" | "mad" | "min" | "max" | "abs" | "neg" | "div" | "rem"
             if form.is_integer() =>
         {
-            if form.has("cc") {
+            if form.has("cc") && matches!(opcode, "add" | "sub" | "mad") {
                 carry::decode(form, opcode)
             } else {
                 integer::decode(form, opcode)

@@ -81,9 +81,7 @@ pub(super) fn window_of(form: &mut Form<'_>, opcode: &str) -> Option<Compute> {
     }
     let to = form.take("to");
     // Addresses have 64 bits.
-    if !matches!(form.kind()?, Type::U64 | Type::B64) {
-        return None;
-    }
+    form.take("u64").then_some(())?;
     let a = form.source(1, Type::B64)?;
     // What a function takes is in local memory.
     let space = if space == Space::Param && !form.frame().is_kernel { Space::Local } else { space };
