@@ -5,7 +5,6 @@
 
 /// A type as it is written in an instruction or a declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub(crate) enum Type {
     Pred,
     B8,

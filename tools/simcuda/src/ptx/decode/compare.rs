@@ -240,6 +240,9 @@ fn set(form: &mut Form<'_>) -> Option<Compute> {
     let to = form.kind()?;
     let kind = form.kind()?;
     let (one, halves) = half_of(kind).map_or((kind, false), |half| (half, true));
+    if flush && to == Type::Bf16 {
+        return None;
+    }
     let relation = relation(form, one)?;
     let logic = logic(form);
     form.arity(if logic.is_some() { 4 } else { 3 })?;

@@ -10,18 +10,14 @@ use crate::ptx::syntax::Space;
 
 /// The message of a failed assertion, from the places of its arguments.
 pub(super) fn assertion(warp: &Warp, env: &Environment<'_>, lane: usize, places: [u32; 4]) -> String {
-    let [message, file, line, function] = places.map(|place| number(warp, lane, place.into(), 8));
-    let line = line.and(number(warp, lane, places[2].into(), 4));
-    let text = |address: Result<u64, Fault>| {
+    let text = |place: u32| {
+        let address = number(warp, lane, place.into(), 8);
         address.and_then(|address| text(warp, env, lane, address)).unwrap_or_else(|fault| fault.to_string())
     };
-    format!(
-        "assertion `{}` of `{}` in {}:{}",
-        text(message),
-        text(function),
-        text(file),
-        line.map_or_else(|fault| fault.to_string(), |line| line.to_string())
-    )
+    let [message, file, line, function] = places;
+    let line =
+        number(warp, lane, line.into(), 4).map_or_else(|fault| fault.to_string(), |line| line.to_string());
+    format!("assertion `{}` of `{}` in {}:{line}", text(message), text(function), text(file))
 }
 
 /// Writes formatted values to the standard output.
