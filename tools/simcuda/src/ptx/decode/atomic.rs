@@ -1,7 +1,7 @@
 //! `atom` and `red`.
 
 use super::form::Form;
-use super::memory::{address, ordered};
+use super::memory::{address, ordered, scope};
 use crate::ptx::float::{Brain, Double, Float, Half, Single, halves2};
 use crate::ptx::program::{Atomic, Op, Update};
 use crate::ptx::syntax::Space;
@@ -11,7 +11,7 @@ use crate::ptx::types::{Type, Word};
 pub(super) fn decode(form: &mut Form<'_>, gives: bool) -> Option<Op> {
     let has_scope = ordered(form, &["relaxed", "acquire", "release", "acq_rel"])?;
     // A scope without an order is that of `.relaxed`.
-    let _ = !has_scope && ["cta", "cluster", "gpu", "sys"].iter().any(|scope| form.take(scope));
+    let _ = has_scope || scope(form);
     let space = form.space().unwrap_or(Space::Generic);
     if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
         return None;

@@ -2,7 +2,7 @@
 
 use super::form::Form;
 use crate::ptx::program::{Barrier, BarrierKind, Op, Reduction};
-use crate::ptx::registers::{Compute, Lanes, Registers, Slot, lanes};
+use crate::ptx::registers::{Compute, Lanes, lanes};
 use crate::ptx::types::Type;
 
 pub(super) fn decode(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
@@ -110,11 +110,6 @@ fn shuffle(form: &mut Form<'_>) -> Option<Compute> {
     }))
 }
 
-/// The lanes of `mask` where the predicate is as wanted.
-fn ballot(registers: &Registers, mask: u32, p: Slot, negated: bool) -> u32 {
-    registers.guarded(mask, p, negated)
-}
-
 fn vote(form: &mut Form<'_>) -> Option<Compute> {
     let mode = form.take_by(|word| ["all", "any", "uni", "ballot"].into_iter().find(|&mode| mode == word))?;
     form.take(if mode == "ballot" { "b32" } else { "pred" }).then_some(())?;
@@ -122,7 +117,7 @@ fn vote(form: &mut Form<'_>) -> Option<Compute> {
     let d = form.destination(0)?;
     let (p, negated) = form.predicate(1)?;
     Some(Box::new(move |registers, mask| {
-        let ballot = ballot(registers, mask, p, negated);
+        let ballot = registers.guarded(mask, p, negated);
         let result = match mode {
             "all" => u64::from(ballot == mask),
             "any" => u64::from(ballot != 0),

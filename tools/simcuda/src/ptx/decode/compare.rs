@@ -2,7 +2,7 @@
 
 use super::form::Form;
 use crate::ptx::float::{Brain, Double, Half, Single};
-use crate::ptx::registers::{Compute, Slot, binary, unary};
+use crate::ptx::registers::{Compute, Registers, Slot, binary, unary};
 use crate::ptx::syntax::Operand;
 use crate::ptx::types::{Type, Word};
 
@@ -91,6 +91,25 @@ fn logic(form: &mut Form<'_>) -> Option<Logic> {
     })
 }
 
+/// The third predicate of a comparison, how it is met, and whether it is negated.
+type Combined = (Logic, Slot, bool);
+
+fn combined(form: &mut Form<'_>, logic: Option<Logic>) -> Option<Option<Combined>> {
+    form.arity(if logic.is_some() { 4 } else { 3 })?;
+    let Some(logic) = logic else { return Some(None) };
+    let (c, negated) = form.predicate(3)?;
+    Some(Some((logic, c, negated)))
+}
+
+/// The result of a comparison in a lane, after the third predicate.
+fn meet(combined: Option<Combined>, registers: &Registers) -> impl Fn(usize, bool) -> bool + use<> {
+    let c = combined.map(|(logic, c, negated)| (logic, registers[c], negated));
+    move |lane, holds| match &c {
+        Some((logic, c, negated)) => logic.of(holds, (c[lane] & 1 != 0) != *negated),
+        None => holds,
+    }
+}
+
 /// A comparison that is made into something by `Build`.
 trait Build {
     fn build<T: Word>(self, f: impl Fn(T, T) -> bool + Send + Sync + 'static) -> Compute;
@@ -154,7 +173,7 @@ fn half_of(kind: Type) -> Option<Type> {
 struct Predicates {
     d: [Slot; 2],
     slots: [Slot; 2],
-    combined: Option<(Logic, Slot, bool)>,
+    combined: Option<Combined>,
     sink: Slot,
     /// Whether `q` is the comparison of the upper halves.
     halves: bool,
@@ -168,11 +187,7 @@ impl Build for Predicates {
         }
         Box::new(move |registers, mask| {
             let (a, b) = (registers[a], registers[b]);
-            let c = combined.map(|(logic, c, negated)| (logic, registers[c], negated));
-            let with = |i: usize, holds: bool| match &c {
-                Some((logic, c, negated)) => logic.of(holds, (c[i] & 1 != 0) != *negated),
-                None => holds,
-            };
+            let with = meet(combined, registers);
             let holds = |i: usize| f(T::read(a[i]), T::read(b[i]));
             let other =
                 |i: usize| if halves { f(T::read(a[i] >> 16), T::read(b[i] >> 16)) } else { !holds(i) };
@@ -188,20 +203,13 @@ fn set_predicate(form: &mut Form<'_>) -> Option<Compute> {
     let (one, halves) = half_of(kind).map_or((kind, false), |half| (half, true));
     let relation = relation(form, one)?;
     let logic = logic(form);
-    form.arity(if logic.is_some() { 4 } else { 3 })?;
     // Two comparisons have two results.
     if halves && !matches!(form.operand(0)?, Operand::Pair(..)) {
         return None;
     }
     let d = form.destinations(0)?;
     let slots = form.sources(1, kind)?;
-    let combined = match logic {
-        Some(logic) => {
-            let (c, negated) = form.predicate(3)?;
-            Some((logic, c, negated))
-        }
-        None => None,
-    };
+    let combined = combined(form, logic)?;
     let build = Predicates { d, slots, combined, sink: form.decoder.sink, halves };
     compare(build, one, flush, relation)
 }
@@ -210,7 +218,7 @@ fn set_predicate(form: &mut Form<'_>) -> Option<Compute> {
 struct Number {
     d: Slot,
     slots: [Slot; 2],
-    combined: Option<(Logic, Slot, bool)>,
+    combined: Option<Combined>,
     one: u64,
     halves: bool,
 }
@@ -220,14 +228,9 @@ impl Build for Number {
         let Self { d, slots: [a, b], combined, one, halves } = self;
         Box::new(move |registers, mask| {
             let (a, b) = (registers[a], registers[b]);
-            let c = combined.map(|(logic, c, negated)| (logic, registers[c], negated));
+            let with = meet(combined, registers);
             let value = |i: usize, by: u32| {
-                let holds = f(T::read(a[i] >> by), T::read(b[i] >> by));
-                let holds = match &c {
-                    Some((logic, c, negated)) => logic.of(holds, (c[i] & 1 != 0) != *negated),
-                    None => holds,
-                };
-                if holds { one << by } else { 0 }
+                if with(i, f(T::read(a[i] >> by), T::read(b[i] >> by))) { one << by } else { 0 }
             };
             registers.each(d, mask, |i| if halves { value(i, 0) | value(i, 16) } else { value(i, 0) });
         })
@@ -245,7 +248,6 @@ fn set(form: &mut Form<'_>) -> Option<Compute> {
     }
     let relation = relation(form, one)?;
     let logic = logic(form);
-    form.arity(if logic.is_some() { 4 } else { 3 })?;
     let value = match (to, kind) {
         (Type::U16 | Type::S16, Type::F16 | Type::Bf16) => 0xffff,
         (Type::U32 | Type::S32, _) if !halves => 0xffff_ffff,
@@ -258,13 +260,7 @@ fn set(form: &mut Form<'_>) -> Option<Compute> {
     };
     let d = form.destination(0)?;
     let slots = form.sources(1, kind)?;
-    let combined = match logic {
-        Some(logic) => {
-            let (c, negated) = form.predicate(3)?;
-            Some((logic, c, negated))
-        }
-        None => None,
-    };
+    let combined = combined(form, logic)?;
     compare(Number { d, slots, combined, one: value, halves }, one, flush, relation)
 }
 

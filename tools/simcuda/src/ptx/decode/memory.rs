@@ -6,6 +6,7 @@ use crate::ptx::registers::Slot;
 use crate::ptx::syntax::{Operand, Space};
 use crate::ptx::types::Type;
 
+/// Among which threads an order holds. Here it holds among all.
 const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
 
 /// `ld`, `ldu` and `st`.
@@ -70,7 +71,12 @@ pub(super) fn ordered(form: &mut Form<'_>, words: &[&str]) -> Option<bool> {
     if !words.iter().any(|word| form.take(word)) {
         return Some(false);
     }
-    SCOPES.iter().any(|scope| form.take(scope)).then_some(true)
+    scope(form).then_some(true)
+}
+
+/// Takes a scope; whether there was one.
+pub(super) fn scope(form: &mut Form<'_>) -> bool {
+    SCOPES.iter().any(|scope| form.take(scope))
 }
 
 /// Takes what changes no value: which caches are used, and what they keep.
@@ -141,7 +147,7 @@ pub(super) fn order(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
     } else {
         form.arity(0)?;
         let _ = ["sc", "acq_rel", "acquire", "release"].iter().any(|word| form.take(word));
-        ["cta", "cluster", "gpu", "sys", "gl"].iter().any(|scope| form.take(scope)).then_some(())?;
+        (scope(form) || form.take("gl")).then_some(())?;
     }
     Some(Op::Nothing)
 }

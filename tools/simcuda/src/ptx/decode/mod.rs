@@ -20,7 +20,7 @@ use self::form::Form;
 use super::link::{Layout, Linked, Place, aligned, parameters};
 use super::program::{Op, Program, Special, Step};
 use super::registers::Slot;
-use super::syntax::{Body, Formal, Function, Instruction, Space, Variable};
+use super::syntax::{Body, Formal, Instruction, Space, Variable};
 
 /// Decodes a kernel.
 pub(crate) fn program(linked: &Linked, layout: &Layout) -> Program {
@@ -260,9 +260,4 @@ fn operation(form: &mut Form<'_>, opcode: &str) -> Option<Op> {
         _ => None,
     };
     compute.map(Op::Compute)
-}
-
-/// A function that is only declared, and known here by its name.
-fn external(function: &Function) -> bool {
-    function.body.is_none()
 }

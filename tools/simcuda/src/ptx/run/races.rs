@@ -4,7 +4,7 @@
 //! in order by what they meet in (`bar.warp.sync`, `shfl.sync` and the like): each lane knows up to which of the warp's
 //! meetings it has seen the others. Threads of different warps are never in order inside a phase. A barrier of a part of
 //! the block counts as one of all, and fences order nothing: the first may hide a race, the second may report a protocol
-//! of flags.
+//! of flags. Two writes of one value are a race as well.
 
 use std::collections::HashMap;
 
