@@ -1,6 +1,10 @@
 //! A CUDA device without a GPU. See the README for what it can tell, and what it cannot.
 
+pub mod blas;
+pub mod counts;
+pub mod driver;
 pub mod fault;
 pub mod launch;
 pub mod memory;
 pub mod ptx;
+pub mod rand;
