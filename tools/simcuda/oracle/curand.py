@@ -55,6 +55,5 @@ for seed in (0, 299792458, 2**64 - 1):
     for offset in (0, 8, 2**18, 2**40):
         line(161, seed, offset, [("", 10), ("Uniform", 300000), ("", 6)])
 line(100, 5, 7, [("", 10), ("Seed", 6), ("Normal", 10), ("UniformDouble", 3), ("Seed", 7), ("", 10)])
-line(161, 5, 8, [("", 12), ("Seed", 6), ("", 10)])
 for seed in (0, 299792458):
     line(161, seed, 0, [("Normal", 12)])

@@ -104,8 +104,8 @@ impl Device {
         if count == 0 {
             return Ok(());
         }
-        let len = count.checked_mul(pattern.len()).ok_or(Error::INVALID_VALUE)?;
-        if !to.is_multiple_of(pattern.len() as u64) {
+        let len = count.checked_mul(pattern.size()).ok_or(Error::INVALID_VALUE)?;
+        if !to.is_multiple_of(pattern.size() as u64) {
             return Err(Error::INVALID_VALUE);
         }
         self.check_range(to, len)?;

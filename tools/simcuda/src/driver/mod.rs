@@ -17,5 +17,5 @@ pub mod pinned;
 pub mod settings;
 pub mod stream;
 #[cfg(test)]
-mod tests {}
+mod tests;
 pub mod work;

@@ -154,7 +154,7 @@ impl Work {
             Self::Launch { .. } => counts.launches += 1,
             Self::Fill { pattern, count, .. } => {
                 counts.fills += 1;
-                counts.fill_bytes += (count * pattern.len()) as u64;
+                counts.fill_bytes += (count * pattern.size()) as u64;
             }
             Self::Write { bytes, .. } => {
                 counts.uploads += 1;
@@ -209,7 +209,7 @@ pub enum Pattern {
 impl Pattern {
     /// How many bytes it has.
     #[must_use]
-    pub fn len(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::Byte(_) => 1,
             Self::Short(_) => 2,
@@ -257,7 +257,7 @@ impl Machine {
                 Ok(())
             }
             Work::Fill { to, pattern, count } => {
-                let bytes = self.memory.get_mut(*to, count * pattern.len()).map_err(at("a fill"))?;
+                let bytes = self.memory.get_mut(*to, count * pattern.size()).map_err(at("a fill"))?;
                 pattern.fill(bytes);
                 Ok(())
             }

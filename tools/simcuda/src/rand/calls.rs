@@ -18,8 +18,7 @@ calls! { Status;
 
     /// Sets the seed.
     fn curandSetPseudoRandomGeneratorSeed(device, generator: u64, seed: u64) {
-        device.generator(generator)?.set_seed(seed);
-        Ok(())
+        device.generator(generator)?.set_seed(seed)
     }
 
     /// Sets the place in the sequence.

@@ -105,9 +105,17 @@ impl Generator {
     }
 
     /// Sets the seed, at the place where the sequence is: the library does not go back.
-    pub fn set_seed(&mut self, seed: u64) {
+    ///
+    /// # Errors
+    /// If the generator is a Philox that was used: the library goes to a place that is not documented.
+    pub fn set_seed(&mut self, seed: u64) -> Result<(), Status> {
+        if matches!(self.source, Some(Source::Philox(_))) {
+            eprintln!("simcuda: a new seed for cuRAND's Philox after its first use is not there");
+            return Err(Status::Type);
+        }
         self.seed = seed;
         self.source = None;
+        Ok(())
     }
 
     /// Sets the place in the sequence.
@@ -210,7 +218,7 @@ mod tests {
             let mut number = || fields.next().expect("a field").parse::<u64>().expect("a number");
             let (kind, seed, offset) = (number(), number(), number());
             let mut generator = Generator::new(Kind::from_number(kind as i32).expect("there"));
-            generator.set_seed(seed);
+            generator.set_seed(seed).expect("not used");
             generator.set_offset(offset);
             for call in fields {
                 let mut words = call.split(' ');
@@ -218,7 +226,7 @@ mod tests {
                 let count = words.next().expect("a count");
                 let distribution = match name {
                     "Seed" => {
-                        generator.set_seed(count.parse().expect("a seed"));
+                        generator.set_seed(count.parse().expect("a seed")).expect("no Philox");
                         continue;
                     }
                     "Bits" => Distribution::Bits,
@@ -266,6 +274,8 @@ mod tests {
         assert_eq!(xorwow.generate(Distribution::Bits, 0), Ok(vec![]));
         let mut philox = Generator::new(Kind::Philox);
         assert_eq!(philox.generate(Distribution::UniformDouble, 2), Err(Status::Type));
+        philox.generate(Distribution::Bits, 1).expect("there");
+        assert_eq!(philox.set_seed(1), Err(Status::Type));
         assert_eq!(Kind::from_number(121), Err(Status::Type));
     }
 }
