@@ -169,7 +169,8 @@ impl Device {
         Ok(CONTEXT)
     }
 
-    /// `cuDevicePrimaryCtxRelease`: the last release ends all that the context held, and a fault with it.
+    /// `cuDevicePrimaryCtxRelease`: the last release ends all that the context held, but for a fault, behind which the
+    /// manual wants a new process.
     pub fn release(&mut self, device: i32) -> Answer {
         self.device(device)?;
         self.retained = self.retained.checked_sub(1).ok_or(Error::INVALID_CONTEXT)?;
@@ -186,6 +187,7 @@ impl Device {
             fresh.machine.memory = std::mem::replace(&mut self.machine.memory, Memory::new(0));
             fresh.machine.memory.free_all();
             fresh.initialized = true;
+            fresh.lost = self.lost;
             *self = fresh;
         }
         Ok(())
