@@ -6,8 +6,10 @@
 pub mod calls;
 mod gemm;
 pub mod lt;
+mod number;
 
-pub use gemm::{Element, Gemm, Matrix, Scale, Type};
+pub use gemm::{Gemm, Matrix, Scale};
+pub use number::{Element, Type};
 
 use crate::driver::calls::Code;
 use crate::driver::device::Device;
