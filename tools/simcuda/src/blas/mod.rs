@@ -3,8 +3,10 @@
 //! What the library computes differs in the order of its sums, and where it may round less. TF32 and the other "fast"
 //! types of computation are refused: what they give is not defined.
 
+#[allow(unsafe_code)]
 pub mod calls;
 mod gemm;
+#[allow(unsafe_code)]
 pub mod lt;
 mod number;
 

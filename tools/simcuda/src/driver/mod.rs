@@ -4,6 +4,7 @@
 //! of the host that both sides hold pointers to.
 
 pub mod attribute;
+#[allow(unsafe_code)]
 pub mod calls;
 pub mod capture;
 mod copy;
@@ -13,9 +14,11 @@ mod event;
 mod graph;
 mod heap;
 pub mod module;
+#[allow(unsafe_code)]
 pub mod pinned;
 pub mod settings;
 pub mod stream;
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests;
 pub mod work;

@@ -3,6 +3,7 @@
 //! `CURAND_RNG_PSEUDO_DEFAULT` is XORWOW, which is what Candle asks for. Bits and uniform numbers are those of the
 //! library; normal numbers differ from a device's in their last digits, as its sine and cosine do.
 
+#[allow(unsafe_code)]
 pub mod calls;
 mod distribution;
 mod philox;

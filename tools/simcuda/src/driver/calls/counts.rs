@@ -31,10 +31,12 @@ pub(super) fn report_at_exit() {
 
 extern "C" fn write_report() {
     // A thread that still runs may hold the device.
-    let Ok(device) = DEVICE.try_lock() else {
+    let Ok(mut device) = DEVICE.try_lock() else {
         eprintln!("simcuda: no report, since the device is in use");
         return;
     };
+    // A device would have done by now what waits here. A fault in it is printed, and ends nothing but that.
+    let _ = device.finish();
     let Some(path) = device.settings().report.as_ref() else { return };
     let path = path.to_string_lossy().replace("%p", &std::process::id().to_string());
     if let Err(error) = fs::write(&path, device.report().text()) {
