@@ -44,7 +44,8 @@ impl Default for Options {
     }
 }
 
-/// What a launch did, exactly.
+/// What a launch did, exactly. Programs read it through C.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaunchCounts {
     /// Instructions, one for each warp that runs it.

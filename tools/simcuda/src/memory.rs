@@ -43,6 +43,21 @@ impl Memory {
         Some(BASE | number << WINDOW_BITS)
     }
 
+    /// Fresh memory, poisoned, at the address of an allocation that was freed; false if there is not as much, or if the
+    /// address is none of a freed allocation. Graphs keep the addresses of their memory over launches.
+    pub fn allocate_at(&mut self, address: u64, len: u64) -> bool {
+        let fits =
+            self.used.checked_add(len).is_some_and(|used| used <= self.capacity) && len <= 1 << WINDOW_BITS;
+        let (Some((number, 0)), true, Ok(size)) = (split(address), fits, usize::try_from(len)) else {
+            return false;
+        };
+        let Some(freed @ None) = self.allocations.get_mut(number) else { return false };
+        *freed = Some(vec![POISON; size].into_boxed_slice());
+        self.used += len;
+        self.live += 1;
+        true
+    }
+
     /// Frees an allocation by its first address; false if there is none.
     pub fn free(&mut self, address: u64) -> bool {
         let Some((number, 0)) = split(address) else { return false };
@@ -50,6 +65,13 @@ impl Memory {
         self.used -= freed.len() as u64;
         self.live -= 1;
         true
+    }
+
+    /// Frees all.
+    pub fn free_all(&mut self) {
+        self.allocations.fill_with(|| None);
+        self.used = 0;
+        self.live = 0;
     }
 
     /// Bytes that are allocated.
@@ -152,5 +174,20 @@ mod tests {
         assert!(memory.get(a, 1).expect_err("freed").message.ends_with("memory that was freed"));
         assert_ne!(memory.allocate(60), Some(a));
         assert_eq!(memory.used(), 100);
+    }
+
+    #[test]
+    fn memory_comes_back_at_an_address_that_was_freed() {
+        let mut memory = Memory::new(100);
+        let a = memory.allocate(10).expect("room");
+        memory.get_mut(a, 1).expect("inside")[0] = 1;
+        assert!(
+            !memory.allocate_at(a, 10)
+                && memory.free(a)
+                && !memory.allocate_at(a, 101)
+                && !memory.allocate_at(0, 1)
+        );
+        assert!(!memory.allocate_at(a + 1, 10) && memory.allocate_at(a, 20));
+        assert_eq!((memory.used(), memory.live(), memory.get(a, 20)), (20, 1, Ok(&[POISON; 20][..])));
     }
 }
