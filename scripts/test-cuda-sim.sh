@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# treex's tests on the simulated CUDA device of tools/simcuda, from nothing: CUDA's tool chain, the simulator and its own
+# tests, then the tests of treex with a device. It needs the network once, for the tool chain, and no GPU.
+#
+#   scripts/test-cuda-sim.sh          a stated table of cases, at most 12 minutes on two cores
+#   scripts/test-cuda-sim.sh --all    everything, at most 40 minutes; what is skipped is an error
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=
+case ${1-} in
+    --all) all=yes ;;
+    '') ;;
+    *) printf 'test-cuda-sim: unknown argument `%s`\n' "$1" >&2 && exit 2 ;;
+esac
+export CARGO_TERM_PROGRESS_WHEN=never
+target=${CARGO_TARGET_DIR:-$PWD/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+sim_target=$target/simcuda
+libraries=$sim_target/lib # for LD_LIBRARY_PATH: the simulator, by the names of NVIDIA's libraries
+
+names=()
+seconds=()
+step() { # step NAME COMMAND...
+    printf '\n=== simulated device: %s\n' "$1"
+    local started=$SECONDS
+    "${@:2}"
+    names+=("$1")
+    seconds+=($((SECONDS - started)))
+}
+report() {
+    local status=$? i
+    printf '\n=== simulated device: minutes\n'
+    for i in "${!names[@]}"; do
+        awk -v name="${names[i]}" -v seconds="${seconds[i]}" 'BEGIN { printf "%-28s %6.1f\n", name, seconds / 60 }'
+    done
+    awk -v seconds="$SECONDS" 'BEGIN { printf "%-28s %6.1f\n", "total", seconds / 60 }'
+    [ "$status" -eq 0 ] || printf 'test-cuda-sim: failed\n' >&2
+}
+trap report EXIT
+
+sim() { # cargo, in the simulator's workspace
+    (cd tools/simcuda && CARGO_TARGET_DIR=$sim_target cargo "$@")
+}
+
+# The fixtures are what the oracle says, and the simulator agrees with them.
+simulator_tests() {
+    python3 tools/simcuda/oracle/generate.py --check
+    sim test --locked --release
+}
+
+# NVIDIA's own assembler takes each kernel of the simulator's tests: what they test is PTX.
+assembler() {
+    local modules=$sim_target/modules refused
+    rm -rf "$modules"
+    SIMCUDA_PTX=$modules sim test --locked --release --test instructions -- --ignored write_modules >/dev/null
+    refused=$(find "$modules" -name '*.ptx' -print0 | xargs -0 -P "$(nproc)" -n 1 sh -c '
+        ptxas -arch=sm_90 -O0 -o "$0.cubin" "$0" 2>&1 | sed "s/^/$(head -n 1 "$0" | cut -c 4-): /"')
+    printf '%s modules assembled\n' "$(find "$modules" -name '*.cubin' | wc -l)"
+    [ -z "$refused" ] || {
+        printf 'test-cuda-sim: refused by ptxas:\n%s\n' "$refused" >&2
+        return 1
+    }
+}
+
+library() {
+    local name
+    sim build --locked --release
+    mkdir -p "$libraries"
+    for name in libcuda.so.1 libcublas.so.13 libcublasLt.so.13 libcurand.so.10; do
+        ln -sfn "$sim_target/release/libsimcuda.so" "$libraries/$name"
+    done
+}
+
+# treex's own tests, with `LD_LIBRARY_PATH=$libraries:$CUDA_ROOT/lib64`, in a target folder of their own.
+treex_tests() {
+    printf 'test-cuda-sim: SKIPPED: the tests of treex do not choose their device yet\n'
+    [ -z "$all" ]
+}
+
+step 'tool chain' scripts/setup-cuda.sh
+# shellcheck source=/dev/null
+source "${CUDA_ROOT:-$target/cuda-13}/env.sh"
+step 'tests of the simulator' simulator_tests
+[ -z "$all" ] || step 'PTX of these tests' assembler
+step 'the library' library
+step 'tests of treex' treex_tests
