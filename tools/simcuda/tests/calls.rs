@@ -70,7 +70,7 @@ fn copies_fills_streams_and_events() {
         assert_eq!(cuMemsetD8Async(address + 4, 0, 4, b), 0);
         assert_eq!(cuMemHostAlloc(&raw mut pinned, 12, 0), 0);
         assert_eq!(cuMemcpyDtoHAsync_v2(pinned, address, 12, b), 0);
-        assert_eq!(pinned.cast::<u32>().read(), 0, "nobody waited");
+        assert_eq!(pinned.cast::<u32>().read(), 0, "no call waited");
         assert_eq!(cuStreamSynchronize(b), 0);
         assert_eq!(pinned.cast::<[u32; 3]>().read(), [1, 0, 3]);
         assert_eq!((cuMemFreeHost(pinned), cuMemFreeHost(pinned)), (0, 1));

@@ -39,7 +39,7 @@ fn a_store_outside_of_memory_is_seen_by_who_waits_and_then_by_all() {
         assert_eq!(cuModuleLoadData(&raw mut module, PTX.as_ptr().cast()), 0);
         assert_eq!(cuModuleGetFunction(&raw mut function, module, c"behind".as_ptr()), 0);
         assert_eq!(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, s, parameters.as_mut_ptr(), null_mut()), 0);
-        assert_eq!(cuEventCreate(&raw mut event, 2), 0, "nobody knows yet");
+        assert_eq!(cuEventCreate(&raw mut event, 2), 0, "not known yet");
         assert_eq!(cuStreamSynchronize(s), 700);
         assert_eq!(cuStreamSynchronize(s), 700);
         assert_eq!(cuEventRecord(event, s), 700);

@@ -68,7 +68,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device that nobody has used.
+    /// An unused device.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let machine = Machine {

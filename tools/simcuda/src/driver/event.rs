@@ -44,7 +44,7 @@ impl Device {
         Ok(handle)
     }
 
-    /// `cuEventDestroy`: whoever waits for it already still waits.
+    /// `cuEventDestroy`: streams that wait for it go on waiting.
     pub fn destroy_event(&mut self, handle: u64) -> Answer {
         self.event(handle)?;
         self.events.remove(&handle);

@@ -10,7 +10,7 @@ use super::work::Work;
 pub(super) enum Allocation {
     /// `cuMemAlloc`: its free waits for the device.
     Plain,
-    /// `cuMemAllocAsync`, or a graph that was launched: the free waits for nobody.
+    /// `cuMemAllocAsync`, or a graph that was launched: the free does not wait.
     Ordered,
 }
 

@@ -1,4 +1,4 @@
-//! Streams: queues of work that nobody does until somebody waits.
+//! Streams: queues of work that is done when a call waits for it.
 //!
 //! Within a stream, work is done in order. Between streams only two rules order it: a wait for an event, and the legacy
 //! default stream, which waits for what was given to blocking streams before, and for which these wait. Where more than

@@ -35,7 +35,7 @@ impl<T> In<T> {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
-        // SAFETY: the caller promises that many values, which nobody writes during the call.
+        // SAFETY: the caller promises that many values, which no other thread writes during the call.
         Ok(unsafe { slice::from_raw_parts(self.0, count) })
     }
 
@@ -119,7 +119,7 @@ impl<T> Out<T> {
         if self.0.is_null() {
             return Err(Error::INVALID_VALUE);
         }
-        // SAFETY: the caller promises that many places, which nobody else uses during the call. The calls that come here
+        // SAFETY: the caller promises that many places, which no other thread uses during the call. The calls that come here
         // take bytes, of which each value is right.
         Ok(unsafe { slice::from_raw_parts_mut(self.0, count) })
     }

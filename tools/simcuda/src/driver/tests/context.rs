@@ -11,7 +11,7 @@ fn nothing_goes_without_initialization_and_a_context() {
     assert_eq!((device.initialize(1), device.initialize(0)), (Err(Error::INVALID_VALUE), Ok(())));
     assert_eq!((device.device(0), device.device(1)), (Ok(()), Err(Error::INVALID_DEVICE)));
     assert_eq!(device.allocate(4), Err(Error::INVALID_CONTEXT));
-    assert_eq!(device.set_current(CONTEXT), Err(Error::INVALID_CONTEXT), "nobody retained it");
+    assert_eq!(device.set_current(CONTEXT), Err(Error::INVALID_CONTEXT), "not retained");
     assert_eq!((device.retain(0), device.retain(0)), (Ok(CONTEXT), Ok(CONTEXT)));
     assert_eq!((device.set_current(CONTEXT), device.current()), (Ok(()), Ok(CONTEXT)));
     let address = device.allocate(4).expect("a context");

@@ -8,7 +8,7 @@ use crate::ptx::soft::Rounding;
 use crate::ptx::syntax::{Operand, Space};
 use crate::ptx::types::Type;
 
-/// An instruction that is decoded. A word that nobody takes makes the form unknown.
+/// An instruction that is decoded. A word that is not taken makes the form unknown.
 #[derive(Debug)]
 pub(super) struct Form<'a> {
     pub(super) words: Vec<&'a str>,

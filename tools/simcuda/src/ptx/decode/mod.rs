@@ -99,7 +99,7 @@ struct Decoder {
     globals: HashMap<String, u64>,
     /// The carry of `add.cc` and its like.
     carry: Slot,
-    /// Where results go that nobody wants.
+    /// Where unused results go.
     sink: Slot,
 }
 

@@ -258,7 +258,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Nobody can go on: who waits, and for whom.
+    /// No warp can go on: which wait, and for which.
     fn deadlock(&self) -> (usize, Stop) {
         let place = |warp: &Warp, lane: usize| {
             if warp.exited >> lane & 1 != 0 {

@@ -8,7 +8,7 @@ use crate::memory::POISON;
 pub(super) struct Shared {
     bytes: Vec<u8>,
     written: Vec<bool>,
-    /// Whether reads of what nobody wrote are faults.
+    /// Whether reads of uninitialized bytes are faults.
     checked: bool,
 }
 
