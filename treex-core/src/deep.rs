@@ -35,10 +35,10 @@ pub(crate) fn number_of(tensor: &Tensor) -> usize {
     number.0
 }
 
-/// The number of a tensor that is made now.
+/// The number of a tensor that is made now: a scalar without a value, which is dropped unread.
 pub(crate) fn mark() -> usize {
     let nothing = Storage::Cpu(CpuStorage::U8(Vec::new()));
-    number_of(&Tensor::from_storage(nothing, 0, BackpropOp::none(), false))
+    number_of(&Tensor::from_storage(nothing, (), BackpropOp::none(), false))
 }
 
 /// Runs `f`, which walks or drops what was made since `start`, on another stack if this one may be too small.

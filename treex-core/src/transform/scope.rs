@@ -125,14 +125,18 @@ impl Scope {
 
     /// The other open scopes.
     pub(crate) fn others(&self) -> Vec<Arc<Self>> {
-        let mut scopes = Self::all_open();
-        scopes.retain(|scope| !std::ptr::eq(Arc::as_ptr(scope), self));
-        scopes
+        Self::open_where(|scope| !std::ptr::eq(scope, self))
     }
 
     /// All open scopes, outermost first.
     fn all_open() -> Vec<Arc<Self>> {
-        open_scopes().iter().filter_map(Weak::upgrade).filter(|scope| scope.is_open()).collect()
+        Self::open_where(|_| true)
+    }
+
+    /// The open scopes that `is_wanted` selects, outermost first.
+    fn open_where(is_wanted: impl Fn(&Self) -> bool) -> Vec<Arc<Self>> {
+        let wanted = |scope: &Arc<Self>| scope.is_open() && is_wanted(scope);
+        open_scopes().iter().filter_map(Weak::upgrade).filter(wanted).collect()
     }
 
     fn lock_vars(&self) -> MutexGuard<'_, IdSet<TensorId>> {
@@ -146,7 +150,9 @@ impl Scope {
         let retired =
             |scope: &Self| scope.retired.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
         let has = |scope: &Arc<Self>| scope.is_open() && (scope.lock_vars().contains(&id) || retired(scope));
-        !scopes.iter().filter_map(Weak::upgrade).any(|scope| has(&scope)) && self.lock_vars().insert(id)
+        // This scope itself is one of them, mostly the only one.
+        let is_taken = scopes.len() > 1 && scopes.iter().filter_map(Weak::upgrade).any(|scope| has(&scope));
+        !is_taken && self.lock_vars().insert(id)
     }
 
     /// The outermost open scope on which `tensor` depends. The outermost, since it is open longest.

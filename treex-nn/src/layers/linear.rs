@@ -52,7 +52,13 @@ impl Linear {
 
     /// The kernel and the bias, checked against the input.
     pub(crate) fn parameters(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let kernel = self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?;
+        // A matrix needs no shape, which would be allocated at every call.
+        let is_matrix = self.kernel.shape().is_some_and(|shape| shape.rank() == 2);
+        let kernel = if is_matrix {
+            self.kernel.get()?
+        } else {
+            self.kernel.infer((x.dims().last().copied().unwrap_or(0), self.dout))?
+        };
         let bias = Leaf::get_optional(&self.bias)?;
         let (din, _) = kernel.dims2()?;
         if x.dims().last() == Some(&din) {
