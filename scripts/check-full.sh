@@ -16,7 +16,7 @@ check() { # check NAME COMMAND...
 # Known weaknesses, and versions that were withdrawn: the database comes from the network.
 advisories() {
     command -v cargo-deny >/dev/null || PATH+=:${CARGO_TARGET_DIR:-$PWD/target}/tools/bin
-    cargo deny --locked check advisories
+    cargo deny --workspace --locked check advisories
 }
 
 # What cargo would upload, built from the archives against each other. That integration tests stay out is meant.

@@ -17,7 +17,10 @@ const TOP_PAD: i32 = 64 << 20;
 /// ```
 /// treex_core::keep_memory();
 /// ```
-#[expect(unsafe_code, reason = "a call of the C library")]
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "a call of the C library")
+)]
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` may be called at any time, by any thread: it takes the allocator's lock.
