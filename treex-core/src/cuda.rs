@@ -1,7 +1,76 @@
-//! CUDA: loading kernels ahead of the first step.
+//! CUDA devices: one that is set up for training, and kernels that are loaded ahead of the first step.
 
-use crate::error::Result;
-use candle_core::Device;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::{CudaDevice, Device};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The CUDA device of this number, set up for training; the same one at each call. Other than with Candle's
+/// `Device::new_cuda`:
+///
+/// - all threads share one stream, which orders their work. `new_cuda` gives each thread a stream of its own, and nothing
+///   orders these;
+/// - freed memory stays in the driver's pool for the next step;
+/// - tensors carry no events, of which Candle makes two for each allocation: with one stream, nothing waits for them. A
+///   program that makes streams of its own through cudarc orders them itself;
+/// - on the thread that calls it, what Candle uploads in pieces of at most 4096 bytes (shapes and strides) stays on the device
+///   and is uploaded once. Each thread that trains calls it.
+///
+/// # Errors
+/// If there is no such device, or no driver for it ([`ErrorKind::Candle`]).
+pub fn cuda_device(ordinal: usize) -> Result<Device> {
+    static DEVICES: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = if let Some(device) = devices.get(&ordinal) {
+        device.clone()
+    } else {
+        let device =
+            Device::new_cuda_with_stream(ordinal).map_err(|error| unusable(ordinal, &error.to_string()))?;
+        set_up(device.as_cuda_device()?).map_err(|error| unusable(ordinal, &error.to_string()))?;
+        devices.insert(ordinal, device.clone());
+        device
+    };
+    keep_uploads(device.as_cuda_device()?);
+    Ok(device)
+}
+
+fn unusable(ordinal: usize, why: &str) -> Error {
+    let why = why.lines().next().unwrap_or_default();
+    Error::new(ErrorKind::Candle, format!("CUDA device {ordinal} cannot be used: {why}"))
+        .expected("a device, and a driver of at least the CUDA version that this program was built with")
+        .remedy("`nvidia-smi` lists the devices and the driver's version; `Device::Cpu` needs neither")
+}
+
+#[expect(unsafe_code, reason = "calls of the driver")]
+fn set_up(device: &CudaDevice) -> std::result::Result<(), DriverError> {
+    let stream = device.cuda_stream();
+    let mut threshold = u64::MAX;
+    let threshold: *mut u64 = &raw mut threshold;
+    // SAFETY: the device is that of a live context, the pool is the device's own, and the value of this attribute is a
+    // `cuuint64_t`, which the call reads.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(stream.context().cu_device())?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        sys::cuMemPoolSetAttribute(pool, attribute, threshold.cast()).result()?;
+    }
+    // SAFETY: all of Candle's work on this device is in one stream, in the order in which it is given.
+    unsafe { device.disable_event_tracking() };
+    Ok(())
+}
+
+/// Candle keeps small uploads on a thread as long as a guard lives there: here as long as the thread.
+fn keep_uploads(device: &CudaDevice) {
+    thread_local! {
+        static IS_KEPT: Cell<bool> = const { Cell::new(false) };
+    }
+    if !IS_KEPT.replace(true) {
+        std::mem::forget(device.enable_cuda_graph_htod_cache());
+    }
+}
 
 /// Loads the kernels of Candle that treex-nn's layers use. The driver compiles a module at its first use, which
 /// takes seconds on a machine without a cached copy; call this to keep that out of the first step.

@@ -58,10 +58,14 @@ pub mod size;
 mod tensors;
 pub mod transform;
 pub mod tree;
+#[cfg(not(feature = "cuda"))]
+mod without_cuda;
 
 pub use allocator::keep_memory;
 pub use autograd::enable_nested_gradients;
 pub use candle_core as candle; // its types are part of this API
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;
@@ -98,6 +102,8 @@ pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 pub use tree::path::{ModuleId, Path, Segment};
 pub use tree::verbs::Tree;
 pub use treex_core_derive::{Aux, TreeObject};
+#[cfg(not(feature = "cuda"))]
+pub use without_cuda::cuda_device;
 
 /// The traits whose methods programs call: `use treex_core::prelude::*`.
 pub mod prelude {

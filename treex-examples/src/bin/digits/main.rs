@@ -20,7 +20,9 @@ use candle_core::{Device, Tensor};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use treex_core::{Initializer, Key, Leaf, Parameter, Save, State, checkpoint_metadata, prelude::*};
+use treex_core::{
+    Initializer, Key, Leaf, Parameter, Save, State, checkpoint_metadata, cuda_device, prelude::*,
+};
 use treex_optim::{AdamW, Optimizer, adamw, softmax_cross_entropy_with_integer_labels, warmup_cosine};
 
 use data::Split;
@@ -45,8 +47,17 @@ struct Args {
     /// Stop after this many steps; `--resume` continues.
     #[arg(long)]
     steps: Option<usize>,
+    /// Where the model trains. CUDA needs a build with `--features cuda`.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
     #[command(flatten)]
     config: Config,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum DeviceName {
+    Cpu,
+    Cuda,
 }
 
 /// The configuration of a run, a part of its checkpoint.
@@ -207,7 +218,11 @@ fn run(
     checkpoint: &Path,
     stop: &AtomicBool,
 ) -> Result<Option<f64>> {
-    let (device, config, options) = (Device::Cpu, &description.config, description.options()?);
+    let device = match args.device {
+        DeviceName::Cpu => Device::Cpu,
+        DeviceName::Cuda => cuda_device(0)?,
+    };
+    let (config, options) = (&description.config, description.options()?);
     // The seed itself initializes the model; the two keys split from it shuffle and shift the images.
     let [shuffle_key, augment_key] = Key::from(config.seed).split2();
     let steps_an_epoch = split.train.len() / config.batch;
@@ -221,7 +236,7 @@ fn run(
         training.load(checkpoint)?;
     } else {
         println!("{}", training.model.tabulate_with(&split.train.batch(&[0], &device)?.0)?);
-        training.progress = training.progress.init(0, &device)?;
+        training.progress = training.progress.init(0, &Device::Cpu)?;
         // From here on, the folder holds this run and none before it.
         training.save_with(checkpoint, &options)?;
     }
@@ -248,14 +263,15 @@ fn run(
             Ok(softmax_cross_entropy_with_integer_labels(&model.call(&x)?, &y)?.mean_all()?)
         })?;
         training.optimizer.update(&grads, &mut training.model)?;
+        let loss = loss.to_device(&Device::Cpu)?;
 
         let progress = &mut training.progress;
-        progress.step.set(Tensor::new(step as u32 + 1, &device)?)?;
+        progress.step.set(Tensor::new(step as u32 + 1, &Device::Cpu)?)?;
         progress.running.set((progress.running.get()? + &loss)?)?;
         if batch + 1 == steps_an_epoch {
             let mean = f64::from(progress.running.get()?.to_scalar::<f32>()?) / steps_an_epoch as f64;
             append(&mut progress.train, step + 1, mean)?;
-            progress.running.set(Tensor::new(0f32, &device)?)?;
+            progress.running.set(Tensor::new(0f32, &Device::Cpu)?)?;
             let validation = Evaluation::of(&training.model, &split.validation, &device)?;
             append(&mut progress.validation, step + 1, validation.loss)?;
         }

@@ -1,0 +1,17 @@
+//! What takes the place of CUDA in a program that was built without it.
+
+use candle_core::Device;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The CUDA device of this number, set up for training, in a program that is built with the feature `cuda`. This one is not.
+///
+/// # Errors
+/// Always ([`ErrorKind::Candle`]).
+pub fn cuda_device(ordinal: usize) -> Result<Device> {
+    Err(Error::new(
+        ErrorKind::Candle,
+        format!("CUDA device {ordinal} cannot be used: this program was built without CUDA"),
+    )
+    .remedy("build it with `--features cuda`, or use `Device::Cpu`"))
+}
