@@ -10,5 +10,5 @@ pub(crate) fn check_constant(function: &str, tensor: &Tensor) -> Result<()> {
     }
     Err(Error::argument(format!("`{function}` cannot be differentiated, and its argument is"))
         .expected("a constant")
-        .remedy("call it outside of the closure of a gradient, or `detach` its argument"))
+        .remedy("call it outside of the closure of a gradient, or pass `stop_gradient` or `detach` of its argument"))
 }

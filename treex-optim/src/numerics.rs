@@ -5,6 +5,7 @@ use std::fmt;
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
 
+use crate::constant::check_constant;
 use crate::engine::Updates;
 use crate::transfer;
 
@@ -104,19 +105,21 @@ pub fn bias_correction(decay: f64, steps: u64) -> f64 {
 /// How many elements are summed in the compute type, before the sums themselves are summed in f64.
 const CHUNK: usize = 4096;
 
-/// The Euclidean norm of all leaves as one vector; 0 for a tree without values.
+/// The Euclidean norm of all leaves as one vector, a number to look at; 0 for a tree without values. For a penalty, whose
+/// gradient is wanted, see [`tree::norm`](crate::tree::norm).
 ///
 /// Squares are summed in f32 over chunks (in f64 for f64) and the chunks in f64, so that large trees of small
 /// numbers lose no precision. One transfer to the CPU, whatever the number of leaves.
 ///
 /// # Errors
-/// If a leaf does not hold floats.
+/// If a leaf does not hold floats, or is being differentiated.
 pub fn global_norm(tree: &impl Tree) -> Result<f64> {
     let leaves = tree.flatten();
     let Some(first) = leaves.tensors().next() else { return Ok(0.) };
     let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
     let mut sums = Vec::new();
     for leaf in leaves.tensors() {
+        check_constant("global_norm", leaf)?;
         sums.extend(squares(&leaf.to_dtype(dtype)?)?);
     }
     let sums =

@@ -19,7 +19,7 @@ use treex_optim::linear_algebra::*;
 use treex_optim::losses::*;
 use treex_optim::projections::*;
 use treex_optim::tree::{self, Order};
-use treex_optim::{Optimizer, per_example_global_norm_clip, sgd};
+use treex_optim::{Optimizer, global_norm, per_example_global_norm_clip, sgd};
 
 /// What has no row below, each with the reason.
 const EXEMPT: [(&str, &str); 18] = [
@@ -388,6 +388,7 @@ fn no_silent_constants() -> Result<()> {
             "per_example_global_norm_clip",
             per_example_global_norm_clip(x, 0.1).and_then(|(x, _)| x.get()),
         )?;
+        refused("global_norm", global_norm(x).and_then(|norm| Ok(Tensor::new(norm, &Device::Cpu)?)))?;
         let mut inner = x.clone();
         let mut optimizer = Optimizer::new(sgd(0.1)).init(&inner)?;
         let (_, gradient) = inner.value_and_grad(Parameter, |x| Ok(x.get()?.powf(3.)?.sum_all()?))?;

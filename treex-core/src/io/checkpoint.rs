@@ -424,7 +424,8 @@ impl<'a> Contents<'a> {
             format!("the checkpoint `{}` holds {count} unused tensors", self.file.display()),
         )
         .expected("only leaves of the tree");
-        let allow = "allow it with `load_with(file, &Load::strict().allow_unused())`";
+        let allow = "for an optimizer, call `init` before it loads; for a part of the file, allow the rest with \
+                     `load_with(file, &Load::strict().allow_unused())`";
         if leaves.contains_key(name) {
             return error
                 .found(format!("`{name}`, a leaf that was filtered out and is `Nothing`"))
