@@ -29,8 +29,9 @@ run() { # the flags are not for build scripts and macros, since a target is name
 run -p treex-kernels --lib
 run -p treex-core -p treex-nn --lib -- "${modules[@]}"
 run -p treex-nn --test operations
-run -p treex-optim --test losses -- operations::
-for module in "${modules[@]}" operations::; do
+run -p treex-optim --test operations
+run -p treex-core --test nested
+for module in "${modules[@]}"; do
     grep -q "^test $module.* ok$" "$log" || {
         printf 'check-unsafe: no test is called `%s..`\n' "$module" >&2
         exit 1

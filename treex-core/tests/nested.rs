@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
 use treex_core::{
-    Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, path, prelude::*,
-    remat, scan, scan_blocks, stop_gradient, value_and_grad, value_and_grad_aux, vjp,
+    ErrorKind, Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, path,
+    prelude::*, remat, scan, scan_blocks, stop_gradient, value_and_grad, value_and_grad_aux, vjp,
 };
 
 type Scalar = Leaf<Parameter>;
@@ -288,6 +288,38 @@ fn trees_of_an_inner_function() {
     }
 }
 
+/// A loss that uses the value of an inner gradient, and not the gradient, reaches nothing; that of a linear function is 0.
+fn inner_gradients_that_are_cut() {
+    let cut = scalar(2.).value_and_grad(Parameter, |x| {
+        let (_, gradient) = x.value_and_grad(Parameter, |x| cube(x))?;
+        Ok(gradient.get()?.detach().sqr()?)
+    });
+    assert_eq!(cut.unwrap_err().kind(), ErrorKind::Gradient);
+    let linear = scalar(2.).value_and_grad(Parameter, |x| {
+        let (_, gradient) = x.value_and_grad(Parameter, |x| Ok((x.get()? * 3.)?))?;
+        Ok(gradient.get()?.sqr()?)
+    });
+    assert_eq!(number(&linear.unwrap().1), 0.);
+}
+
+/// What is handed out stays as it is when the parameter is written, a view of it too.
+fn what_is_handed_out_is_no_parameter() {
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[2f64], &Device::Cpu).unwrap()).unwrap();
+    let ((_, (own, view)), gradient) = x
+        .value_and_grad_aux(Parameter, |x| {
+            let value = x.get()?;
+            Ok((value.sqr()?.sum_all()?, (value.clone(), value.reshape((1, 1))?)))
+        })
+        .unwrap();
+    let (value, _) = jvp(&x, Parameter, |x| x.get(), &gradient).unwrap();
+    for leaf in x.handles_mut() {
+        leaf.write(&Tensor::new(&[7f64], &Device::Cpu).unwrap()).unwrap();
+    }
+    for handed_out in [own, view, value] {
+        assert_eq!(handed_out.flatten_all().unwrap().to_vec1::<f64>().unwrap(), [2.]);
+    }
+}
+
 /// Candle's own `backward` does not go through an inner scope, so that is an error.
 fn trees_tracked_for_candle() {
     let tracked = scalar(2.).tracked(Parameter).unwrap();
@@ -436,7 +468,7 @@ fn hvp_inside(
 
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 17] = [
+    let tests: [(&str, fn()); 19] = [
         ("orders", orders),
         ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
         ("a_captured_value", a_captured_value),
@@ -452,6 +484,8 @@ fn main() {
         ("gradients_inside_of_loops", gradients_inside_of_loops),
         ("clones_on_threads", clones_on_threads),
         ("trees_of_an_inner_function", trees_of_an_inner_function),
+        ("inner_gradients_that_are_cut", inner_gradients_that_are_cut),
+        ("what_is_handed_out_is_no_parameter", what_is_handed_out_is_no_parameter),
         ("trees_tracked_for_candle", trees_tracked_for_candle),
         ("values_are_not_parameters", values_are_not_parameters),
     ];

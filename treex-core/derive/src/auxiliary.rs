@@ -38,8 +38,8 @@ pub(crate) fn aux(input: &DeriveInput) -> syn::Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl #impl_generics #krate::Aux for #ident #ty_generics #where_clause {
-            fn detach_where(&mut self, __is_constant: &dyn Fn(&#krate::candle::Tensor) -> bool) {
-                let _ = __is_constant;
+            fn detach_where(&mut self, __constant: &dyn Fn(&#krate::candle::Tensor) -> ::core::option::Option<#krate::candle::Tensor>) {
+                let _ = __constant;
                 #body
             }
         }
@@ -52,7 +52,7 @@ fn fields(fields: &Fields, krate: &TokenStream) -> (TokenStream, TokenStream) {
     let members = fields.members();
     let calls = fields.iter().zip(&bindings).map(|(field, binding)| {
         let ty = &field.ty;
-        quote_spanned!(ty.span()=> <#ty as #krate::Aux>::detach_where(#binding, __is_constant);)
+        quote_spanned!(ty.span()=> <#ty as #krate::Aux>::detach_where(#binding, __constant);)
     });
     (quote!({ #(#members: #bindings),* }), quote!(#(#calls)*))
 }

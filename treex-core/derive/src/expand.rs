@@ -49,8 +49,8 @@ fn implementation(container: &Container<'_>) -> TokenStream {
 
             #[automatically_derived]
             impl #impl_generics #krate::Aux for #ident #ty_generics #where_clause {
-                fn detach_where(&mut self, __is_constant: &dyn Fn(&#krate::candle::Tensor) -> bool) {
-                    #krate::detach_tree(self, __is_constant);
+                fn detach_where(&mut self, __constant: &dyn Fn(&#krate::candle::Tensor) -> ::core::option::Option<#krate::candle::Tensor>) {
+                    #krate::detach_tree(self, __constant);
                 }
             }
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Shape, Tensor};
 
+use crate::transform::differentiation::Differentiation;
 use crate::transform::scope::Scope;
 use crate::tree::flat::Leaves;
 use crate::tree::handle::Handle;
@@ -45,8 +46,8 @@ use crate::tree::walk::walk_mut;
     note = "derive `Aux` for a struct or an enum of your own"
 )]
 pub trait Aux {
-    /// Detaches each tensor for which `is_constant` holds.
-    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool);
+    /// Replaces each tensor for which `constant` returns another, a constant.
+    fn detach_where(&mut self, constant: &dyn Fn(&Tensor) -> Option<Tensor>);
 }
 
 /// `x` outside of any graph: `jax.lax.stop_gradient`, for a tensor, a tree or a container of these.
@@ -63,21 +64,27 @@ pub trait Aux {
 #[must_use]
 pub fn stop_gradient<A: Aux + Clone>(x: &A) -> A {
     let mut constant = x.clone();
-    constant.detach_where(&|_| true);
+    constant.detach_where(&|tensor| Some(tensor.detach()));
     constant
 }
 
-/// Detaches what no open scope owns; `each` is called with the owner of what stays.
-pub(crate) fn detach_unowned(aux: &mut impl Aux, each: impl Fn(&Scope)) {
-    aux.detach_where(&|tensor| Scope::owner_of(tensor).inspect(|owner| each(owner)).is_none());
+/// Detaches what no open scope owns, in memory that no later step of `differentiation`'s leaves writes.
+pub(crate) fn detach_unowned(aux: &mut impl Aux, differentiation: &Differentiation) {
+    aux.detach_where(&|tensor| match Scope::owner_of(tensor) {
+        Some(owner) => {
+            differentiation.retire(&owner);
+            None
+        }
+        None => Some(differentiation.of_its_own(tensor).unwrap_or_else(|_| tensor.detach())),
+    });
 }
 
 /// [`Aux::detach_where`] of a tree.
 #[doc(hidden)]
-pub fn detach_tree<T: TreeObject + ?Sized>(tree: &mut T, is_constant: &dyn Fn(&Tensor) -> bool) {
+pub fn detach_tree<T: TreeObject + ?Sized>(tree: &mut T, constant: &dyn Fn(&Tensor) -> Option<Tensor>) {
     walk_mut(tree, |_, _, leaf| {
         // The leaf may carry a scope that has just closed: an outer one then takes it over.
-        let value = leaf.scoped_value().filter(|value| value.track_op() && !is_constant(value));
+        let value = leaf.scoped_value().filter(|value| value.track_op() && constant(value).is_none());
         match value.map(Scope::owner_of) {
             Some(owner) => leaf.set_scope(owner),
             None => leaf.release_graph(),
@@ -91,8 +98,8 @@ pub fn detach_tree<T: TreeObject + ?Sized>(tree: &mut T, is_constant: &dyn Fn(&T
 macro_rules! tree_aux {
     ($([$($generics:tt)*] $type:ty),* $(,)?) => {$(
         impl<$($generics)*> $crate::Aux for $type {
-            fn detach_where(&mut self, is_constant: &dyn Fn(&$crate::candle::Tensor) -> bool) {
-                $crate::detach_tree(self, is_constant);
+            fn detach_where(&mut self, constant: &dyn Fn(&$crate::candle::Tensor) -> Option<$crate::candle::Tensor>) {
+                $crate::detach_tree(self, constant);
             }
         }
     )*};
@@ -101,9 +108,9 @@ macro_rules! tree_aux {
 tree_aux!([K: Kind] Leaf<K>, [] Handle, [] Leaves, [] Mode, [] dyn Module);
 
 impl Aux for Tensor {
-    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
-        if self.track_op() && is_constant(self) {
-            *self = self.detach();
+    fn detach_where(&mut self, constant: &dyn Fn(&Tensor) -> Option<Tensor>) {
+        if let Some(constant) = constant(self) {
+            *self = constant;
         }
     }
 }
@@ -111,7 +118,7 @@ impl Aux for Tensor {
 macro_rules! constants {
     ($($type:ty),*) => {$(
         impl Aux for $type {
-            fn detach_where(&mut self, _: &dyn Fn(&Tensor) -> bool) {}
+            fn detach_where(&mut self, _: &dyn Fn(&Tensor) -> Option<Tensor>) {}
         }
     )*};
 }
@@ -122,8 +129,8 @@ constants!(String, &str, DType, Device, Shape, std::time::Duration, std::time::I
 macro_rules! containers {
     ($([$($generics:tt)*] $type:ty: $each:ident,)*) => {$(
         impl<$($generics)*> Aux for $type {
-            fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
-                self.$each().for_each(|element| element.detach_where(is_constant));
+            fn detach_where(&mut self, constant: &dyn Fn(&Tensor) -> Option<Tensor>) {
+                self.$each().for_each(|element| element.detach_where(constant));
             }
         }
     )*};
@@ -139,16 +146,16 @@ containers! {
 }
 
 impl<A: Aux + ?Sized> Aux for Box<A> {
-    fn detach_where(&mut self, is_constant: &dyn Fn(&Tensor) -> bool) {
-        (**self).detach_where(is_constant);
+    fn detach_where(&mut self, constant: &dyn Fn(&Tensor) -> Option<Tensor>) {
+        (**self).detach_where(constant);
     }
 }
 
 macro_rules! tuples {
     ($(($($name:ident $index:tt),*))*) => {$(
         impl<$($name: Aux),*> Aux for ($($name,)*) {
-            fn detach_where(&mut self, _is_constant: &dyn Fn(&Tensor) -> bool) {
-                $(self.$index.detach_where(_is_constant);)*
+            fn detach_where(&mut self, _constant: &dyn Fn(&Tensor) -> Option<Tensor>) {
+                $(self.$index.detach_where(_constant);)*
             }
         }
     )*};

@@ -86,7 +86,8 @@ impl Differentiation {
         let is_last = is_last && others.is_empty();
         let of_cotangent =
             cotangent.and_then(|cotangent| Scope::among(others.clone(), cotangent).into_iter().next());
-        let outer = Scope::among(others, root).into_iter().next().or(of_cotangent);
+        let owners = Scope::among(others, root);
+        let outer = owners.first().cloned().or(of_cotangent);
         let vars = self.vars.iter().flatten().map(Var::as_tensor);
         let links = self.scope.links();
         let selected = if outer.is_none() && links.is_empty() {
@@ -103,6 +104,10 @@ impl Differentiation {
         };
         if let Some(outer) = &outer {
             self.retire(outer);
+        }
+        // The function in which this gradient is used.
+        if let Some(owner) = owners.last().filter(|_| selected.iter().flatten().any(Tensor::track_op)) {
+            owner.note_inner_gradient();
         }
         let mut selected = selected.into_iter();
         let by_leaf = self.vars.iter().map(|var| var.as_ref().and_then(|_| selected.next().flatten()));
@@ -155,7 +160,10 @@ impl Differentiation {
     /// product with 0 or a function with steps cut the graph where the gradient is truly zero, or a leaf is empty.
     fn check_reached(&self, loss: &Tensor, gradients: &Gradients) -> Result<()> {
         let is_cut = || !loss.track_op() || loss.sorted_nodes().iter().any(|node| node.is_variable());
-        if gradients.by_leaf.iter().any(Option::is_some) || self.scope.has_linked() || !is_cut() {
+        if gradients.by_leaf.iter().any(Option::is_some)
+            || self.scope.has_constant_inner_gradients()
+            || !is_cut()
+        {
             return Ok(());
         }
         if self.vars.iter().flatten().any(|var| var.elem_count() == 0) {

@@ -71,7 +71,7 @@ where
         drop(tracked);
         let (loss, mut aux) = result?;
         let (value, grads) = differentiation.finish(&loss, tree.clone())?;
-        detach_unowned(&mut aux, |outer| differentiation.retire(outer));
+        detach_unowned(&mut aux, &differentiation);
         drop(loss);
         Ok(((value, aux), grads))
     })
@@ -110,7 +110,7 @@ where
         Layout::of(rollback.before()).check(rollback.model, "the model after the closure")?;
         let (value, grads) = differentiation.finish(&loss, rollback.before().clone())?;
         rollback.succeed(differentiation);
-        detach_unowned(&mut aux, |outer| differentiation.retire(outer));
+        detach_unowned(&mut aux, differentiation);
         drop(loss);
         Ok(((value, aux), grads))
     })

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::transform::auxiliary::{detach_tree, detach_unowned};
+use crate::transform::auxiliary::{Aux as _, detach_tree};
 use crate::transform::grad::in_place;
 use crate::transform::scope::Scope;
 use crate::transform::vjp::jacobian_of;
@@ -54,8 +54,9 @@ where
     })?;
     let (mut loss, mut gradient) = products.ok_or_else(|| Error::argument("the function did not run"))?;
     // Constants, but for an outer function on which they depend.
-    detach_unowned(&mut loss, |_| {});
-    detach_tree(&mut gradient, &|value| Scope::owner_of(value).is_none());
+    let unowned = |value: &Tensor| Scope::owner_of(value).is_none().then(|| value.detach());
+    loss.detach_where(&unowned);
+    detach_tree(&mut gradient, &unowned);
     Ok((loss, gradient, hv))
 }
 

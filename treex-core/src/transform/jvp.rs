@@ -3,12 +3,14 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::tensors::same_storage;
 use crate::transform::grad::in_place;
 use crate::transform::hessian::dot;
 use crate::tree::filter::Filter;
 use crate::tree::kind::Parameter;
 use crate::tree::leaf::Leaf;
 use crate::tree::object::TreeObject;
+use crate::tree::verbs::Tree;
 
 /// The value of `f` at `tree`, and its derivative in the direction `v` of the selected leaves: `jax.jvp`.
 ///
@@ -47,5 +49,7 @@ where
             in_place(&mut tree.clone(), &filter, |tree| Ok(((f(tree)? * u.get()?)?.sum_all()?, ())))?;
         Ok((dot(&gradient, v)?, ()))
     })?;
-    Ok((value, tangent.get()?))
+    let is_alias =
+        tree.leaves().iter().any(|(.., leaf)| leaf.value().is_some_and(|own| same_storage(own, &value)));
+    Ok((if is_alias { value.copy()? } else { value }, tangent.get()?))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Scope {
     retired: Mutex<IdSet<TensorId>>,
     /// Whether Candle's own `backward` runs over it, which does not go through links.
     by_candle: bool,
+    /// Whether an inner function had a gradient that depends on this scope.
+    has_inner_gradient: AtomicBool,
     /// The variables of the scopes inside of this one that stand for values which depend on it, oldest first.
     links: Mutex<Vec<Link>>,
 }
@@ -62,6 +64,7 @@ impl Scope {
             vars: Mutex::new(vars),
             retired: Mutex::default(),
             by_candle,
+            has_inner_gradient: AtomicBool::new(false),
             links: Mutex::default(),
         });
         let mut scopes = open_scopes();
@@ -94,6 +97,16 @@ impl Scope {
     /// Whether a scope inside of this one differentiated a value that depends on it.
     pub(crate) fn has_linked(&self) -> bool {
         !self.lock_links().is_empty()
+    }
+
+    /// Notes that the gradient of an inner function, which was handed out here, depends on this scope.
+    pub(crate) fn note_inner_gradient(&self) {
+        self.has_inner_gradient.store(true, Ordering::Release);
+    }
+
+    /// Whether all gradients of inner functions were constants here, if there were any: those of linear functions.
+    pub(crate) fn has_constant_inner_gradients(&self) -> bool {
+        self.has_linked() && !self.has_inner_gradient.load(Ordering::Acquire)
     }
 
     /// The links of this scope, oldest first.

@@ -3,6 +3,8 @@
 //! All stand on Candle's `index_select` and `index_add`, whose gradients are each other. Sums of half types are computed
 //! in `f32`. Indexes are checked, which on a device reads their largest back.
 
+use std::cmp::Ordering;
+
 use candle_core::{D, DType, Tensor};
 use treex_core::{Error, Result, size};
 
@@ -110,8 +112,8 @@ pub fn segment_sum(x: &Tensor, segment_numbers: &Tensor, segments: usize) -> Res
     Ok(sums.to_dtype(x.dtype())?)
 }
 
-/// `x` sorted along its last axis, and the indexes from which its elements come: `jnp.sort`. NaN has no place in an order:
-/// sort numbers.
+/// `x` sorted along its last axis, and the indexes from which its elements come: `jnp.sort`. NaN is above all
+/// numbers.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -162,7 +164,23 @@ fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
     if x.elem_count() == 0 {
         return Tensor::zeros(x.shape(), DType::U32, x.device()); // Candle panics
     }
-    x.detach().contiguous()?.arg_sort_last_dim(ascending)
+    if !(x.dtype().is_float() && x.device().is_cpu()) {
+        return x.detach().contiguous()?.arg_sort_last_dim(ascending);
+    }
+    // Candle panics where NaN is among many numbers. As in JAX, NaN is above all others; equals keep their order.
+    let order =
+        |a: &f64, b: &f64| a.is_nan().cmp(&b.is_nan()).then(a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    let values = x.detach().flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let mut indices = Vec::with_capacity(values.len());
+    for row in values.chunks(x.dim(D::Minus1)?) {
+        let mut row_indices: Vec<u32> = (0..row.len() as u32).collect();
+        row_indices.sort_by(|&a, &b| {
+            let ascends = order(&row[a as usize], &row[b as usize]);
+            if ascending { ascends } else { ascends.reverse() }
+        });
+        indices.extend(row_indices);
+    }
+    Tensor::from_vec(indices, x.shape(), x.device())
 }
 
 /// `x`, contiguous; half types in `f32`, in which they are summed.
@@ -281,6 +299,20 @@ mod tests {
         );
         assert!(segment_sum(&x, &Tensor::new(&[0u32, 4], &Device::Cpu)?, 4).is_err());
         assert!(top_k(&x, 4).is_err() && sort(&Tensor::new(1f32, &Device::Cpu)?, true).is_err());
+        Ok(())
+    }
+
+    /// As `jax.lax.top_k` and `jnp.sort` of JAX 0.10.2, with enough numbers for the check of a total order.
+    #[test]
+    fn nan_is_above_all_numbers() -> Result<()> {
+        let nan = f32::NAN;
+        let x = Tensor::new(&[1., 9., nan, 3., 2., 8.], &Device::Cpu)?;
+        let (y, indices) = top_k(&x, 2)?;
+        assert!(y.to_vec1::<f32>()?[0].is_nan() && indices.to_vec1::<u32>()? == [2, 1]);
+        assert_eq!(sort(&x, true)?.1.to_vec1::<u32>()?, [0, 4, 3, 5, 1, 2]);
+        let many: Vec<f32> = (0..500).map(|i| if i % 3 == 0 { nan } else { (i * 37 % 101) as f32 }).collect();
+        let sorted = sort(&Tensor::new(many, &Device::Cpu)?, true)?.0.to_vec1::<f32>()?;
+        assert!(sorted[..333].is_sorted() && sorted[333..].iter().all(|x| x.is_nan()));
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub enum ResizeMethod {
 ///
 /// Elements are samples at the centers of their cells, and the corners of the arrays coincide. Where an array shrinks, the
 /// filter is widened by the same factor, so that no element is skipped (JAX's `antialias`); [`resize_with`] can leave
-/// this out. Half types are computed in `F32`; integers give `F32`. The gradient is exact: where a cell is read several
+/// this out. Half types are computed in `F32`; integers give `F32`, the nearest ones keep their type. The gradient is exact: where a cell is read several
 /// times, its gradients are added.
 ///
 /// ```
@@ -58,8 +58,10 @@ pub fn resize_with(
             .expected(format!("a size for each of {:?}, 0 for a size of 0", x.dims()))
             .found(format!("{:?}", shape.dims())));
     }
-    let dtype = common_dtype(None, [x]);
-    let mut y = x.to_dtype(wide_dtype(dtype))?;
+    // The nearest integer is an integer.
+    let keeps_type = method == ResizeMethod::Nearest && x.dtype().is_int();
+    let dtype = if keeps_type { x.dtype() } else { common_dtype(None, [x]) };
+    let mut y = if keeps_type { x.clone() } else { x.to_dtype(wide_dtype(dtype))? };
     for (axis, &size) in shape.dims().iter().enumerate() {
         if y.dims()[axis] != size {
             y = along(&y, axis, size, method, antialias)?;

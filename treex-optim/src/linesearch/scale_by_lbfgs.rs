@@ -1,6 +1,7 @@
 //! L-BFGS, the limited-memory method of Broyden, Fletcher, Goldfarb and Shanno.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Leaf, Leaves, OptState, Result, TreeObject};
 
 use super::{add_scaled, vdot};
@@ -66,6 +67,7 @@ impl ScaleByLbfgs {
     fn stacked(&self, params: &Leaves) -> Result<Leaves> {
         params.apply(|param| {
             let dims = [&[self.memory_size], param.dims()].concat();
+            check_size(&dims.as_slice().into(), wide(param.dtype()))?;
             Ok(Tensor::zeros(dims, wide(param.dtype()), param.device())?)
         })
     }
@@ -158,6 +160,7 @@ impl GradientTransformation for ScaleByLbfgs {
         if self.memory_size < 1 {
             return Err(Error::argument("`memory_size` is too small").expected("1 or more").found(0));
         }
+        check_size(&self.memory_size.into(), DType::F64)?;
         Ok(ScaleByLbfgsState {
             count: Count::zero()?,
             params: zeros_like(params)?,

@@ -53,7 +53,7 @@ pub fn softmax_cross_entropy_with_integer_labels(logits: &Tensor, labels: &Tenso
 }
 
 /// [`softmax_cross_entropy_with_integer_labels`] over other axes than the last, or over some of the classes.
-/// Without any class it is 0. Over several axes, a label is the row-major index into those axes.
+/// Without any class it is 0, whatever the label, such as PyTorch's `ignore_index` of -100: a mask `[.., 1]` leaves out rows. Over several axes, a label is the row-major index into those axes.
 ///
 /// # Errors
 /// As `softmax_cross_entropy_with_integer_labels`, and if the axes or the mask do not fit.
@@ -64,7 +64,9 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
 ) -> Result<Tensor> {
     let name = "softmax_cross_entropy_with_integer_labels";
     let (rows, logits) = classes(name, logits, over)?;
-    let labels = class_numbers(name, &logits, labels)?;
+    // A row without a class has no label, whatever stands there: -100, say.
+    let fits = labels.dims() == &logits.dims()[..logits.rank() - 1];
+    let labels = class_numbers(name, &logits, &if fits { rows.or_zero(labels)? } else { labels.clone() })?;
     if rows.is_whole()
         && let Some(losses) = cross_entropy::with_integer_labels(&logits, &labels)?
     {

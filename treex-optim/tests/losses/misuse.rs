@@ -2,6 +2,20 @@
 
 use super::*;
 
+/// PyTorch's `ignore_index`: the row is masked, and its label is not read.
+#[test]
+fn a_masked_row_has_no_label() {
+    let logits = Tensor::new(&[[0f64, 1., 2.], [5., 5., 5.]], &Device::Cpu).unwrap();
+    let labels = Tensor::new(&[2i64, -100], &Device::Cpu).unwrap();
+    let mask = Tensor::new(&[[1u8], [0]], &Device::Cpu).unwrap();
+    let over = Over::default().mask(&mask);
+    let loss = softmax_cross_entropy_with_integer_labels_with(&logits, &labels, &over).unwrap();
+    let expected = (1. + (-1f64).exp() + (-2f64).exp()).ln();
+    let loss = loss.to_vec1::<f64>().unwrap();
+    assert!((loss[0] - expected).abs() < 1e-12 && loss[1] == 0., "{loss:?}");
+    assert!(softmax_cross_entropy_with_integer_labels(&logits, &labels).is_err());
+}
+
 #[test]
 fn misuse_is_an_error() {
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
