@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn unstack_undoes_stack(tree in node(), n in 1..4usize) {
         let tree = tree.init(0, device()).unwrap();
-        let trees: Vec<_> = (0..n).map(|i| tree.map(|x| Ok((x + x.ones_like()?.to_dtype(x.dtype())?.broadcast_mul(&Tensor::new(i as u32, device())?.to_dtype(x.dtype())?)?)?)).unwrap()).collect();
+        let trees: Vec<_> = (0..n).map(|i| tree.map(|x| Ok((x + x.ones_like()?.to_dtype(x.dtype())?.broadcast_mul(&Tensor::new(i as u32, x.device())?.to_dtype(x.dtype())?)?)?)).unwrap()).collect();
         let stacked = Node::stack(&trees).unwrap();
         if !stacked.leaves().is_empty() {
             prop_assert_eq!(stacked.unstack().unwrap(), trees);
