@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use treex_core::{
     Error, ErrorKind, Leaf, Parameter, Result, grad, prelude::*, stop_gradient, unreached, value_and_grad_aux,
 };
+use treex_testing::device;
 
 fn tensor(values: &[f32]) -> Tensor {
-    Tensor::new(values, &Device::Cpu).unwrap()
+    Tensor::new(values, device()).unwrap()
 }
 
 fn values(leaf: &Leaf<Parameter>) -> Vec<f32> {

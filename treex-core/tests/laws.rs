@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use treex_core::{
     BatchStat, Cache, Filter, Initializer, Key, KindTag, Leaf, LeafRef, Load, OptState, Parameter, Rng,
     State, TreePart, exactly, kind, path, prelude::*,
 };
+use treex_testing::device;
 
 kind!(Lora: Parameter);
 
@@ -32,7 +33,7 @@ enum Node {
 
 fn tensor(values: Vec<f32>) -> Tensor {
     let len = values.len();
-    Tensor::from_vec(values, (1, len), &Device::Cpu).unwrap()
+    Tensor::from_vec(values, (1, len), device()).unwrap()
 }
 
 fn leaf<K: treex_core::Kind>() -> impl Strategy<Value = Leaf<K>> {
@@ -213,8 +214,8 @@ proptest! {
 
     #[test]
     fn unstack_undoes_stack(tree in node(), n in 1..4usize) {
-        let tree = tree.init(0, &Device::Cpu).unwrap();
-        let trees: Vec<_> = (0..n).map(|i| tree.map(|x| Ok((x + x.ones_like()?.to_dtype(x.dtype())?.broadcast_mul(&Tensor::new(i as u32, &Device::Cpu)?.to_dtype(x.dtype())?)?)?)).unwrap()).collect();
+        let tree = tree.init(0, device()).unwrap();
+        let trees: Vec<_> = (0..n).map(|i| tree.map(|x| Ok((x + x.ones_like()?.to_dtype(x.dtype())?.broadcast_mul(&Tensor::new(i as u32, x.device())?.to_dtype(x.dtype())?)?)?)).unwrap()).collect();
         let stacked = Node::stack(&trees).unwrap();
         if !stacked.leaves().is_empty() {
             prop_assert_eq!(stacked.unstack().unwrap(), trees);
@@ -223,7 +224,7 @@ proptest! {
 
     #[test]
     fn load_undoes_save(tree in node()) {
-        let tree = tree.init(3, &Device::Cpu).unwrap();
+        let tree = tree.init(3, device()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tree.safetensors");
         // Two leaves can have the same name only if a key looks like a path; generated keys do not.
@@ -238,10 +239,10 @@ proptest! {
 
     #[test]
     fn init_is_repeatable_and_keeps_values(tree in node(), seed in 0..5i32) {
-        let first = tree.clone().init(seed, &Device::Cpu).unwrap();
+        let first = tree.clone().init(seed, device()).unwrap();
         prop_assert!(first.initialized());
-        prop_assert_eq!(&first, &tree.clone().init(seed, &Device::Cpu).unwrap());
-        prop_assert_eq!(&first.clone().init(seed + 1, &Device::Cpu).unwrap(), &first);
+        prop_assert_eq!(&first, &tree.clone().init(seed, device()).unwrap());
+        prop_assert_eq!(&first.clone().init(seed + 1, device()).unwrap(), &first);
         for ((path, _, before), (_, _, after)) in tree.leaves().into_iter().zip(first.leaves()) {
             if before.value().is_some() {
                 prop_assert_eq!(format!("{before:?}"), format!("{after:?}"), "at {}", path);

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 use treex_core::ErrorKind;
 use treex_core::random::{Key, RealArray, SampleMode};
+use treex_testing::device;
 
-/// The bytes of the samples, row-major and little-endian, and the number of bytes per sample.
+/// The bytes of the samples on the device of the tests, row-major and little-endian, and the number of bytes per sample.
 fn bytes(samples: &Tensor) -> (Vec<u8>, usize) {
     fn of<T: candle_core::WithDType, const N: usize>(
         tensor: &Tensor,
@@ -20,7 +21,7 @@ fn bytes(samples: &Tensor) -> (Vec<u8>, usize) {
     ) -> (Vec<u8>, usize) {
         (tensor.to_vec1::<T>().unwrap().into_iter().flat_map(bytes).collect(), N)
     }
-    let flat = &samples.flatten_all().unwrap();
+    let flat = &samples.to_device(device()).unwrap().flatten_all().unwrap();
     match samples.dtype() {
         DType::U8 => of(flat, u8::to_le_bytes),
         DType::I16 => of(flat, i16::to_le_bytes),
@@ -79,7 +80,7 @@ fn float(value: &Value) -> f64 {
 /// 0, 1, 2, ... in a given shape.
 fn range(dims: Vec<usize>) -> Tensor {
     let n = dims.iter().product::<usize>() as u32;
-    Tensor::from_iter(0..n, &Device::Cpu).unwrap().reshape(dims).unwrap()
+    Tensor::from_iter(0..n, device()).unwrap().reshape(dims).unwrap()
 }
 
 /// The weights of the generator: 0 / 3 to 16 / 3, repeated.
@@ -91,12 +92,12 @@ fn weights(n: usize) -> Vec<f32> {
 fn logits(dims: Vec<usize>, dtype: DType) -> Tensor {
     let n: usize = dims.iter().product();
     let values = (0..n).map(|i| (i * 7 % 11) as f32 / 4. - 1.);
-    Tensor::from_iter(values, &Device::Cpu).unwrap().reshape(dims).unwrap().to_dtype(dtype).unwrap()
+    Tensor::from_iter(values, device()).unwrap().reshape(dims).unwrap().to_dtype(dtype).unwrap()
 }
 
 fn words(keys: &[Key]) -> Tensor {
     let words: Vec<u32> = keys.iter().flat_map(|key| key.words()).collect();
-    Tensor::from_vec(words, (keys.len(), 2), &Device::Cpu).unwrap()
+    Tensor::from_vec(words, (keys.len(), 2), device()).unwrap()
 }
 
 /// Samples of the named sampler.
@@ -121,11 +122,11 @@ fn draw(sampler: &str, key: Key, shape: Vec<usize>, arguments: &[Value]) -> tree
         "gumbel" => key.gumbel_with(shape, of_type(), mode(&arguments[1])),
         "bernoulli" => key.bernoulli_with(bound(0), shape, mode(&arguments[1])),
         "bernoulli_of" => {
-            let p = Tensor::new(bound(1), &Device::Cpu)?.to_dtype(of_type())?;
+            let p = Tensor::new(bound(1), device())?.to_dtype(of_type())?;
             key.bernoulli_with(&p, shape, mode(&arguments[2]))
         }
         "bernoulli_row" => {
-            let p = Tensor::from_iter((0..shape[1]).map(|i| (i % 17) as f32 / 16.), &Device::Cpu)?;
+            let p = Tensor::from_iter((0..shape[1]).map(|i| (i % 17) as f32 / 16.), device())?;
             key.bernoulli(&p.to_dtype(of_type())?, shape)
         }
         "rademacher" | "rademacher_32" => key.rademacher(shape, of_type()),
@@ -180,10 +181,10 @@ fn as_in_jax() {
 /// An argument of `distributions.py`: a number, or a tensor as its type, shape and values.
 fn parameter(value: &Value) -> Tensor {
     let Some([of_type, shape, values]) = value.as_array().map(Vec::as_slice) else {
-        return Tensor::new(float(value), &Device::Cpu).unwrap();
+        return Tensor::new(float(value), device()).unwrap();
     };
     let values: Vec<f64> = values.as_array().unwrap().iter().map(float).collect();
-    Tensor::from_vec(values, dims(shape), &Device::Cpu).unwrap().to_dtype(dtype(of_type)).unwrap()
+    Tensor::from_vec(values, dims(shape), device()).unwrap().to_dtype(dtype(of_type)).unwrap()
 }
 
 /// A sample of a distribution with parameters.
@@ -316,9 +317,9 @@ fn every_name_of_jax_random() {
 #[test]
 fn parameters_out_of_range() {
     use candle_core::DType::{BF16, F32, F64, I32, I64, U8};
-    let (key, x) = (Key::from(3), |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap());
-    let cov = Tensor::new(&[[1f32, 2.], [2., 1.]], &Device::Cpu).unwrap();
-    let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
+    let (key, x) = (Key::from(3), |values: &[f32]| Tensor::new(values, device()).unwrap());
+    let cov = Tensor::new(&[[1f32, 2.], [2., 1.]], device()).unwrap();
+    let scalar = Tensor::new(1f32, device()).unwrap();
     let nan = x(&[0.5, f32::NAN]);
     for (number, result) in [
         key.gamma(-1., 3, F32),
@@ -364,7 +365,7 @@ fn parameters_out_of_range() {
         key.bernoulli(&nan, 2),
         key.bernoulli_with(&nan, 2, SampleMode::High),
         key.bernoulli(&x(&[0.5, 0.5]), 3),
-        key.bernoulli(&Tensor::new(1u32, &Device::Cpu).unwrap(), 3),
+        key.bernoulli(&Tensor::new(1u32, device()).unwrap(), 3),
     ]
     .into_iter()
     .enumerate()
@@ -382,7 +383,7 @@ fn parameters_out_of_range() {
     assert_eq!(key.poisson(3., (2, 0), I64).unwrap().dims(), [2, 0]);
     assert_eq!(key.dirichlet(&x(&[]), 3, F32).unwrap().dims(), [3, 0]);
     assert_eq!(key.ball(0, 2., 3, F32).unwrap().dims(), [3, 0]);
-    let empty = Tensor::zeros((0, 0), F32, &Device::Cpu).unwrap();
+    let empty = Tensor::zeros((0, 0), F32, device()).unwrap();
     assert_eq!(key.multivariate_normal(&x(&[]), &empty, 3, F32).unwrap().dims(), [3, 0]);
 }
 

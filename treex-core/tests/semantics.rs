@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 use treex_core::{
     BatchStat, Cache, Error, Leaf, Parameter, Result, State, grad, path, prelude::*, value_and_grad_aux,
 };
+use treex_testing::device;
 
 fn tensor(values: &[f32]) -> Tensor {
-    Tensor::new(values, &Device::Cpu).unwrap()
+    Tensor::new(values, device()).unwrap()
 }
 
 fn values<K: treex_core::Kind>(leaf: &Leaf<K>) -> Vec<f32> {
@@ -31,7 +32,7 @@ struct Linear {
 
 impl Linear {
     fn new(scale: f32) -> Self {
-        let w = Tensor::new(&[[scale, -scale], [0.5, 1.]], &Device::Cpu).unwrap();
+        let w = Tensor::new(&[[scale, -scale], [0.5, 1.]], device()).unwrap();
         Self {
             w: Leaf::new(w).unwrap(),
             b: Leaf::new(tensor(&[0., 0.1])).unwrap(),
@@ -48,7 +49,7 @@ impl Module for Linear {
 }
 
 fn batch() -> Tensor {
-    Tensor::new(&[[1f32, 2.], [-1., 0.5], [0., 3.]], &Device::Cpu).unwrap()
+    Tensor::new(&[[1f32, 2.], [-1., 0.5], [0., 3.]], device()).unwrap()
 }
 
 fn loss(model: &mut impl Module, x: &Tensor) -> Result<Tensor> {
@@ -194,9 +195,9 @@ impl Embed {
 
 #[test]
 fn an_embedding_used_twice_is_one_leaf_with_the_summed_gradient() {
-    let table = Tensor::new(&[[1f64, 2.], [3., -1.], [0.5, 0.2]], &Device::Cpu).unwrap();
+    let table = Tensor::new(&[[1f64, 2.], [3., -1.], [0.5, 0.2]], device()).unwrap();
     let embed = Embed { table: Leaf::new(table).unwrap() };
-    let ids = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+    let ids = Tensor::new(&[0u32, 2], device()).unwrap();
     let score = |first: &Embed, second: &Embed| -> Result<Tensor> {
         Ok(second.attend(&first.call(&ids)?)?.sqr()?.sum_all()?)
     };

@@ -302,7 +302,9 @@ fn normalize_or_compose(
     from: Statistics,
     parameters: [Option<&Tensor>; 2],
 ) -> Result<Tensor> {
-    let given = |key: u64| Key::from(key).normal(extent.outer * extent.groups, DType::F64);
+    let given = |key: u64| -> Result<Tensor> {
+        Ok(Key::from(key).normal(extent.outer * extent.groups, DType::F64)?.to_device(x.device())?)
+    };
     let (mean, var) = (given(4)?, given(5)?.sqr()?);
     let source = match from {
         Statistics::Fast => Source::Input { use_fast_variance: true },
@@ -422,12 +424,13 @@ fn attended(draw: &mut Draw<'_>) -> Case {
     let options =
         format!("bias {bias:?}, mask {mask:?}, causal {causal}, dropout {rate:?} {broadcast_dropout}");
     let f = move |x: &[Tensor]| {
+        let on = |numbers: Tensor| -> Result<Tensor> { Ok(numbers.to_device(x[0].device())?) };
         let mut options = AttentionOptions::default().causal(causal).broadcast_dropout(broadcast_dropout);
         options.bias = bias
             .as_ref()
-            .map(|dims| key.normal(dims.as_slice(), DType::BF16)?.to_dtype(x[0].dtype()))
+            .map(|dims| on(key.normal(dims.as_slice(), DType::BF16)?.to_dtype(x[0].dtype())?))
             .transpose()?;
-        options.mask = mask.as_ref().map(|dims| key.bernoulli(0.7, dims.as_slice())).transpose()?;
+        options.mask = mask.as_ref().map(|dims| on(key.bernoulli(0.7, dims.as_slice())?)).transpose()?;
         options.dropout = rate.map(|rate| (rate, key));
         dot_product_attention(&x[0], &x[1], &x[2], &options)
     };

@@ -30,7 +30,9 @@ fn integer_labels() {
         let (classes, rows) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
         let labels = (0..rows.iter().product::<usize>()).map(|row| (row * 7 % classes) as u32);
         let labels = Tensor::from_vec(labels.collect(), rows, &Device::Cpu).unwrap();
-        Case::new(vec![shape], move |x| softmax_cross_entropy_with_integer_labels(&x[0], &labels))
+        Case::new(vec![shape], move |x| {
+            softmax_cross_entropy_with_integer_labels(&x[0], &labels.to_device(x[0].device())?)
+        })
     });
 }
 

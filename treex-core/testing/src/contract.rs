@@ -4,6 +4,9 @@
 //! - the gradient is the slope of the loss, by central differences, and the second derivative that of the gradient;
 //! - no bit depends on the run, on which gradients are asked for, or on whether treex or Candle differentiates.
 //!
+//! On another device than the CPU, where there is no kernel of its own, the case runs as its composition, and the numbers
+//! that are expected are still those of the CPU.
+//!
 //! A test is one call of [`check`], with a function that draws a [`Case`]. Its program calls `enable_nested_gradients`
 //! first in `main`. [`check_sum`] checks what it cannot: that long sums of half types are accumulated wide.
 
@@ -16,6 +19,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 use treex_core::autograd::with_reference;
 use treex_core::{Key, Leaf, Parameter, Result, hvp, value_and_grad};
 
+use crate::device::device;
 use crate::gradients::{Outcome, outcome, value_and_gradients, weighted_sum, weights};
 
 /// The element types of floats.
@@ -152,7 +156,7 @@ pub fn check_sum(
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     let check = |dtype: DType| -> Result<()> {
-        let ones = |dims: &&[usize]| Leaf::<Parameter>::new(Tensor::ones(*dims, dtype, &Device::Cpu)?);
+        let ones = |dims: &&[usize]| Leaf::<Parameter>::new(Tensor::ones(*dims, dtype, device())?);
         let leaves = inputs.iter().map(ones).collect::<Result<Vec<_>>>()?;
         let mut value = None;
         let (_, gradients) = value_and_grad(&leaves, |leaves| {
@@ -262,6 +266,7 @@ impl Trial<'_> {
     /// The slope of the loss along a direction of one variable, by a central difference, and its gradient.
     fn slopes(&self, variables: &[Tensor], at: usize, gradient: &Tensor) -> Result<[f64; 2]> {
         let direction = self.key.fold_in(100 + at as u32).normal(variables[at].shape(), DType::F64)?;
+        let direction = direction.to_device(variables[at].device())?;
         let moved = |step: f64| -> Result<f64> {
             let mut variables = variables.to_vec();
             variables[at] = (&variables[at] + (&direction * step)?)?;
@@ -276,8 +281,10 @@ impl Trial<'_> {
     /// The second derivative of the loss along a direction of all variables, one tensor for each: as the derivative of the
     /// gradient, and as a central difference of gradients.
     fn curvatures(&self, variables: &[Tensor]) -> Result<[Vec<Tensor>; 2]> {
-        let direction =
-            |(at, x): (usize, &Tensor)| self.key.fold_in(200 + at as u32).normal(x.shape(), DType::F64);
+        let direction = |(at, x): (usize, &Tensor)| -> Result<Tensor> {
+            let direction = self.key.fold_in(200 + at as u32).normal(x.shape(), DType::F64)?;
+            Ok(direction.to_device(x.device())?)
+        };
         let directions = variables.iter().enumerate().map(direction).collect::<Result<Vec<_>>>()?;
         let leaves = |all: &[Tensor]| all.iter().map(Leaf::<Parameter>::new).collect::<Result<Vec<_>>>();
         let loss = |leaves: &mut Vec<Leaf<Parameter>>| {
@@ -349,19 +356,22 @@ fn same_bits(a: &[Tensor], b: &[Tensor]) -> Result<bool> {
 
 /// Checks one case; the inner `Err` says what it violates.
 fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result::Result<(), String>> {
+    let on = |all: &[Tensor], device: &Device, dtype: DType| -> Result<Vec<Tensor>> {
+        all.iter().map(|x| Ok(x.to_device(device)?.to_dtype(dtype)?)).collect()
+    };
     let exact = trial.variables()?;
     let count = exact.len();
     for &dtype in ALL {
-        let rounded = exact.iter().map(|x| x.to_dtype(dtype)).collect::<candle_core::Result<Vec<_>>>()?;
+        let rounded = on(&on(&exact, &Device::Cpu, dtype)?, device(), dtype)?;
         let found = trial.outcome(&rounded, |_| true)?;
         let again = trial.outcome(&rounded, |_| true)?;
         let reference = with_reference(|| trial.outcome(&rounded, |_| true))?;
-        let wide = rounded.iter().map(|x| x.to_dtype(DType::F64)).collect::<candle_core::Result<Vec<_>>>()?;
+        let wide = on(&rounded, &Device::Cpu, DType::F64)?;
         let wanted = with_reference(|| trial.outcome(&wide, |_| true))?;
 
         let is_empty =
             trial.case.inputs.iter().any(|dims| dims.contains(&0)) || found.tensors[0].elem_count() == 0;
-        let has_kernel = kernels.contains(&dtype) && trial.case.has_kernel;
+        let has_kernel = device().is_cpu() && kernels.contains(&dtype) && trial.case.has_kernel;
         if has_kernel && !is_empty && found.operation != Some(name) {
             return Ok(Err(format!("{dtype:?}: computed by {:?}, not by {name:?}", found.operation)));
         }
@@ -416,13 +426,13 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
             let scale = numbers(&(&found.tensors[0] * weights(&found.tensors[0])?)?.abs()?)?;
             let scale = scale.iter().sum::<f64>().max(1.);
             for at in 0..count {
-                let [slope, along] = trial.slopes(&exact, at, &found.tensors[at + 1])?;
+                let [slope, along] = trial.slopes(&rounded, at, &found.tensors[at + 1])?;
                 let far = (slope - along).abs() / scale.max(along.abs());
                 if far.is_nan() || far > SLOPE {
                     return Ok(Err(format!("gradient {at}: {along}, central difference {slope}")));
                 }
             }
-            let [exact, differences] = trial.curvatures(&exact)?;
+            let [exact, differences] = trial.curvatures(&rounded)?;
             let scale = found.tensors[1..].iter().map(numbers).collect::<Result<Vec<_>>>()?.concat();
             let scale = scale.iter().fold(1f64, |largest, x| largest.max(x.abs()));
             for (at, (exact, differences)) in exact.iter().zip(&differences).enumerate() {

@@ -4,9 +4,10 @@ use candle_core::{DType, Tensor, Var};
 use treex_core::autograd::name_of;
 use treex_core::{Key, Leaf, Parameter, Result, Tree, value_and_grad};
 
-/// Fixed normal numbers in the shape and element type of `y`, which every element type represents exactly.
+/// Fixed normal numbers in the shape and element type of `y` and on its device, which every element type represents exactly.
 pub(crate) fn weights(y: &Tensor) -> Result<Tensor> {
-    Ok(Key::from(7).normal(y.shape(), DType::BF16)?.to_dtype(y.dtype())?)
+    let weights = Key::from(7).normal(y.shape(), DType::BF16)?.to_dtype(y.dtype())?;
+    Ok(weights.to_device(y.device())?)
 }
 
 /// The sum of the products of `y` with fixed normal numbers: a loss whose gradient differs from element to element.

@@ -1,5 +1,6 @@
 //! What the integration tests of the workspace share.
 //!
+//! - [`device`](device()): the CPU, or the CUDA device that `TREEX_TEST_DEVICE=cuda` asks for.
 //! - [`contract`]: what holds for every operation, over drawn shapes, views and options.
 //! - [`oracle`]: fixtures with the numbers of another implementation.
 //! - [`compare`]: comparisons up to a tolerance.
@@ -13,6 +14,9 @@
 
 pub mod compare;
 pub mod contract;
+mod device;
 pub mod gradients;
 pub mod oracle;
 pub mod threads;
+
+pub use device::{Skips, device, is_skipped};

@@ -1,10 +1,11 @@
 //! Fixtures: numbers that another implementation computed, in JSON.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 
 use crate::compare::{assert_close, tree_values};
+use crate::device::device;
 
 /// A file of the calling crate's `tests/fixtures/` as [JSON](Value): `fixture!("optax.json")`.
 #[macro_export]
@@ -29,7 +30,7 @@ pub fn tensor(value: &Value) -> Tensor {
         dims.push(rows.len());
         inner = &rows[0];
     }
-    Tensor::from_vec(numbers(value), dims, &Device::Cpu).unwrap()
+    Tensor::from_vec(numbers(value), dims, device()).unwrap()
 }
 
 /// `{"shape": [..], "data": [..], "dtype": ".."}` as a tensor, of the element type `dtype` if it names none.
@@ -37,7 +38,7 @@ pub fn typed_tensor(value: &Value, dtype: DType) -> Tensor {
     let shape: Vec<usize> = value["shape"].as_array().unwrap().iter().map(usize_of).collect();
     let dtype = value.get("dtype").map_or(dtype, |own| own.as_str().unwrap().parse().unwrap());
     let data = value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    Tensor::from_vec::<_, f64>(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    Tensor::from_vec::<_, f64>(data, shape, device()).unwrap().to_dtype(dtype).unwrap()
 }
 
 /// A size or a count.
@@ -82,7 +83,7 @@ pub fn assert_graded<O: Tree>(
         let (mut sum, mut first) = (None, 1.);
         for value in call(x)?.flatten().tensors() {
             let next = first + value.elem_count() as f64;
-            let weights = Tensor::arange(first, next, &Device::Cpu)?.to_dtype(value.dtype())?;
+            let weights = Tensor::arange(first, next, device())?.to_dtype(value.dtype())?;
             let part = (value.flatten_all()? * weights)?.sum_all()?;
             sum = Some(match sum {
                 Some(sum) => (part + sum)?,

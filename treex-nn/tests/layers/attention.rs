@@ -1,6 +1,6 @@
 //! Attention.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Tensor};
 use serde_json::Value;
 use treex_core::autograd::storage_id;
 use treex_core::{Key, Parameter, Result, Rngs, prelude::*};
@@ -9,6 +9,7 @@ use treex_nn::{
     dot_product_attention, dot_product_attention_weights, initializers, make_attention_mask,
     make_causal_mask,
 };
+use treex_testing::device;
 use treex_testing::fixture;
 
 use crate::case::{Case, Subject, assert_close, subject, tensor_of, usize_of};
@@ -159,8 +160,8 @@ fn dropout_as_in_flax() -> Result<()> {
         let x = tensor_of(&case["x"], DType::F32);
         let rngs = Rngs::new(case["params_seed"].as_u64().unwrap())
             .stream("dropout", case["dropout_seed"].as_u64().unwrap());
-        let model = Model { attention }.inferred_by(&Device::Cpu, |model| model.attention.call(&x))?;
-        let mut model = model.init_linen(rngs, &Device::Cpu)?;
+        let model = Model { attention }.inferred_by(device(), |model| model.attention.call(&x))?;
+        let mut model = model.init_linen(rngs, device())?;
         let params = model.filter(Parameter);
         let leaves = params.leaves();
         assert_eq!(leaves.len(), case["params"].as_object().unwrap().len());
@@ -180,11 +181,11 @@ fn dropout_as_in_flax() -> Result<()> {
 /// A layer of four heads in two groups, over 8 features.
 fn layer() -> MultiHeadDotProductAttention {
     let layer = MultiHeadDotProductAttention::new(4, 8).num_kv_heads(2).rotary(Rotary::new());
-    layer.bias_init(initializers::normal(1.)).init(1, &Device::Cpu).unwrap()
+    layer.bias_init(initializers::normal(1.)).init(1, device()).unwrap()
 }
 
 fn random(shape: &[usize]) -> Tensor {
-    Key::from(5).normal(shape, DType::F32).unwrap()
+    Key::from(5).normal(shape, DType::F32).unwrap().to_device(device()).unwrap()
 }
 
 #[test]
@@ -343,7 +344,7 @@ fn a_bias_through_attention_fn() -> Result<()> {
 
 #[test]
 fn errors_of_attention() -> Result<()> {
-    let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device()).unwrap();
     let call = |layer: &MultiHeadDotProductAttention,
                 q: &[usize],
                 k: &[usize],
@@ -361,7 +362,7 @@ fn errors_of_attention() -> Result<()> {
     let new = |heads, features| MultiHeadDotProductAttention::new(heads, features);
     // Sizes of zero have no fan to divide by.
     let ready = |layer: MultiHeadDotProductAttention| {
-        layer.kernel_init(initializers::normal(1.)).init(0, &Device::Cpu).unwrap()
+        layer.kernel_init(initializers::normal(1.)).init(0, device()).unwrap()
     };
     let fine = ready(new(2, 4));
     let mut full = fine.clone();
@@ -430,7 +431,7 @@ fn errors_of_attention() -> Result<()> {
 
 #[test]
 fn errors_of_the_function() {
-    let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let x = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device()).unwrap();
     let error = |q: &[usize], k: &[usize], v: &[usize], options: AttentionOptions| {
         dot_product_attention(&x(q), &x(k), &x(v), &options).unwrap_err().to_string()
     };

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use treex_core::autograd::with_reference;
 use treex_core::{ErrorKind, Filter, KindTag, Leaf, Parameter, Result, Rng, TreePart, by, prelude::*};
 use treex_nn::load_var_builder;
+use treex_testing::device;
 
 use crate::case::{Case, Subject, assert_close};
 
@@ -50,9 +51,9 @@ fn state() -> impl Filter {
 /// The layer with the case's parameters and state.
 fn filled(case: &Case, mut layer: Box<dyn Subject>, dtype: DType) -> Result<Box<dyn Subject>> {
     let tensors: HashMap<_, _> = case.map("params").into_iter().chain(case.map("state")).collect();
-    load_var_builder(&mut layer, &VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    load_var_builder(&mut layer, &VarBuilder::from_tensors(tensors, DType::F32, device()))?;
     layer = layer.into_dtype(dtype)?;
-    layer.init(0, &Device::Cpu)
+    layer.init(0, device())
 }
 
 fn values(tree: &impl Tree, filter: impl Filter) -> BTreeMap<String, Tensor> {
@@ -161,7 +162,7 @@ fn check_laws(case: &Case, fresh: Box<dyn Subject>) -> Result<()> {
         let error = fresh.clone().run(&inputs).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Uninitialized, "{}", case.name);
         assert!(error.to_string().contains("has no value yet; call `let model = model.init"), "{error}");
-        let error = fresh.clone().init(0, &Device::Cpu)?.filter(!TreePart).run(&inputs).unwrap_err();
+        let error = fresh.clone().init(0, device())?.filter(!TreePart).run(&inputs).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FilteredOut, "{}", case.name);
     }
 

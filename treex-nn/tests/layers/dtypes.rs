@@ -1,11 +1,12 @@
 //! The element types of outputs are Flax's, for every combination of options, inputs and parameters.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Result, prelude::*};
 use treex_nn::{
     Carry, GruCell, LstmCell, MguCell, MultiHeadDotProductAttention, RnnCell, SimpleCell, initializers::ones,
 };
+use treex_testing::device;
 use treex_testing::fixture;
 
 /// A layer of the types and options of the case.
@@ -16,7 +17,7 @@ macro_rules! layer {
             Some(dtype) => layer.dtype(dtype),
             None => layer,
         }
-        .init(0, &Device::Cpu)?
+        .init(0, device())?
     }};
 }
 
@@ -32,7 +33,7 @@ fn dtype(name: &Value) -> Option<DType> {
 }
 
 fn input(case: &Value, shape: &[usize]) -> Tensor {
-    Tensor::ones(shape, dtype(&case["input"]).unwrap(), &Device::Cpu).unwrap()
+    Tensor::ones(shape, dtype(&case["input"]).unwrap(), device()).unwrap()
 }
 
 fn step<C: RnnCell>(mut cell: C, x: &Tensor) -> Result<Vec<DType>> {

@@ -1,9 +1,10 @@
 //! Dropout and the activations, element by element, against what Flax computed in f32.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Module, Parameter, Result, prelude::*};
 use treex_nn::*;
+use treex_testing::device;
 use treex_testing::fixture;
 
 use crate::case::{assert_close, tensor_of, usize_of};
@@ -60,8 +61,7 @@ fn dropout_as_in_flax() -> Result<()> {
         assert_close(&y, &case.tensor("y").unwrap(), 0., &case.name);
         assert_close(&dx.get()?, &case.tensor("dx").unwrap(), 0., &case.name);
 
-        let mut layer =
-            Dropout::new(case.f64("rate")).broadcast_dims(dims).init(0, &Device::Cpu)?.into_eval();
+        let mut layer = Dropout::new(case.f64("rate")).broadcast_dims(dims).init(0, device())?.into_eval();
         assert_close(&layer.call(&case.x())?, &case.tensor("y_eval").unwrap(), 0., &case.name);
     }
     Ok(())
@@ -159,7 +159,7 @@ fn exact_gelu_in_the_tail() -> Result<()> {
         (DType::F64, f64::MIN_POSITIVE, 1e-15, 1e-14),
     ] {
         let found = || -> Result<[Vec<f64>; 2]> {
-            let x = Leaf::<Parameter>::new(Tensor::new(x.as_slice(), &Device::Cpu)?.to_dtype(dtype)?)?;
+            let x = Leaf::<Parameter>::new(Tensor::new(x.as_slice(), device())?.to_dtype(dtype)?)?;
             let ((_, y), dx) = treex_core::value_and_grad_aux(&x, |x| {
                 let y = gelu_with(&x.get()?, false)?;
                 Ok((y.sum_all()?, y))

@@ -2,10 +2,11 @@
 //! passes the shape to the initializer. Orthogonal matrices come from a factorization and agree to a
 //! tolerance.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{Key, Result, prelude::*};
 use treex_nn::initializers::normal;
 use treex_nn::*;
+use treex_testing::device;
 use treex_testing::fixture;
 
 use crate::case::{assert_close, usize_of};
@@ -71,7 +72,7 @@ fn initial_parameters_as_in_flax() -> Result<()> {
     let fixture = fixture!("layers/initial.json");
     for case in fixture["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
-        let layer = layer(name).init_linen(Key::from(0), &Device::Cpu)?;
+        let layer = layer(name).init_linen(Key::from(0), device())?;
         assert_eq!(layer.leaves().len(), case["params"].as_object().unwrap().len(), "{name}");
         for (path, _, leaf) in layer.leaves() {
             let want = &case["params"][path.to_string()];
@@ -83,7 +84,7 @@ fn initial_parameters_as_in_flax() -> Result<()> {
             );
             let want = want["bits"].as_array().unwrap().iter();
             let want = want.map(|bits| u32::from_str_radix(bits.as_str().unwrap(), 16).unwrap());
-            let want = Tensor::from_iter(want.map(f32::from_bits), &Device::Cpu)?.reshape(value.shape())?;
+            let want = Tensor::from_iter(want.map(f32::from_bits), device())?.reshape(value.shape())?;
             let tolerance = if is_orthogonal(&path.to_string()) { 1e-6 } else { 0. };
             assert_close(value, &want, tolerance, &format!("{name}: {path}"));
         }

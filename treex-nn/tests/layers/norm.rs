@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Barrier, Mutex};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 use treex_nn::{
     BatchNorm, Conv, GroupNorm, InstanceNorm, LayerNorm, Linear, RmsNorm, SpectralNorm, WeightNorm,
 };
+use treex_testing::device;
 
 use crate::case::{Case, Subject, assert_close, module, subject};
 
@@ -124,7 +125,7 @@ struct Model<M> {
 #[test]
 fn layers_around_a_layer_are_initialized_as_in_flax() -> Result<()> {
     fn check(case: &Case, layer: impl Tree) -> Result<()> {
-        let layer = layer.init_linen(42, &Device::Cpu)?;
+        let layer = layer.init_linen(42, device())?;
         let want = case.map("params").into_iter().chain(case.map("state"));
         let want: std::collections::BTreeMap<_, _> = want.collect();
         assert_eq!(layer.leaves().len(), want.len(), "{}", case.name);
@@ -141,14 +142,14 @@ fn layers_around_a_layer_are_initialized_as_in_flax() -> Result<()> {
             "SpectralNorm: training" => {
                 check(&case, spectral)?;
                 let learned = SpectralNorm::new(Linear::lazy(4));
-                check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, &Device::Cpu)?)?)?;
+                check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, device())?)?)?;
             }
             "SpectralNorm: evaluation" => check(&case, spectral.into_eval())?,
             "SpectralNorm: in a model" => check(&case, Model { layer: spectral.n_steps(2) })?,
             "WeightNorm: normal scales" => {
                 check(&case, weight.scale_init(normal.clone()))?;
                 let learned = WeightNorm::new(Linear::lazy(4)).scale_init(normal.clone());
-                check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, &Device::Cpu)?)?)?;
+                check(&case, learned.inferred(&Tensor::ones((2, 3), DType::F32, device())?)?)?;
             }
             "WeightNorm: all" => {
                 check(&case, weight.variable_filter([""; 0]).scale_init(normal.clone()))?;
@@ -188,10 +189,10 @@ fn statistics_over_ranks() -> Result<()> {
         make: impl Fn() -> M,
         with_ranks: impl Fn(M, Ranks) -> M,
     ) -> Result<()> {
-        let x = treex_core::Key::from(3).normal((6, 5), DType::F64)?;
-        let cotangent = treex_core::Key::from(4).normal((6, 5), DType::F64)?;
+        let x = treex_core::Key::from(3).normal((6, 5), DType::F64)?.to_device(device())?;
+        let cotangent = treex_core::Key::from(4).normal((6, 5), DType::F64)?.to_device(device())?;
         let model = |layer: M| -> Result<_> {
-            let mut layer = layer.init(0, &Device::Cpu)?;
+            let mut layer = layer.init(0, device())?;
             layer = layer.into_dtype(DType::F64)?;
             Ok((layer, Leaf::<Parameter>::new(&x)?))
         };

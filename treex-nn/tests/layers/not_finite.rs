@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Tensor};
 use treex_core::autograd::with_reference;
 use treex_core::{Leaf, Result, prelude::*};
 use treex_nn::*;
+use treex_testing::device;
 
 /// The result at an infinite element.
 #[derive(Clone, Copy)]
@@ -89,7 +90,7 @@ const NORMS: &[Row] = &[
     (
         "LayerNorm, scale",
         |x| {
-            let mut norm = LayerNorm::new(4).init(0, &Device::Cpu)?;
+            let mut norm = LayerNorm::new(4).init(0, device())?;
             norm.scale = Some(Leaf::new(x.narrow(0, 0, 1)?.squeeze(0)?)?);
             norm.call(&small(x)?)
         },
@@ -101,8 +102,7 @@ const NORMS: &[Row] = &[
     (
         "SpectralNorm, kernel",
         |x| {
-            let mut norm =
-                SpectralNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?.into_dtype(x.dtype())?;
+            let mut norm = SpectralNorm::new(Linear::new(3, 4)).init(0, device())?.into_dtype(x.dtype())?;
             norm.layer_instance.kernel = Leaf::new(x)?;
             norm.call(&x.narrow(1, 1, 3)?)
         },
@@ -113,7 +113,7 @@ const NORMS: &[Row] = &[
     (
         "WeightNorm, kernel",
         |x| {
-            let mut norm = WeightNorm::new(Linear::new(3, 4)).init(0, &Device::Cpu)?.into_dtype(x.dtype())?;
+            let mut norm = WeightNorm::new(Linear::new(3, 4)).init(0, device())?.into_dtype(x.dtype())?;
             norm.layer_instance.kernel = Leaf::new(x)?;
             norm.call(&x.narrow(1, 1, 3)?)
         },
@@ -132,12 +132,12 @@ fn small(x: &Tensor) -> Result<Tensor> {
 }
 
 fn of<M: Module + Tree>(layer: M, x: &Tensor) -> Result<Tensor> {
-    layer.init(0, &Device::Cpu)?.into_dtype(x.dtype())?.call(x)
+    layer.init(0, device())?.into_dtype(x.dtype())?.call(x)
 }
 
 /// In evaluation, with the first row of `x` as mean or variance.
 fn statistics(x: &Tensor, is_variance: bool) -> Result<Tensor> {
-    let mut norm = BatchNorm::new(4).init(0, &Device::Cpu)?.into_dtype(x.dtype())?.into_eval();
+    let mut norm = BatchNorm::new(4).init(0, device())?.into_dtype(x.dtype())?.into_eval();
     let row = Leaf::new(x.narrow(0, 0, 1)?.squeeze(0)?)?;
     *if is_variance { &mut norm.var } else { &mut norm.mean } = row;
     norm.call(&small(x)?)
@@ -173,7 +173,7 @@ fn nan_and_infinities_are_seen() -> Result<()> {
         for &(name, f, below, above) in ACTIVATIONS.iter().chain(NORMS) {
             for (value, at) in [(f32::NAN, Shown), (f32::NEG_INFINITY, below), (f32::INFINITY, above)] {
                 let rows = [[value, 0., 1., 2.], [1., 2., 3., 4.], [0., 0., 0., 0.5]];
-                let x = Tensor::new(&rows, &Device::Cpu)?.to_dtype(dtype)?;
+                let x = Tensor::new(&rows, device())?.to_dtype(dtype)?;
                 for result in [f(&x), with_reference(|| f(&x))] {
                     // An error tells too.
                     let Ok(y) = result else { continue };
@@ -198,7 +198,7 @@ fn nan_and_infinities_are_seen() -> Result<()> {
 fn the_gradient_of_hard_silu_at_infinities() -> Result<()> {
     let x = [f32::NEG_INFINITY, -1e20, -5., -3., 0., 3., 5., 1e20, f32::INFINITY];
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        let leaf = Leaf::<treex_core::Parameter>::new(Tensor::new(&x, &Device::Cpu)?.to_dtype(dtype)?)?;
+        let leaf = Leaf::<treex_core::Parameter>::new(Tensor::new(&x, device())?.to_dtype(dtype)?)?;
         let gradient = || -> Result<Vec<f32>> {
             let gradient = treex_core::grad(&leaf, |x| Ok(hard_silu(&x.get()?)?.sum_all()?))?;
             Ok(gradient.get()?.to_dtype(DType::F32)?.to_vec1()?)

@@ -1,12 +1,13 @@
 //! Recurrent cells and layers.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{Key, Leaf, Parameter, Result, prelude::*};
 use treex_nn::initializers::{constant, normal};
 use treex_nn::{
     BatchNorm, Bidirectional, Carry, ConvLstmCell, Dropout, GruCell, LstmCell, MguCell, OptimizedLstmCell,
     Rnn, RnnCell, SimpleCell, hard_tanh, soft_sign,
 };
+use treex_testing::device;
 
 use crate::case::{Case, Subject, assert_close, subject};
 use crate::conv::padding;
@@ -129,7 +130,7 @@ fn run_both<F: RnnCell + 'static, B: RnnCell + 'static>(case: &Case, f: F, b: B)
 }
 
 fn zeros(shape: &[usize]) -> Tensor {
-    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+    Tensor::zeros(shape, DType::F32, device()).unwrap()
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn initial_carries() -> Result<()> {
     assert_eq!(c.to_vec3::<f32>()?, first.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
     assert_eq!(h.to_vec3::<f32>()?, second.normal((2, 5, 4), DType::F32)?.to_vec3::<f32>()?);
 
-    let mut rnn = Rnn::new(GruCell::new(3, 4).carry_init(normal(1.))).init_key(7).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4).carry_init(normal(1.))).init_key(7).init(0, device())?;
     let carry = rnn.cell.initialize_carry(Key::from(7), &zeros(&[2, 3]))?;
     let (last, y) = rnn.call_with(&x, Some(&carry), None)?;
     assert_eq!(rnn.call(&x)?.to_vec3::<f32>()?, y.to_vec3::<f32>()?);
@@ -159,7 +160,7 @@ fn initial_carries() -> Result<()> {
 #[test]
 fn biases_of_a_minimal_cell() -> Result<()> {
     let mgu = MguCell::new(2, 1).forget_bias_init(constant(2.)).activation_bias_init(constant(3.));
-    let mgu = mgu.init(0, &Device::Cpu)?;
+    let mgu = mgu.init(0, device())?;
     for (layer, value) in [(&mgu.if_, 2.), (&mgu.in_, 3.), (&mgu.hn, 3.)] {
         assert_eq!(Leaf::get_optional(&layer.bias)?.unwrap().to_vec1::<f32>()?, [value]);
     }
@@ -168,9 +169,9 @@ fn biases_of_a_minimal_cell() -> Result<()> {
 
 #[test]
 fn a_carry_that_becomes_wider() -> Result<()> {
-    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, device())?;
     let x = zeros(&[2, 3, 3]).to_dtype(DType::F64)?;
-    let (last, y) = rnn.call_with(&x, None, Some(&Tensor::new(&[1u32, 3], &Device::Cpu)?))?;
+    let (last, y) = rnn.call_with(&x, None, Some(&Tensor::new(&[1u32, 3], device())?))?;
     assert_eq!((last.dtype(), y.dtype()), (DType::F64, DType::F64));
     Ok(())
 }
@@ -178,10 +179,10 @@ fn a_carry_that_becomes_wider() -> Result<()> {
 /// A sequence of no steps keeps its initial carry, whatever its padding is.
 #[test]
 fn a_length_of_zero() -> Result<()> {
-    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
-    let x = Tensor::ones((2, 3, 3), DType::F32, &Device::Cpu)?;
-    let carry = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
-    let lengths = Tensor::new(&[0u32, 2], &Device::Cpu)?;
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, device())?;
+    let x = Tensor::ones((2, 3, 3), DType::F32, device())?;
+    let carry = Tensor::ones((2, 4), DType::F32, device())?;
+    let lengths = Tensor::new(&[0u32, 2], device())?;
     let (last, y) = rnn.call_with(&x, Some(&carry), Some(&lengths))?;
     assert_eq!(last.get(0)?.to_vec1::<f32>()?, [1.; 4]);
     assert_eq!(last.get(1)?.to_vec1::<f32>()?, y.get(1)?.get(1)?.to_vec1::<f32>()?);
@@ -196,8 +197,7 @@ fn inferred_sizes_and_names() -> Result<()> {
     };
     let given = Bidirectional::new(Rnn::new(MguCell::new(5, 2)), Rnn::new(SimpleCell::new(5, 2)));
     let learned = Bidirectional::new(Rnn::new(MguCell::lazy(2)), Rnn::new(SimpleCell::lazy(2)));
-    let (given, learned) =
-        (given.init_linen(3, &Device::Cpu)?, learned.inferred(&x)?.init_linen(3, &Device::Cpu)?);
+    let (given, learned) = (given.init_linen(3, device())?, learned.inferred(&x)?.init_linen(3, device())?);
     assert_eq!(names(given.leaves()), names(learned.leaves()));
     assert_eq!(
         names(given.filter(treex_core::path("backward_rnn.**")).leaves()),
@@ -218,9 +218,9 @@ fn inferred_sizes_and_names() -> Result<()> {
 #[test]
 fn sizes_of_zero() -> Result<()> {
     let mut rnn = Bidirectional::new(Rnn::new(LstmCell::new(3, 4)), Rnn::new(LstmCell::new(3, 4)));
-    rnn = rnn.init(0, &Device::Cpu)?;
+    rnn = rnn.init(0, device())?;
     assert_eq!(rnn.call(&zeros(&[0, 2, 3]))?.dims(), [0, 2, 8]);
-    let lengths = Tensor::zeros(0, DType::U32, &Device::Cpu)?;
+    let lengths = Tensor::zeros(0, DType::U32, device())?;
     assert_eq!(rnn.call_with(&zeros(&[0, 2, 3]), None, Some(&lengths))?.1.dims(), [0, 2, 8]);
     Ok(())
 }
@@ -250,10 +250,10 @@ impl RnnCell for Noisy {
 #[test]
 fn state_in_a_cell_is_kept_between_steps() -> Result<()> {
     let noisy = Noisy { gru: GruCell::new(3, 4), norm: BatchNorm::new(4), dropout: Dropout::new(0.5) };
-    let mut rnn = Rnn::new(noisy).init(0, &Device::Cpu)?;
+    let mut rnn = Rnn::new(noisy).init(0, device())?;
     rnn = rnn.into_dtype(DType::F64)?;
-    let x = Key::from(1).normal((5, 3, 3), DType::F64)?;
-    let carry = Key::from(2).normal((5, 4), DType::F64)?;
+    let x = Key::from(1).normal((5, 3, 3), DType::F64)?.to_device(device())?;
+    let carry = Key::from(2).normal((5, 4), DType::F64)?.to_device(device())?;
     let leaves = (Leaf::<Parameter>::new(&x)?, Leaf::<Parameter>::new(&carry)?);
     let mut scanned = (rnn, leaves);
     let mut looped = scanned.clone();
@@ -284,9 +284,10 @@ fn state_in_a_cell_is_kept_between_steps() -> Result<()> {
 #[test]
 fn a_long_sequence_trains() -> Result<()> {
     let train = || -> Result<()> {
-        let rnn = Rnn::new(LstmCell::new(2, 3)).reverse(true).keep_order(true).init(0, &Device::Cpu)?;
-        let x = Leaf::<Parameter>::new(Key::from(1).normal((2, 5000, 2), DType::F32)?)?;
-        let lengths = Tensor::new(&[5000u32, 4000], &Device::Cpu)?;
+        let rnn = Rnn::new(LstmCell::new(2, 3)).reverse(true).keep_order(true).init(0, device())?;
+        let x = Key::from(1).normal((2, 5000, 2), DType::F32)?;
+        let x = Leaf::<Parameter>::new(x.to_device(device())?)?;
+        let lengths = Tensor::new(&[5000u32, 4000], device())?;
         let (_, grads) = (rnn, x).value_and_grad(Parameter, |(rnn, x)| {
             let ((c, h), y) = rnn.call_with(&x.get()?, None, Some(&lengths))?;
             Ok((y.sqr()?.mean_all()? + (c.sum_all()? + h.sum_all()?)?)?)
@@ -303,11 +304,11 @@ fn a_long_sequence_trains() -> Result<()> {
 
 #[test]
 fn errors_of_recurrent_layers() -> Result<()> {
-    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, &Device::Cpu)?;
-    let lengths = |lengths: &[i64]| Tensor::new(lengths, &Device::Cpu).unwrap();
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, device())?;
+    let lengths = |lengths: &[i64]| Tensor::new(lengths, device()).unwrap();
     let x = zeros(&[2, 5, 3]);
-    let mut cell = LstmCell::new(3, 4).init(0, &Device::Cpu)?;
-    let mut strided = Rnn::new(ConvLstmCell::new(1, 2, [3]).strides(2)).init(0, &Device::Cpu)?;
+    let mut cell = LstmCell::new(3, 4).init(0, device())?;
+    let mut strided = Rnn::new(ConvLstmCell::new(1, 2, [3]).strides(2)).init(0, device())?;
     let cases = [
         (
             strided.call_with(&zeros(&[2, 5, 4, 1]), None, None).err(),

@@ -1,13 +1,14 @@
 //! Lazy layers infer their sizes from a sample, and all layers report shapes to a summary.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{Result, prelude::*};
 use treex_nn::*;
+use treex_testing::device;
 
 use crate::case::assert_close;
 
 fn sample(shape: &[usize]) -> Tensor {
-    Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()
+    Tensor::ones(shape, DType::F32, device()).unwrap()
 }
 
 /// A lazy layer, the same with sizes, and the shape of an input.
@@ -58,8 +59,8 @@ fn table() -> Vec<Row> {
 fn lazy_layers_equal_layers_with_given_sizes() -> Result<()> {
     for (learned, given, input) in table() {
         let (x, name) = (sample(&input), format!("{learned:?}"));
-        assert!(learned.clone().init(7, &Device::Cpu).is_err(), "{name}");
-        let (mut learned, mut given) = (learned.init_with(7, &x)?, given.init(7, &Device::Cpu)?);
+        assert!(learned.clone().init(7, device()).is_err(), "{name}");
+        let (mut learned, mut given) = (learned.init_with(7, &x)?, given.init(7, device())?);
         assert_eq!(learned.tabulate(), given.tabulate());
         let (leaves, wanted) = (learned.leaves(), given.leaves());
         assert_eq!(leaves.len(), wanted.len(), "{name}");
@@ -81,7 +82,7 @@ fn cells(table: &str) -> Vec<Vec<&str>> {
 #[test]
 fn layers_report_their_shapes() -> Result<()> {
     for (_, given, input) in table() {
-        let mut model = given.init(7, &Device::Cpu)?.into_eval();
+        let mut model = given.init(7, device())?.into_eval();
         let x = sample(&input);
         let y = model.call(&x)?;
         let table = model.tabulate_with(&x)?;

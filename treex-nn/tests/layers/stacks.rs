@@ -1,10 +1,11 @@
 //! Stacks of layers.
 
-use candle_core::{DType, Device, Module as _, Tensor};
+use candle_core::{DType, Module as _, Tensor};
 use treex_core::{Error, Key, Parameter, Result, prelude::*};
 use treex_nn::{
     BatchApply, BatchNorm, Dropout, Linear, Mlp, Remat, ScanBlocks, Sequential, sequential, tanh,
 };
+use treex_testing::device;
 
 use crate::case::{Case, Subject, assert_close, module, subject, usize_of};
 
@@ -57,7 +58,7 @@ fn block() -> Sequential {
 }
 
 fn input() -> Tensor {
-    Key::from(1).normal((4, 3), DType::F64).unwrap()
+    Key::from(1).normal((4, 3), DType::F64).unwrap().to_device(device()).unwrap()
 }
 
 /// The loss and the gradients of a model, whose state the call updates.
@@ -78,8 +79,8 @@ fn assert_all_close(got: &[Tensor], want: &[Tensor]) {
 
 #[test]
 fn remat_is_its_module() -> Result<()> {
-    let mut plain = block().init_linen(7, &Device::Cpu)?;
-    let mut remat = Remat::new(block()).init_linen(7, &Device::Cpu)?;
+    let mut plain = block().init_linen(7, device())?;
+    let mut remat = Remat::new(block()).init_linen(7, device())?;
     assert_eq!(remat.tabulate(), plain.tabulate());
     plain = plain.into_dtype(DType::F64)?;
     remat = remat.into_dtype(DType::F64)?;
@@ -95,7 +96,7 @@ fn remat_is_its_module() -> Result<()> {
 
 #[test]
 fn scan_blocks_is_a_loop_over_blocks() -> Result<()> {
-    let mut scanned = ScanBlocks::new(block(), 3).init(7, &Device::Cpu)?;
+    let mut scanned = ScanBlocks::new(block(), 3).init(7, device())?;
     scanned = scanned.into_dtype(DType::F64)?;
     let blocks = scanned.blocks.unstack()?;
     assert_ne!(values(&blocks[0])[0].to_vec2::<f64>()?, values(&blocks[1])[0].to_vec2::<f64>()?);
@@ -117,14 +118,14 @@ fn scan_blocks_is_a_loop_over_blocks() -> Result<()> {
 #[test]
 fn errors_of_scan_blocks() -> Result<()> {
     let error = |result: Result<Tensor>| result.unwrap_err().to_string();
-    let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+    let x = Tensor::ones((2, 3), DType::F32, device())?;
     let text = error(ScanBlocks::new(Linear::new(3, 3), 2).call(&x));
     assert!(text.contains("and shape [2, 3, 3] has no value yet at `kernel`; call"), "{text}");
-    let text = error(ScanBlocks::new(Linear::new(3, 4), 2).init(0, &Device::Cpu)?.call(&x));
+    let text = error(ScanBlocks::new(Linear::new(3, 4), 2).init(0, device())?.call(&x));
     assert!(text.starts_with("the carry of a scan changed at step 0: expected [2, 3]"), "{text}");
-    let text = ScanBlocks::new(Linear::lazy(3), 2).init(0, &Device::Cpu).unwrap_err().to_string();
+    let text = ScanBlocks::new(Linear::lazy(3), 2).init(0, device()).unwrap_err().to_string();
     assert!(text.contains("give the layer its sizes"), "{text}");
-    assert!(ScanBlocks::new(Linear::new(3, 3), 0).init(0, &Device::Cpu).is_err());
+    assert!(ScanBlocks::new(Linear::new(3, 3), 0).init(0, device()).is_err());
     assert!(ScanBlocks::<Linear>::stacked(&[]).is_err());
     Ok(())
 }

@@ -9,6 +9,7 @@ use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::{Boxed, Extra, GradientTransformation, Optimizer};
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{numbers, tensor};
 
@@ -41,7 +42,7 @@ fn gradients(meta: &Value, case: &Value, step: usize) -> Params {
     if broken {
         let mut b = values(&grads.b.get().unwrap());
         b[1] = f64::NAN;
-        grads.b = Leaf::new(Tensor::new(b, &candle_core::Device::Cpu).unwrap()).unwrap();
+        grads.b = Leaf::new(Tensor::new(b, device()).unwrap()).unwrap();
     }
     grads
 }

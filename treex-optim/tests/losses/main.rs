@@ -7,7 +7,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
 use table::*;
 use treex_core::{ErrorKind, Result, autograd};
@@ -27,6 +27,7 @@ use treex_optim::losses::{
     sparsemax_loss, squared_error, triplet_margin_loss, triplet_margin_loss_with,
 };
 use treex_testing::compare::{assert_close, assert_each_close, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{numbers, tensor};
 
@@ -46,7 +47,7 @@ fn fixture() -> Value {
 /// The sum of the first value's elements times 1, 2, 3 and so on, so that a gradient that mixes up the batch
 /// shows.
 fn weighted(value: &Tensor) -> Tensor {
-    let weights = Tensor::arange(1f64, 1. + value.elem_count() as f64, &Device::Cpu).unwrap();
+    let weights = Tensor::arange(1f64, 1. + value.elem_count() as f64, device()).unwrap();
     (value.flatten_all().unwrap() * weights.to_dtype(value.dtype()).unwrap()).unwrap().sum_all().unwrap()
 }
 
@@ -55,7 +56,7 @@ fn arguments(case: &Value, dtype: DType) -> Vec<Tensor> {
     let argument = |argument: &Value| {
         let dims: Vec<usize> = numbers(&argument["shape"]).iter().map(|&n| n as usize).collect();
         let of = |dtype, values| {
-            Tensor::from_vec(numbers(values), dims, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+            Tensor::from_vec(numbers(values), dims, device()).unwrap().to_dtype(dtype).unwrap()
         };
         match argument.get("float") {
             Some(values) => Var::from_tensor(&of(dtype, values)).unwrap().as_tensor().clone(),
@@ -162,8 +163,8 @@ fn mse_is_the_mean_of_the_squared_error() {
 /// In Optax, exponentials of the pairs with itself overflow here, and the gradient is NaN.
 #[test]
 fn ntxent_of_a_small_temperature_has_a_gradient() {
-    let embeddings = Var::new(&[[1f32, 2.], [2., -1.], [-2., 0.5], [0.1, 3.]], &Device::Cpu).unwrap();
-    let labels = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu).unwrap();
+    let embeddings = Var::new(&[[1f32, 2.], [2., -1.], [-2., 0.5], [0.1, 3.]], device()).unwrap();
+    let labels = Tensor::new(&[0u32, 1, 0, 1], device()).unwrap();
     let grads = ntxent_with(&embeddings, &labels, 1e-3).unwrap().backward().unwrap();
     assert!(values(grads.get(&embeddings).unwrap()).iter().all(|grad| grad.is_finite()));
 }
@@ -172,9 +173,9 @@ fn ntxent_of_a_small_temperature_has_a_gradient() {
 #[test]
 fn ctc_of_a_long_sequence() {
     let (frames, classes) = (20_000, 3);
-    let logits = Var::zeros((1, frames, classes), DType::F32, &Device::Cpu).unwrap();
-    let zeros = |n| Tensor::zeros((1, n), DType::U8, &Device::Cpu).unwrap();
-    let labels = Tensor::new(&[[1u32, 2, 2]], &Device::Cpu).unwrap();
+    let logits = Var::zeros((1, frames, classes), DType::F32, device()).unwrap();
+    let zeros = |n| Tensor::zeros((1, n), DType::U8, device()).unwrap();
+    let labels = Tensor::new(&[[1u32, 2, 2]], device()).unwrap();
     let loss = ctc_loss(&logits, &zeros(frames), &labels, &zeros(3)).unwrap();
     let grads = loss.sum_all().unwrap().backward().unwrap();
     assert!(values(&loss)[0].is_finite());
@@ -185,10 +186,10 @@ fn ctc_of_a_long_sequence() {
 fn a_loss_is_a_function_with_a_reduction_and_a_weight() {
     use std::collections::{BTreeMap, HashMap};
 
-    let preds = Tensor::new(&[[1f64, 2.], [3., 4.]], &Device::Cpu).unwrap();
-    let target = Tensor::new(&[[0f64, 0.], [0., 1.]], &Device::Cpu).unwrap();
+    let preds = Tensor::new(&[[1f64, 2.], [3., 4.]], device()).unwrap();
+    let target = Tensor::new(&[[0f64, 0.], [0., 1.]], device()).unwrap();
     let loss = Loss::new(squared_error).weight(0.5);
-    let sample_weight = Tensor::new(&[1f32, 10.], &Device::Cpu).unwrap();
+    let sample_weight = Tensor::new(&[1f32, 10.], device()).unwrap();
     for (reduction, expected, weighted) in [
         (Reduction::None, vec![0.5, 2., 4.5, 4.5], vec![0.5, 2., 45., 45.]),
         (Reduction::Sum, vec![11.5], vec![92.5]),
@@ -208,16 +209,16 @@ fn a_loss_is_a_function_with_a_reduction_and_a_weight() {
         "the targets of `Loss::new(squared_error).weight(0.5).on(\"heads.1\")` have no tensor at `heads.1`; `on` takes \
          a path: keys and indices separated by points"
     );
-    let short = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let short = Tensor::new(&[1f32], device()).unwrap();
     assert!(loss.call_weighted(&preds, &target, &short).is_err());
 }
 
 #[test]
 fn logits_of_any_size_are_safe() {
     for dtype in [DType::F16, DType::BF16, DType::F32] {
-        let large = Tensor::new(&[[1e4f32, -1e4], [0., 6e4]], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let large = Tensor::new(&[[1e4f32, -1e4], [0., 6e4]], device()).unwrap().to_dtype(dtype).unwrap();
         let large = Var::from_tensor(&large).unwrap();
-        let label = Tensor::new(&[0u32, 1], &Device::Cpu).unwrap();
+        let label = Tensor::new(&[0u32, 1], device()).unwrap();
         let loss = softmax_cross_entropy_with_integer_labels(&large, &label).unwrap();
         assert_eq!(loss.to_vec1::<f32>().unwrap(), [0., 0.]);
         let grads = loss.sum_all().unwrap().backward().unwrap();
@@ -230,7 +231,7 @@ fn logits_of_any_size_are_safe() {
 /// 4,096 ones in bf16 sum to 256 there.
 #[test]
 fn half_precision_is_summed_in_f32() {
-    let ones = Tensor::ones(4096, DType::BF16, &Device::Cpu).unwrap();
+    let ones = Tensor::ones(4096, DType::BF16, device()).unwrap();
     let loss = mse(&ones, &ones.zeros_like().unwrap()).unwrap();
     assert_eq!((loss.dtype(), loss.to_scalar::<f32>().unwrap()), (DType::F32, 1.));
 }
@@ -238,7 +239,7 @@ fn half_precision_is_summed_in_f32() {
 #[test]
 fn an_empty_batch_has_empty_losses() {
     type Two = fn(&Tensor, &Tensor) -> Result<Tensor>;
-    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, device()).unwrap();
     let none = zeros(&[0, 3], DType::F32);
     let by_element: [Two; 9] = [
         squared_error,
@@ -285,7 +286,7 @@ fn an_empty_batch_has_empty_losses() {
     assert!(ntxent(&none, &zeros(&[0], DType::U32)).is_err());
 
     // Scalars are vectors of one element where all axes are summed over, and of none where the last is.
-    let one = Tensor::new(0.5f32, &Device::Cpu).unwrap();
+    let one = Tensor::new(0.5f32, device()).unwrap();
     assert_eq!(kl_divergence_with(&one, &one, &Over::all()).unwrap().dims(), [0usize; 0]);
     assert!(kl_divergence(&one, &one).is_err());
 }

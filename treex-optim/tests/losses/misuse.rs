@@ -18,7 +18,7 @@ fn a_masked_row_has_no_label() {
 
 #[test]
 fn misuse_is_an_error() {
-    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, device()).unwrap();
     let cases = [
         (
             mse(&zeros(&[8, 1], DType::F32), &zeros(&[8], DType::F32)),
@@ -114,8 +114,8 @@ fn misuse_is_an_error() {
 
 #[test]
 fn invalid_ctc_inputs_are_errors() {
-    let tensor = |rows: &[[f64; 2]; 1]| Tensor::new(rows, &Device::Cpu).unwrap();
-    let logits = Tensor::zeros((1, 2, 3), DType::F32, &Device::Cpu).unwrap();
+    let tensor = |rows: &[[f64; 2]; 1]| Tensor::new(rows, device()).unwrap();
+    let logits = Tensor::zeros((1, 2, 3), DType::F32, device()).unwrap();
     let (zeros, labels) = (tensor(&[[0., 0.]]), tensor(&[[1., 2.]]));
     let call = |frames: &Tensor, labels: &Tensor, pads: &Tensor, options| {
         ctc_loss_with_forward_probs(&logits, frames, labels, pads, options)
@@ -138,13 +138,13 @@ fn invalid_ctc_inputs_are_errors() {
 /// Candle's `gather` takes the largest number of a type for padding.
 #[test]
 fn labels_out_of_range_are_errors() {
-    let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let logits = Tensor::zeros((2, 3), DType::F32, device()).unwrap();
     for wrong in [3, -1, i64::MAX, i64::from(u32::MAX)] {
-        let labels = Tensor::new(&[0, wrong], &Device::Cpu).unwrap();
+        let labels = Tensor::new(&[0, wrong], device()).unwrap();
         let error = softmax_cross_entropy_with_integer_labels(&logits, &labels).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument);
         assert!(error.to_string().contains("expected labels from 0 to 2"), "{error}");
     }
-    let labels = Tensor::new(&[0u8, 255], &Device::Cpu).unwrap();
+    let labels = Tensor::new(&[0u8, 255], device()).unwrap();
     assert!(softmax_cross_entropy_with_integer_labels(&logits, &labels).is_err());
 }

@@ -11,7 +11,7 @@ macro_rules! cases {
 
 /// The rows of a mask of the fixture's script.
 pub(super) fn mask(rows: &[&[u8]]) -> Tensor {
-    Tensor::new(rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>(), &Device::Cpu).unwrap()
+    Tensor::new(rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>(), device()).unwrap()
 }
 
 pub(super) fn mask_of_3() -> Tensor {
@@ -29,7 +29,7 @@ pub(super) fn items() -> Tensor {
 }
 
 pub(super) fn weights() -> Tensor {
-    Tensor::new(&[[1f64, 2., 0.5, 1.], [1., 1., 1., 0.1], [2., 2., 2., 2.]], &Device::Cpu).unwrap()
+    Tensor::new(&[[1f64, 2., 0.5, 1.], [1., 1., 1., 0.1], [2., 2., 2., 2.]], device()).unwrap()
 }
 
 /// `losses.json`: options, masks, ties, infinities and other edges.
@@ -203,7 +203,7 @@ pub(super) fn edges() -> Vec<(&'static str, Call)> {
         ("triplet_margin_loss of equals", |a| triplet_margin_loss(&a[0], &a[1], &a[2])),
         ("dice_loss of images", |a| dice_loss(&a[0], &a[1])),
         ("dice_loss(weights,smooth,alpha,beta,sum)", |a| {
-            let weights = Tensor::new(&[0.5f64, 1., 2., 0.1], &Device::Cpu)?;
+            let weights = Tensor::new(&[0.5f64, 1., 2., 0.1], device())?;
             let options = Dice::default().class_weights(&weights).smooth(0.1).alpha(0.3).beta(0.7);
             dice_loss_with(&a[0], &a[1], &options.reduction(Reduction::Sum))
         }),
@@ -267,7 +267,7 @@ pub(super) fn plain() -> Vec<(&'static str, Call)> {
         ("kl_divergence(log_softmax x, tg)", |a| kl_divergence(&log_softmax(&a[0]), &other("targets"))),
         ("generalized_kl_divergence", |a| generalized_kl_divergence(&log_softmax(&a[0]), &other("targets"))),
         ("kl_divergence_with_log_targets", |a| {
-            let targets = Tensor::new(&[[0.2f64, 0.5, 0.3], [0.1, 0.3, 0.6]], &Device::Cpu)?;
+            let targets = Tensor::new(&[[0.2f64, 0.5, 0.3], [0.1, 0.3, 0.6]], device())?;
             kl_divergence_with_log_targets(&log_softmax(&a[0]), &targets.log()?)
         }),
         ("sigmoid_focal_loss", |a| sigmoid_focal_loss(&a[0], &other("binary"))),
@@ -291,7 +291,7 @@ pub(super) fn plain() -> Vec<(&'static str, Call)> {
         ("ntxent(labels 0,0)", |a| {
             let (first, second) = (a[0].get(0)?, a[0].get(1)?);
             let more = [first.clone(), second.clone(), first.affine(0.5, 0.1)?, second.affine(1., -0.3)?];
-            ntxent(&Tensor::stack(&more, 0)?, &Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu)?)
+            ntxent(&Tensor::stack(&more, 0)?, &Tensor::new(&[0u32, 1, 0, 1], device())?)
         }),
         ("triplet_margin_loss", |a| triplet_margin_loss(&a[0], &other("targets"), &other("binary"))),
     ]
@@ -307,7 +307,7 @@ pub(super) fn int_labels() -> Tensor {
 }
 
 pub(super) fn one_hot(args: &[Tensor]) -> Tensor {
-    Tensor::new(&[[0f64, 0., 1.], [0., 1., 0.]], &Device::Cpu).unwrap().to_dtype(args[0].dtype()).unwrap()
+    Tensor::new(&[[0f64, 0., 1.], [0., 1., 0.]], device()).unwrap().to_dtype(args[0].dtype()).unwrap()
 }
 
 pub(super) fn log_softmax(x: &Tensor) -> Tensor {

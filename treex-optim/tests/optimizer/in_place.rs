@@ -48,17 +48,13 @@ fn a_training_step_writes_in_place() -> Result<()> {
 #[test]
 fn a_gradient_may_be_a_view() {
     for (name, transformation) in all() {
-        let whole = Tensor::arange(0f32, 6., &Device::Cpu)
-            .unwrap()
-            .affine(0.3, -0.8)
-            .unwrap()
-            .reshape((3, 2))
-            .unwrap();
+        let whole =
+            Tensor::arange(0f32, 6., device()).unwrap().affine(0.3, -0.8).unwrap().reshape((3, 2)).unwrap();
         let view = whole.t().unwrap();
         let copy = view.contiguous().unwrap();
         let train = |gradient: &Tensor| {
             let mut w: Vec<Leaf<Parameter>> =
-                vec![Leaf::new(Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap()];
+                vec![Leaf::new(Tensor::ones((2, 3), DType::F32, device()).unwrap()).unwrap()];
             let mut optimizer = Optimizer::new(transformation.clone()).init(&w).unwrap();
             let lent = w.flatten().apply(|_| Ok(gradient.clone())).unwrap();
             let grads = w.unflatten(&lent).unwrap();
@@ -75,8 +71,7 @@ fn a_gradient_may_be_a_view() {
 #[test]
 fn a_leaf_may_read_memory_that_another_leaf_writes() {
     for len in [3, 100_000] {
-        let of =
-            |value: f32| Leaf::<Parameter>::new(Tensor::full(value, len, &Device::Cpu).unwrap()).unwrap();
+        let of = |value: f32| Leaf::<Parameter>::new(Tensor::full(value, len, device()).unwrap()).unwrap();
         let params = vec![of(0.), of(0.)].flatten();
         let transformation = trace(0.5);
         let mut state = transformation.init(&params).unwrap();

@@ -8,13 +8,14 @@ mod numbers;
 #[path = "../table/mod.rs"]
 mod table;
 
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 use table::{all, descents};
 use treex_core::{
     BatchStat, ErrorKind, KindTag, Leaf, Load, OptState, Parameter, Result, Rng, by, path, prelude::*,
 };
 use treex_optim::*;
 use treex_testing::compare::assert_close;
+use treex_testing::device;
 
 /// Leaves of all sorts: only those from `x` to `empty` can be trained.
 #[derive(Clone, Debug, PartialEq, TreeObject)]
@@ -29,7 +30,7 @@ struct Model {
 }
 
 fn leaf<K: treex_core::Kind>(values: &[f64], dtype: DType) -> Leaf<K> {
-    Leaf::new(Tensor::new(values, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()).unwrap()
+    Leaf::new(Tensor::new(values, device()).unwrap().to_dtype(dtype).unwrap()).unwrap()
 }
 
 fn model(dtype: DType) -> Model {
@@ -60,7 +61,7 @@ fn gradient(model: &Model, step: usize) -> Model {
             let values: Vec<f64> =
                 (0..leaf.elem_count()).map(|index| (value + 0.7 * index as f64).sin() + 0.1).collect();
             value += 1.;
-            Ok(Tensor::from_vec(values, leaf.shape(), &Device::Cpu)?.to_dtype(leaf.dtype())?)
+            Ok(Tensor::from_vec(values, leaf.shape(), device())?.to_dtype(leaf.dtype())?)
         })
         .unwrap()
 }

@@ -168,7 +168,7 @@ fn an_uninitialized_optimizer_is_refused() {
     assert_eq!(optimizer.learning_rate().unwrap_err().kind(), ErrorKind::Uninitialized);
 
     let unfilled = Model {
-        x: Leaf::param(|_, shape, dtype| Ok(Tensor::zeros(shape, dtype, &Device::Cpu)?), 3, DType::F32),
+        x: Leaf::param(|_, shape, dtype| Ok(Tensor::zeros(shape, dtype, device())?), 3, DType::F32),
         ..model
     };
     let error = Optimizer::new(adam(0.1)).init(&unfilled).unwrap_err();

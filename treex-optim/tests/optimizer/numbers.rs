@@ -155,9 +155,9 @@ fn one_plan_serves_any_type_with_these_leaves() {
 #[test]
 fn the_global_norm_is_summed_wide() {
     // 20 million numbers of 1e-3 in f32: their squares sum to 20, which f32 alone misses by 0.7 %.
-    let many = Leaf::<Parameter>::new(Tensor::full(1e-3f32, 20_000_000, &Device::Cpu).unwrap()).unwrap();
+    let many = Leaf::<Parameter>::new(Tensor::full(1e-3f32, 20_000_000, device()).unwrap()).unwrap();
     assert!((global_norm(&many).unwrap() / 20f64.sqrt() - 1.).abs() < 1e-6);
-    let ones = Leaf::<Parameter>::new(Tensor::ones(100_000, DType::BF16, &Device::Cpu).unwrap()).unwrap();
+    let ones = Leaf::<Parameter>::new(Tensor::ones(100_000, DType::BF16, device()).unwrap()).unwrap();
     assert_eq!(global_norm(&ones).unwrap(), 100_000f64.sqrt());
     let mixed = (
         leaf::<Parameter>(&[3.], DType::F32),
