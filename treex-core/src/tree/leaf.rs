@@ -106,7 +106,8 @@ impl<K: Kind> Leaf<K> {
 
     /// The value: tracked inside a gradient scope that selected this leaf, detached everywhere else.
     ///
-    /// It is a view, valid until the leaf's next write in place (an optimizer's step): copy it to keep it.
+    /// It is a view, valid until the leaf's next write in place (an optimizer's step, on another thread too): copy it to keep
+    /// it.
     ///
     /// # Errors
     /// If the leaf has no value yet ([`ErrorKind::Uninitialized`]) or was filtered out

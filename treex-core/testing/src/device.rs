@@ -31,6 +31,7 @@ pub fn is_skipped(skips: Skips, name: &str) -> bool {
     let Some((name, reason)) = skips.iter().find(|(skipped, _)| *skipped == name) else { return false };
     let is_skipped = !device().is_cpu();
     if is_skipped {
+        #[expect(clippy::explicit_write, reason = "`eprintln!` is captured")]
         writeln!(stderr(), "SKIPPED {name}: {reason}").unwrap();
     }
     is_skipped
