@@ -291,7 +291,7 @@ fn trees_of_an_inner_function() {
 /// A loss that uses the value of an inner gradient, and not the gradient, reaches nothing; that of a linear function is 0.
 fn inner_gradients_that_are_cut() {
     let cut = scalar(2.).value_and_grad(Parameter, |x| {
-        let (_, gradient) = x.value_and_grad(Parameter, |x| cube(x))?;
+        let (_, gradient) = x.value_and_grad(Parameter, cube)?;
         Ok(gradient.get()?.detach().sqr()?)
     });
     assert_eq!(cut.unwrap_err().kind(), ErrorKind::Gradient);
