@@ -5,9 +5,9 @@ use super::*;
 /// PyTorch's `ignore_index`: the row is masked, and its label is not read.
 #[test]
 fn a_masked_row_has_no_label() {
-    let logits = Tensor::new(&[[0f64, 1., 2.], [5., 5., 5.]], &device()).unwrap();
-    let labels = Tensor::new(&[2i64, -100], &device()).unwrap();
-    let mask = Tensor::new(&[[1u8], [0]], &device()).unwrap();
+    let logits = Tensor::new(&[[0f64, 1., 2.], [5., 5., 5.]], device()).unwrap();
+    let labels = Tensor::new(&[2i64, -100], device()).unwrap();
+    let mask = Tensor::new(&[[1u8], [0]], device()).unwrap();
     let over = Over::default().mask(&mask);
     let loss = softmax_cross_entropy_with_integer_labels_with(&logits, &labels, &over).unwrap();
     let expected = (1. + (-1f64).exp() + (-2f64).exp()).ln();
