@@ -466,9 +466,31 @@ fn hvp_inside(
     Ok((loss, gradient, first))
 }
 
+/// 50,000 operations in a thread of 2 MiB: their graph is dropped with enough stack.
+fn deep_products() {
+    let run = || {
+        let x = Leaf::<Parameter>::new(Tensor::new(&[2f64], &Device::Cpu).unwrap()).unwrap();
+        let (.., product) = hvp(
+            &x,
+            Parameter,
+            |x| {
+                let mut y = x.get()?.sqr()?;
+                for _ in 0..25_000 {
+                    y = (y.sin()? * 0.999)?;
+                }
+                Ok(y.sum_all()?)
+            },
+            &x,
+        )
+        .unwrap();
+        assert!(product.get().is_ok());
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+}
+
 fn main() {
     enable_nested_gradients().unwrap();
-    let tests: [(&str, fn()); 19] = [
+    let tests: [(&str, fn()); 20] = [
         ("orders", orders),
         ("a_gradient_and_its_loss_in_one_function", a_gradient_and_its_loss_in_one_function),
         ("a_captured_value", a_captured_value),
@@ -486,6 +508,7 @@ fn main() {
         ("trees_of_an_inner_function", trees_of_an_inner_function),
         ("inner_gradients_that_are_cut", inner_gradients_that_are_cut),
         ("what_is_handed_out_is_no_parameter", what_is_handed_out_is_no_parameter),
+        ("deep_products", deep_products),
         ("trees_tracked_for_candle", trees_tracked_for_candle),
         ("values_are_not_parameters", values_are_not_parameters),
     ];

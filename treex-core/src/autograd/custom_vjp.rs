@@ -7,6 +7,7 @@ use super::nested::{is_nested, saved};
 use super::operation::{BackwardContext, Operation, attach_all};
 use super::storage::OwnedStorage;
 use crate::error::Result;
+use crate::tensors::storage_id;
 
 /// A function of tensors with a custom gradient: `jax.custom_vjp`.
 ///
@@ -67,12 +68,19 @@ where
     let outputs = outputs.iter().map(|output| OwnedStorage::take(output.detach().force_contiguous()?));
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
     let is_differentiable = is_nested();
-    attach_all(CustomVjp { backward, is_differentiable }, &inputs.iter().collect::<Vec<_>>(), outputs)
+    let input_storages = inputs.iter().map(storage_id).collect();
+    attach_all(
+        CustomVjp { backward, is_differentiable, input_storages },
+        &inputs.iter().collect::<Vec<_>>(),
+        outputs,
+    )
 }
 
 struct CustomVjp<B> {
     backward: B,
     is_differentiable: bool,
+    /// An input may be a parameter, and a gradient must not change when that is written.
+    input_storages: Vec<usize>,
 }
 
 impl<B> Operation for CustomVjp<B>
@@ -88,7 +96,15 @@ where
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        accumulate::disarmed(|| (self.backward)(cx.cotangents()))
+        let gradients = accumulate::disarmed(|| (self.backward)(cx.cotangents()))?;
+        let is_input = |gradient: &Tensor| self.input_storages.contains(&storage_id(gradient));
+        let of_its_own = |gradient: Tensor| {
+            if gradient.track_op() || !is_input(&gradient) { Ok(gradient) } else { gradient.copy() }
+        };
+        Ok(gradients
+            .into_iter()
+            .map(|gradient| gradient.map(of_its_own).transpose())
+            .collect::<candle_core::Result<_>>()?)
     }
 }
 
@@ -100,6 +116,7 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
+    use crate::{Leaf, Parameter, Tree as _};
 
     fn var(values: &[f64]) -> Var {
         Var::new(values, &Device::Cpu).unwrap()
@@ -223,6 +240,27 @@ mod tests {
                 scope.spawn(move || (0..50).for_each(|_| assert_eq!(gradient(loss), *alone)));
             }
         });
+        Ok(())
+    }
+
+    /// The gradients of a product are its inputs, and stay when these are written.
+    #[test]
+    fn a_gradient_is_no_parameter() -> Result<()> {
+        let leaf = |value: f64| Leaf::<Parameter>::new(Tensor::new(&[value], &Device::Cpu)?);
+        let mut pair = (leaf(2.)?, leaf(3.)?);
+        let (_, gradients) = pair.value_and_grad(Parameter, |(a, b)| {
+            let product = custom_vjp(&[a.get()?, b.get()?], |x| {
+                let x = x.to_vec();
+                let y = (&x[0] * &x[1])?;
+                Ok((vec![y], move |_: &[Option<Tensor>]| Ok(vec![Some(x[1].clone()), Some(x[0].clone())])))
+            })?;
+            Ok(product[0].sum_all()?)
+        })?;
+        for leaf in pair.handles_mut() {
+            leaf.write(&Tensor::new(&[7f64], &Device::Cpu)?)?;
+        }
+        assert_eq!(gradients.0.get()?.to_vec1::<f64>()?, [3.]);
+        assert_eq!(gradients.1.get()?.to_vec1::<f64>()?, [2.]);
         Ok(())
     }
 }

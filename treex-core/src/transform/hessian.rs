@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use crate::deep;
 use crate::error::{Error, Result};
 use crate::transform::auxiliary::{Aux as _, detach_tree};
 use crate::transform::grad::in_place;
@@ -45,19 +46,23 @@ pub fn hvp<T>(
 where
     T: TreeObject + Clone,
 {
-    let mut products = None;
-    let (_, hv) = in_place(&mut tree.clone(), &filter, |tree| {
+    let (mut products, start) = (None, deep::mark());
+    let result = in_place(&mut tree.clone(), &filter, |tree| {
         let ((loss, ()), gradient) = in_place(tree, &filter, |tree| Ok((f(tree)?, ())))?;
         let product = dot(&gradient, v)?;
         products = Some((loss, gradient));
         Ok((product, ()))
-    })?;
-    let (mut loss, mut gradient) = products.ok_or_else(|| Error::argument("the function did not run"))?;
-    // Constants, but for an outer function on which they depend.
-    let unowned = |value: &Tensor| Scope::owner_of(value).is_none().then(|| value.detach());
-    loss.detach_where(&unowned);
-    detach_tree(&mut gradient, &unowned);
-    Ok((loss, gradient, hv))
+    });
+    // They hold the graph.
+    deep::with_room(start, move || {
+        let products = products.ok_or_else(|| Error::argument("the function did not run"));
+        let ((_, hv), (mut loss, mut gradient)) = (result?, products?);
+        // Constants, but for an outer function on which they depend.
+        let unowned = |value: &Tensor| Scope::owner_of(value).is_none().then(|| value.detach());
+        loss.detach_where(&unowned);
+        detach_tree(&mut gradient, &unowned);
+        Ok((loss, gradient, hv))
+    })
 }
 
 /// The sum of the products of the values of `x` with those of `v`, over the leaves that have one in `x`.
