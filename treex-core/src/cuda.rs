@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// - freed memory stays in the driver's pool for the next step;
 /// - tensors carry no events, of which Candle makes two for each allocation: with one stream, nothing waits for them. A
 ///   program that makes streams of its own through cudarc orders them itself;
-/// - on the thread that calls it, what Candle uploads in pieces of at most 4096 bytes (shapes and strides) stays on the device
-///   and is uploaded once. Each thread that trains calls it.
+/// - the thread that calls it has the device's context, without which it cannot load a kernel; and what Candle uploads there
+///   in pieces of at most 4096 bytes (shapes and strides) stays on the device and is uploaded once. Each thread that trains
+///   calls it.
 ///
 /// # Errors
 /// If there is no such device, or no driver for it ([`ErrorKind::Candle`]).
@@ -34,7 +35,9 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
         devices.insert(ordinal, device.clone());
         device
     };
-    keep_uploads(device.as_cuda_device()?);
+    let cuda = device.as_cuda_device()?;
+    cuda.cuda_stream().context().bind_to_thread().map_err(|error| unusable(ordinal, &error.to_string()))?;
+    keep_uploads(cuda);
     Ok(device)
 }
 

@@ -5,7 +5,11 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Checks that a tensor of this shape can be made: the products of its sizes are numbers, and there is memory for it.
+/// Sizes from which on memory is asked for ahead: below, the operations of every step would allocate twice.
+const LARGE: usize = 1 << 30;
+
+/// Checks that a tensor of this shape can be made: the products of its sizes are numbers, and there is memory for it, if it
+/// has a gigabyte or more.
 ///
 /// # Errors
 /// If not.
@@ -16,7 +20,7 @@ pub fn check_size(shape: &Shape, dtype: DType) -> Result<()> {
     let is_empty = shape.dims().contains(&0);
     match bytes {
         Some(_) if is_empty => Ok(()),
-        Some(bytes) if Vec::<u8>::new().try_reserve_exact(bytes).is_ok() => Ok(()),
+        Some(bytes) if bytes < LARGE || Vec::<u8>::new().try_reserve_exact(bytes).is_ok() => Ok(()),
         _ => Err(Error::argument("a tensor is too large for the memory")
             .found(format!("{:?} of `{}`", shape.dims(), dtype.as_str()))
             .remedy("use smaller sizes")),
