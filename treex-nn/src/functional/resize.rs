@@ -22,8 +22,8 @@ pub enum ResizeMethod {
 ///
 /// Elements are samples at the centers of their cells, and the corners of the arrays coincide. Where an array shrinks, the
 /// filter is widened by the same factor, so that no element is skipped (JAX's `antialias`); [`resize_with`] can leave
-/// this out. Half types are computed in `F32`; integers give `F32`, the nearest ones keep their type. The gradient is exact: where a cell is read several
-/// times, its gradients are added.
+/// this out. Half types are computed in `F32`; integers give `F32`, the nearest ones keep their type. The gradient is
+/// exact: where a cell is read several times, its gradients are added.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
