@@ -214,8 +214,16 @@ fn nothing_left_to_train_is_an_error() -> Result<()> {
         assert_eq!(error.kind(), ErrorKind::Frozen, "{error}");
         assert!(error.to_string().contains("unfreeze"), "{error}");
     }
-    let error = linear.freeze(path("kernal")).unwrap_err().to_string();
-    assert!(error.contains("`path(\"kernal\")` selects no leaf") && error.contains("`kernel`"), "{error}");
+    let typos = [
+        linear.freeze(path("kernal")).unwrap_err(),
+        linear.into_dtype_where(path("kernal"), DType::F16).unwrap_err(),
+    ];
+    for error in typos.map(|error| error.to_string()) {
+        assert!(
+            error.contains("`path(\"kernal\")` selects no leaf") && error.contains("`kernel`"),
+            "{error}"
+        );
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! shared cell behind it, and when it is written in place), [`object`] (the trait), [`filter`], [`flat`],
 //! [`verbs`] (the methods of every tree).
 
+mod cast;
 mod containers;
 pub mod filter;
 pub mod flat;

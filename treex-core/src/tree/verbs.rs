@@ -12,8 +12,8 @@ use super::module::Module;
 use super::object::TreeObject;
 use super::path::Path;
 use super::walk::{try_walk_mut, walk, walk_mut};
-use super::{freeze, set_mode, update};
-use crate::error::{Error, Result};
+use super::{cast, freeze, set_mode, update};
+use crate::error::Result;
 use crate::init::{self, Source, linen, shape_inference};
 use crate::io::checkpoint::{self, Load, Report, Save};
 use crate::io::summary;
@@ -179,31 +179,21 @@ pub trait Tree: TreeObject + Clone {
     /// [`into_dtype_where`](Self::into_dtype_where).
     ///
     /// # Errors
-    /// As `into_dtype_where`.
-    fn into_dtype(self, dtype: DType) -> Result<Self> {
-        self.into_dtype_where((Parameter, BatchStat, Cache), dtype)
+    /// If `dtype` is not a floating type, or a cast fails.
+    fn into_dtype(mut self, dtype: DType) -> Result<Self> {
+        cast::cast(&mut self, &(Parameter, BatchStat, Cache), dtype)?;
+        Ok(self)
     }
 
     /// The tree with the floating values that `filter` selects cast to `dtype`. In a closure that is differentiated,
     /// gradients flow through the cast. Call it after [`init`](Self::init): a leaf without a value stays as it is.
     ///
     /// # Errors
-    /// If `dtype` is not a floating type, or a cast fails.
+    /// If `dtype` is not a floating type, `filter` selects no leaf, or a cast fails.
     fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
-        if !dtype.is_float() {
-            return Err(Error::argument("floating values are cast to floating types")
-                .expected("a floating type")
-                .found(format!("`{}`", dtype.as_str()))
-                .remedy("cast the tensor of one leaf with Candle's `to_dtype`"));
+        if !cast::cast(&mut self, &filter, dtype)? {
+            return Err(freeze::no_leaf(&self, &filter));
         }
-        try_walk_mut(&mut self, |path, kind, leaf| match leaf.tracked_value() {
-            Some(value) if value.dtype().is_float() && filter.selects(&LeafRef::new(path, kind, leaf)) => {
-                let cast = Handle::from_copy(&value.to_dtype(dtype)?)?;
-                leaf.replace(cast);
-                Ok(())
-            }
-            _ => Ok(()),
-        })?;
         Ok(self)
     }
 
