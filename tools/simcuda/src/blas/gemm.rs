@@ -123,7 +123,7 @@ impl Gemm {
                     } else {
                         beta.multiply_add(T::from_f64(self.c.of.read(bytes)), scaled)
                     };
-                    value.write(self.c.of, bytes);
+                    self.c.of.write(value.to_f64(), bytes);
                 }
             }
         }
@@ -177,7 +177,7 @@ mod tests {
         let address = memory.allocate((values.len() * of.size()) as u64).expect("room");
         let bytes = memory.get_mut(address, values.len() * of.size()).expect("inside");
         for (value, bytes) in values.iter().zip(bytes.chunks_exact_mut(of.size())) {
-            value.write(of, bytes);
+            of.write(value.to_f64(), bytes);
         }
         address
     }

@@ -11,7 +11,7 @@ mod parser;
 mod program;
 mod registers;
 mod run;
-mod soft;
+pub(crate) mod soft;
 mod space;
 mod syntax;
 #[cfg(test)]

@@ -29,6 +29,20 @@ struct Group {
     addresses: Lanes,
 }
 
+impl Group {
+    /// Counts an access of `len` bytes by each lane: bytes and sectors of global memory, or the turns of the banks.
+    fn count(&self, len: usize, [bytes, sectors]: [&mut u64; 2], bank_conflicts: &mut u64) {
+        match self.space {
+            Space::Global => {
+                *bytes += len as u64 * u64::from(self.mask.count_ones());
+                *sectors += traffic::sectors(&self.addresses, self.mask);
+            }
+            Space::Shared => *bank_conflicts += traffic::bank_conflicts(&self.addresses, self.mask, len),
+            _ => {}
+        }
+    }
+}
+
 /// The lanes by the memories that they access.
 fn groups(space: Space, mut addresses: Lanes, mask: u32) -> impl Iterator<Item = Group> {
     let mut masks = [(Space::Global, 0), (Space::Shared, 0), (Space::Local, 0), (Space::Param, 0)];
@@ -97,16 +111,8 @@ impl Warp {
                 }
             }
             self.note(&group, len, Touch { writes: false, atomic: access.strong }, env)?;
-            match group.space {
-                Space::Global => {
-                    env.counts.bytes_read += len as u64 * u64::from(group.mask.count_ones());
-                    env.counts.sectors_read += traffic::sectors(&group.addresses, group.mask);
-                }
-                Space::Shared => {
-                    env.counts.bank_conflicts += traffic::bank_conflicts(&group.addresses, group.mask, len);
-                }
-                _ => {}
-            }
+            let counts = &mut env.counts;
+            group.count(len, [&mut counts.bytes_read, &mut counts.sectors_read], &mut counts.bank_conflicts);
         }
         Ok(())
     }
@@ -138,16 +144,12 @@ impl Warp {
                 bytes.map_err(|fault| Stop::new(lane, fault))?.copy_from_slice(&values[..len]);
             }
             self.note(&group, len, Touch { writes: true, atomic: access.strong }, env)?;
-            match group.space {
-                Space::Global => {
-                    env.counts.bytes_written += len as u64 * u64::from(group.mask.count_ones());
-                    env.counts.sectors_written += traffic::sectors(&group.addresses, group.mask);
-                }
-                Space::Shared => {
-                    env.counts.bank_conflicts += traffic::bank_conflicts(&group.addresses, group.mask, len);
-                }
-                _ => {}
-            }
+            let counts = &mut env.counts;
+            group.count(
+                len,
+                [&mut counts.bytes_written, &mut counts.sectors_written],
+                &mut counts.bank_conflicts,
+            );
         }
         Ok(())
     }
