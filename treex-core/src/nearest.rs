@@ -1,6 +1,10 @@
 //! The nearest names, for errors.
 
+use crate::error::Error;
 use crate::tree::filter::{Described, Filter};
+use crate::tree::object::TreeObject;
+use crate::tree::path::Dotted;
+use crate::tree::walk::walk;
 
 /// ` (nearest: `a`, `b`)`, or nothing if no name is near.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
@@ -10,7 +14,7 @@ pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> S
 /// The paths nearest to those that a filter names, in the same form: `path("**.kernl")` means `layers.0.kernel`
 /// more than `layers.0.bias`. Nothing for a filter that names no path.
 #[must_use]
-pub fn nearest_paths<F: Filter>(filter: &F, paths: impl Iterator<Item = String>) -> String {
+pub fn nearest_paths<F: Filter + ?Sized>(filter: &F, paths: impl Iterator<Item = String>) -> String {
     let text = Described(filter).to_string();
     // What stands in quotes are the globs.
     let globs = text.split('"').skip(1).step_by(2);
@@ -26,6 +30,16 @@ pub fn nearest_paths<F: Filter>(filter: &F, paths: impl Iterator<Item = String>)
         words.iter().map(best).sum::<f64>() / words.len() as f64
     };
     listed(paths.map(|path| (likeness(&path), path)).collect())
+}
+
+/// The error for a filter that selects no leaf of the tree.
+pub(crate) fn no_leaf<T: TreeObject>(tree: &T, filter: &(impl Filter + ?Sized)) -> Error {
+    let mut paths = Vec::new();
+    walk(tree, |path, _, _| paths.push(Dotted(path).to_string()));
+    let (count, known) = (paths.len(), nearest_paths(filter, paths.into_iter()));
+    Error::argument(format!("`{}` selects no leaf", Described(filter)))
+        .found(format!("{count} other leaves{known}"))
+        .remedy("`tabulate` and `leaves` show the paths and kinds of the tree")
 }
 
 /// The three best of those that are good enough.

@@ -173,6 +173,12 @@ fn a_checkpoint_that_does_not_match() {
         (vec!["layers.1.kernel".into()], vec!["layers.1.weight".into()])
     );
 
+    assert_error(
+        model.clone().load_with(&missing, &Load::strict().allow_missing(path("layer.1.*"))),
+        ErrorKind::Argument,
+        &["`path(\"layer.1.*\")` selects no leaf", "nearest: `layers.1.kernel`"],
+    );
+
     let (_folder, extra) =
         altered(|tensors| drop(tensors.insert("layers.1.kernels".into(), zeros(&[1], DType::F32))));
     assert_error(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor, safetensors};
 use serde_json::{Value, json};
-use treex_core::{Leaf, Load, Module, Parameter, prelude::*};
+use treex_core::{Leaf, Module, Parameter, prelude::*};
 use treex_optim::{GradientTransformation, Optimizer, softmax_cross_entropy_with_integer_labels};
 
 use crate::serve::{Data, Result, Work, norm};
@@ -24,9 +24,10 @@ pub(crate) fn tensors(file: PathBuf) -> Result<impl Fn(&str) -> Result<Tensor>> 
 
 /// `model` with the weights of a file.
 fn started<M: Module + Clone>(model: M, file: PathBuf) -> Result<M> {
-    let mut model = model.init(0, &Device::Cpu)?;
-    model.load_with(file, &Load::strict().allow_missing(!Parameter))?;
-    Ok(model)
+    let model = model.init(0, &Device::Cpu)?;
+    let mut parameters = model.filter(Parameter);
+    parameters.load(file)?;
+    Ok(model.updated(&parameters)?)
 }
 
 /// The value of a loss in full precision.

@@ -16,7 +16,7 @@ use super::container::{self, Container, RESERVED, Unique, broken};
 use super::file::cannot;
 use super::origins::origins_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::nearest::nearest;
+use crate::nearest::{nearest, no_leaf};
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, Rng};
@@ -134,13 +134,10 @@ pub fn checkpoint_metadata(file: impl AsRef<FilePath>) -> Result<BTreeMap<String
 /// ```
 #[derive(Clone, Default)]
 pub struct Load {
-    missing: Option<Selects>,
+    missing: Option<Arc<dyn Filter + Send + Sync>>,
     unused: bool,
     rename: Option<Rename>,
 }
-
-/// A filter without its type.
-type Selects = Arc<dyn Fn(&LeafRef<'_>) -> bool + Send + Sync>;
 
 /// From a name in a file to a path.
 type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -152,10 +149,11 @@ impl Load {
         Self::default()
     }
 
-    /// Leaves that `filter` selects may be missing from the file; they keep their values.
+    /// Leaves that `filter` selects may be missing from the file; they keep their values. A filter that selects no leaf
+    /// of the tree is an error when it is loaded.
     #[must_use]
     pub fn allow_missing(mut self, filter: impl Filter + Send + Sync + 'static) -> Self {
-        self.missing = Some(Arc::new(move |leaf| filter.selects(leaf)));
+        self.missing = Some(Arc::new(filter));
         self
     }
 
@@ -203,6 +201,12 @@ struct Entry<'a> {
     path: Path,
     kind: KindTag,
     leaf: &'a Handle,
+}
+
+impl Entry<'_> {
+    fn as_ref(&self) -> LeafRef<'_> {
+        LeafRef::new(self.path.segments(), self.kind, self.leaf)
+    }
 }
 
 /// All leaves in field order. Of those that are not `Nothing`, no two have the same name.
@@ -270,7 +274,13 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
 pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options: &Load) -> Result<Report> {
     let mut contents = Contents::open(file, options)?;
     contents.check_origins(&origins_of(tree))?;
-    let report = contents.check(&entries(tree)?, options)?;
+    let leaves = entries(tree)?;
+    if let Some(allowed) = options.missing.as_deref()
+        && !leaves.iter().any(|entry| allowed.selects(&entry.as_ref()))
+    {
+        return Err(no_leaf(tree, allowed));
+    }
+    let report = contents.check(&leaves, options)?;
     let mut loaded = tree.clone();
     try_walk_mut(&mut loaded, |path, kind, leaf| {
         if leaf.is_nothing() {
@@ -323,10 +333,10 @@ impl<'a> Contents<'a> {
     fn check(&self, leaves: &[Entry<'_>], options: &Load) -> Result<Report> {
         let by_name: BTreeMap<&str, &Entry<'_>> = leaves.iter().map(|entry| (&*entry.name, entry)).collect();
         let mut report = Report::default();
-        for Entry { name, path, kind, leaf } in leaves.iter().filter(|entry| !entry.leaf.is_nothing()) {
+        for entry in leaves.iter().filter(|entry| !entry.leaf.is_nothing()) {
+            let Entry { name, path, kind, leaf } = entry;
             let Some((stored, info)) = self.info(name) else {
-                let allowed = options.missing.as_ref();
-                if allowed.is_some_and(|allowed| allowed(&LeafRef::new(path.segments(), *kind, leaf))) {
+                if options.missing.as_ref().is_some_and(|allowed| allowed.selects(&entry.as_ref())) {
                     report.missing.push(name.clone());
                     continue;
                 }

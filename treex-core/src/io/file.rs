@@ -51,6 +51,11 @@ pub(super) fn replace(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        return Err(self::cannot("write", file)
+            .found(format!("no folder `{}`", folder.display()))
+            .remedy("create it first, for instance with `std::fs::create_dir_all`"));
+    }
     remove_leftovers(folder);
     let mut temporary = temporary(folder).map_err(cannot)?;
     let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
@@ -123,7 +128,8 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     loop {
-        let temporary = builder.tempfile_in(folder)?;
+        // The error of `tempfile` names the temporary file, which means nothing to the caller.
+        let temporary = builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))?;
         // Without the lock, or without its name, it was taken for a leftover in the moment before it was locked. A
         // file system without locks has no leftovers removed, so there the file is safe too.
         let taken = matches!(temporary.as_file().try_lock(), Err(fs::TryLockError::WouldBlock));
@@ -192,6 +198,16 @@ mod tests {
         assert_eq!(error.unwrap_err().to_string(), "stopped");
         assert_eq!(fs::read(&file).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write(&folder.path().join("runs/model"), b"new").unwrap_err().to_string();
+        assert!(
+            error.contains("runs/model`") && error.contains("no folder `") && error.contains("create it"),
+            "{error}"
+        );
     }
 
     /// A writer that died left its file without a lock; that of a living one is locked.

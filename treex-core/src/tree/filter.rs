@@ -36,9 +36,9 @@ pub trait Filter {
 }
 
 /// `Display` of a filter, for errors.
-pub(crate) struct Described<'a, F>(pub(crate) &'a F);
+pub(crate) struct Described<'a, F: ?Sized>(pub(crate) &'a F);
 
-impl<F: Filter> fmt::Display for Described<'_, F> {
+impl<F: Filter + ?Sized> fmt::Display for Described<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.describe(f)
     }

@@ -1,14 +1,13 @@
 //! Freezing: a flag of the leaf that gradients, optimizers, statistics and noise respect.
 
-use super::filter::{Described, Filter, LeafRef};
+use super::filter::{Filter, LeafRef};
 use super::handle::Handle;
 use super::kind::{KindTag, State};
 use super::mode::Mode;
 use super::object::{ChildInfo, TreeObject, VisitorMut};
-use super::path::Dotted;
-use super::walk::{walk, walk_mut};
-use crate::error::{Error, Result};
-use crate::nearest::nearest_paths;
+use super::walk::walk_mut;
+use crate::error::Result;
+use crate::nearest::no_leaf;
 
 /// See [`Tree::freeze`](crate::Tree::freeze).
 pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, frozen: bool) -> Result<()> {
@@ -25,16 +24,6 @@ pub(crate) fn set_frozen<T: TreeObject>(tree: &mut T, filter: &impl Filter, froz
     let mut modes = Modes { modules: vec![Module::default()] };
     modes.child(ChildInfo::new(&[]), tree);
     Ok(())
-}
-
-/// The error for a filter that selects no leaf of the tree.
-pub(crate) fn no_leaf<T: TreeObject>(tree: &T, filter: &impl Filter) -> Error {
-    let mut paths = Vec::new();
-    walk(tree, |path, _, _| paths.push(Dotted(path).to_string()));
-    let (count, known) = (paths.len(), nearest_paths(filter, paths.into_iter()));
-    Error::argument(format!("`{}` selects no leaf", Described(filter)))
-        .found(format!("{count} other leaves{known}"))
-        .remedy("`tabulate` and `leaves` show the paths and kinds of the tree")
 }
 
 /// Counts of all leaves and of frozen leaves.

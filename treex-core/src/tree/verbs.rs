@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::init::{self, Source, linen, shape_inference};
 use crate::io::checkpoint::{self, Load, Report, Save};
 use crate::io::summary;
+use crate::nearest::no_leaf;
 use crate::random::Key;
 use crate::random::stream::Rngs;
 use crate::transform::auxiliary::Aux;
@@ -192,7 +193,7 @@ pub trait Tree: TreeObject + Clone {
     /// If `dtype` is not a floating type, `filter` selects no leaf, or a cast fails.
     fn into_dtype_where(mut self, filter: impl Filter, dtype: DType) -> Result<Self> {
         if !cast::cast(&mut self, &filter, dtype)? {
-            return Err(freeze::no_leaf(&self, &filter));
+            return Err(no_leaf(&self, &filter));
         }
         Ok(self)
     }
