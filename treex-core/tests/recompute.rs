@@ -198,6 +198,26 @@ fn a_long_scan_has_a_shallow_graph() -> Result<()> {
     Ok(())
 }
 
+/// A sum of ones in half precision stalls at 256 or 2048.
+#[test]
+fn many_steps_are_summed() -> Result<()> {
+    for (dtype, wanted) in [(DType::BF16, 4992f32), (DType::F16, 5000.)] {
+        let mut w = Leaf::<Parameter>::new(Tensor::ones((), dtype, &Device::Cpu)?)?;
+        let start = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        let xs = Tensor::zeros(5000, DType::F32, &Device::Cpu)?;
+        let (loss, grad) = w.value_and_grad(Parameter, |w| {
+            let step = |w: &mut Leaf<Parameter>, carry: &[Tensor], _: &[Tensor]| {
+                Ok((vec![(&carry[0] + w.get()?.to_dtype(DType::F32)?)?], Vec::new()))
+            };
+            Ok(scan(w, &[start], &[xs], step)?.0.remove(0))
+        })?;
+        assert_eq!(loss.to_scalar::<f32>()?, 5000.);
+        let grad = grad.get()?;
+        assert_eq!((grad.dtype(), grad.to_dtype(DType::F32)?.to_scalar::<f32>()?), (dtype, wanted));
+    }
+    Ok(())
+}
+
 #[test]
 fn operations_are_recomputed_by_the_same_path() -> Result<()> {
     let mut w = Leaf::<Parameter>::new(Tensor::new(1f64, &Device::Cpu)?)?;

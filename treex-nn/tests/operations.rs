@@ -1,9 +1,9 @@
 //! The operations, each as it is used: a row here is all that the [contract] needs to check one.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::is_reference;
-use treex_core::{Key, Leaf, Result, enable_nested_gradients, matmul, prelude::*};
+use treex_core::{Key, Leaf, Parameter, Result, enable_nested_gradients, matmul, prelude::*};
 use treex_nn::ops::{
     Axis, Extent, Normalization, Source, convolution, linear, local_convolution, normalize, rows_of,
 };
@@ -108,8 +108,11 @@ fn indexed(
 }
 
 /// Tests of sums of 5,000 ones.
-const SUMS: &[(&str, fn())] =
-    &[("many_ones_are_summed", many_ones_are_summed), ("layers_sum_many_ones", layers_sum_many_ones)];
+const SUMS: &[(&str, fn())] = &[
+    ("many_ones_are_summed", many_ones_are_summed),
+    ("layers_sum_many_ones", layers_sum_many_ones),
+    ("many_uses_are_summed", many_uses_are_summed),
+];
 
 /// Sums of 5,000 ones: those of products, and the gradients of everything that is repeated.
 fn many_ones_are_summed() {
@@ -166,6 +169,25 @@ fn many_ones_are_summed() {
         let options = AttentionOptions::default().bias(&bias);
         dot_product_attention(&x[0], &x[1], &value, &options)
     });
+}
+
+/// The gradient of a leaf in 5,000 operations of treex; those of Candle are summed by Candle, in their own type.
+fn many_uses_are_summed() {
+    let check = |dtype: DType| -> Result<()> {
+        let mut w = Leaf::<Parameter>::new(Tensor::ones(1, dtype, &Device::Cpu)?)?;
+        let x = Tensor::ones(1, dtype, &Device::Cpu)?;
+        let (_, gradient) = w.value_and_grad(Parameter, |w| {
+            let uses = (0..5000).map(|_| add(&x, &w.get()?)).collect::<Result<Vec<_>>>()?;
+            Ok(Tensor::cat(&uses, 0)?.to_dtype(DType::F64)?.sum_all()?)
+        })?;
+        let wanted = Tensor::new(&[5000f64], &Device::Cpu)?.to_dtype(dtype)?;
+        let bits = |x: &Tensor| x.to_dtype(DType::F64)?.to_vec1::<f64>();
+        assert_eq!(bits(&gradient.get()?)?, bits(&wanted)?, "{dtype:?}");
+        Ok(())
+    };
+    for &dtype in ALL {
+        check(dtype).unwrap_or_else(|error| panic!("{dtype:?}: {error}"));
+    }
 }
 
 /// The same for the layers that add or multiply by what they repeat.

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Error, Result, Tree};
 
+use crate::numerics::wide;
 use crate::tree::{add, scale};
 
 /// How [`microbatch`] combines the results of the parts.
@@ -70,11 +71,14 @@ pub fn microbatch<T: Tree>(
     if accumulator == Accumulator::Concat {
         return concat(&first, &parts.collect::<Result<Vec<_>>>()?);
     }
-    let sum = parts.try_fold(first, |sum, part| add(&sum, &part?))?;
-    match accumulator {
-        Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum),
-        _ => Ok(sum),
-    }
+    // A sum of thousands of parts would stall in half precision.
+    let widened = |part: &T| part.map(|x| Ok(x.to_dtype(wide(x.dtype()))?));
+    let sum = parts.try_fold(widened(&first)?, |sum, part| add(&sum, &widened(&part?)?))?;
+    let combined = match accumulator {
+        Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum)?,
+        _ => sum,
+    };
+    first.zip_map(&combined, |first, combined| Ok(combined.to_dtype(first.dtype())?))
 }
 
 /// The trees' leaves, each concatenated along its first axis.

@@ -420,6 +420,16 @@ fn parts_of_a_batch() {
         assert!(error.contains("a divisor of 6"), "{error}");
     }
     assert!(microbatch(&[], 1, Accumulator::Sum, |_| Ok(())).is_err());
+
+    // A sum of ones in half precision stalls at 256 or 2048.
+    for dtype in [DType::BF16, DType::F16] {
+        let ones = Tensor::ones(5000, dtype, &Device::Cpu).unwrap();
+        let sum = microbatch(&[ones], 1, Accumulator::Sum, |part| Leaf::<Parameter>::new(part[0].clone()));
+        let sum = sum.unwrap().get().unwrap();
+        assert_eq!(sum.dtype(), dtype);
+        let wanted = Tensor::new(&[5000f64], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        assert_eq!(values(&sum), values(&wanted));
+    }
 }
 
 fn main() {

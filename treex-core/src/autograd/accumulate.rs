@@ -9,12 +9,12 @@ use std::cell::RefCell;
 use candle_core::{Tensor, TensorId};
 
 use super::nested::saved;
-use super::sum::sum_of_gradients;
+use super::sum::GradientSum;
 use crate::error::Result;
 use crate::id_map::IdMap;
 
 struct Accumulators {
-    by_variable: IdMap<TensorId, Option<Tensor>>,
+    by_variable: IdMap<TensorId, GradientSum>,
     is_last: bool,
 }
 
@@ -46,15 +46,15 @@ pub(crate) fn gradients<'v>(
     variables: impl Iterator<Item = &'v Tensor> + Clone,
     is_last: bool,
 ) -> Result<Vec<Option<Tensor>>> {
-    let by_variable = variables.clone().map(|variable| (variable.id(), None)).collect();
+    let by_variable = variables.clone().map(|variable| (variable.id(), GradientSum::default())).collect();
     let (store, sums) = active(Some(Accumulators { by_variable, is_last }), || loss.backward());
     let (mut store, mut sums) = (store?, sums.map(|sums| sums.by_variable).unwrap_or_default());
     let gradient = |variable: &Tensor| {
-        let own = sums.get_mut(&variable.id()).and_then(Option::take);
-        Ok(match (own, store.remove(variable)) {
-            (Some(own), Some(candle)) => Some(sum_of_gradients(&own, &saved(&candle))?),
-            (own, candle) => own.or(candle.map(|candle| saved(&candle))),
-        })
+        let mut sum = sums.remove(&variable.id()).unwrap_or_default();
+        if let Some(candle) = store.remove(variable) {
+            sum.add(saved(&candle))?;
+        }
+        sum.finish()
     };
     variables.map(gradient).collect()
 }
@@ -70,10 +70,7 @@ pub(super) fn accumulate(variable: &Tensor, gradient: Tensor) -> candle_core::Re
         let Some(sum) = active.as_mut().and_then(|sums| sums.by_variable.get_mut(&variable.id())) else {
             return Ok(Some(gradient));
         };
-        *sum = Some(match sum.take() {
-            Some(sum) => sum_of_gradients(&sum, &gradient)?,
-            None => gradient,
-        });
+        sum.add(gradient)?;
         Ok(None)
     })
 }

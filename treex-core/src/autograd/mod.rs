@@ -34,5 +34,6 @@ pub use producers::is_recording;
 pub use reference::{is_reference, with_reference};
 pub use storage::OwnedStorage;
 pub use storage_guard::StorageGuard;
+pub(crate) use sum::GradientSum;
 
 pub use crate::tensors::storage_id;

@@ -1,6 +1,6 @@
 //! Sums of gradients, on all cores. Candle's own threads would spin while they wait, and take cores from other work.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use treex_kernels::add::Add;
 
 use super::elements::{Element, elements};
@@ -8,6 +8,39 @@ use super::reference::is_reference;
 use super::storage::OwnedStorage;
 use crate::error::Result;
 use crate::match_float;
+
+/// A sum of gradients of one tensor. A sum of thousands of ones in half precision would stall, so from the second term
+/// on it is in `f32`; the end is in the type of the first.
+#[derive(Clone, Default)]
+pub(crate) struct GradientSum {
+    sum: Option<Tensor>,
+    dtype: Option<DType>,
+}
+
+impl GradientSum {
+    pub(crate) fn add(&mut self, term: Tensor) -> Result<()> {
+        self.sum = Some(match &self.sum {
+            Some(sum) => sum_of_gradients(&widened(sum)?, &widened(&term)?)?,
+            None => {
+                self.dtype = Some(term.dtype());
+                term
+            }
+        });
+        Ok(())
+    }
+
+    /// The sum, if there was a term.
+    pub(crate) fn finish(self) -> Result<Option<Tensor>> {
+        Ok(match (self.sum, self.dtype) {
+            (Some(sum), Some(dtype)) => Some(sum.to_dtype(dtype)?),
+            _ => None,
+        })
+    }
+}
+
+fn widened(x: &Tensor) -> Result<Tensor> {
+    Ok(if matches!(x.dtype(), DType::BF16 | DType::F16) { x.to_dtype(DType::F32)? } else { x.clone() })
+}
 
 /// The sum of two gradients of one tensor.
 pub(crate) fn sum_of_gradients(x: &Tensor, y: &Tensor) -> Result<Tensor> {

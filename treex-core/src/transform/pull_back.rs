@@ -68,7 +68,7 @@ pub(crate) fn through_links(
 }
 
 /// Adds a gradient to a sum of gradients.
-pub(crate) fn add(sum: &mut Option<Tensor>, term: Option<Tensor>) -> Result<()> {
+fn add(sum: &mut Option<Tensor>, term: Option<Tensor>) -> Result<()> {
     *sum = match (sum.take(), term) {
         (Some(sum), Some(term)) => Some((sum + term)?),
         (sum, term) => sum.or(term),

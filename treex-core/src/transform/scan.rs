@@ -5,10 +5,10 @@
 
 use candle_core::Tensor;
 
-use crate::autograd::{custom_vjp, is_nested};
+use crate::autograd::{GradientSum, custom_vjp, is_nested};
 use crate::deep;
 use crate::error::{Error, Result};
-use crate::transform::pull_back::{add, pull_back};
+use crate::transform::pull_back::pull_back;
 use crate::transform::recompute::{Recompute, variable};
 use crate::transform::stack::{unstack, write_back};
 use crate::tree::object::TreeObject;
@@ -229,7 +229,7 @@ fn back<F, S>(
     cotangents: &[Option<Tensor>],
 ) -> Result<Vec<Option<Tensor>>> {
     let constants = sources.constants.iter().map(variable).collect::<Result<Vec<_>>>()?;
-    let mut of_constants = vec![None; constants.len()];
+    let mut of_constants = vec![GradientSum::default(); constants.len()];
     let (carries, of_ys) = cotangents.split_at(sources.carry.len());
     let mut of_carry = carries.to_vec();
     let mut of_xs = vec![Vec::new(); sources.xs.len()];
@@ -249,7 +249,7 @@ fn back<F, S>(
         })?;
         let mut gradients = gradients.into_iter();
         for sum in &mut of_constants {
-            add(sum, gradients.next().flatten())?;
+            gradients.next().flatten().map_or(Ok(()), |gradient| sum.add(gradient))?;
         }
         of_carry = gradients.by_ref().take(carry.len()).collect();
         for (column, (gradient, x)) in of_xs.iter_mut().zip(gradients.zip(&xs)) {
@@ -261,6 +261,7 @@ fn back<F, S>(
         Ok(Some(Tensor::stack(&column, 0)?))
     });
     let of_xs = stacked.collect::<Result<Vec<_>>>()?;
+    let of_constants = of_constants.into_iter().map(GradientSum::finish).collect::<Result<Vec<_>>>()?;
     Ok([of_constants, of_carry, of_xs].concat())
 }
 
