@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::DType;
+use serde::de::value::{Error, MapDeserializer};
+use serde::de::{Deserialize, Deserializer, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
 use treex_core::path;
 use treex_optim::*;
 
@@ -303,4 +306,75 @@ fn every_optimizer_has_a_configuration() {
             serde_json::from_str::<OptimizerConfig>(&format!(r#"{{"name": "{name}", "_": 0}}"#)).unwrap_err();
         assert!(error.to_string().contains("unknown field `_`"), "{name}: {error}");
     }
+}
+
+/// What a field of a configuration is, without a file: JSON has no NaN.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Text(&'a str),
+    Number(f64),
+}
+
+impl<'de> IntoDeserializer<'de, Error> for Value<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            Self::Text(text) => visitor.visit_borrowed_str(text),
+            Self::Number(number) => visitor.visit_f64(number),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Each number of each optimizer, as the errors of the configuration list them: NaN is refused, and so is a rate of decay
+/// that is none.
+#[test]
+fn numbers_that_mean_nothing_are_refused() {
+    let fields = |names: &str| {
+        let quoted = names.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let error = serde_json::from_str::<OptimizerConfig>(r#"{"name": "_"}"#).unwrap_err().to_string();
+    let (mut tried, mut taken) = (0, Vec::new());
+    for name in fields(error.split_once("expected").unwrap().1) {
+        let json = format!(r#"{{"name": "{name}", "_": 0}}"#);
+        let error = serde_json::from_str::<OptimizerConfig>(&json).unwrap_err().to_string();
+        for field in fields(error.split_once("expected").unwrap().1) {
+            // `b3` of AdEMAMix is a schedule.
+            let decays = ["b1", "b2"].contains(&&*field) || (&*name, &*field) == ("prodigy", "b3");
+            let bad = [f64::NAN].into_iter().chain(decays.then_some(-1.));
+            for bad in bad {
+                let fields = [
+                    ("name", Value::Text(&name)),
+                    ("learning_rate", Value::Number(0.1)),
+                    (field.as_str(), Value::Number(bad)),
+                ];
+                let fields = fields.into_iter().filter(|(key, value)| {
+                    *key != "learning_rate"
+                        || field != *key
+                        || matches!(value, Value::Number(x) if x.to_bits() == bad.to_bits())
+                });
+                let Ok(config) = OptimizerConfig::deserialize(MapDeserializer::new(fields)) else { continue };
+                tried += 1;
+                if config.build().is_ok() {
+                    taken.push(format!("{name}: {field} = {bad}"));
+                }
+            }
+        }
+    }
+    assert!(tried > 150, "only {tried}");
+    assert!(taken.is_empty(), "{taken:#?}");
 }

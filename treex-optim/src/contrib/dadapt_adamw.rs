@@ -109,7 +109,11 @@ impl GradientTransformation for DAdaptAdamW {
     type State = DAdaptAdamWState;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
-        check_options(&self.learning_rate, [self.b1, self.b2], self.eps, self.estim_lr0)?;
+        check_options(
+            &self.learning_rate,
+            [self.b1, self.b2],
+            [self.eps, self.estim_lr0, self.weight_decay],
+        )?;
         Ok(DAdaptAdamWState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,

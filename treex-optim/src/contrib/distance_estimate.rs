@@ -12,14 +12,14 @@ use crate::step_size::StepSize;
 pub(super) fn check_options(
     learning_rate: &Schedule,
     [b1, b2]: [f64; 2],
-    eps: f64,
-    first_estimate: f64,
+    [eps, first_estimate, weight_decay]: [f64; 3],
 ) -> Result<()> {
     learning_rate.check("learning_rate")?;
     check_decay("b1", b1)?;
     check_decay("b2", b2)?;
     check_not_negative("eps", eps)?;
-    check_not_negative("1 / estim_lr0", 1. / first_estimate)
+    check_not_negative("1 / estim_lr0", 1. / first_estimate)?;
+    check_not_negative("weight_decay", weight_decay)
 }
 
 /// The learning rate of the next step: the schedule times the estimate.

@@ -62,10 +62,12 @@ impl GradientTransformation for ScaleByDowg {
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         check_not_negative("eps", self.eps)?;
+        let distance = self.init_estim_sq_dist.unwrap_or(self.eps);
+        check_not_negative("init_estim_sq_dist", distance)?;
         Ok(DowgState {
             init_params: copied(params)?,
             weighted_sq_norm_grads: Scalar::new(0.)?,
-            estim_sq_dist: Scalar::new(self.init_estim_sq_dist.unwrap_or(self.eps))?,
+            estim_sq_dist: Scalar::new(distance)?,
         })
     }
 

@@ -4,7 +4,7 @@ use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
 use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
-use crate::numerics::{at_least, check_decay, check_not_negative, zeros_like};
+use crate::numerics::{at_least, check_decay, check_finite, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -163,6 +163,7 @@ impl GradientTransformation for Momo {
         self.learning_rate.check("learning_rate")?;
         check_decay("beta", self.beta)?;
         check_not_negative("weight_decay", self.weight_decay)?;
+        check_finite("lower_bound", self.lower_bound)?;
         Ok(MomoState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,

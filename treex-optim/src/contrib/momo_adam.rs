@@ -5,7 +5,7 @@ use treex_core::{LeafRef, Leaves, Result, TreeObject};
 use super::momo::Model;
 use crate::engine::{Number, Rule, Updates};
 use crate::linesearch::vdot;
-use crate::numerics::{bias_correction, check_decay, check_not_negative, zeros_like};
+use crate::numerics::{bias_correction, check_decay, check_finite, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -117,6 +117,7 @@ impl GradientTransformation for MomoAdam {
         check_decay("b2", self.b2)?;
         check_not_negative("eps", self.eps)?;
         check_not_negative("weight_decay", self.weight_decay)?;
+        check_finite("lower_bound", self.lower_bound)?;
         Ok(MomoAdamState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,

@@ -5,7 +5,7 @@ use treex_core::{LeafRef, Leaves, Result, TreeObject};
 use super::distance_estimate::{Descend, check_options, corrected_rate, l1_norm, step_size, total};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::zeros_like;
+use crate::numerics::{check_decay, check_not_negative, zeros_like};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -117,10 +117,14 @@ builder!(Prodigy {
 });
 
 impl Prodigy {
+    fn decay_of_sums(&self) -> f64 {
+        self.b3.unwrap_or(self.b2.sqrt())
+    }
+
     fn step(&self, grads: Leaves, state: &mut ProdigyState, params: &Leaves) -> Result<Leaves> {
         let lr = self.learning_rate.at(Some(&state.count), "learning_rate")?;
         let t = state.count.advance()?;
-        let b3 = self.b3.unwrap_or(self.b2.sqrt());
+        let b3 = self.decay_of_sums();
         let d = state.estim_lr.get()?;
         let rate = corrected_rate(d, lr, [self.b1, self.b2], t);
 
@@ -145,7 +149,10 @@ impl GradientTransformation for Prodigy {
     type State = ProdigyState;
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
-        check_options(&self.learning_rate, [self.b1, self.b2], self.eps, self.estim_lr0)?;
+        let numbers = [self.eps, self.estim_lr0, self.weight_decay];
+        check_options(&self.learning_rate, [self.b1, self.b2], numbers)?;
+        check_decay("b3", self.decay_of_sums())?;
+        check_not_negative("estim_lr_coef", self.estim_lr_coef)?;
         Ok(ProdigyState {
             count: Count::zero()?,
             exp_avg: zeros_like(params)?,

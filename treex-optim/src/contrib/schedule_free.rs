@@ -6,7 +6,7 @@ use treex_core::{Leaves, Result, TreeObject};
 use crate::chain::{Chain, chain};
 use crate::combinators::copied;
 use crate::engine::{Number, Rule, Updates};
-use crate::numerics::{check_finite, check_float, wide};
+use crate::numerics::{check_decay, check_finite, check_float, wide};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
@@ -186,7 +186,7 @@ impl<T: GradientTransformation> GradientTransformation for ScheduleFree<T> {
 
     fn init(&self, params: &Leaves) -> Result<Self::State> {
         self.learning_rate.check("learning_rate")?;
-        check_finite("1 / b1", 1. / self.b1)?;
+        check_decay("1 - b1", 1. - self.b1)?;
         check_finite("weight_lr_power", self.weight_lr_power)?;
         check_float("state_dtype", self.state_dtype)?;
         let z = copied(params)?;
