@@ -41,7 +41,7 @@ gone 'lend|kept|settle|own|unique|redeclare|Whose|place|Edge|Lesson|pupil|learn|
     treex-core/src treex-core/derive/src
 gone 'seen|Knot|Out|gate|tape|Pass|Call|hang|hand_over|deposit|Fresh|Taken|Buffer|Turns|LOOKING|IS_LOOKING|Normalizer|Level|is_plain|with_plain' \
     treex-core/src treex-core/kernels/src treex-nn/src
-gone 'patches|windows|GiveBack|places|panels|sum_rows' treex-nn/src treex-core/kernels/src
+gone 'patches|windows|GiveBack|places|tile|panels|sum_rows' treex-nn/src treex-core/kernels/src
 gone 'host|plain|Edge|Edges|AnyRule|Typed|AnyTerms|TypedTerms|Goal|Found|Ready|straight|through|Way' \
     treex-optim/src treex-nn/src/layers
 rule 'a plain phrase: "default: ..", "NaN", "out of range", the subject itself, "freed"' \

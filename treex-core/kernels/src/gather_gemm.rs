@@ -180,19 +180,19 @@ impl<T: Vectors, P: Offsets> Write<'_, T, P> {
         // SAFETY: as promised; the rows of a tile exist.
         unsafe {
             while at + R <= len {
-                self.tile::<V, DEPTHWISE, R, N>(at);
+                self.microkernel::<V, DEPTHWISE, R, N>(at);
                 at += R;
             }
             while at + S <= len {
-                self.tile::<V, DEPTHWISE, S, N>(at);
+                self.microkernel::<V, DEPTHWISE, S, N>(at);
                 at += S;
             }
             while at + 2 <= len {
-                self.tile::<V, DEPTHWISE, 2, N>(at);
+                self.microkernel::<V, DEPTHWISE, 2, N>(at);
                 at += 2;
             }
             while at < len {
-                self.tile::<V, DEPTHWISE, 1, N>(at);
+                self.microkernel::<V, DEPTHWISE, 1, N>(at);
                 at += 1;
             }
         }
@@ -207,7 +207,7 @@ impl<T: Vectors, P: Offsets> Write<'_, T, P> {
         reason = "the compiler makes registers of what is indexed by constants"
     )]
     #[inline(always)]
-    unsafe fn tile<V: Vector<Element = T>, const DEPTHWISE: bool, const R: usize, const N: usize>(
+    unsafe fn microkernel<V: Vector<Element = T>, const DEPTHWISE: bool, const R: usize, const N: usize>(
         &self,
         at: usize,
     ) {

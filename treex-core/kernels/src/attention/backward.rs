@@ -106,7 +106,7 @@ impl<T: Float> Backward<'_, T> {
                 tile(&inputs.query, s.depth, s.scale(), &mut scratch.queries);
                 tile(self.y, s.value_depth, one, &mut scratch.y);
                 tile(self.dy, s.value_depth, one, &mut scratch.dy);
-                self.tile(scratch, [item, head, first], count);
+                self.differentiate_tile(scratch, [item, head, first], count);
                 if self.wanted[0] {
                     for at in 0..count {
                         let row = ((item * s.queries + first + at) * s.heads + head) * s.depth;
@@ -132,7 +132,12 @@ impl<T: Float> Backward<'_, T> {
     }
 
     /// A tile of queries over all keys.
-    fn tile(&self, scratch: &mut Scratch<T::Wide>, [item, head, first]: [usize; 3], count: usize) {
+    fn differentiate_tile(
+        &self,
+        scratch: &mut Scratch<T::Wide>,
+        [item, head, first]: [usize; 3],
+        count: usize,
+    ) {
         let (s, modifiers) = (self.inputs.sizes, &self.inputs.modifiers);
         let (rows, width, value_width) =
             (count.next_multiple_of(ROWS), s.padded_depth(), s.padded_value_depth());

@@ -123,7 +123,7 @@ impl<T: Float> Inputs<'_, T> {
             for first in (first..last).step_by(QUERY_TILE) {
                 let count = QUERY_TILE.min(last - first);
                 queries.pack_rows(first, count, s.scale(), &mut scratch.queries);
-                self.tile(scratch, [item, head, first], count);
+                self.attend_tile(scratch, [item, head, first], count);
                 // SAFETY: this thread alone has these queries of this head.
                 let rows = unsafe { statistics.row((item * s.heads + head) * s.queries + first, count) };
                 for (at, to) in rows.iter_mut().enumerate() {
@@ -139,7 +139,7 @@ impl<T: Float> Inputs<'_, T> {
     }
 
     /// A tile of queries over all keys.
-    fn tile(&self, scratch: &mut Scratch<T::Wide>, [item, head, first]: [usize; 3], count: usize) {
+    fn attend_tile(&self, scratch: &mut Scratch<T::Wide>, [item, head, first]: [usize; 3], count: usize) {
         let (s, modifiers) = (self.sizes, &self.modifiers);
         let (rows, depth, value_depth) =
             (count.next_multiple_of(ROWS), s.padded_depth(), s.padded_value_depth());
