@@ -46,7 +46,8 @@ pub(crate) fn gradients<'v>(
     variables: impl Iterator<Item = &'v Tensor> + Clone,
     is_last: bool,
 ) -> Result<Vec<Option<Tensor>>> {
-    let by_variable = variables.clone().map(|variable| (variable.id(), GradientSum::default())).collect();
+    let mut by_variable = IdMap::with_capacity_and_hasher(variables.clone().count(), Default::default());
+    by_variable.extend(variables.clone().map(|variable| (variable.id(), GradientSum::default())));
     let (store, sums) = active(Some(Accumulators { by_variable, is_last }), || loss.backward());
     let (mut store, mut sums) = (store?, sums.map(|sums| sums.by_variable).unwrap_or_default());
     let gradient = |variable: &Tensor| {

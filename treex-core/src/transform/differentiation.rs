@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 use crate::autograd::{accumulate, nested, producers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
-use crate::tensors::{same_storage, storage_len};
+use crate::tensors::{storage_id, storage_len};
 use crate::transform::pull_back::through_links;
 use crate::transform::scope::{Link, Scope};
 use crate::tree::filter::{Described, Filter, LeafRef};
@@ -141,14 +141,18 @@ impl Differentiation {
 
     /// `value`, detached, in memory that no later step writes: a value may be a parameter itself.
     pub(crate) fn of_its_own(&self, value: &Tensor) -> Result<Tensor> {
-        let (value, len) = (value.detach(), storage_len(value));
-        let is_alias = |var: &Var| len.is_none_or(|len| len == var.elem_count()) && same_storage(var, &value);
+        let (value, id, len) = (value.detach(), storage_id(value), storage_len(value));
+        let is_alias = |var: &Var| len.is_none_or(|len| len == var.elem_count()) && storage_id(var) == id;
         Ok(if self.vars.iter().flatten().any(is_alias) { value.copy()? } else { value })
     }
 
-    /// The position of the selected leaf whose variable this is.
-    pub(crate) fn position_of(&self, variable: &Tensor) -> Option<usize> {
-        self.vars.iter().position(|var| var.as_ref().is_some_and(|var| var.id() == variable.id()))
+    /// The position of the selected leaf whose variable this is, mostly `likely`.
+    pub(crate) fn position_of(&self, variable: &Tensor, likely: usize) -> Option<usize> {
+        let is_it = |var: &Option<Var>| var.as_ref().is_some_and(|var| var.id() == variable.id());
+        if self.vars.get(likely).is_some_and(is_it) {
+            return Some(likely);
+        }
+        self.vars.iter().position(is_it)
     }
 
     /// Whether the leaf at each position was selected.

@@ -133,11 +133,14 @@ impl<T: TreeObject + Clone> Rollback<'_, T> {
         let Some(before) = self.before.take() else { return };
         let mut previous = Vec::new();
         walk(&before, |_, _, leaf| previous.push(leaf));
+        let mut next = 0;
         walk_mut(self.model, |_, _, leaf| {
+            let at = next;
+            next += 1;
             if !leaf.scope().is_some_and(|own| Arc::ptr_eq(own, &differentiation.scope)) {
                 return;
             }
-            let position = leaf.scoped_value().and_then(|value| differentiation.position_of(value));
+            let position = leaf.scoped_value().and_then(|value| differentiation.position_of(value, at));
             match position.map(|position| previous[position]) {
                 Some(outer) if outer.is_tracked() => leaf.replace(outer.clone()),
                 _ => leaf.release_graph(),
