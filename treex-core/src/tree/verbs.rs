@@ -371,6 +371,10 @@ pub trait Tree: TreeObject + Clone {
     /// # Ok::<(), treex_core::Error>(())
     /// ```
     ///
+    /// Graphs of any depth are walked and freed with the stack that they need. Only one that the closure drops itself, by an
+    /// error at its end or an unused tensor, is freed on the stack of the thread, by Candle's recursion: tens of thousands
+    /// of operations need a thread with a larger one.
+    ///
     /// # Errors
     /// The error of the closure; a loss that is not a scalar; a filter that selects nothing differentiable; an
     /// uninitialized leaf; a closure that changes the tree's structure. The model is then unchanged.
