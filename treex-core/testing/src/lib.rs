@@ -1,6 +1,7 @@
 //! What the integration tests of the workspace share.
 //!
 //! - [`device`](device()): the CPU, or the CUDA device that `TREEX_TEST_DEVICE=cuda` asks for.
+//! - [`bad_input`]: every public function with input that cannot be right.
 //! - [`contract`]: what holds for every operation, over drawn shapes, views and options.
 //! - [`oracle`]: fixtures with the numbers of another implementation.
 //! - [`compare`]: comparisons up to a tolerance.
@@ -12,6 +13,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+pub mod bad_input;
 pub mod compare;
 pub mod contract;
 mod device;

@@ -8,9 +8,7 @@ use treex_core::{Key, Leaf, Parameter, Result, prelude::*};
 use treex_nn::initializers::{self, Distribution, FanMode};
 use treex_nn::regularizers::{l1, l1_l2, l2};
 use treex_nn::*;
-
-use crate::Row;
-use crate::cases::{AXES, Cases, DIMS, NUMBERS, SIZES, huge, some, tensors};
+use treex_testing::bad_input::{AXES, Cases, DIMS, NUMBERS, Row, SIZES, huge, some, tensors};
 
 /// An initializer.
 type Init = Box<dyn Fn(&Key, &Shape, DType) -> Result<Tensor>>;

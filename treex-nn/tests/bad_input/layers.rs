@@ -3,9 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use treex_core::{Key, Module, Result, prelude::*};
 use treex_nn::*;
-
-use crate::Row;
-use crate::cases::{AXES, Cases, NUMBERS, SIZES, some, tensors};
+use treex_testing::bad_input::{AXES, Cases, NUMBERS, Row, SIZES, some, tensors};
 
 /// A row of layers with one or two sizes.
 fn sized<M: Module + Clone + std::fmt::Debug>(

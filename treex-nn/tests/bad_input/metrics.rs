@@ -4,9 +4,7 @@ use candle_core::Device;
 use treex_core::{Leaf, Result, prelude::*};
 use treex_nn::Linear;
 use treex_nn::metrics::*;
-
-use crate::Row;
-use crate::cases::{Cases, NUMBERS, SIZES};
+use treex_testing::bad_input::{Cases, NUMBERS, Row, SIZES};
 
 /// All that a metric does with two tensors in every place of its inputs.
 fn metric<M: Metric + Clone + 'static>(cases: &mut Cases, label: &str, make: impl Fn() -> M) {

@@ -3,9 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use treex_core::Result;
 use treex_core::random::{Key, SampleMode};
-
-use crate::Row;
-use crate::cases::{AXES, Cases, NUMBERS, SIZES};
+use treex_testing::bad_input::{AXES, Cases, NUMBERS, Row, SIZES};
 
 const TYPES: [DType; 8] =
     [DType::U8, DType::U32, DType::I16, DType::I32, DType::I64, DType::BF16, DType::F32, DType::F64];

@@ -37,7 +37,7 @@ pub fn hungarian_algorithm(costs: &Tensor) -> Result<(Tensor, Tensor)> {
             .found(cost)
             .remedy("give forbidden pairs a cost larger than the sum of all others"));
     }
-    let of_columns = assign(&values, n.min(m), n.max(m));
+    let of_columns = if values.is_empty() { Vec::new() } else { assign(&values, n.min(m), n.max(m)) };
     let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(n.min(m));
     for (column, row) in of_columns.into_iter().enumerate() {
         if let Some(row) = row {

@@ -1,6 +1,7 @@
 //! Non-negative least squares.
 
 use candle_core::Tensor;
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use super::floats;
@@ -47,6 +48,7 @@ pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Re
                 .found(format!("{:?}", b.dims())));
         }
     };
+    check_size(&(n, n.max(columns.dim(1)?)).into(), wide.dtype())?;
     let transposed = wide.t()?.contiguous()?;
     let (q, right) = (transposed.matmul(&wide)?, transposed.matmul(&columns)?);
     let bound = match bound {

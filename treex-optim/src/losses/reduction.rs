@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 use treex_core::Result;
 
+use super::check_floats;
+
 /// The reduction of the losses of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
@@ -20,8 +22,9 @@ impl Reduction {
     /// Reduces over everything.
     ///
     /// # Errors
-    /// If a Candle operation fails.
+    /// If the losses are not floats.
     pub fn reduce(self, losses: &Tensor) -> Result<Tensor> {
+        check_floats("reduce", "losses", losses)?;
         Ok(match self {
             Self::None => losses.clone(),
             Self::Sum => losses.sum_all()?,

@@ -1,6 +1,7 @@
 //! The axes and elements that a loss sums over.
 
 use candle_core::{D, DType, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use crate::transfer::constant_like;
@@ -82,6 +83,10 @@ impl<'a> Over<'a> {
                 }
             }
         }
+        // Rows without elements have sums too, perhaps more of them than any memory holds.
+        let sums: Vec<usize> =
+            (0..rank).filter(|axis| !resolved.contains(axis)).map(|axis| x.dims()[axis]).collect();
+        check_size(&sums.into(), DType::F64)?;
         let mut rows = Rows { axes: resolved, mask: None };
         if let Some(mask) = self.mask {
             let mask = aligned_mask(loss, mask, x, &rows.axes)?;

@@ -1,6 +1,7 @@
 //! Losses over the overlap of regions.
 
 use candle_core::{D, Tensor};
+use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
 use super::math::sigmoid;
@@ -139,7 +140,9 @@ pub fn dice_loss_with(predictions: &Tensor, targets: &Tensor, options: &Dice<'_>
         losses = losses.broadcast_mul(&weights.to_dtype(losses.dtype())?)?;
     }
     if options.ignore_background && classes > 1 {
-        losses = losses.narrow(D::Minus1, 1, classes - 1)?;
+        let others = losses.narrow(D::Minus1, 1, classes - 1)?;
+        // Candle panics where it reads a part of nothing.
+        losses = if others.elem_count() == 0 { others.zeros_like()? } else { others };
     }
     Ok(match options.reduction {
         Reduction::None => losses,
@@ -171,6 +174,7 @@ pub fn multiclass_generalized_dice_loss_with(
 ) -> Result<Tensor> {
     let name = "multiclass_generalized_dice_loss";
     let (_, wide) = aligned(name, ("predictions", predictions), ("targets", targets))?;
+    check_size(&wide.dims().last().copied().unwrap_or(1).into(), wide.dtype())?;
     let all_but_classes: Vec<usize> = (0..wide.rank().saturating_sub(1)).collect();
     let weights = (wide.sum(all_but_classes)?.sqr()? + 1e-7)?.recip()?;
     let weights = weights.broadcast_div(&weights.mean_all()?)?;

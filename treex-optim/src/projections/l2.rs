@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
-use super::{check_scale, unit};
+use super::{check_floats, check_scale, unit};
 use crate::tree::{self, times, vdot};
 
 /// Onto the sphere of radius `scale`: `x * scale / norm(x)`. A tree of zeros becomes NaN.
@@ -12,6 +12,7 @@ use crate::tree::{self, times, vdot};
 /// If `scale` is not a positive number, or a leaf does not hold floats.
 pub fn projection_l2_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l2_sphere", scale)?;
+    check_floats("projection_l2_sphere", tree)?;
     let tree = tree::scale(1. / unit(tree)?, tree)?;
     scaled(&tree, &vdot(&tree, &tree)?, scale)
 }
@@ -22,6 +23,7 @@ pub fn projection_l2_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 /// If `scale` is not a positive number, or a leaf does not hold floats.
 pub fn projection_l2_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l2_ball", scale)?;
+    check_floats("projection_l2_ball", tree)?;
     let unit = unit(tree)?.max(1.);
     let tree = tree::scale(1. / unit, tree)?;
     // The maximum under the root, where it keeps the gradient at 0 a number.

@@ -22,9 +22,9 @@
 //! # Ok::<(), treex_core::Error>(())
 //! ```
 //!
-//! They are differentiable.
+//! They are differentiable. Those that depend on sums are of floats; the others project integers too.
 
-use treex_core::{Error, Result, Tree};
+use treex_core::{Error, ErrorKind, Result, Tree};
 
 use crate::transfer::to_f64;
 use crate::tree::{self, Order};
@@ -48,6 +48,22 @@ fn check_scale(projection: &str, scale: f64) -> Result<()> {
     Err(Error::argument(format!("`scale` of `{projection}` is out of range"))
         .expected("a finite number above 0")
         .found(scale))
+}
+
+/// An error unless the leaves hold floats: a sum of integers overflows, and a scaled one is none.
+fn check_floats<T: Tree>(projection: &str, tree: &T) -> Result<()> {
+    let leaves = tree.flatten();
+    let not_float = leaves.iter().find(|leaf| leaf.dtype().is_some_and(|dtype| !dtype.is_float()));
+    match not_float {
+        Some(leaf) => {
+            Err(Error::new(ErrorKind::DType, format!("`{projection}` got a leaf that does not hold floats"))
+                .at(leaf.segments())
+                .expected("a float type")
+                .found(leaf.dtype().map_or("none", |dtype| dtype.as_str()))
+                .remedy("choose leaves by a filter, `tree.filter(Parameter)`, or cast them"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A power of two to divide a tree by, so that squares of its elements neither overflow nor vanish in f32; 1 unless

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
-use super::unit;
+use super::{check_floats, unit};
 use crate::tree::{self, add_times, times, vdot};
 
 /// Onto the line through 0 and `a`: `a * <x, a> / <a, a>`.
@@ -11,6 +11,7 @@ use crate::tree::{self, add_times, times, vdot};
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_vector<T: Tree>(x: &T, a: &T) -> Result<T> {
+    [x, a].into_iter().try_for_each(|tree| check_floats("projection_vector", tree))?;
     let a = &tree::scale(1. / unit(a)?, a)?;
     times(&(vdot(x, a)? / vdot(a, a)?)?, a)
 }
@@ -20,6 +21,7 @@ pub fn projection_vector<T: Tree>(x: &T, a: &T) -> Result<T> {
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
+    [x, a].into_iter().try_for_each(|tree| check_floats("projection_hyperplane", tree))?;
     let unit = unit(a)?;
     let a = &tree::scale(1. / unit, a)?;
     add_times(x, &distance(x, a, b / unit)?, a)
@@ -30,6 +32,7 @@ pub fn projection_hyperplane<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
 /// # Errors
 /// If the trees differ in structure or shapes.
 pub fn projection_halfspace<T: Tree>(x: &T, a: &T, b: f64) -> Result<T> {
+    [x, a].into_iter().try_for_each(|tree| check_floats("projection_halfspace", tree))?;
     let unit = unit(a)?;
     let a = &tree::scale(1. / unit, a)?;
     add_times(x, &at_most_0(&distance(x, a, b / unit)?)?, a)

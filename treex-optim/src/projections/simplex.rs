@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use treex_core::{Result, Tree};
 
-use super::check_scale;
+use super::{check_floats, check_scale};
 use crate::numerics::wide;
 use crate::transfer::{to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
@@ -59,6 +59,7 @@ pub(crate) fn simplex(mut values: Vec<f64>, scale: f64) -> Simplex {
 /// If `scale` is not a positive number, or a leaf does not hold floats.
 pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_simplex", scale)?;
+    check_floats("projection_simplex", tree)?;
     let leaves = tree.flatten();
     let mut values = Vec::with_capacity(leaves.len());
     for x in leaves.tensors() {
@@ -94,6 +95,7 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 /// # Errors
 /// As `projection_simplex`.
 pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
+    check_floats("projection_l1_sphere", tree)?;
     projection_simplex(&tree.map(|x| Ok(x.abs()?))?, scale)?.zip_map(tree, |x, old| Ok((x * old.sign()?)?))
 }
 
@@ -103,6 +105,7 @@ pub fn projection_l1_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 /// As `projection_simplex`.
 pub fn projection_l1_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l1_ball", scale)?;
+    check_floats("projection_l1_ball", tree)?;
     if to_f64(&tree::norm(tree, Order::L1)?)? <= scale {
         tree.map(|x| Ok(x.clone()))
     } else {

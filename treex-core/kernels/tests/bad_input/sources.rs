@@ -95,13 +95,14 @@ fn first_word(text: &str) -> String {
 
 /// What follows `<..>`, if there is one.
 fn after_generics(text: &str) -> &str {
-    let mut depth = 0;
+    let (mut depth, mut before) = (0, ' ');
     for (at, char) in text.char_indices() {
         match char {
             '<' => depth += 1,
-            '>' => depth -= 1,
+            '>' if before != '-' => depth -= 1,
             _ => {}
         }
+        before = char;
         if depth == 0 {
             return if at == 0 { text } else { &text[at + 1..] };
         }

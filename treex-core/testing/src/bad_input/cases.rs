@@ -10,7 +10,7 @@ use treex_core::{Module, Parameter, Result, prelude::*};
 
 /// Calls, one after the other; each that panics, or whose error does not help, is reported.
 #[derive(Debug, Default)]
-pub(crate) struct Cases {
+pub struct Cases {
     failed: usize,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Cases {
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
 impl Cases {
-    pub(crate) fn run(row: &(impl Fn(&mut Self) + ?Sized)) -> ExitCode {
+    pub(super) fn run(row: &(impl Fn(&mut Self) + ?Sized)) -> ExitCode {
         panic::set_hook(Box::new(|info| {
             *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string().replace('\n', " ");
         }));
@@ -29,7 +29,7 @@ impl Cases {
     }
 
     /// The value of one call, if it has one.
-    pub(crate) fn call<T>(&mut self, label: &str, f: impl FnOnce() -> Result<T>) -> Option<T> {
+    pub fn call<T>(&mut self, label: &str, f: impl FnOnce() -> Result<T>) -> Option<T> {
         println!("{label}");
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(Ok(value)) => return Some(value),
@@ -52,14 +52,14 @@ impl Cases {
     }
 
     /// `f` of each tensor.
-    pub(crate) fn tensors(&mut self, label: &str, f: impl Fn(&Tensor) -> Result<Tensor>) {
+    pub fn tensors(&mut self, label: &str, f: impl Fn(&Tensor) -> Result<Tensor>) {
         for (name, x) in tensors() {
             self.call(&format!("{label} of {name}"), || f(&x));
         }
     }
 
     /// `f` of each pair of tensors.
-    pub(crate) fn pairs<T>(&mut self, label: &str, f: impl Fn(&Tensor, &Tensor) -> Result<T>) {
+    pub fn pairs<T>(&mut self, label: &str, f: impl Fn(&Tensor, &Tensor) -> Result<T>) {
         for (name, x) in tensors() {
             for (other, y) in tensors() {
                 self.call(&format!("{label} of {name} and {other}"), || f(&x, &y));
@@ -68,7 +68,7 @@ impl Cases {
     }
 
     /// Everything that a layer does: made, shown, initialized, with and without an input, and called.
-    pub(crate) fn layer<M: Module + Clone + Debug>(&mut self, label: &str, make: impl Fn() -> M) {
+    pub fn layer<M: Module + Clone + Debug>(&mut self, label: &str, make: impl Fn() -> M) {
         let Some(made) = self.call(label, || Ok(make())) else { return };
         self.call(&format!("{label}, shown"), || Ok((format!("{made:?}").len(), made.tabulate().len())));
         let init = self.call(&format!("{label}, initialized"), || made.clone().init(0, &Device::Cpu));
@@ -97,22 +97,22 @@ impl Cases {
 }
 
 /// Sizes from none to those that no memory holds, and those whose products overflow.
-pub(crate) const SIZES: [usize; 5] = [0, 6, 1 << 40, 1 << 62, usize::MAX];
+pub const SIZES: [usize; 5] = [0, 6, 1 << 40, 1 << 62, usize::MAX];
 
 /// Options that are no option.
-pub(crate) const NUMBERS: [f64; 9] =
+pub const NUMBERS: [f64; 9] =
     [0., -0., 1., -1., 1e-320, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
 
 /// Axes of no tensor, of some, and one twice.
-pub(crate) const AXES: [isize; 6] = [0, 1, -1, 7, isize::MIN, isize::MAX];
+pub const AXES: [isize; 6] = [0, 1, -1, 7, isize::MIN, isize::MAX];
 
 /// [`AXES`] from the beginning, several at once.
-pub(crate) const DIMS: [&[usize]; 7] = [&[], &[0], &[1], &[2, 0], &[0, 0], &[7], &[usize::MAX, 0]];
+pub const DIMS: [&[usize]; 7] = [&[], &[0], &[1], &[2, 0], &[0, 0], &[7], &[usize::MAX, 0]];
 
 /// Tensors of every rank, without elements, of every element type, with numbers that are no number, and views. Most
 /// have 6 features, so that a layer of that size takes them. Not of `F8E4M3`, whose conversion to `F64` does not end in
 /// Candle 0.11.1.
-pub(crate) fn tensors() -> Vec<(String, Tensor)> {
+pub fn tensors() -> Vec<(String, Tensor)> {
     let mut tensors = Vec::new();
     let mut add = |label: String, x: candle_core::Result<Tensor>| {
         // A type that this device lacks has no tensors.
@@ -158,7 +158,7 @@ pub(crate) fn tensors() -> Vec<(String, Tensor)> {
 }
 
 /// Tensors without elements, whose other sizes are beyond those of any memory.
-pub(crate) fn huge() -> Vec<(String, Tensor)> {
+pub fn huge() -> Vec<(String, Tensor)> {
     let shapes: [&[usize]; 3] = [&[1 << 40, 0], &[0, 1 << 40, 6], &[0, usize::MAX]];
     let of =
         |shape: &[usize]| (format!("{shape:?}"), Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
@@ -166,7 +166,7 @@ pub(crate) fn huge() -> Vec<(String, Tensor)> {
 }
 
 /// Fewer of [`tensors`], for functions of three.
-pub(crate) fn some() -> Vec<(String, Tensor)> {
+pub fn some() -> Vec<(String, Tensor)> {
     let all = tensors().into_iter();
     all.filter(|(name, _)| {
         [
