@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Module, Parameter, Result, prelude::*};
+use treex_core::{Leaf, Module, Parameter, Result, prelude::*};
 
 /// Calls, one after the other; each that panics, or whose error does not help, is reported.
 #[derive(Debug, Default)]
@@ -51,10 +51,21 @@ impl Cases {
         }
     }
 
-    /// `f` of each tensor.
+    /// `f` of each tensor, and its gradient.
     pub fn tensors(&mut self, label: &str, f: impl Fn(&Tensor) -> Result<Tensor>) {
         for (name, x) in tensors() {
-            self.call(&format!("{label} of {name}"), || f(&x));
+            let label = format!("{label} of {name}");
+            let y = self.call(&label, || f(&x));
+            if x.dtype().is_float() && y.is_some_and(|y| y.dtype().is_float()) {
+                self.call(&format!("gradient of {label}"), || {
+                    let mut x = Leaf::<Parameter>::new(&x)?;
+                    let sum = |x: &Tensor| Ok(f(x)?.sum_all()?);
+                    // A function without a gradient has an error that says so.
+                    Ok(x.value_and_grad(Parameter, |x| sum(&x.get()?))
+                        .map(drop)
+                        .map_err(|error| error.to_string()))
+                });
+            }
         }
     }
 
