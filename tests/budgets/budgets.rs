@@ -11,7 +11,7 @@ const TRANSFERS: usize = 3;
 
 /// A line of the table.
 pub(crate) struct Budget {
-    /// The counts before data stayed on the device; `None` where the step failed.
+    /// The counts before data stayed on the device, if there are any.
     before: Option<[u64; COUNTS.len()]>,
     most: [u64; COUNTS.len()],
     /// Why a transfer is left.
@@ -58,7 +58,7 @@ impl Budget {
     /// The counts before and now, as a line.
     pub(crate) fn line(&self, name: &str, now: [u64; COUNTS.len()]) -> String {
         let column = |index: usize| {
-            let before = self.before.map_or_else(|| "failed".to_owned(), |before| before[index].to_string());
+            let before = self.before.map_or_else(|| "-".to_owned(), |before| before[index].to_string());
             format!("{:>18}", format!("{before} -> {}", now[index]))
         };
         let columns: String = (0..COUNTS.len()).map(column).collect();

@@ -2,10 +2,10 @@
 
 use treex::nn::{
     BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, LstmCell, MultiHeadDotProductAttention, Padding, Rnn,
-    avg_pool, combine_masks, gelu, make_attention_mask, make_causal_mask, max_pool, relu,
+    avg_pool, combine_masks, gelu, make_attention_mask, make_causal_mask, max_pool, relu, take_along_axis,
 };
 use treex::optim::{
-    DynamicLossScale, GradientTransformation, adamw, apply_if_finite, chain, clip_by_global_norm,
+    DynamicLossScale, GradientTransformation, adamw, apply_if_finite, chain, clip_by_global_norm, lamb,
     softmax_cross_entropy_with_integer_labels, warmup_cosine,
 };
 use treex::prelude::*;
@@ -28,8 +28,10 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "dropout", on: dropout },
     Case { name: "sequence-lengths", on: sequence_lengths },
     Case { name: "clip-by-global-norm", on: clipped },
+    Case { name: "lamb", on: by_norms },
     Case { name: "apply-if-finite", on: if_finite },
     Case { name: "loss-scale", on: loss_scale },
+    Case { name: "take-along-axis", on: indexing },
     Case { name: "decoding", on: decoding },
 ];
 
@@ -221,6 +223,12 @@ fn clipped(device: &Device) -> Result<Step> {
     training_with(transformation, model, move |model| cross_entropy(&model.call(&x)?, &labels))
 }
 
+/// An optimizer whose step of a leaf depends on norms of the leaf.
+fn by_norms(device: &Device) -> Result<Step> {
+    let (model, x, labels) = dense(device)?;
+    training_with(lamb(1e-2), model, move |model| cross_entropy(&model.call(&x)?, &labels))
+}
+
 fn if_finite(device: &Device) -> Result<Step> {
     let (model, x, labels) = dense(device)?;
     let transformation = apply_if_finite(adamw(1e-2), 3);
@@ -239,6 +247,12 @@ fn loss_scale(device: &Device) -> Result<Step> {
         }
         Ok(loss)
     }))
+}
+
+fn indexing(device: &Device) -> Result<Step> {
+    let (model, x, labels) = dense(device)?;
+    let labels = labels.unsqueeze(1)?;
+    training(model, move |model| Ok(take_along_axis(&model.call(&x)?, &labels, 1)?.sqr()?.mean_all()?))
 }
 
 /// A token of a decoder that keeps the keys and values of those before. It is no training step.

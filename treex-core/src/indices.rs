@@ -24,7 +24,10 @@ impl Checked {
         let mut indices = as_i64(indices)?;
         let zeros = indices.zeros_like()?;
         if is_signed && from_the_end {
-            indices = indices.lt(&zeros)?.where_cond(&indices.affine(1., len as f64)?, &indices)?;
+            // The sum is of negative ones alone, so that none overflows.
+            let is_negative = indices.lt(&zeros)?;
+            let from_the_start = is_negative.where_cond(&indices, &zeros)?.affine(1., len as f64)?;
+            indices = is_negative.where_cond(&from_the_start, &indices)?;
         }
         let mut is_valid = indices.lt(&zeros.affine(1., len as f64)?)?;
         if is_signed {

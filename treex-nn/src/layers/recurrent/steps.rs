@@ -60,7 +60,9 @@ impl Steps {
         let mut batch = x.dims()[..x.rank() - feature_axes].to_vec();
         batch.remove(axis);
         seq_lengths.map(|lengths| check_lengths(lengths, &batch, time)).transpose()?;
-        let stay = |lengths: &&Tensor| !lengths.device().is_cpu() && !x.device().is_cpu();
+        let stay = |lengths: &&Tensor| {
+            !lengths.device().is_cpu() && !x.device().is_cpu() && lengths.elem_count() > 0
+        };
         let on_host = seq_lengths.filter(|lengths| !stay(lengths));
         let on_host = on_host.map(|lengths| lengths_of(lengths, &batch, time)).transpose()?;
         let on_device = seq_lengths.filter(stay).map(|lengths| -> Result<_> {
@@ -188,10 +190,11 @@ impl Steps {
             let last = select_rows(&all, &rows, first.dims())?;
             match &self.lengths {
                 // A length that is out of range has no carry.
-                Some(lengths) if items > 0 => Ok(lengths
-                    .or_nan(&last.reshape((items, last.elem_count() / items))?)?
-                    .reshape(last.dims())?),
-                _ => Ok(last),
+                Some(lengths) => {
+                    let rows = last.reshape((items, last.elem_count() / items))?;
+                    Ok(lengths.or_nan(&rows)?.reshape(last.dims())?)
+                }
+                None => Ok(last),
             }
         });
         each.collect()
