@@ -24,6 +24,9 @@ rule 'every doc fence compiles: run it, or mark it `no_run`, `compile_fail` or `
     '^[[:space:]]*(//[/!])?[[:space:]]*```.*ignore' '*.rs' '*.md'
 rule 'no `todo!`, `unimplemented!` or `dbg!` is left behind' \
     '\b(todo|unimplemented|dbg)!\(' '*.rs'
+rule 'a copy between devices goes through `treex_core::transfers`, where `no_transfers` sees it' \
+    '^[^/]*(\.to_device\(|Tensor::(new|from_vec|from_slice|from_iter|arange)\([^?]*\bdevice(\(\))?\))' \
+    'treex-core/src/*.rs' 'treex-nn/src/*.rs' 'treex-optim/src/*.rs' ':!treex-core/src/transfers.rs'
 rule 'no absolute path of a machine' \
     '(^|[^A-Za-z0-9_.$}~/-])/(Users|farm|home|mnt|opt|root|srv|work)/' ':!*.lock' '.'
 

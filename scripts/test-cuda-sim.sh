@@ -78,6 +78,15 @@ treex_tests() {
     [ -z "$all" ]
 }
 
+# What a training step asks of the device, against `tests/budgets/budgets.txt`. With the packages of the tests before, whose
+# dependencies are built by now.
+budgets() {
+    local packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
+    local features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
+    LD_LIBRARY_PATH=$libraries:$CUDA_ROOT/lib64 \
+        cargo test --locked "${packages[@]}" --features "$features" --test budgets
+}
+
 step 'tool chain' scripts/setup-cuda.sh
 # shellcheck source=/dev/null
 source "${CUDA_ROOT:-$target/cuda-13}/env.sh"
@@ -85,3 +94,4 @@ step 'tests of the simulator' simulator_tests
 [ -z "$all" ] || step 'PTX of these tests' assembler
 step 'the library' library
 step 'tests of treex' treex_tests
+step 'budgets of a step' budgets

@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Checkpoint,
     /// A file could not be read or written.
     Io,
+    /// A tensor was to move between a device and the host in [`no_transfers`](crate::no_transfers).
+    Transfer,
     /// Candle failed; [`std::error::Error::source`] is its error.
     Candle,
 }

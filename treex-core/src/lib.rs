@@ -44,11 +44,13 @@ extern crate self as treex_core; // the name by which the derive finds this crat
 
 mod allocator;
 pub mod autograd;
+pub mod constants;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod deep;
 pub mod error;
 pub mod id_map;
+pub mod indices;
 pub mod init;
 pub mod io;
 mod matmul;
@@ -56,6 +58,7 @@ mod nearest;
 pub mod random;
 pub mod size;
 mod tensors;
+pub mod transfers;
 pub mod transform;
 pub mod tree;
 #[cfg(not(feature = "cuda"))]
@@ -75,6 +78,7 @@ pub use matmul::matmul;
 pub use nearest::nearest_paths;
 pub use random::Key;
 pub use random::stream::Rngs;
+pub use transfers::no_transfers;
 #[doc(hidden)]
 pub use transform::auxiliary::detach_tree;
 pub use transform::auxiliary::{Aux, stop_gradient};

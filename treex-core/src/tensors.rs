@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use candle_core::{CpuStorage, DType, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use safetensors::View as _;
+
+use crate::error::Result;
+use crate::transfers::transfer;
 
 /// Whether `a` could be overwritten by `b`: same shape, element type and device.
 pub(crate) fn alike(a: &Tensor, b: &Tensor) -> bool {
@@ -57,12 +60,13 @@ pub(crate) fn fmt_array(tensor: &Tensor, f: &mut fmt::Formatter<'_>) -> fmt::Res
     let dtype = tensor.dtype().as_str();
     // A tensor without elements can have any number of rows, each of them empty.
     let rows = tensor.dims().iter().rev().skip(1).fold(1, |rows: usize, &dim| rows.saturating_mul(dim));
-    match tensor
-        .flatten_all()
-        .and_then(|flat| flat.to_dtype(DType::F64))
-        .and_then(|flat| flat.to_vec1::<f64>())
-    {
-        Ok(values) if values.len() <= PRINTED && rows <= PRINTED => {
+    let values = || -> Result<Vec<f64>> {
+        let flat = transfer(tensor, &Device::Cpu, "print outside of the step")?.flatten_all()?;
+        Ok(flat.to_dtype(DType::F64)?.to_vec1()?)
+    };
+    let is_small = tensor.elem_count() <= PRINTED && rows <= PRINTED;
+    match is_small.then(values) {
+        Some(Ok(values)) => {
             f.write_str("array(")?;
             fmt_nested(&values, tensor.dims(), tensor.dtype(), f)?;
             write!(f, ", {dtype})")

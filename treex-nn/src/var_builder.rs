@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use treex_core::transfers::transfer;
 use treex_core::{Error, ErrorKind, KindTag, LeafMut, Result, Rng, Tree};
 
 /// Fills each leaf of `tree` by its path: `layers.0.kernel` from the tensor of that name below the builder's
@@ -70,7 +71,7 @@ fn find(mut leaf: LeafMut<'_>, builder: &VarBuilder<'_>) -> Result<Option<Tensor
         None => builder.get_unchecked_dtype(&name, dtype)?,
     };
     Ok(Some(match handle.value() {
-        Some(value) => tensor.to_device(value.device())?,
+        Some(value) => transfer(&tensor, value.device(), "load models outside of the step")?,
         None => tensor,
     }))
 }

@@ -13,7 +13,7 @@ use crate::scalar::Scalar;
 /// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied by a factor,
 /// and its gradient divided by it; a gradient that is not finite is skipped and halves the factor, and
 /// `growth_interval` consecutive finite ones double it. It is a tree, so it can be saved and loaded. The
-/// factor starts at 2^16, as in PyTorch's `GradScaler`.
+/// factor starts at 2^16, as in PyTorch's `GradScaler`. Whether the gradient is finite is one read-back from a device.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};

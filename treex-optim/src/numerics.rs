@@ -3,7 +3,7 @@
 use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*};
+use treex_core::{Error, ErrorKind, Leaves, Result, prelude::*, transfers};
 
 use crate::constant::check_constant;
 use crate::engine::Updates;
@@ -109,37 +109,63 @@ const CHUNK: usize = 4096;
 /// gradient is wanted, see [`tree::norm`](crate::tree::norm).
 ///
 /// Squares are summed in f32 over chunks (in f64 for f64) and the chunks in f64, so that large trees of small
-/// numbers lose no precision. One transfer to the CPU, whatever the number of leaves.
+/// numbers lose no precision. One read-back, whatever the number of leaves.
 ///
 /// # Errors
 /// If a leaf does not hold floats, or is being differentiated.
 pub fn global_norm(tree: &impl Tree) -> Result<f64> {
     let leaves = tree.flatten();
-    let Some(first) = leaves.tensors().next() else { return Ok(0.) };
-    let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
-    let mut sums = Vec::new();
-    for leaf in leaves.tensors() {
-        check_constant("global_norm", leaf)?;
-        sums.extend(squares(&leaf.to_dtype(dtype)?)?);
-    }
-    let sums =
-        sums.iter().map(|sum| sum.to_device(first.device())).collect::<candle_core::Result<Vec<_>>>()?;
-    let sums = Tensor::cat(&sums, 0)?.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F64)?;
-    Ok(sums.to_vec1::<f64>()?.iter().sum::<f64>().sqrt())
+    leaves.tensors().try_for_each(|leaf| check_constant("global_norm", leaf))?;
+    let instead = "take `tree::norm`, which stays on the device";
+    let sums = transfers::transfer(&squares_of_all(&leaves)?, &Device::Cpu, instead)?;
+    Ok(sums.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().sum::<f64>().sqrt())
 }
 
-/// The sum of the squares of each chunk, and of the rest.
-fn squares(leaf: &Tensor) -> Result<[Tensor; 2]> {
-    let squares = leaf.detach().flatten_all()?.sqr()?;
-    let whole = squares.elem_count() / CHUNK;
-    let rest = squares.narrow(0, whole * CHUNK, squares.elem_count() - whole * CHUNK)?;
-    Ok([squares.narrow(0, 0, whole * CHUNK)?.reshape((whole, CHUNK))?.sum(1)?, rest.sum_keepdim(0)?])
+/// [`global_norm`] as a scalar in f64 on the device of the leaves, which has f64.
+pub(crate) fn global_norm_there(leaves: &Leaves) -> Result<Tensor> {
+    Ok(squares_of_all(leaves)?.to_dtype(DType::F64)?.sum_all()?.sqrt()?)
+}
+
+/// Sums whose sum is that of the squares of all elements, on the device of the first leaf; at least one.
+fn squares_of_all(leaves: &Leaves) -> Result<Tensor> {
+    let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
+    let mut sums: Vec<Tensor> = Vec::new();
+    for leaf in leaves.tensors() {
+        for sum in chunk_sums(&leaf.detach().to_dtype(dtype)?.sqr()?)? {
+            sums.push(match sums.first() {
+                Some(first) => transfer::to_device_of(&sum, first)?,
+                None => sum,
+            });
+        }
+    }
+    if sums.is_empty() {
+        sums.push(Tensor::zeros(1, dtype, &Device::Cpu)?);
+    }
+    Ok(Tensor::cat(&sums, 0)?)
+}
+
+/// The sum of each chunk of elements, then that of the rest, as vectors; none that is empty.
+pub(crate) fn chunk_sums(terms: &Tensor) -> Result<Vec<Tensor>> {
+    let terms = terms.flatten_all()?;
+    let chunks = terms.elem_count() / CHUNK;
+    let (whole, rest) = (chunks * CHUNK, terms.elem_count() % CHUNK);
+    let mut sums = Vec::with_capacity(2);
+    if chunks > 0 {
+        sums.push(terms.narrow(0, 0, whole)?.reshape((chunks, CHUNK))?.sum(1)?);
+    }
+    if rest > 0 {
+        sums.push(terms.narrow(0, whole, rest)?.sum_keepdim(0)?);
+    }
+    Ok(sums)
 }
 
 /// The square of the Euclidean norm of one leaf, in the compute type.
 pub(crate) fn squared_norm(leaf: &Tensor) -> Result<f64> {
-    let [chunks, rest] = squares(&leaf.to_dtype(wide(leaf.dtype()))?)?;
-    Ok(transfer::to_vec_f64(&Tensor::cat(&[chunks, rest], 0)?)?.iter().sum())
+    let sums = chunk_sums(&leaf.detach().to_dtype(wide(leaf.dtype()))?.sqr()?)?;
+    if sums.is_empty() {
+        return Ok(0.);
+    }
+    Ok(transfer::to_vec_f64(&Tensor::cat(&sums, 0)?)?.iter().sum())
 }
 
 /// An error unless `value` is in `[0, 1)`.

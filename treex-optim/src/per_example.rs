@@ -5,7 +5,7 @@ use treex_core::{Error, Leaves, Result, Tree};
 
 use crate::constant::check_constant;
 use crate::numerics::wide;
-use crate::transfer::to_vec_f64;
+use crate::transfer::{to_device_of, to_vec_f64};
 
 /// The sum of the gradients of all examples, each shrunk to a [`global_norm`](crate::global_norm) of at
 /// most `l2_norm_clip`, and the number of clipped examples. Every leaf has the examples on its first axis;
@@ -123,7 +123,7 @@ fn shrunk(factors: &[f64]) -> usize {
 fn weighted_sum(g: &Tensor, factors: &[f64]) -> Result<Tensor> {
     let rows = rows(g)?;
     let factors = Tensor::from_slice(factors, (factors.len(), 1), &Device::Cpu)?;
-    let factors = factors.to_dtype(rows.dtype())?.to_device(g.device())?;
+    let factors = to_device_of(&factors.to_dtype(rows.dtype())?, g)?;
     let sum = rows.broadcast_mul(&factors)?.sum(0)?;
     Ok(sum.reshape(g.dims().get(1..).unwrap_or_default())?.to_dtype(g.dtype())?)
 }

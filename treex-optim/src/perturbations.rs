@@ -4,6 +4,7 @@ use candle_core::{D, DType, Shape, Tensor};
 use treex_core::{Error, Key, Result, Tree};
 
 use crate::numerics::wide;
+use crate::transfer::to_device_of;
 use crate::tree::random_like;
 
 /// The noise that is added to the inputs of a [`Perturbed`] function.
@@ -156,7 +157,7 @@ impl<F> Perturbed<F> {
             let noise = (noise / self.sigma)?.reshape((self.num_samples, x.elem_count()))?;
             let part = self.noise.log_prob(&noise)?.sum(1)?;
             sum = Some(match sum {
-                Some(sum) => (part.to_dtype(sum.dtype())?.to_device(sum.device())? + sum)?,
+                Some(sum) => (to_device_of(&part.to_dtype(sum.dtype())?, &sum)? + sum)?,
                 None => part,
             });
         }

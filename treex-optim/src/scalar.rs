@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use treex_core::{Leaf, OptState, Result, TreeObject, Visitor, VisitorMut};
 
-use crate::transfer::to_f64;
+use crate::transfer::{to_f64, to_host};
 
 /// A count of steps: one leaf, a scalar i64 on the CPU, where the bias corrections and the learning rate of
 /// each step are computed from it.
@@ -30,7 +30,7 @@ impl Count {
     /// # Errors
     /// If the leaf was filtered out, or is not a scalar i64.
     pub fn get(&self) -> Result<u64> {
-        Ok(self.0.get()?.to_scalar::<i64>()?.max(0).unsigned_abs())
+        Ok(to_host(&self.0.get()?)?.to_scalar::<i64>()?.max(0).unsigned_abs())
     }
 
     /// Adds one step, saturating at the largest count, and returns the new count.
@@ -38,7 +38,7 @@ impl Count {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn advance(&mut self) -> Result<u64> {
-        let next = self.0.get()?.to_scalar::<i64>()?.max(0).saturating_add(1);
+        let next = to_host(&self.0.get()?)?.to_scalar::<i64>()?.max(0).saturating_add(1);
         self.0.set(Tensor::new(next, &Device::Cpu)?)?;
         Ok(next.unsigned_abs())
     }

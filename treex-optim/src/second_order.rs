@@ -2,6 +2,7 @@
 //! [`treex_core::hvp`], whole Hessians [`treex_core::hessian`].
 
 use candle_core::{DType, Tensor};
+use treex_core::constants::arange;
 use treex_core::{Error, Filter, Result, TreeObject, prelude::*, vjp};
 
 /// The diagonal of the Hessian of `f` at `tree`, for the selected leaves: one backward pass through the gradient for each
@@ -39,8 +40,7 @@ pub fn hessian_diag<T: TreeObject + Clone>(
     // The element of the leaf's row of the Hessian that is on the diagonal.
     let element = |leaf: usize, at: usize| -> Result<Tensor> {
         let start: usize = lengths[..leaf].iter().sum();
-        let unit =
-            Tensor::arange(0, gradient.elem_count() as i64, gradient.device())?.eq((start + at) as i64)?;
+        let unit = arange(gradient.elem_count(), gradient.device())?.eq((start + at) as i64)?;
         let row = pullback.call(&unit.to_dtype(gradient.dtype())?)?.flatten();
         let own = row.tensors().nth(leaf).ok_or_else(|| {
             Error::argument("a selected leaf has no second derivative")

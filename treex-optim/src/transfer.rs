@@ -1,31 +1,56 @@
-//! Transfers between Rust numbers and tensors on a device. Not every device has f64, so casts to and from f64
+//! Rust numbers from tensors on a device, and tensors there from numbers. Not every device has f64, so casts to f64
 //! run on the CPU.
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use treex_core::Result;
+use treex_core::transfers::transfer;
 use treex_kernels::float::Float;
 
+/// What to write where a step may not transfer.
+pub(crate) const ON_HOST: &str = "take it out of the step: it computes with numbers on the CPU";
+
+/// A tensor on the CPU.
+#[track_caller]
+pub(crate) fn to_host(x: &Tensor) -> Result<Tensor> {
+    transfer(&x.detach(), &Device::Cpu, ON_HOST)
+}
+
 /// All elements in order, in f64.
+#[track_caller]
 pub(crate) fn to_vec_f64(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(x.detach().flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()?)
+    Ok(to_host(&x.flatten_all()?)?.to_dtype(DType::F64)?.to_vec1()?)
 }
 
 /// The one element of a scalar, in f64.
+#[track_caller]
 pub(crate) fn to_f64(x: &Tensor) -> Result<f64> {
-    Ok(x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()?)
+    Ok(to_host(x)?.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+/// A tensor on the device of another one, which is uploaded.
+#[track_caller]
+pub(crate) fn to_device_of(x: &Tensor, other: &Tensor) -> Result<Tensor> {
+    transfer(x, other.device(), ON_HOST)
+}
+
+/// A scalar of this type on a device. Nothing is uploaded: the value is an argument of a kernel.
+pub(crate) fn scalar_on(value: f64, dtype: DType, device: &Device) -> Result<Tensor> {
+    match device {
+        Device::Cpu => Ok(Tensor::new(value, &Device::Cpu)?.to_dtype(dtype)?),
+        _ => Ok(Tensor::zeros((), dtype, device)?.affine(0., value)?),
+    }
 }
 
 /// A constant tensor with the shape, element type and device of another one.
 pub(crate) fn constant_like(value: f64, like: &Tensor) -> Result<Tensor> {
-    let value = Tensor::new(value, &Device::Cpu)?.to_dtype(like.dtype())?;
-    Ok(value.to_device(like.device())?.broadcast_as(like.shape())?)
+    Ok(scalar_on(value, like.dtype(), like.device())?.broadcast_as(like.shape())?)
 }
 
 /// In another element type, each element rounded once. Candle's cast from f64 to a type of half precision looks at
-/// the upper 32 bits alone, so just above the middle of two numbers it rounds down.
+/// the upper 32 bits alone on the CPU, so just above the middle of two numbers it rounds down there.
 pub(crate) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    if x.dtype() != DType::F64 || !matches!(dtype, DType::BF16 | DType::F16) {
+    if x.dtype() != DType::F64 || !matches!(dtype, DType::BF16 | DType::F16) || !x.device().is_cpu() {
         return Ok(x.to_dtype(dtype)?);
     }
     let odd = to_vec_f64(x)?.into_iter().map(round_to_odd);
@@ -33,7 +58,7 @@ pub(crate) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
         DType::BF16 => Tensor::from_iter(odd.map(<bf16 as Float>::narrow), &Device::Cpu)?,
         _ => Tensor::from_iter(odd.map(<f16 as Float>::narrow), &Device::Cpu)?,
     };
-    Ok(narrow.reshape(x.shape())?.to_device(x.device())?)
+    Ok(narrow.reshape(x.shape())?)
 }
 
 /// `x` in f32, so that rounding the result to a narrower type is rounding `x` once: of the two neighbours of an `x`

@@ -60,6 +60,34 @@ pub struct Report {
     kernels: BTreeMap<String, (u64, LaunchCounts)>,
 }
 
+impl Counts {
+    /// The counts of calls, each with its name in reports.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 19] {
+        [
+            ("launches", self.launches),
+            ("graph launches", self.graph_launches),
+            ("kernels in graphs", self.graph_kernels),
+            ("products", self.products),
+            ("random fills", self.random_fills),
+            ("allocations", self.allocations),
+            ("bytes allocated", self.allocated_bytes),
+            ("frees", self.frees),
+            ("events", self.events),
+            ("uploads", self.uploads),
+            ("bytes uploaded", self.upload_bytes),
+            ("read-backs", self.read_backs),
+            ("bytes read back", self.read_back_bytes),
+            ("copies on the device", self.device_copies),
+            ("bytes copied on the device", self.device_copy_bytes),
+            ("fills", self.fills),
+            ("bytes filled", self.fill_bytes),
+            ("synchronizations", self.synchronizations),
+            ("kernels run", self.kernels_run),
+        ]
+    }
+}
+
 impl Report {
     /// Adds a kernel that ran.
     pub fn add_kernel(&mut self, name: &str, counts: LaunchCounts) {
@@ -84,27 +112,7 @@ impl Report {
     pub fn text(&self) -> String {
         let c = &self.counts;
         let mut text = String::new();
-        for (name, value) in [
-            ("launches", c.launches),
-            ("graph launches", c.graph_launches),
-            ("kernels in graphs", c.graph_kernels),
-            ("products", c.products),
-            ("random fills", c.random_fills),
-            ("allocations", c.allocations),
-            ("bytes allocated", c.allocated_bytes),
-            ("frees", c.frees),
-            ("events", c.events),
-            ("uploads", c.uploads),
-            ("bytes uploaded", c.upload_bytes),
-            ("read-backs", c.read_backs),
-            ("bytes read back", c.read_back_bytes),
-            ("copies on the device", c.device_copies),
-            ("bytes copied on the device", c.device_copy_bytes),
-            ("fills", c.fills),
-            ("bytes filled", c.fill_bytes),
-            ("synchronizations", c.synchronizations),
-            ("kernels run", c.kernels_run),
-        ] {
+        for (name, value) in c.named() {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{name}: {value}");
         }

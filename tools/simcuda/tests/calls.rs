@@ -243,4 +243,29 @@ fn counts_are_there_for_tests() {
         ..Counts::default()
     };
     assert_eq!(counts(), expected);
+    let count = |name: &std::ffi::CStr| {
+        let mut count = 0;
+        // SAFETY: the pointers are to a string and to a place for a number.
+        let code = unsafe { simcuda_count(name.as_ptr(), &raw mut count) };
+        (code, count)
+    };
+    assert_eq!((count(c"bytes uploaded"), count(c"read-backs")), ((0, 100), (0, 1)));
+    assert_eq!(count(c"uploads of Tuesday"), (500, 0), "no such count");
+}
+
+#[test]
+fn transfers_are_refused_and_allowed_again() {
+    let _device = device();
+    let s = stream();
+    let address = upload(&[7_u8; 4], s);
+    let mut read = [0_u8; 4];
+    // SAFETY: the pointers are to 4 bytes.
+    unsafe {
+        assert_eq!(simcuda_refuse_transfers(1), 0);
+        assert_eq!(cuMemcpyDtoHAsync_v2(read.as_mut_ptr().cast(), address, 4, s), 800);
+        assert_eq!(cuMemcpyHtoDAsync_v2(address, read.as_ptr().cast(), 4, s), 800);
+        assert_eq!(simcuda_refuse_transfers(0), 0);
+    }
+    read_back(&mut read, address, s);
+    assert_eq!(read, [7; 4]);
 }

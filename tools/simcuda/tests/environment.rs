@@ -43,6 +43,18 @@ fn the_report_is_written_at_the_end_and_the_trace_on_the_way() {
 }
 
 #[test]
+fn a_transfer_that_is_refused_names_its_place() {
+    let output = child(&[("SIMCUDA_TRANSFERS", "refuse")]);
+    assert!(!output.status.success(), "the test in it uploads: {output:?}");
+    let words = String::from_utf8_lossy(&output.stderr);
+    let (_, stack) = words
+        .split_once("simcuda: an upload of 7 bytes, while transfers are refused\n")
+        .unwrap_or_else(|| panic!("{words}"));
+    assert!(stack.contains("environment::some_work"), "{stack}");
+    assert!(child(&[("SIMCUDA_TRANSFERS", "allow")]).status.success());
+}
+
+#[test]
 fn memory_is_as_much_as_is_asked_for() {
     assert!(child(&[("SIMCUDA_MEMORY", "7")]).status.success());
     let output = child(&[("SIMCUDA_MEMORY", "6")]);

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CudaStorage, InplaceOp1, Layout, MetalStorage, Shape, Storage, Tensor, WithDType,
+    CpuStorage, CudaStorage, DType, Device, InplaceOp1, Layout, MetalStorage, Shape, Storage, Tensor,
+    WithDType,
 };
 
 use crate::error::{Error, ErrorKind, Result};
@@ -59,6 +60,17 @@ impl OwnedStorage {
         match taken.take() {
             Some(storage) => Ok(Self { storage, shape }),
             None => Err(Error::new(ErrorKind::Structure, "a tensor has no memory to take")),
+        }
+    }
+
+    /// A scalar on a device, for an output that is not read.
+    ///
+    /// # Errors
+    /// If allocation fails.
+    pub(crate) fn placeholder(device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Self::new(vec![0f32], ()),
+            _ => Self::take(Tensor::zeros((), DType::F32, device)?),
         }
     }
 

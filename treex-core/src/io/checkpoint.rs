@@ -17,6 +17,7 @@ use super::file::cannot;
 use super::origins::origins_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nearest::{nearest, no_leaf};
+use crate::transfers::transfer;
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
 use crate::tree::kind::{KindTag, Rng};
@@ -291,7 +292,7 @@ pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options
             Some(value) if !kind.is(KindTag::of::<Rng>()) => value.device().clone(),
             _ => Device::Cpu,
         };
-        leaf.replace(Handle::from_copy(&stored.to_device(&device)?)?);
+        leaf.replace(Handle::from_copy(&transfer(&stored, &device, "load outside of the step")?)?);
         Ok(())
     })?;
     walk_mut(&mut loaded, |_, _, leaf| leaf.set_scope(None));

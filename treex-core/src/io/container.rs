@@ -16,6 +16,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::file::{self, cannot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::transfers::transfer;
 
 /// The name in a header under which texts stand instead of a tensor.
 pub(super) const RESERVED: &str = "__metadata__";
@@ -68,7 +69,7 @@ pub(super) fn write(
 /// Writes the values of a tensor. Memory: a part of it, and one copy of it if it is on another device or no contiguous
 /// piece of memory.
 fn write_values(tensor: &Tensor, put: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+    let flat = transfer(tensor, &Device::Cpu, "save outside of the step")?.flatten_all()?;
     (0..flat.elem_count())
         .step_by(CHUNK)
         .try_for_each(|start| put(&flat.narrow(0, start, CHUNK.min(flat.elem_count() - start))?.data()))

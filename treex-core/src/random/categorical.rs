@@ -6,8 +6,9 @@ use half::{bf16, f16};
 
 use super::continuous::wrong_type;
 use super::real::Real;
-use super::{Key, SampleMode, count};
+use super::{DRAWN, Key, SampleMode, count};
 use crate::error::{Error, Result};
+use crate::transfers::transfer;
 
 impl Key {
     /// Categories with probabilities `softmax(logits)` along `axis`: the index of the largest of
@@ -65,7 +66,7 @@ impl Key {
     ) -> Result<Tensor> {
         let axis = axis.to_index(logits.shape(), "categorical")?;
         let shape = shape.into();
-        let logits = logits.detach().to_device(&Device::Cpu)?;
+        let logits = transfer(&logits.detach(), &Device::Cpu, DRAWN)?;
         let draw = match logits.dtype() {
             DType::BF16 => Self::categories::<bf16>,
             DType::F16 => Self::categories::<f16>,

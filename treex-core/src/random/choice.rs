@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use super::categorical::descending_order;
 use super::permutation::population;
 use super::real::Real;
-use super::{Key, count};
+use super::{DRAWN, Key, count};
 use crate::error::{Error, Result};
+use crate::transfers::transfer;
 
 impl Key {
     /// Numbers below `n`, as `U32`, uniformly or with probabilities `p` (which need not sum to 1), with or without
@@ -76,7 +77,7 @@ impl Key {
         let dims = [&a.dims()[..axis], shape.dims(), &a.dims()[axis + 1..]].concat();
         let numbers = self.choice(a.dims()[axis], shape, replace, p)?;
         Ok(a.contiguous()?
-            .index_select(&numbers.flatten_all()?.to_device(a.device())?, axis)?
+            .index_select(&transfer(&numbers.flatten_all()?, a.device(), DRAWN)?, axis)?
             .reshape(dims)?)
     }
 

@@ -51,6 +51,9 @@ pub use slice::KeySlice;
 pub use treex_kernels::random::bernoulli::Bernoulli;
 pub use treex_kernels::random::sampler::Sampler;
 
+/// What to write where a sampler may not transfer.
+const DRAWN: &str = "draw outside of the step, or without its tensors: samples are computed on the CPU";
+
 /// A random key: two words, on the host, copied freely. Use each key once; [`split`](Self::split) it for
 /// more.
 ///

@@ -3,8 +3,9 @@
 use candle_core::shape::Dim;
 use candle_core::{Device, Tensor};
 
-use super::{Key, filled};
+use super::{DRAWN, Key, filled};
 use crate::error::{Error, Result};
+use crate::transfers::transfer;
 
 impl Key {
     /// The numbers from 0 to `n - 1` in random order, as `U32`: `jax.random.permutation(key, n)`.
@@ -35,9 +36,11 @@ impl Key {
         let axis = axis.to_index(x.shape(), "permutation")?;
         if !independent {
             let n = x.dims()[axis];
-            return Ok(x.contiguous()?.index_select(&self.permutation(n)?.to_device(x.device())?, axis)?);
+            let order = transfer(&self.permutation(n)?, x.device(), DRAWN)?;
+            return Ok(x.contiguous()?.index_select(&order, axis)?);
         }
-        let order = Tensor::from_vec(self.order(x.dims(), axis)?, x.dims(), x.device())?;
+        let order = Tensor::from_vec(self.order(x.dims(), axis)?, x.dims(), &Device::Cpu)?;
+        let order = transfer(&order, x.device(), DRAWN)?;
         Ok(x.contiguous()?.gather(&order, axis)?)
     }
 

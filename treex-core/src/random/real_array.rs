@@ -4,9 +4,10 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use super::continuous::wrong_type;
 use super::real::Real;
-use super::{Key, count};
+use super::{DRAWN, Key, count};
 use crate::error::{Error, Result};
 use crate::size::check_size;
+use crate::transfers::transfer;
 
 /// A parameter of a distribution: a number, or a tensor that broadcasts to the shape of the samples. JAX's `RealArray`.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ impl RealArray<'_> {
             Self::Number(number) => super::filled(count(shape)?, |_| T::of(number)),
             Self::Tensor(tensor) => {
                 check_size(shape, T::DTYPE)?;
-                let values = tensor.detach().to_device(&Device::Cpu)?;
+                let values = transfer(&tensor.detach(), &Device::Cpu, DRAWN)?;
                 let values = values.broadcast_as(shape).map_err(|_| {
                     Error::shape(format!("a parameter of `{sampler}` does not broadcast to the samples"))
                         .expected(format!("a shape that broadcasts to {:?}", shape.dims()))

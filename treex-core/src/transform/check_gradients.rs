@@ -1,9 +1,10 @@
 //! Gradients against finite differences.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Key;
+use crate::transfers::transfer;
 use crate::transform::grad::in_place;
 use crate::tree::filter::Filter;
 use crate::tree::handle::Handle;
@@ -49,7 +50,7 @@ where
 {
     let model = model.clone().into_dtype(DType::F64)?;
     let ((loss, ()), gradient) = in_place(&mut model.clone(), &filter, |model| Ok((f(model)?, ())))?;
-    let rounding = ROUNDING * loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.abs().max(1.);
+    let rounding = ROUNDING * number(&loss)?.abs().max(1.);
     let mut gradients = Vec::new();
     walk(&gradient, |path, _, leaf| {
         gradients.push(leaf.value().map(|value| (Path::from(path), value.clone())))
@@ -58,13 +59,13 @@ where
     {
         for direction in 0..3 {
             let key = Key::from(0u32).fold_in(at as u32).fold_in(direction);
-            let direction = key.normal(gradient.shape(), DType::F64)?;
+            let direction = transfer(&key.normal(gradient.shape(), DType::F64)?, gradient.device(), CHECKED)?;
             let moved = |step: f64| -> Result<f64> {
                 let mut model = moved(&model, at, &(&direction * step)?)?;
-                Ok(f(&mut model)?.to_dtype(DType::F64)?.to_scalar()?)
+                number(&f(&mut model)?)
             };
             let difference = (moved(STEP)? - moved(-STEP)?) / (2. * STEP);
-            let derivative = (&gradient * direction)?.sum_all()?.to_scalar::<f64>()?;
+            let derivative = number(&(&gradient * direction)?.sum_all()?)?;
             let allowed = TOLERANCE * difference.abs().max(derivative.abs()) + rounding / STEP;
             let is_close = (difference - derivative).abs() <= allowed;
             if !is_close {
@@ -81,6 +82,14 @@ where
         }
     }
     Ok(())
+}
+
+/// What to write where this may not transfer.
+const CHECKED: &str = "check gradients outside of the step";
+
+/// The one element of a tensor.
+fn number(x: &Tensor) -> Result<f64> {
+    Ok(transfer(x, &Device::Cpu, CHECKED)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
 /// `model` with `step` added to the leaf at position `at`.

@@ -1,6 +1,6 @@
 //! Backward passes from several roots, and through the variables of inner scopes.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::autograd::{BackwardContext, Operation, OwnedStorage, accumulate, attach};
 use crate::error::Result;
@@ -14,8 +14,9 @@ pub(crate) fn pull_back(
     variables: &[Tensor],
     is_last: bool,
 ) -> Result<Vec<Option<Tensor>>> {
+    let device = outputs.first().map_or(&Device::Cpu, Tensor::device);
     let outputs: Vec<_> = outputs.iter().collect();
-    let root = attach(Root(cotangents.to_vec()), &outputs, OwnedStorage::new(vec![0f32], ())?)?;
+    let root = attach(Root(cotangents.to_vec()), &outputs, OwnedStorage::placeholder(device)?)?;
     if !root.track_op() {
         return Ok(vec![None; variables.len()]);
     }

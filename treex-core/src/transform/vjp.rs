@@ -3,10 +3,11 @@
 use std::fmt;
 use std::slice;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::autograd::{OwnedStorage, attach};
 use crate::error::{Error, ErrorKind, Result};
+use crate::transfers::transfer;
 use crate::transform::differentiation::Differentiation;
 use crate::transform::pull_back::Root;
 use crate::transform::scope::Scope;
@@ -96,7 +97,7 @@ impl<T: TreeObject + Clone> Pullback<T> {
                 .found(describe(cotangent)));
         }
         let root = Root(vec![Some(cotangent.clone())]);
-        let root = attach(root, slice::from_ref(&value), OwnedStorage::new(vec![0f32], ())?)?;
+        let root = attach(root, slice::from_ref(&value), OwnedStorage::placeholder(value.device())?)?;
         let gradients = self
             .differentiation
             .scope
@@ -155,8 +156,8 @@ where
     let unit = |at: usize| -> Result<T> {
         let mut cotangent = vec![0f32; count];
         cotangent[at] = 1.;
-        let cotangent = Tensor::from_vec(cotangent, value.shape(), value.device())?;
-        pullback.call(&cotangent.to_dtype(value.dtype())?)
+        let cotangent = Tensor::from_vec(cotangent, value.shape(), &Device::Cpu)?.to_dtype(value.dtype())?;
+        pullback.call(&transfer(&cotangent, value.device(), "compute Jacobians outside of the step")?)
     };
     let mut rows = (0..count).map(unit).collect::<Result<Vec<_>>>()?;
     if rows.is_empty() {

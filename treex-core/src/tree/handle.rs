@@ -22,6 +22,7 @@ use crate::autograd::producers;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::init::initializer::Initializer;
 use crate::tensors;
+use crate::transfers::transfer;
 use crate::transform::scope::Scope;
 
 /// A leaf without its kind: a shared cell, and what this holder of the cell adds to it.
@@ -377,7 +378,7 @@ impl Handle {
     pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.tracked_value() {
             Some(value) if !value.device().same_device(device) => {
-                let moved = Self::from_copy(&value.to_device(device)?)?;
+                let moved = Self::from_copy(&transfer(value, device, "move trees outside of the step")?)?;
                 self.replace(moved);
             }
             _ => {}

@@ -6,6 +6,7 @@
 //! - [`oracle`]: fixtures with the numbers of another implementation.
 //! - [`compare`]: comparisons up to a tolerance.
 //! - [`gradients`]: a value with its gradients.
+//! - `simulator`, on Linux: counts of the simulated CUDA device.
 //! - [`threads`]: the same bits on any number of threads.
 //!
 //! This crate is not published and depends on treex-core, so only tests below `tests/` use it: unit tests below `src/`
@@ -19,6 +20,8 @@ pub mod contract;
 mod device;
 pub mod gradients;
 pub mod oracle;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub mod simulator;
 pub mod threads;
 
 pub use device::{Skips, device, is_skipped};

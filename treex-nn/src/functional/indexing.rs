@@ -1,11 +1,13 @@
 //! Reading and writing at computed positions, with right gradients of any order; Candle's `gather` and `scatter` have not.
 //!
 //! All stand on Candle's `index_select` and `index_add`, whose gradients are each other. Sums of half types are computed
-//! in `f32`. Indexes are checked, which on a device reads their largest back.
+//! in `f32`. Indexes that a program gives are checked, which on a device reads their largest back.
 
 use std::cmp::Ordering;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
+use treex_core::constants::arange;
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result, size};
 
 use crate::axes::position;
@@ -27,8 +29,13 @@ use crate::dtype::widened;
 /// # Errors
 /// If the shapes do not fit, or an index is out of range.
 pub fn take_along_axis(x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tensor> {
-    let flat = flat_indices("take_along_axis", x, indices, axis)?;
-    let y = wide(x)?.flatten_all()?.index_select(&flat, 0)?;
+    let (axis, indices) = checked_along("take_along_axis", x, indices, axis)?;
+    take(x, &indices, axis)
+}
+
+/// [`take_along_axis`] at indexes that are in range, in `I64`.
+fn take(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Tensor> {
+    let y = wide(x)?.flatten_all()?.index_select(&flat_indices(x, indices, axis)?, 0)?;
     Ok(y.reshape(indices.shape())?.to_dtype(x.dtype())?)
 }
 
@@ -48,7 +55,8 @@ pub fn take_along_axis(x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tens
 /// # Errors
 /// If the shapes do not fit, an index is out of range, or a sum of integers overflows.
 pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
-    let flat = flat_indices("scatter_add", x, indices, axis)?;
+    let (axis, checked) = checked_along("scatter_add", x, indices, axis)?;
+    let flat = flat_indices(x, &checked, axis)?;
     let values = flat_values("scatter_add", indices, values)?;
     let sums = added("scatter_add", &wide(x)?.flatten_all()?, &flat, &wide(&values)?)?;
     Ok(sums.reshape(x.shape())?.to_dtype(x.dtype())?)
@@ -69,12 +77,13 @@ pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -
 /// # Errors
 /// If the shapes do not fit, an index is out of range, or two values are written to one place.
 pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
-    let flat = flat_indices("scatter", x, indices, axis)?;
+    let (axis, checked) = checked_along("scatter", x, indices, axis)?;
+    let flat = flat_indices(x, &checked, axis)?;
     let values = flat_values("scatter", indices, values)?;
     let none = wide(x)?.detach().flatten_all()?.zeros_like()?;
     let ones = Tensor::ones(values.shape(), DType::F32, x.device())?;
     let count = none.to_dtype(DType::F32)?.index_add(&flat, &ones, 0)?;
-    if count.elem_count() > 0 && count.max_all()?.to_scalar::<f32>()? > 1. {
+    if count.elem_count() > 0 && to_host(&count.max_all()?)?.to_scalar::<f32>()? > 1. {
         return Err(Error::argument("`scatter` writes two values to one place")
             .expected("different indexes")
             .remedy("for sums call `scatter_add`"));
@@ -131,7 +140,7 @@ pub fn sort(x: &Tensor, ascending: bool) -> Result<(Tensor, Tensor)> {
         return Err(Error::shape("`sort` needs an axis").expected("at least one axis").found("a scalar"));
     }
     let indices = arg_sort(x, ascending)?;
-    Ok((take_along_axis(x, &indices, -1)?, indices))
+    Ok((take(x, &indices.to_dtype(DType::I64)?, x.rank() - 1)?, indices))
 }
 
 /// The `k` largest elements along the last axis, from the largest on, and their indexes: `jax.lax.top_k`.
@@ -157,7 +166,7 @@ pub fn top_k(x: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
             .found(k));
     }
     let indices = arg_sort(x, false)?.narrow(D::Minus1, 0, k)?.contiguous()?;
-    Ok((take_along_axis(x, &indices, -1)?, indices))
+    Ok((take(x, &indices.to_dtype(DType::I64)?, x.rank() - 1)?, indices))
 }
 
 fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
@@ -180,7 +189,14 @@ fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
         });
         indices.extend(row_indices);
     }
-    Tensor::from_vec(indices, x.shape(), x.device())
+    Tensor::from_vec(indices, x.shape(), &Device::Cpu)
+}
+
+/// A number that a check needs.
+#[track_caller]
+fn to_host(x: &Tensor) -> Result<Tensor> {
+    let instead = "call functions that check indexes outside of the step: a check reads the largest one back";
+    transfer(x, &Device::Cpu, instead)
 }
 
 /// `x`, contiguous; half types in `f32`, in which they are summed.
@@ -202,7 +218,7 @@ fn added(name: &str, x: &Tensor, indices: &Tensor, values: &Tensor) -> Result<Te
     if largest.is_finite() && x.elem_count() > 0 {
         let magnitude = |x: &Tensor| x.to_dtype(DType::F64)?.abs();
         let sums = magnitude(x)?.index_add(indices, &magnitude(values)?, 0)?;
-        if sums.max_all()?.to_scalar::<f64>()? > largest {
+        if to_host(&sums.max_all()?)?.to_scalar::<f64>()? > largest {
             return Err(Error::argument(format!("a sum of `{name}` does not fit into its integers"))
                 .expected(format!("magnitudes whose sum is at most {largest}"))
                 .found(format!("`{}`", x.dtype().as_str()))
@@ -222,7 +238,8 @@ fn checked(name: &str, indices: &Tensor, len: usize) -> Result<Tensor> {
     let indices = indices.to_dtype(DType::I64)?.contiguous()?;
     if indices.elem_count() > 0 {
         let [smallest, largest] = [indices.min_all()?, indices.max_all()?];
-        let [smallest, largest] = [smallest.to_scalar::<i64>()?, largest.to_scalar::<i64>()?];
+        let [smallest, largest] =
+            [to_host(&smallest)?.to_scalar::<i64>()?, to_host(&largest)?.to_scalar::<i64>()?];
         if smallest < 0 || usize::try_from(largest).is_ok_and(|largest| largest >= len) {
             return Err(Error::argument(format!("`{name}` got an index that is out of range"))
                 .expected(format!("0 to {}", len as i64 - 1))
@@ -232,8 +249,8 @@ fn checked(name: &str, indices: &Tensor, len: usize) -> Result<Tensor> {
     Ok(indices)
 }
 
-/// The positions in the flat `x` of what `indices` along `axis` select.
-fn flat_indices(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tensor> {
+/// The position of `axis`, and `indices` along it as `I64`, checked.
+fn checked_along(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result<(usize, Tensor)> {
     let misfit = |expected: String| {
         Error::shape(format!("`{name}` got indexes that do not fit"))
             .expected(expected)
@@ -247,16 +264,18 @@ fn flat_indices(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result
     if indices.dims() != fitting {
         return Err(misfit(format!("the shape {:?} but for axis {axis}", x.dims())));
     }
-    let count = |dims: &[usize]| dims.iter().product::<usize>() as i64;
+    Ok((axis, checked(name, indices, x.dims()[axis])?))
+}
+
+/// The positions in the flat `x` of what `indices` along `axis` select.
+fn flat_indices(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Tensor> {
+    let count = |dims: &[usize]| dims.iter().product::<usize>();
     let (outer, inner) = (count(&x.dims()[..axis]), count(&x.dims()[axis + 1..]));
-    let len = x.dims()[axis];
-    let indices = checked(name, indices, len)?;
-    let device = x.device();
-    let rows =
-        (Tensor::arange(0, outer, device)? * (len as i64 * inner) as f64)?.reshape((outer as usize, 1, 1))?;
-    let columns = Tensor::arange(0, inner, device)?.reshape((1, 1, inner as usize))?;
+    let (len, device) = (x.dims()[axis], x.device());
+    let rows = (arange(outer, device)? * (len * inner) as f64)?.reshape((outer, 1, 1))?;
+    let columns = arange(inner, device)?.reshape((1, 1, inner))?;
     let start = rows.broadcast_add(&columns)?;
-    let steps = (indices.reshape((outer as usize, fitting[axis], inner as usize))? * inner as f64)?;
+    let steps = (indices.reshape((outer, indices.dims()[axis], inner))? * inner as f64)?;
     Ok(steps.broadcast_add(&start)?.flatten_all()?)
 }
 
@@ -271,7 +290,6 @@ fn flat_values(name: &str, indices: &Tensor, values: &Tensor) -> Result<Tensor> 
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use treex_core::autograd::bf16;
 
     use super::*;

@@ -1,6 +1,7 @@
 //! Resizing of images, and of arrays of any number of dimensions.
 
-use candle_core::{DType, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
+use treex_core::constants::constant;
 use treex_core::size::check_size;
 use treex_core::{Error, Result, matmul};
 
@@ -81,14 +82,16 @@ fn along(x: &Tensor, axis: usize, size: usize, method: ResizeMethod, antialias: 
             // In `F32`, as in JAX.
             let source = |at: usize| ((at as f32 + 0.5) * old as f32 / size as f32).floor() as u32;
             let index: Vec<u32> = (0..size).map(|at| source(at).min(old as u32 - 1)).collect();
-            return Ok(x.contiguous()?.index_select(&Tensor::new(index, x.device())?, axis)?);
+            let index = constant(&Tensor::new(index, &Device::Cpu)?, x.device())?;
+            return Ok(x.contiguous()?.index_select(&index, axis)?);
         }
         ResizeMethod::Linear => triangle,
         ResizeMethod::Cubic => keys_cubic,
     };
     check_size(&(old, size).into(), DType::F64)?;
     let weights = weights([old, size], antialias, kernel);
-    let weights = Tensor::from_vec(weights, (old, size), x.device())?.to_dtype(x.dtype())?;
+    let weights = Tensor::from_vec(weights, (old, size), &Device::Cpu)?.to_dtype(x.dtype())?;
+    let weights = constant(&weights, x.device())?;
     let count = |dims: &[usize]| dims.iter().product::<usize>();
     let rows = x.reshape((count(before), old, count(after)))?.transpose(1, 2)?;
     let y = matmul(&rows.reshape((count(before) * count(after), old))?, &weights)?;

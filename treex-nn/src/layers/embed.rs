@@ -6,13 +6,13 @@ use treex_core::{Error, ErrorKind, Leaf, Parameter, Result, TreeObject, matmul, 
 use crate::dtype::common_dtype;
 use crate::initializers::{Distribution, FanMode, VarianceScaling};
 use crate::layers::options::parameter_options;
-use crate::ops::embed::rows_of;
+use crate::ops::embed::{rows_of, rows_on_device};
 
 /// `y = embedding[ids]`, a row for each id: Flax's `Embed`.
 ///
-/// Ids are integers of any shape and any integer type; -1 is the last row. An id outside of the table is an
-/// error, where Flax returns a row of NaN; in a table of one row, as in Flax, every id means that row. Ids
-/// are read on the host.
+/// Ids are integers of any shape and any integer type; -1 is the last row; in a table of one row, as in Flax, every id
+/// means that row. An id outside of the table is an error on the CPU. Ids on another device stay there, and such an id
+/// gives a row of NaN, as in Flax.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -67,14 +67,26 @@ impl Embed {
         Ok(y)
     }
 
-    /// The row of each id, in order.
-    fn rows(&self, ids: &Tensor, num_embeddings: usize) -> Result<Vec<u32>> {
+    /// `embedding[ids]`.
+    fn lookup(&self, embedding: &Tensor, ids: &Tensor) -> Result<Tensor> {
         if !ids.dtype().is_int() {
             return Err(Error::new(ErrorKind::DType, "`Embed` got ids that are not integers")
                 .expected("`u8`, `u32` or `i64`")
                 .found(format!("`{}`", ids.dtype().as_str()))
                 .remedy("cast them: `ids.to_dtype(DType::U32)?`"));
         }
+        let (num_embeddings, _) = embedding.dims2()?;
+        match ids.device() {
+            Device::Cpu => rows_of(embedding, Self::rows(ids, num_embeddings)?, ids.dims()),
+            _ if num_embeddings == 0 => Err(Error::argument("`Embed` got ids for a table without rows")
+                .expected("at least one row")
+                .found(format!("a table of shape {:?}", embedding.dims()))),
+            _ => rows_on_device(embedding, ids),
+        }
+    }
+
+    /// The row of each id on the CPU, in order.
+    fn rows(ids: &Tensor, num_embeddings: usize) -> Result<Vec<u32>> {
         let n = num_embeddings as i64;
         let row = |id: i64| {
             let row = if num_embeddings == 1 { 0 } else { id + if id < 0 { n } else { 0 } };
@@ -87,7 +99,7 @@ impl Embed {
                     )
             })
         };
-        let ids = ids.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
+        let ids = ids.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
         ids.into_iter().map(row).collect()
     }
 }
@@ -97,9 +109,8 @@ parameter_options!(Embed { embedding: embedding_init });
 impl candle_core::Module for Embed {
     fn forward(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         let embedding = self.embedding.infer(self.shape)?;
-        let (num_embeddings, _) = embedding.dims2()?;
-        let rows = self.rows(ids, num_embeddings).map_err(|error| error.of(self.identity()))?;
-        let y = rows_of(&embedding, rows, ids.dims())?.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;
+        let y = self.lookup(&embedding, ids).map_err(|error| error.of(self.identity()))?;
+        let y = y.to_dtype(self.dtype.unwrap_or(embedding.dtype()))?;
         record(self, ids, &y);
         Ok(y)
     }

@@ -1,6 +1,7 @@
 //! Mean absolute and mean squared error.
 
 use candle_core::Tensor;
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result, TreeObject};
 
 use super::inputs::sum_dtype;
@@ -74,5 +75,6 @@ fn difference(metric: &str, inputs: &Inputs) -> Result<Tensor> {
             .found(format!("{:?}", target.dims())));
     }
     let dtype = sum_dtype(&preds);
-    Ok((preds.to_dtype(dtype)? - target.to_device(preds.device())?.to_dtype(dtype)?)?)
+    let target = transfer(&target, preds.device(), "make the targets on the device of the predictions")?;
+    Ok((preds.to_dtype(dtype)? - target.to_dtype(dtype)?)?)
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result};
+
+use super::state::to_host;
 
 /// Tensors by name. Each metric takes those that it needs.
 ///
@@ -91,7 +94,8 @@ impl Inputs {
 
     /// The weighted sum of `values`, and the sum of the weights.
     pub(super) fn weighted_sum(&self, metric: &str, values: &Tensor) -> Result<(f64, f64)> {
-        let total = |x: &Tensor| x.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let total =
+            |x: &Tensor| -> Result<f64> { Ok(to_host(&x.sum_all()?)?.to_dtype(DType::F64)?.to_scalar()?) };
         let values = values.to_dtype(sum_dtype(values))?;
         match self.weight(metric, &values)? {
             None => Ok((total(&values)?, values.elem_count() as f64)),
@@ -112,7 +116,8 @@ impl Inputs {
         }
         let aligned = [weight.dims(), &vec![1; values.rank() - weight.rank()]].concat();
         let weight =
-            weight.detach().to_device(values.device())?.to_dtype(values.dtype())?.reshape(aligned)?;
+            transfer(&weight.detach(), values.device(), "make the weights on the device of the values")?;
+        let weight = weight.to_dtype(values.dtype())?.reshape(aligned)?;
         Ok(Some(weight.broadcast_as(values.shape())?.contiguous()?))
     }
 }

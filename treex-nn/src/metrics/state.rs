@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::size;
+use treex_core::transfers::transfer;
 use treex_core::{
     ChildInfo, Error, ErrorKind, Handle, KindTag, Leaf, MetricState, Result, TreeObject, VisitorMut,
 };
@@ -17,8 +18,14 @@ pub(super) fn empty_state(shape: impl Into<Shape>, dtype: DType) -> Leaf<MetricS
 pub(super) fn value(leaf: &Leaf<MetricState>) -> Result<Tensor> {
     match (leaf.is_uninitialized(), leaf.shape(), leaf.dtype()) {
         (true, Some(shape), Some(dtype)) => size::zeros(shape, dtype, &Device::Cpu),
-        _ => Ok(leaf.get()?.to_device(&Device::Cpu)?),
+        _ => to_host(&leaf.get()?),
     }
+}
+
+/// What a metric sums, on the host.
+#[track_caller]
+pub(super) fn to_host(x: &Tensor) -> Result<Tensor> {
+    transfer(x, &Device::Cpu, "call metrics outside of the step: they sum on the CPU")
 }
 
 /// Adds its tensor to each leaf; to none if one would overflow.
@@ -96,7 +103,7 @@ where
             .remedy("start both from a clone"));
     }
     let sums = states.iter().zip(&others).map(|(state, other)| match (state.value(), other.value()) {
-        (Some(a), Some(b)) => sum(&a.to_device(&Device::Cpu)?, &b.to_device(&Device::Cpu)?).map(Some),
+        (Some(a), Some(b)) => sum(&to_host(a)?, &to_host(b)?).map(Some),
         (None, Some(b)) => Ok(Some(b.clone())),
         (_, None) => Ok(None),
     });

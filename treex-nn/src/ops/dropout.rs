@@ -7,6 +7,7 @@ use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
 use treex_core::random::Bernoulli;
+use treex_core::transfers::transfer;
 use treex_core::{Key, Result, match_float};
 use treex_kernels::dropout::Dropout;
 
@@ -25,7 +26,8 @@ pub(crate) fn dropout(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f3
 }
 
 fn reference(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
-    let mask = key.bernoulli(kept, mask)?.to_device(x.device())?.broadcast_as(x.shape())?;
+    let instead = "set the rate to 0: the bits of a mask are drawn on the CPU";
+    let mask = transfer(&key.bernoulli(kept, mask)?, x.device(), instead)?.broadcast_as(x.shape())?;
     let scaled = (x * f64::from(scale))?;
     Ok(mask.where_cond(&scaled, &scaled.zeros_like()?)?)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use treex_core::constants::constant;
 use treex_core::{Error, Result, matmul};
 
 use crate::dtype::{common_dtype, wide_dtype};
@@ -254,7 +255,7 @@ impl Operand {
             let square = self.x.permute(order)?;
             let flat = square.flatten(0, 1)?.contiguous()?;
             let index: Vec<u32> = (0..n).map(|at| (at * (n + 1)) as u32).collect();
-            self.x = flat.index_select(&Tensor::new(index, flat.device())?, 0)?;
+            self.x = flat.index_select(&constant(&Tensor::new(index, &Device::Cpu)?, flat.device())?, 0)?;
             self.labels.remove(second);
             let label = self.labels.remove(first);
             self.labels.insert(0, label);

@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::indices::Checked;
+use treex_core::transfers::transfer;
 use treex_core::{Result, match_float};
 use treex_kernels::embedding::Embedding;
 
@@ -27,11 +29,31 @@ pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor
     )
 }
 
+/// `table[ids]` of ids that are on a device, where they stay: an id of no row gives NaN. The table has a row.
+pub(crate) fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (n, features) = table.dims2()?;
+    let shape = [ids.dims(), &[features]].concat();
+    if ids.elem_count() == 0 {
+        return reference(table, Vec::new(), &shape);
+    }
+    let ids = transfer(ids, table.device(), "make the ids on the device of the table")?;
+    let ids = if n == 1 { ids.zeros_like()? } else { ids };
+    let rows = Checked::new(&ids, n, true)?;
+    let selected = select(table, &rows.indices.flatten_all()?, &shape)?;
+    Ok(rows.or_nan(&selected)?.to_dtype(table.dtype())?)
+}
+
 fn reference(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
-    let (rows, wide) = (Tensor::new(rows, table.device())?, wide_dtype(table.dtype()));
+    let rows = Tensor::new(rows, &Device::Cpu)?;
+    let rows = transfer(&rows, table.device(), "make the ids on the device of the table")?;
+    Ok(select(table, &rows, shape)?.to_dtype(table.dtype())?)
+}
+
+/// `table[rows]` as a tensor of `shape`, in the compute type.
+fn select(table: &Tensor, rows: &Tensor, shape: &[usize]) -> Result<Tensor> {
     // Candle adds the gradient of each row to those before.
-    let selected = table.to_dtype(wide)?.contiguous()?.index_select(&rows, 0)?;
-    Ok(selected.reshape(shape)?.to_dtype(table.dtype())?)
+    let selected = table.to_dtype(wide_dtype(table.dtype()))?.contiguous()?.index_select(rows, 0)?;
+    Ok(selected.reshape(shape)?)
 }
 
 fn forward<T: Element + Embedding>(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {

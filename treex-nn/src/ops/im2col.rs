@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::constants::constant;
 use treex_kernels::im2col::{Im2col, Plan};
 pub(crate) use treex_kernels::window::Axis;
 
@@ -43,7 +44,7 @@ fn reference(x: &Tensor, window: &[Axis]) -> Result<Tensor> {
             .flat_map(|position| (0..axis.size).map(move |tap| (position, tap)))
             .map(source)
             .collect();
-        let index = Tensor::from_vec(index, positions * axis.size, x.device())?;
+        let index = constant(&Tensor::from_vec(index, positions * axis.size, &Device::Cpu)?, x.device())?;
         dims.extend([positions, axis.size]);
         let rest = [&spatial[d + 1..], &[channels]].concat();
         columns = columns.pad_with_zeros(1 + 2 * d, 0, 1)?.contiguous()?.index_select(&index, 1 + 2 * d)?;
@@ -112,7 +113,7 @@ impl CustomOp1 for Transfer {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
     use treex_core::Key;
     use treex_core::autograd::with_reference;
 

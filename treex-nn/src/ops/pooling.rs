@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::constants::constant;
 use treex_core::{Result, match_float};
 pub(crate) use treex_kernels::pooling::Reduction;
 use treex_kernels::pooling::{Plan, Pooling, Taps};
@@ -75,8 +76,8 @@ fn reference(x: &Tensor, axes: &[Axis], reduction: Reduction) -> candle_core::Re
             let counts = (0..reduced.dims()[dim]).map(|position| axis.elements(n, position).len() as f64);
             let mut dims = vec![1; x.rank()];
             dims[dim] = counts.len();
-            let counts = Tensor::from_vec(counts.collect(), dims, &Device::Cpu)?;
-            reduced = reduced.broadcast_div(&counts.to_dtype(x.dtype())?.to_device(x.device())?)?;
+            let counts = Tensor::from_vec(counts.collect(), dims, &Device::Cpu)?.to_dtype(x.dtype())?;
+            reduced = reduced.broadcast_div(&constant(&counts, x.device())?)?;
         }
     }
     Ok(reduced)
@@ -112,8 +113,9 @@ fn best(
             let covers = (0..positions).map(|position| u8::from(source(position).is_some()));
             let mut dims = vec![1; x.rank()];
             dims[dim] = positions;
-            let covers = Tensor::from_vec(covers.collect(), dims, x.device())?;
-            values = values.contiguous()?.index_select(&Tensor::new(index, x.device())?, dim)?;
+            let covers = constant(&Tensor::from_vec(covers.collect(), dims, &Device::Cpu)?, x.device())?;
+            let index = constant(&Tensor::new(index, &Device::Cpu)?, x.device())?;
+            values = values.contiguous()?.index_select(&index, dim)?;
             inside = inside.broadcast_mul(&covers)?;
         }
         Ok((values.clone(), inside.broadcast_as(values.shape())?.contiguous()?))
@@ -122,7 +124,8 @@ fn best(
     let mut has_nan = (selected.ne(&selected)? * &has_any)?;
     for tap in 1..axes.iter().map(|axis| axis.size).product() {
         let (next, inside) = read(tap)?;
-        let passes = (stays(&selected, &next)? * &has_any)?.eq(0u8)?;
+        let stays = (stays(&selected, &next)? * &has_any)?;
+        let passes = stays.eq(&stays.zeros_like()?)?;
         selected = (passes * &inside)?.where_cond(&next, &selected)?;
         has_any = has_any.maximum(&inside)?;
         has_nan = has_nan.maximum(&(next.ne(&next)? * &inside)?)?;
@@ -150,7 +153,8 @@ pub(crate) fn fold_windows(
     let read = |tap: usize| -> candle_core::Result<Tensor> {
         let at = |position: usize| (position * axis.stride + tap).checked_sub(axis.padding.0);
         let index = (0..axis.positions(n)).map(|position| at(position).map_or(n, |at| at.min(n)) as u32);
-        padded.index_select(&Tensor::new(index.collect::<Vec<_>>(), x.device())?, dim)
+        let index = Tensor::new(index.collect::<Vec<_>>(), &Device::Cpu)?;
+        padded.index_select(&constant(&index, x.device())?, dim)
     };
     // The taps that read an element anywhere; the others read the identity everywhere.
     let reach = axis.positions(n).saturating_sub(1).saturating_mul(axis.stride);

@@ -1,6 +1,7 @@
 //! Padding: the values around the input where a window reaches over its edge.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
+use treex_core::constants::constant;
 use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
@@ -185,7 +186,8 @@ impl Padding {
                 check_size(&dims[axis].into(), DType::U32)?;
                 check_size(&dims.into(), x.dtype())?;
                 let index: Vec<u32> = (-before..n + after).map(|at| source(at, n) as u32).collect();
-                x = x.contiguous()?.index_select(&Tensor::new(index, x.device())?, axis)?;
+                let index = constant(&Tensor::new(index, &Device::Cpu)?, x.device())?;
+                x = x.contiguous()?.index_select(&index, axis)?;
             }
         }
         Ok(x)

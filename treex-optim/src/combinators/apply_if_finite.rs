@@ -28,7 +28,7 @@ pub struct ApplyIfFinite<T> {
 
 /// Skips a step whose gradients have an infinity or a NaN: parameters and the inner state stay bit-identical.
 /// After `max_consecutive_errors` consecutive ones the next one is applied, so that the failure becomes
-/// visible.
+/// visible. Whether the gradients are finite is one read-back from a device.
 #[must_use]
 pub fn apply_if_finite<T: GradientTransformation>(inner: T, max_consecutive_errors: u64) -> ApplyIfFinite<T> {
     ApplyIfFinite { inner, max_consecutive_errors }

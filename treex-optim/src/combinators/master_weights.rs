@@ -66,7 +66,9 @@ impl<S> MasterWeightsState<S> {
                 return Ok(None);
             }
             let written = param.to_dtype(*half)?.ne(&master.to_dtype(*half)?)?;
-            if written.flatten_all()?.max(0)?.to_scalar::<u8>()? == 0 {
+            // On another device the answer would be a read-back, which costs more than to write the master again.
+            let is_known = written.device().is_cpu();
+            if is_known && written.flatten_all()?.max(0)?.to_scalar::<u8>()? == 0 {
                 return Ok(None);
             }
             Ok(Some(written.where_cond(&param.to_dtype(master.dtype())?, master)?))

@@ -9,6 +9,7 @@ use crate::numerics::check_not_negative;
 use crate::per_example::per_example_global_norm_clip;
 use crate::schedule::Schedule;
 use crate::step_size::StepSize;
+use crate::transfer::to_device_of;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transform::trace::{Trace, trace};
 use crate::transformation::{GradientTransformation, Member};
@@ -71,7 +72,7 @@ impl GradientTransformation for DifferentiallyPrivateAggregate {
             }
             sum.apply(|g| match keys.next() {
                 Some(key) => {
-                    let noise = key.normal(g.shape(), g.dtype())?.to_device(g.device())?;
+                    let noise = to_device_of(&key.normal(g.shape(), g.dtype())?, g)?;
                     Ok(((g + (noise * deviation)?)? / examples as f64)?)
                 }
                 None => Ok(g.clone()),

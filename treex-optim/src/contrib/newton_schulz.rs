@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 use treex_core::{Error, Result, matmul};
 
 use crate::numerics::at_least;
-use crate::transfer::{to_f64, to_vec_f64};
+use crate::transfer::{to_device_of, to_f64, to_vec_f64};
 use crate::transform::builder;
 
 /// The scaling that makes the singular values small enough for the iteration to converge.
@@ -144,7 +144,7 @@ pub(super) fn beside(matrix: &DMatrix<f64>, like: &Tensor) -> Result<Tensor> {
     // nalgebra is column-major, Candle row-major.
     let values: Vec<f64> = matrix.transpose().iter().copied().collect();
     let tensor = Tensor::from_vec(values, (matrix.nrows(), matrix.ncols()), &Device::Cpu)?;
-    Ok(tensor.to_dtype(like.dtype())?.to_device(like.device())?)
+    to_device_of(&tensor.to_dtype(like.dtype())?, like)
 }
 
 /// More iterations than any finite matrix needs; bounded in case one does not converge.

@@ -6,7 +6,8 @@ use treex_core::{Leaves, Result};
 
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::updates::Sums;
-use crate::transfer::cast;
+use crate::numerics::chunk_sums;
+use crate::transfer::{cast, to_device_of, to_vec_f64};
 
 /// A pass, one rule after the other.
 pub(crate) fn pass(
@@ -41,19 +42,21 @@ pub(crate) fn pass(
     match output {
         Output::Updates => {}
         Output::Sums(terms, on) => {
-            sums = Sums { width: terms.width(), values: Vec::with_capacity(terms.width() * updates.len()) };
+            sums.width = terms.width();
+            let mut parts = Vec::with_capacity(terms.width() * updates.len());
             for index in 0..updates.len() {
                 let found =
                     updates.get(index).filter(|_| on[index] && present[index]).zip(target.param(index));
-                sums.values.extend(match found {
+                parts.extend(match found {
                     Some((u, p)) => {
                         let dtype = compute_dtype(u, p);
                         let terms = terms.reference(&u.to_dtype(dtype)?, &p.to_dtype(dtype)?)?;
-                        terms.iter().map(total).collect::<Result<Vec<_>>>()?
+                        terms.iter().map(chunk_sums).collect::<Result<Vec<_>>>()?
                     }
-                    None => vec![0.; terms.width()],
+                    None => vec![Vec::new(); terms.width()],
                 });
             }
+            sums.values = totals(&parts)?;
         }
         Output::Params => {
             if let Target::Model(handles) = target {
@@ -70,13 +73,21 @@ pub(crate) fn pass(
     Ok(PassResult { updates: changed.then_some(updates), sums })
 }
 
-/// Elements that are summed in the compute type before their sums are added in f64.
-const CHUNK: usize = 4096;
-
-fn total(terms: &Tensor) -> Result<f64> {
-    let terms = terms.flatten_all()?;
-    let whole = terms.elem_count() / CHUNK * CHUNK;
-    let chunks = terms.narrow(0, 0, whole)?.reshape((whole / CHUNK, CHUNK))?.sum(1)?.to_dtype(DType::F64)?;
-    let rest = terms.narrow(0, whole, terms.elem_count() - whole)?.sum_all()?.to_dtype(DType::F64)?;
-    Ok(chunks.to_vec1::<f64>()?.iter().sum::<f64>() + rest.to_scalar::<f64>()?)
+/// The sum of each list of vectors, added in f64. All are read back at once.
+fn totals(parts: &[Vec<Tensor>]) -> Result<Vec<f64>> {
+    let is_wide = parts.iter().flatten().any(|part| part.dtype() == DType::F64);
+    let dtype = if is_wide { DType::F64 } else { DType::F32 };
+    let mut all: Vec<Tensor> = Vec::new();
+    for part in parts.iter().flatten() {
+        let part = part.to_dtype(dtype)?;
+        all.push(match all.first() {
+            Some(first) => to_device_of(&part, first)?,
+            None => part,
+        });
+    }
+    let numbers = if all.is_empty() { Vec::new() } else { to_vec_f64(&Tensor::cat(&all, 0)?)? };
+    let mut numbers = numbers.into_iter();
+    // Each vector is summed before it is added: the chunks of a leaf, then its rest.
+    let mut sum = |part: &Tensor| numbers.by_ref().take(part.elem_count()).sum::<f64>();
+    Ok(parts.iter().map(|parts| parts.iter().map(&mut sum).sum()).collect())
 }

@@ -101,6 +101,11 @@ impl<'a> Updates<'a> {
         self.extra
     }
 
+    /// Whether all updates are on CUDA devices, where sums over them can stay: these have f64.
+    pub(crate) fn is_on_cuda(&self) -> bool {
+        self.incoming.tensors().all(|update| update.device().is_cuda())
+    }
+
     /// The number of positions, empty ones included.
     #[must_use]
     pub fn len(&self) -> usize {

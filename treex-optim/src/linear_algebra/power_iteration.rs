@@ -6,7 +6,7 @@ use treex_core::{Key, Leaf, Parameter, Result, Tree};
 use super::square;
 use crate::constant::check_constant;
 use crate::numerics::global_norm;
-use crate::transfer::to_f64;
+use crate::transfer::{to_device_of, to_f64};
 use crate::tree::{add_scale, scale, vdot};
 
 /// The options of [`power_iteration_with`].
@@ -55,7 +55,7 @@ impl PowerIteration {
 pub fn power_iteration(matrix: &Tensor) -> Result<(f64, Tensor)> {
     check_constant("power_iteration", matrix)?;
     let (matrix, n) = square("power_iteration", matrix)?;
-    let start = Key::from(0).uniform_between(n, matrix.dtype(), -1., 1.)?.to_device(matrix.device())?;
+    let start = to_device_of(&Key::from(0).uniform_between(n, matrix.dtype(), -1., 1.)?, &matrix)?;
     let product = |v: &Leaf<Parameter>| Leaf::new(matrix.matmul(&v.get()?.unsqueeze(1)?)?.squeeze(1)?);
     let (value, vector) = power_iteration_with(product, &Leaf::new(start)?, PowerIteration::default())?;
     Ok((value, vector.get()?))

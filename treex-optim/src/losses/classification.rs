@@ -46,7 +46,8 @@ pub fn softmax_cross_entropy_with(logits: &Tensor, labels: &Tensor, over: &Over<
 ///
 /// # Errors
 /// If the labels' shape is not that of the logits without the last axis, logits are not floats, labels not
-/// integers, or (on the CPU, where the check is free) a label is not a class index.
+/// integers, or a label on the CPU is not a class index. On another device, where labels stay, the loss of such a
+/// row is NaN.
 #[doc(alias = "multiclass_logistic_loss")]
 pub fn softmax_cross_entropy_with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     softmax_cross_entropy_with_integer_labels_with(logits, labels, &Over::default())
@@ -68,7 +69,7 @@ pub fn softmax_cross_entropy_with_integer_labels_with(
     let fits = labels.dims() == &logits.dims()[..logits.rank() - 1];
     let labels = class_numbers(name, &logits, &if fits { rows.or_zero(labels)? } else { labels.clone() })?;
     if rows.is_whole()
-        && let Some(losses) = cross_entropy::with_integer_labels(&logits, &labels)?
+        && let Some(losses) = cross_entropy::with_integer_labels(&logits, &labels.numbers)?
     {
         return Ok(losses);
     }

@@ -2,6 +2,8 @@
 
 use candle_core::{D, DType, Tensor};
 use treex_core::autograd::is_nested;
+use treex_core::constants::arange;
+use treex_core::indices::Checked;
 use treex_core::{Error, ErrorKind, Result};
 
 /// The error for scores or logits without classes.
@@ -11,8 +13,16 @@ pub(super) fn without_classes(loss: &str, name: &str, logits: &Tensor) -> Error 
         .found(format!("{:?}", logits.dims()))
 }
 
-/// Labels for `logits` of shape `[.., classes]`, in a type that can index, as `[.., 1]`.
-pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+/// Labels as `[.., 1]`, in a type that can index.
+pub(super) struct ClassNumbers {
+    pub(super) numbers: Tensor,
+    /// On another device than the CPU: which of them are classes.
+    checked: Option<Checked>,
+}
+
+/// Labels for `logits` of shape `[.., classes]`. On the CPU one that is no class is an error; on another device, where
+/// the check would read them back, [`of_label`] is NaN there, as in JAX.
+pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Result<ClassNumbers> {
     let Some((&classes, batch)) = logits.dims().split_last() else {
         return Err(without_classes(loss, "logits", logits));
     };
@@ -35,27 +45,38 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
                 .remedy("cast them with `to_dtype(DType::U32)?`"));
         }
     };
-    if labels.device().is_cpu() {
-        let numbers = labels.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-        if let Some(number) =
-            numbers.into_iter().find(|&label| usize::try_from(label).map_or(true, |label| label >= classes))
-        {
-            return Err(Error::argument(format!("`{loss}` got a label that is not a class index"))
-                .expected(format!("labels from 0 to {}: one per column of the logits", classes - 1))
-                .found(number)
-                .remedy("give the last layer one output per class, or count labels from 0"));
+    let column = labels.unsqueeze(D::Minus1)?.contiguous()?;
+    if !labels.device().is_cpu() {
+        if labels.elem_count() == 0 {
+            return Ok(ClassNumbers { numbers: column, checked: None });
         }
+        let checked = Checked::new(&column, classes, false)?;
+        return Ok(ClassNumbers { numbers: checked.indices.clone(), checked: Some(checked) });
     }
-    Ok(labels.unsqueeze(D::Minus1)?.contiguous()?)
+    let numbers = labels.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    if let Some(number) =
+        numbers.into_iter().find(|&label| usize::try_from(label).map_or(true, |label| label >= classes))
+    {
+        return Err(Error::argument(format!("`{loss}` got a label that is not a class index"))
+            .expected(format!("labels from 0 to {}: one per column of the logits", classes - 1))
+            .found(number)
+            .remedy("give the last layer one output per class, or count labels from 0"));
+    }
+    Ok(ClassNumbers { numbers: column, checked: None })
 }
 
 /// The value of each row's label: `[.., classes]`, [`class_numbers`] to `[.., 1]`.
-pub(super) fn of_label(rows: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    if !is_nested() {
-        return Ok(rows.gather(labels, D::Minus1)?);
+pub(super) fn of_label(rows: &Tensor, labels: &ClassNumbers) -> Result<Tensor> {
+    let values = if is_nested() {
+        // Candle cannot differentiate the gradient of `gather`. Chosen and not multiplied, since 0 times infinity is NaN.
+        let classes = arange(rows.dim(D::Minus1)?, rows.device())?;
+        let is_label = classes.broadcast_eq(&labels.numbers.to_dtype(DType::I64)?)?;
+        is_label.where_cond(rows, &rows.zeros_like()?)?.sum_keepdim(D::Minus1)?
+    } else {
+        rows.gather(&labels.numbers, D::Minus1)?
+    };
+    match &labels.checked {
+        Some(checked) => checked.or_nan(&values),
+        None => Ok(values),
     }
-    // Candle cannot differentiate the gradient of `gather`. Chosen and not multiplied, since 0 times infinity is NaN.
-    let numbers = Tensor::arange(0, rows.dim(D::Minus1)? as i64, rows.device())?;
-    let is_label = numbers.broadcast_eq(&labels.to_dtype(DType::I64)?)?;
-    Ok(is_label.where_cond(rows, &rows.zeros_like()?)?.sum_keepdim(D::Minus1)?)
 }

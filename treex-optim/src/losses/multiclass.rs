@@ -3,12 +3,13 @@
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::Result;
 use treex_core::autograd::saved;
+use treex_core::constants::arange;
 
-use super::labels::{class_numbers, of_label, without_classes};
+use super::labels::{ClassNumbers, class_numbers, of_label, without_classes};
 use super::math::row_max;
 use super::widened;
 use crate::projections::{Simplex, simplex};
-use crate::transfer::to_vec_f64;
+use crate::transfer::{to_device_of, to_vec_f64};
 
 /// `max_i(scores[i] + [i != label]) - scores[label]` over the last axis, for labels that are class indices:
 /// `[.., classes]`, `[..]` to `[..]`. It is 0 where the right score leads by at least 1.
@@ -17,8 +18,8 @@ use crate::transfer::to_vec_f64;
 /// As [`softmax_cross_entropy_with_integer_labels`](super::softmax_cross_entropy_with_integer_labels).
 pub fn multiclass_hinge_loss(scores: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (scores, labels) = scored("multiclass_hinge_loss", scores, labels)?;
-    let numbers = Tensor::arange(0, scores.dim(D::Minus1)? as i64, scores.device())?;
-    let others = numbers.broadcast_ne(&labels.to_dtype(DType::I64)?)?.to_dtype(scores.dtype())?;
+    let classes = arange(scores.dim(D::Minus1)?, scores.device())?;
+    let others = classes.broadcast_ne(&labels.numbers.to_dtype(DType::I64)?)?.to_dtype(scores.dtype())?;
     Ok((row_max(&(&scores + others)?)? - of_label(&scores, &labels)?.squeeze(D::Minus1)?)?)
 }
 
@@ -52,8 +53,8 @@ pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Ten
     let host = to_vec_f64(&scores)?;
     let rows: Vec<_> = host.chunks_exact(classes).map(|row| simplex(row.to_vec(), 1.)).collect();
     let column = |of: fn(&Simplex) -> f64| -> Result<Tensor> {
-        let values = Tensor::from_vec(rows.iter().map(of).collect(), labels.shape(), &Device::Cpu)?;
-        Ok(values.to_dtype(scores.dtype())?.to_device(scores.device())?)
+        let values = Tensor::from_vec(rows.iter().map(of).collect(), labels.numbers.shape(), &Device::Cpu)?;
+        to_device_of(&values.to_dtype(scores.dtype())?, &scores)
     };
     // `p` is optimal, so its derivative does not contribute to the first derivative of the loss, only to the second.
     let lowered = saved(&scores).broadcast_sub(&column(|row| row.max)?)?;
@@ -76,7 +77,7 @@ pub fn multiclass_sparsemax_loss(scores: &Tensor, labels: &Tensor) -> Result<Ten
 }
 
 /// Scores in the compute type, and labels that index their columns.
-fn scored(loss: &str, scores: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+fn scored(loss: &str, scores: &Tensor, labels: &Tensor) -> Result<(Tensor, ClassNumbers)> {
     let wide = widened(loss, "scores", scores)?.contiguous()?;
     if wide.dims().last().is_none_or(|&classes| classes == 0) {
         return Err(without_classes(loss, "scores", scores));

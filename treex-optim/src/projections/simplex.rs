@@ -1,11 +1,11 @@
 //! Onto sums of all elements.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use treex_core::{Result, Tree};
 
 use super::{check_floats, check_scale};
 use crate::numerics::wide;
-use crate::transfer::{to_f64, to_vec_f64};
+use crate::transfer::{to_device_of, to_f64, to_vec_f64};
 use crate::tree::{self, Order, beside, sum_of};
 
 /// The projection of values onto the simplex: `max(0, (values - max) - threshold)`.
@@ -70,7 +70,7 @@ pub fn projection_simplex<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     for (x, values) in leaves.tensors().zip(values) {
         let mask: Vec<u8> = values.into_iter().map(|value| u8::from(simplex.keeps(value))).collect();
         kept += mask.iter().filter(|&&kept| kept == 1).count();
-        masks.push(Tensor::from_vec(mask, x.shape(), x.device())?);
+        masks.push(to_device_of(&Tensor::from_vec(mask, x.shape(), &Device::Cpu)?, x)?);
     }
     // The threshold once more, of the tensors, so that gradients go through it.
     let lowered = |x: &Tensor| -> Result<Tensor> { Ok((x.to_dtype(wide(x.dtype()))? - simplex.max)?) };

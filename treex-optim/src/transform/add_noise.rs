@@ -6,6 +6,7 @@ use treex_core::{Leaf, Leaves, OptState, Result, TreeObject};
 use crate::engine::Updates;
 use crate::numerics::{check_finite, check_not_negative, each_update};
 use crate::scalar::Count;
+use crate::transfer::to_device_of;
 use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`add_noise`].
@@ -71,7 +72,7 @@ impl GradientTransformation for AddNoise {
         }
         Ok(updates.tensors(move |updates, _| {
             each_update(&updates, |index, g| {
-                let noise = keys[index].normal(g.shape(), g.dtype())?.to_device(g.device())?;
+                let noise = to_device_of(&keys[index].normal(g.shape(), g.dtype())?, g)?;
                 Ok((g + (noise * deviation)?)?)
             })
         }))

@@ -31,7 +31,7 @@ use treex_core::{Error, ErrorKind, Key, Result, Tree, TreePart};
 
 use crate::losses::math::row_max;
 use crate::numerics::wide;
-use crate::transfer::{constant_like, to_vec_f64};
+use crate::transfer::{constant_like, scalar_on, to_device_of, to_f64, to_vec_f64};
 
 mod moments;
 
@@ -104,7 +104,12 @@ pub(crate) fn add_times<T: Tree>(x: &T, factor: &Tensor, y: &T) -> Result<T> {
 
 /// A scalar in the compute type with `x`, on its device.
 pub(crate) fn beside(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
-    Ok(scalar.to_dtype(wide(x.dtype()))?.to_device(x.device())?)
+    let scalar = scalar.to_dtype(wide(x.dtype()))?;
+    let is_number = scalar.device().is_cpu() && scalar.rank() == 0 && !scalar.track_op();
+    if is_number && !x.device().is_cpu() {
+        return scalar_on(to_f64(&scalar)?, scalar.dtype(), x.device());
+    }
+    to_device_of(&scalar, x)
 }
 
 /// `x` where `condition`, which must broadcast to each leaf, is not 0, and `y` elsewhere.
@@ -114,7 +119,7 @@ pub(crate) fn beside(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
 pub fn where_cond<T: Tree>(condition: &Tensor, x: &T, y: &T) -> Result<T> {
     let condition = condition.ne(&condition.zeros_like()?)?;
     x.zip_map(y, |x, y| {
-        let condition = condition.to_device(x.device())?.broadcast_as(x.shape())?;
+        let condition = to_device_of(&condition, x)?.broadcast_as(x.shape())?;
         Ok(condition.where_cond(x, y)?)
     })
 }
@@ -226,7 +231,7 @@ pub fn random_like<T: Tree>(
 ) -> Result<T> {
     let mut keys = split_key_like(key, tree).into_iter();
     tree.map(|x| match keys.next() {
-        Some(key) => Ok(sampler(key, x.shape().clone(), x.dtype())?.to_device(x.device())?),
+        Some(key) => to_device_of(&sampler(key, x.shape().clone(), x.dtype())?, x),
         None => Ok(x.clone()),
     })
 }
@@ -353,7 +358,7 @@ fn reduce(
     let mut parts: Vec<Tensor> = Vec::new();
     for x in leaves.iter().filter(|x| x.elem_count() > 0) {
         let part = each(&x.to_dtype(dtype)?)?;
-        let part = if let Some(first) = parts.first() { part.to_device(first.device())? } else { part };
+        let part = if let Some(first) = parts.first() { to_device_of(&part, first)? } else { part };
         parts.push(part);
     }
     match parts.len() {

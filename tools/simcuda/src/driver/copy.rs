@@ -2,12 +2,29 @@
 //! staged when the copy is asked for, copies into pageable memory are finished when the call returns, and pinned memory
 //! is read and written when the work runs.
 
+use std::backtrace::Backtrace;
+
 use super::device::{Answer, Device};
 use super::error::Error;
 use super::stream::{LEGACY, StreamId};
 use super::work::{Pattern, Work};
 
 impl Device {
+    /// Refuses copies between host and device from now on, or allows them again.
+    pub fn refuse_transfers(&mut self, refuse: bool) {
+        self.settings.refuse_transfers = refuse;
+    }
+
+    /// An error if transfers are refused, with the stack of the program on the standard error stream: the driver's error
+    /// has no place for it.
+    fn check_transfer(&self, what: &str, len: usize) -> Answer {
+        if !self.settings.refuse_transfers {
+            return Ok(());
+        }
+        eprintln!("simcuda: {what} of {len} bytes, while transfers are refused\n{}", Backtrace::force_capture());
+        Err(Error::NOT_PERMITTED)
+    }
+
     /// The work that is a copy from the host.
     fn upload_work(&self, to: u64, from: &[u8]) -> Work {
         let address = from.as_ptr().expose_provenance();
@@ -23,6 +40,7 @@ impl Device {
         if from.is_empty() {
             return Ok(());
         }
+        self.check_transfer("an upload", from.len())?;
         self.check_range(to, from.len())?;
         let work = self.upload_work(to, from);
         if matches!(work, Work::Write { .. }) {
@@ -38,6 +56,7 @@ impl Device {
         if from.is_empty() {
             return Ok(());
         }
+        self.check_transfer("an upload", from.len())?;
         self.check_range(to, from.len())?;
         self.finish_stream(LEGACY)?;
         let work = self.upload_work(to, from);
@@ -52,6 +71,7 @@ impl Device {
         if to.is_empty() {
             return Ok(());
         }
+        self.check_transfer("a read-back", to.len())?;
         self.check_range(from, to.len())?;
         let address = to.as_ptr().expose_provenance();
         if self.machine.pinned.contains(address, to.len()) {
@@ -68,6 +88,7 @@ impl Device {
         if to.is_empty() {
             return Ok(());
         }
+        self.check_transfer("a read-back", to.len())?;
         self.check_range(from, to.len())?;
         self.read_now(to, from, LEGACY)
     }

@@ -14,6 +14,9 @@ pub struct Settings {
     pub options: Options,
     /// `SIMCUDA_MEMORY=bytes`: how much memory there is.
     pub memory: u64,
+    /// `SIMCUDA_TRANSFERS=refuse`: copies between host and device are refused, from the first on.
+    /// `simcuda_refuse_transfers` changes it later.
+    pub refuse_transfers: bool,
     /// `SIMCUDA_TRACE`, if set to anything but nothing: each call, on the standard error stream.
     pub trace: bool,
     /// `SIMCUDA_REPORT=file`: the counts are written there when the process ends.
@@ -26,6 +29,7 @@ impl Default for Settings {
             streams: Order::Forward,
             options: Options::default(),
             memory: 4 << 30,
+            refuse_transfers: false,
             trace: false,
             report: None,
         }
@@ -60,6 +64,11 @@ impl Settings {
             settings.memory =
                 bytes.parse().map_err(|_| format!("SIMCUDA_MEMORY={bytes} is no number of bytes"))?;
         }
+        settings.refuse_transfers = match variable("SIMCUDA_TRANSFERS").as_deref() {
+            None | Some("allow") => false,
+            Some("refuse") => true,
+            Some(other) => return Err(format!("SIMCUDA_TRANSFERS={other} is neither allow nor refuse")),
+        };
         settings.trace = variable("SIMCUDA_TRACE").is_some_and(|value| !value.is_empty());
         settings.report = variable("SIMCUDA_REPORT").map(PathBuf::from);
         Ok(settings)
@@ -85,12 +94,19 @@ mod tests {
             ("SIMCUDA_ORDER", "7"),
             ("SIMCUDA_CHECKS", "off"),
             ("SIMCUDA_MEMORY", "1024"),
+            ("SIMCUDA_TRANSFERS", "refuse"),
             ("SIMCUDA_TRACE", "1"),
         ])
         .expect("all are right");
         assert_eq!((all.streams, all.options.order), (Order::Reversed, Order::Seeded(7)));
         assert!(!all.options.races && !all.options.uninitialized_shared && all.trace && all.memory == 1024);
-        for wrong in [("SIMCUDA_STREAMS", "backward"), ("SIMCUDA_CHECKS", "no"), ("SIMCUDA_MEMORY", "1G")] {
+        assert!(all.refuse_transfers && !plain.refuse_transfers);
+        for wrong in [
+            ("SIMCUDA_STREAMS", "backward"),
+            ("SIMCUDA_CHECKS", "no"),
+            ("SIMCUDA_MEMORY", "1G"),
+            ("SIMCUDA_TRANSFERS", "1"),
+        ] {
             let words = read(&[wrong]).expect_err("wrong");
             assert!(words.starts_with(&format!("{}={}", wrong.0, wrong.1)), "{words}");
         }

@@ -126,6 +126,8 @@ unsafe extern "C" {
     ) -> i32;
     pub fn curandDestroyGenerator(generator: *mut c_void) -> i32;
     pub fn simcuda_counts(counts: *mut Counts) -> i32;
+    pub fn simcuda_count(name: *const c_char, count: *mut u64) -> i32;
+    pub fn simcuda_refuse_transfers(refuse: i32) -> i32;
     pub fn simcuda_reset_counts() -> i32;
 }
 

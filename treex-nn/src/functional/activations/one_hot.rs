@@ -1,6 +1,7 @@
 //! One-hot vectors.
 
 use candle_core::{DType, Tensor};
+use treex_core::constants::arange;
 use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
@@ -30,6 +31,6 @@ pub fn one_hot(x: &Tensor, num_classes: usize, axis: isize) -> Result<Tensor> {
     shape[index] = num_classes;
     let all = [&x.dims()[..index], &[num_classes], &x.dims()[index..]].concat();
     check_size(&all.into(), DType::I64)?;
-    let classes = Tensor::arange(0, num_classes as i64, x.device())?.reshape(shape)?;
+    let classes = arange(num_classes, x.device())?.reshape(shape)?;
     Ok(x.to_dtype(DType::I64)?.unsqueeze(index)?.broadcast_eq(&classes)?.to_dtype(DType::F32)?)
 }

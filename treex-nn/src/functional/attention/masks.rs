@@ -4,6 +4,7 @@
 //! `[batch.., heads, query_length, kv_length]`.
 
 use candle_core::{D, DType, Device, Tensor};
+use treex_core::constants::arange;
 use treex_core::{Error, Result};
 
 /// A mask from one entry for each position: 1 where `pairwise_fn` of the query's and the key's entry is not
@@ -61,7 +62,7 @@ pub fn make_attention_mask(
 /// # Errors
 /// If `x` is a scalar.
 pub fn make_causal_mask(x: &Tensor, extra_batch_dims: usize) -> Result<Tensor> {
-    let positions = Tensor::arange(0, length(x)? as i64, x.device())?;
+    let positions = arange(length(x)?, x.device())?;
     let positions = positions.broadcast_as(x.shape())?;
     make_attention_mask(&positions, &positions, Tensor::broadcast_ge, extra_batch_dims)
 }
@@ -104,8 +105,7 @@ pub fn combine_masks<'t, M: Into<Option<&'t Tensor>>>(
 
 /// `[queries, keys]`: 1 where the key's position is at most the query's.
 pub(super) fn causal_mask(queries: usize, keys: usize, device: &Device) -> Result<Tensor> {
-    let positions = |length: usize| Tensor::arange(0, length as i64, device);
-    Ok(positions(queries)?.unsqueeze(1)?.broadcast_ge(&positions(keys)?)?)
+    Ok(arange(queries, device)?.unsqueeze(1)?.broadcast_ge(&arange(keys, device)?)?)
 }
 
 /// 1 where `x` is not 0.

@@ -1,6 +1,8 @@
 //! Rotary position embeddings.
 
 use candle_core::{D, DType, Device, Tensor};
+use treex_core::constants::constant;
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result};
 
 use crate::dtype::{common_dtype, wide_dtype};
@@ -96,7 +98,9 @@ impl Rotary {
                 .expected(format!("integers that broadcast to [batch.., length], here {rows:?}"))
                 .found(format!("{:?}", positions.dims())));
         }
-        self.turn(x, &positions.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?, positions.dims())
+        let instead = "rotate by `apply`, or make the positions on the CPU: their angles are computed there";
+        let on_host = transfer(positions, &Device::Cpu, instead)?.to_dtype(DType::F64)?;
+        self.turn(x, &on_host.flatten_all()?.to_vec1::<f64>()?, positions.dims())
     }
 
     fn turn(&self, x: &Tensor, positions: &[f64], shape: &[usize]) -> Result<Tensor> {
@@ -123,7 +127,7 @@ impl Rotary {
                 positions.iter().flat_map(|position| frequencies.iter().map(move |each| position * each));
             let values: Vec<_> = angles.map(f).collect();
             let values = Tensor::from_vec(values, [shape, &[1, pairs]].concat(), &Device::Cpu)?;
-            Ok(values.to_dtype(dtype)?.to_device(x.device())?)
+            constant(&values.to_dtype(dtype)?, x.device())
         };
         let (cos, sin) = (table(f64::cos)?, table(f64::sin)?);
 

@@ -1,7 +1,9 @@
 //! The key-value cache of autoregressive decoding.
 
 use candle_core::{DType, Device, Tensor};
+use treex_core::constants::arange;
 use treex_core::size;
+use treex_core::transfers::transfer;
 use treex_core::{Cache, ChildInfo, Error, Leaf, Result, Segment, TreeObject, Visitor, VisitorMut};
 
 /// Keys and values of past positions, in `max_length` slots, as in Flax's collection `cache`. All leaves are
@@ -37,7 +39,9 @@ impl KvCache {
 
     /// The number of positions written.
     pub(super) fn index(&self) -> Result<usize> {
-        Ok(usize::try_from(self.cache_index.get()?.to_scalar::<i64>()?).unwrap_or(usize::MAX))
+        let instead = "start with `init_cache` on the device, which keeps this number on the CPU";
+        let index = transfer(&self.cache_index.get()?, &Device::Cpu, instead)?;
+        Ok(usize::try_from(index.to_scalar::<i64>()?).unwrap_or(usize::MAX))
     }
 
     /// Appends `key` and `value`, `[batch.., length, kv_heads, head_dim]`, in place where no other tree
@@ -73,8 +77,8 @@ impl KvCache {
         };
         let (key, value) = (written(&mut self.cached_key, key)?, written(&mut self.cached_value, value)?);
 
-        let slots = Tensor::arange(0, max_length as i64, key.device())?.reshape((1, max_length))?;
-        let now = Tensor::arange(index as i64, (index + length) as i64, key.device())?;
+        let slots = arange(max_length, key.device())?.reshape((1, max_length))?;
+        let now = arange(length, key.device())?.affine(1., index as f64)?;
         let mask = slots.broadcast_le(&now.reshape((length, 1))?)?;
         Ok((key, value, mask))
     }

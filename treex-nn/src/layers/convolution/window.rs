@@ -1,6 +1,7 @@
 //! The window of a convolution, and what `Conv`, `ConvLocal` and `ConvTranspose` share.
 
 use candle_core::{DType, Tensor};
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result};
 
 use crate::ops::add::add;
@@ -115,7 +116,8 @@ pub(crate) fn masked(layer: &str, kernel: Tensor, mask: Option<&Tensor>) -> Resu
             .expected(format!("that of the kernel, {:?}", kernel.dims()))
             .found(format!("{:?}", mask.dims())));
     }
-    Ok((mask.to_device(kernel.device())?.to_dtype(kernel.dtype())? * kernel)?)
+    let mask = transfer(mask, kernel.device(), "make the mask on the device of the kernel")?;
+    Ok((mask.to_dtype(kernel.dtype())? * kernel)?)
 }
 
 /// `y`, `[flat batch, *positions, cout]`, with `bias` added and the batch dimensions that the input had. A

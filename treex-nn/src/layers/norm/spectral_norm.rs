@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
+use treex_core::transfers::transfer;
 use treex_core::{BatchStat, Error, Leaf, Mode, ModuleKey, Result, Tree, TreeObject, matmul};
 
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
@@ -123,7 +124,8 @@ impl<M: TreeObject + Clone> SpectralNorm<M> {
             } else if self.stats.get(&u).is_some_and(Leaf::is_uninitialized) {
                 let last = value.dims().last().copied().unwrap_or(1);
                 let random = key.make_rng().normal((1, last), self.param_dtype)?;
-                self.stats.insert(u, Leaf::new(random.to_device(value.device())?)?);
+                let instead = "initialize models outside of the step";
+                self.stats.insert(u, Leaf::new(transfer(&random, value.device(), instead)?)?);
                 self.stats.insert(sigma, Leaf::new(Tensor::ones((), self.param_dtype, value.device())?)?);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::DType;
+use treex_core::transfers::transfer;
 use treex_core::{Initializer, Leaf, ModuleKey, Parameter, Result, Tree, TreeObject};
 
 use super::reparametrized::{parameters, reparametrization, reparametrized, with_parameters};
@@ -131,7 +132,8 @@ impl<M: TreeObject + Clone> WeightNorm<M> {
         for (name, scale) in self.scale.iter_mut().filter(|(_, scale)| scale.is_uninitialized()) {
             let Some(value) = parameters.get(name) else { continue };
             let init = self.scale_init.clone().with_shape(features(&self.feature_axes, value.dims())?);
-            scale.set(init.call(&key.make_rng())?.to_device(value.device())?)?;
+            let drawn = init.call(&key.make_rng())?;
+            scale.set(transfer(&drawn, value.device(), "initialize models outside of the step")?)?;
         }
         let normalized = self.normalized()?;
         self.layer_instance.update(&normalized)

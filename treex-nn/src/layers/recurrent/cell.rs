@@ -1,6 +1,7 @@
 //! Recurrent cells: their traits, and what they share.
 
 use candle_core::{DType, Tensor};
+use treex_core::constants::constant;
 use treex_core::{Error, Initializer, Key, Result, TreeObject};
 
 use super::fused::Fused;
@@ -96,7 +97,8 @@ pub(super) fn initial(
 ) -> Result<Tensor> {
     let init =
         carry_init.clone().with_shape(carry_shape(x, features)).with_dtype(dtype.unwrap_or(DType::F32));
-    Ok(init.call(&key)?.to_device(x.device())?)
+    // The same at each call with this key.
+    constant(&init.call(&key)?, x.device())
 }
 
 /// Checks that the tensors of a carry fit an input.

@@ -75,10 +75,10 @@ impl<C: RnnCell> Rnn<C> {
     ///
     /// The first step gets `initial_carry`; default: the cell's initial carry. `seq_lengths`, `[batch..]`,
     /// has the number of steps of each sequence: its carry is then the one after these steps, and later
-    /// outputs are undefined.
+    /// outputs are undefined. Lengths on a device stay there; the carry of one that is out of range is NaN.
     ///
     /// # Errors
-    /// If shapes do not fit, `x` has no steps, or a length is out of range.
+    /// If shapes do not fit, `x` has no steps, or a length on the CPU is out of range.
     pub fn call_with(
         &mut self,
         x: &Tensor,

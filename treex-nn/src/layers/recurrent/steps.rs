@@ -1,7 +1,10 @@
 //! The steps of a sequence, and the run of a cell over them.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::constants::arange;
+use treex_core::indices::Checked;
+use treex_core::transfers::transfer;
 use treex_core::{Error, Key, Result, record, scan};
 
 use super::cell::{Carry, RnnCell, check_carry, with_tensors};
@@ -30,7 +33,10 @@ pub(super) struct RnnOptions {
 /// The time axis of a sequence, and the order of its steps.
 pub(super) struct Steps {
     axis: usize,
+    /// Its lengths are those that are on the host.
     order: Order,
+    /// Lengths that are on the device of the sequence, where they stay: `[items]`.
+    lengths: Option<Checked>,
 }
 
 impl Steps {
@@ -53,9 +59,19 @@ impl Steps {
         }
         let mut batch = x.dims()[..x.rank() - feature_axes].to_vec();
         batch.remove(axis);
-        let lengths = seq_lengths.map(|lengths| lengths_of(lengths, &batch, time)).transpose()?;
+        seq_lengths.map(|lengths| check_lengths(lengths, &batch, time)).transpose()?;
+        let stay = |lengths: &&Tensor| {
+            !lengths.device().is_cpu() && !x.device().is_cpu() && lengths.elem_count() > 0
+        };
+        let on_host = seq_lengths.filter(|lengths| !stay(lengths));
+        let on_host = on_host.map(|lengths| lengths_of(lengths, &batch, time)).transpose()?;
+        let on_device = seq_lengths.filter(stay).map(|lengths| -> Result<_> {
+            let instead = "make the lengths on the device of the sequence";
+            Checked::new(&transfer(&lengths.flatten_all()?, x.device(), instead)?, time + 1, false)
+        });
         let items = batch.iter().product();
-        Ok(Self { axis, order: Order { time, items, time_major, reverse, keep_order, lengths } })
+        let order = Order { time, items, time_major, reverse, keep_order, lengths: on_host };
+        Ok(Self { axis, order, lengths: on_device.transpose()? })
     }
 
     /// The first step of `x`, as a sample of its shape.
@@ -65,11 +81,29 @@ impl Steps {
 
     /// `x` with time reversed; where there are lengths, only within them.
     fn flip(&self, x: &Tensor) -> Result<Tensor> {
-        match self.order.lengths {
+        match (&self.order.lengths, &self.lengths) {
             // Candle's `flip` needs a contiguous tensor.
-            None => Ok(x.contiguous()?.flip(&[self.axis])?),
-            Some(_) => select_rows(x, self.order.mirror()?, x.dims()),
+            (None, None) => Ok(x.contiguous()?.flip(&[self.axis])?),
+            (Some(_), _) => select_rows(x, &on_device_of(x, self.order.mirror()?)?, x.dims()),
+            (None, Some(lengths)) => select_rows(x, &self.mirror(&lengths.indices)?, x.dims()),
         }
+    }
+
+    /// [`Order::mirror`] for lengths that are on a device.
+    fn mirror(&self, lengths: &Tensor) -> Result<Tensor> {
+        let Order { time, items, time_major, .. } = self.order;
+        let device = lengths.device();
+        // `(time - 1 - step + length) % time`, of numbers below `2 * time`.
+        let from_the_end = arange(time, device)?.affine(-1., time as f64 - 1.)?;
+        let sums = lengths.reshape((items, 1))?.broadcast_add(&from_the_end)?;
+        let wrapped = sums.affine(1., -(time as f64))?;
+        let steps = wrapped.ge(&wrapped.zeros_like()?)?.where_cond(&wrapped, &sums)?;
+        let item = arange(items, device)?.reshape((items, 1))?;
+        let rows = match time_major {
+            true => steps.affine(items as f64, 0.)?.broadcast_add(&item)?.t()?,
+            false => steps.broadcast_add(&item.affine(time as f64, 0.)?)?,
+        };
+        Ok(rows.flatten_all()?)
     }
 
     /// Runs `cell` over all steps: the carry of each sequence at its end, and the outputs, laid out like the
@@ -121,7 +155,7 @@ impl Steps {
     ) -> Result<(C::Carry, Tensor)> {
         let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
         let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
-        let keep_all = self.order.lengths.is_some();
+        let keep_all = self.order.lengths.is_some() || self.lengths.is_some();
         let (last, mut ys) = scan(cell, &first, std::slice::from_ref(x), move |cell, carry, x| {
             let (carry, y) = cell.step(&with_tensors(&like, carry)?, &x[0])?;
             let carry: Vec<_> = carry.tensors().into_iter().cloned().collect();
@@ -129,50 +163,78 @@ impl Steps {
             Ok((carry, ys))
         })?;
         let carries = ys.split_off(1);
-        let last = match &self.order.lengths {
-            None => last,
-            Some(lengths) => self.at_the_end(lengths, &first, &carries)?,
-        };
+        let last = if keep_all { self.at_the_end(&first, &carries)? } else { last };
         Ok((with_tensors(carry, &last)?, ys.swap_remove(0)))
     }
 
     /// The tensors of the carry of each sequence at its end, from those before the first step and after each
     /// step.
-    fn at_the_end(&self, lengths: &[usize], first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
-        let rows: Vec<_> = lengths
-            .iter()
-            .enumerate()
-            .map(|(item, length)| (length * self.order.items + item) as u32)
-            .collect();
-        let each = first.iter().zip(after).map(|(first, after)| {
+    fn at_the_end(&self, first: &[Tensor], after: &[Tensor]) -> Result<Vec<Tensor>> {
+        let items = self.order.items;
+        let rows = match &self.lengths {
+            Some(Checked { indices, .. }) => {
+                (indices.affine(items as f64, 0.)? + arange(items, indices.device())?)?
+            }
+            None => {
+                let lengths = self.order.lengths.iter().flatten().enumerate();
+                let rows: Vec<_> = lengths.map(|(item, length)| (length * items + item) as u32).collect();
+                match first.first() {
+                    Some(first) => on_device_of(first, rows)?,
+                    None => return Ok(Vec::new()),
+                }
+            }
+        };
+        let each = first.iter().zip(after).map(|(first, after)| -> Result<Tensor> {
             // The initial carry may have a smaller type than the cell's.
             let all = Tensor::cat(&[&first.to_dtype(after.dtype())?.unsqueeze(0)?, after], 0)?;
-            select_rows(&all, rows.clone(), first.dims())
+            let last = select_rows(&all, &rows, first.dims())?;
+            match &self.lengths {
+                // A length that is out of range has no carry.
+                Some(lengths) => {
+                    let rows = last.reshape((items, last.elem_count() / items))?;
+                    Ok(lengths.or_nan(&rows)?.reshape(last.dims())?)
+                }
+                None => Ok(last),
+            }
         });
         each.collect()
     }
 }
 
-/// The `rows` of `x` as a tensor of shape `shape`, where a row is one step of one sequence.
-fn select_rows(x: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {
-    let size: usize = shape.iter().product::<usize>() / rows.len().max(1);
-    let rows = Tensor::new(rows, x.device())?;
-    let all = x.elem_count() / size.max(1);
-    Ok(x.reshape((all, size))?.index_select(&rows, 0)?.reshape(shape)?)
+/// Rows that were computed on the host, for [`select_rows`].
+fn on_device_of(x: &Tensor, rows: Vec<u32>) -> Result<Tensor> {
+    let instead = "make the lengths on the device of the sequence";
+    transfer(&Tensor::new(rows, &Device::Cpu)?, x.device(), instead)
 }
 
-fn lengths_of(lengths: &Tensor, batch: &[usize], time: usize) -> Result<Vec<usize>> {
-    let error = |found: String| {
-        Error::shape("`Rnn` got lengths that do not fit its sequences")
-            .expected(format!("integers from 0 to {time}, of shape {batch:?}"))
-            .found(found)
-    };
+/// The `rows` of `x` as a tensor of shape `shape`, where a row is one step of one sequence.
+fn select_rows(x: &Tensor, rows: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let size: usize = shape.iter().product::<usize>() / rows.elem_count().max(1);
+    let all = x.elem_count() / size.max(1);
+    Ok(x.reshape((all, size))?.index_select(rows, 0)?.reshape(shape)?)
+}
+
+fn wrong_lengths(batch: &[usize], time: usize, found: String) -> Error {
+    Error::shape("`Rnn` got lengths that do not fit its sequences")
+        .expected(format!("integers from 0 to {time}, of shape {batch:?}"))
+        .found(found)
+}
+
+fn check_lengths(lengths: &Tensor, batch: &[usize], time: usize) -> Result<()> {
     if lengths.dims() != batch || !lengths.dtype().is_int() {
-        return Err(error(format!("`{}` of shape {:?}", lengths.dtype().as_str(), lengths.dims())));
+        let found = format!("`{}` of shape {:?}", lengths.dtype().as_str(), lengths.dims());
+        return Err(wrong_lengths(batch, time, found));
     }
-    let lengths = lengths.to_dtype(candle_core::DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
+    Ok(())
+}
+
+/// The lengths on the host, checked.
+fn lengths_of(lengths: &Tensor, batch: &[usize], time: usize) -> Result<Vec<usize>> {
+    let lengths = transfer(lengths, &Device::Cpu, "make the lengths on the device of the sequence")?;
+    let lengths = lengths.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
     let length = |length: i64| {
-        usize::try_from(length).ok().filter(|&length| length <= time).ok_or_else(|| error(length.to_string()))
+        let fits = usize::try_from(length).ok().filter(|&length| length <= time);
+        fits.ok_or_else(|| wrong_lengths(batch, time, length.to_string()))
     };
     lengths.into_iter().map(length).collect()
 }

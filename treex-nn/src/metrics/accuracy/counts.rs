@@ -1,10 +1,11 @@
 //! Counts of true and false predictions in a batch.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Tensor};
 use treex_core::size::check_size;
 use treex_core::{Error, ErrorKind, Result};
 
 use super::{Accuracy, Task};
+use crate::metrics::state::to_host;
 
 impl Accuracy {
     fn check(&self, preds: &Tensor, target: &Tensor) -> Result<()> {
@@ -44,8 +45,9 @@ impl Accuracy {
     /// The predicted and the target class of each position; `None` where the target is ignored.
     pub(super) fn pairs(&self, preds: &Tensor, target: &Tensor) -> Result<Vec<Option<(usize, usize)>>> {
         self.check(preds, target)?;
-        let integers =
-            |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>();
+        let integers = |x: &Tensor| -> Result<Vec<i64>> {
+            Ok(to_host(x)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?)
+        };
         let targets = integers(target)?;
         let predicted = match self.task {
             // Candle's maximum fails on empty tensors.
@@ -72,7 +74,7 @@ impl Accuracy {
 
     /// The target if it is among the `top_k` highest scores, else the class of the highest score.
     fn top_k_or_highest(&self, scores: &Tensor, targets: &[i64]) -> Result<Vec<i64>> {
-        let scores = scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let scores = to_host(scores)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let top_k_or_highest = |(scores, &target): (&[f64], &i64)| {
             let above = |class: usize| {
                 let own = scores[class];

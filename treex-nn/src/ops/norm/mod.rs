@@ -2,7 +2,7 @@
 //!
 //! The reference composition is that of [`Normalization`](crate::functional::normalization::Normalization).
 
-use candle_core::{DType, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
 use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
@@ -102,7 +102,7 @@ impl Arguments<'_> {
             // As in Flax, a variance that rounding made negative is 0; NaN stays.
             let clipped = |(mean, var)| (mean, if var < 0. { 0. } else { var });
             let (mean, var): (Vec<_>, Vec<_>) = moments.into_iter().map(clipped).unzip();
-            Ok([Tensor::new(mean, x.device())?, Tensor::new(var, x.device())?])
+            Ok([Tensor::new(mean, &Device::Cpu)?, Tensor::new(var, &Device::Cpu)?])
         });
         Ok(Normalized { y, moments: moments.transpose()? })
     }
@@ -160,7 +160,7 @@ impl<T: Element + LayerNorm + GroupNorm> Operation for Normalize<T> {
         let mut all = vec![dx.map(OwnedStorage::into_tensor)];
         for (parameter, sums) in self.parameters.iter().zip([gradients.scale, gradients.bias]) {
             if let Some((shape, dtype)) = parameter {
-                all.push(Some(Tensor::new(sums, self.x.device())?.to_dtype(*dtype)?.reshape(shape)?));
+                all.push(Some(Tensor::new(sums, &Device::Cpu)?.to_dtype(*dtype)?.reshape(shape)?));
             }
         }
         Ok(all)

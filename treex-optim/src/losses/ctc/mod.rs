@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::transfers::transfer;
 use treex_core::{Error, Result};
 
 use super::{Over, widened};
 use crate::numerics::wide;
-use crate::transfer::to_vec_f64;
+use crate::transfer::{ON_HOST, to_device_of, to_vec_f64};
 
 mod alignments;
 mod options;
@@ -84,7 +85,7 @@ pub fn ctc_loss_with_forward_probs(
     let count = labels.dim(1)?;
     let like_logits = |values, width| -> Result<Tensor> {
         let tensor = Tensor::from_vec(values, (frames, batch, width), &Device::Cpu)?;
-        Ok(tensor.to_dtype(wide(logits.dtype()))?.to_device(logits.device())?)
+        to_device_of(&tensor.to_dtype(wide(logits.dtype()))?, logits)
     };
     Ok(CtcForward {
         loss: sum_alignments(&log_probs, sequences, logits)?,
@@ -98,7 +99,7 @@ fn sum_alignments(log_probs: &Tensor, sequences: Vec<Sequence>, logits: &Tensor)
         true => reference::losses(log_probs, &sequences)?,
         false => log_probs.apply_op1(Alignments { sequences })?,
     };
-    Ok(losses.to_dtype(wide(logits.dtype()))?.to_device(logits.device())?)
+    to_device_of(&losses.to_dtype(wide(logits.dtype()))?, logits)
 }
 
 /// The log-probabilities on the CPU, in f64, and the labels to align.
@@ -140,5 +141,6 @@ fn prepare(
     });
     let sequences = sequences.collect::<Result<_>>()?;
     let log_probs = Over::default().of(name, &logits)?.log_softmax(&logits)?;
-    Ok((log_probs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?, sequences))
+    let log_probs = transfer(&log_probs, &Device::Cpu, ON_HOST)?;
+    Ok((log_probs.to_dtype(DType::F64)?, sequences))
 }

@@ -1,15 +1,31 @@
-//! The counts, for tests. These functions are no part of CUDA.
+//! What tests ask of the device beside CUDA: its counts, and that it refuses transfers.
 
+use std::ffi::c_char;
 use std::fs;
 
 use super::super::error::Error;
-use super::pointer::Out;
+use super::pointer::{In, Out};
 use super::{DEVICE, calls};
 use crate::counts::Counts;
 
 calls! { Error;
     /// Writes the counts.
     fn simcuda_counts(device, counts: Out<Counts>) { counts.set(device.report().counts) }
+
+    /// Writes the count of this name, one of [`Counts::named`]: for programs that do not know the layout of [`Counts`].
+    fn simcuda_count(device, name: In<c_char>, count: Out<u64>) {
+        let name = name.text()?;
+        let counts = device.report().counts.named();
+        let found = counts.iter().find(|(known, _)| *known == name).ok_or(Error::NOT_FOUND)?;
+        count.set(found.1)
+    }
+
+    /// Refuses transfers between host and device from now on, or allows them again if `refuse` is 0. A copy that is refused
+    /// answers `CUDA_ERROR_NOT_PERMITTED` and prints the stack of the call.
+    fn simcuda_refuse_transfers(device, refuse: i32) {
+        device.refuse_transfers(refuse != 0);
+        Ok(())
+    }
 
     /// Counts from 0 again.
     fn simcuda_reset_counts(device) {

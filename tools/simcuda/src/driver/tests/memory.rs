@@ -61,6 +61,29 @@ fn nothing_is_a_size_too() {
 }
 
 #[test]
+fn transfers_are_refused_while_a_test_says_so() {
+    let mut f = Fixture::new();
+    let stream = f.stream();
+    let (a, b) = (f.device.allocate(4).expect("room"), f.device.allocate(4).expect("room"));
+    f.device.refuse_transfers(true);
+    let mut four = [0; 4];
+    for answer in [
+        f.device.upload_async(a, &[0; 4], stream),
+        f.device.upload(a, &[0; 4]),
+        f.device.read_back_async(&mut four, a, stream),
+        f.device.read_back(&mut four, a),
+    ] {
+        assert_eq!(answer, Err(Error::NOT_PERMITTED));
+    }
+    f.device.fill(a, Pattern::Word(7), 1, stream).expect("no transfer");
+    f.device.copy(b, a, 4, stream).expect("no transfer");
+    f.device.upload_async(a, &[], stream).expect("nothing to do");
+    f.device.refuse_transfers(false);
+    f.device.read_back_async(&mut four, b, stream).expect("allowed again");
+    assert_eq!((four, f.device.report().counts.read_backs), ([7, 0, 0, 0], 1), "what was refused does not count");
+}
+
+#[test]
 fn ranges_outside_of_an_allocation_are_refused_when_they_are_asked_for() {
     let mut f = Fixture::new();
     let stream = f.stream();

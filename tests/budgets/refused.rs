@@ -1,0 +1,101 @@
+//! A hidden transfer names its place: by the check of treex, and by that of the device.
+
+use treex::ErrorKind;
+use treex::nn::{Dropout, Embed};
+use treex::optim::{DynamicLossScale, global_norm};
+use treex::prelude::*;
+use treex_testing::simulator::Simulator;
+
+/// What is not as it should be, in words.
+pub(crate) fn faults(simulator: &Simulator) -> Vec<String> {
+    let device = match treex::cuda_device(0) {
+        Ok(device) => device,
+        Err(error) => return vec![error.to_string()],
+    };
+    let checks = [
+        ("read-backs and uploads of treex", by_treex(&device)),
+        ("a read-back of Candle", by_the_device(simulator, &device)),
+        ("ids that are out of range", out_of_range(&device)),
+    ];
+    let fault = |(name, check): (&str, Result<Option<String>>)| match check {
+        Ok(None) => None,
+        Ok(Some(fault)) => Some(format!("{name}: {fault}")),
+        Err(error) => Some(format!("{name}: {error}")),
+    };
+    checks.into_iter().filter_map(fault).collect()
+}
+
+/// Each of these transfers; the error says what, where, and what to write.
+fn by_treex(device: &Device) -> Result<Option<String>> {
+    let x = Tensor::ones((2, 3), DType::F32, device)?;
+    let leaf = Leaf::<Parameter>::new(&x)?;
+    let mut dropout = Dropout::new(0.5).init(0, device)?;
+    let hidden: [(Error, [&str; 3]); 4] = [
+        (
+            refused(|| dropout.call(&x))?,
+            [
+                "an upload of 6 bytes in `no_transfers`, by treex-nn/src/ops/dropout.rs:",
+                "; ",
+                "set the rate to 0",
+            ],
+        ),
+        (
+            refused(|| global_norm(&leaf))?,
+            ["a read-back of 4 bytes", "by treex-optim/src/numerics.rs:", "`tree::norm`"],
+        ),
+        (
+            refused(|| DynamicLossScale::new()?.unscale(&leaf))?,
+            ["a read-back of 4 bytes", "by treex-optim/src/engine/reference.rs:", "numbers on the CPU"],
+        ),
+        (
+            refused(|| leaf.clone().into_device(&Device::Cpu))?,
+            ["a read-back of 24 bytes", "by treex-core/src/tree/handle.rs:", "outside of the step"],
+        ),
+    ];
+    for (error, parts) in hidden {
+        let text = error.to_string();
+        if error.kind() != ErrorKind::Transfer || !parts.iter().all(|part| text.contains(part)) {
+            return Ok(Some(format!("expected an error with {parts:?}, found {text}")));
+        }
+    }
+    Ok(None)
+}
+
+/// The error of a function that transfers.
+fn refused<T>(f: impl FnOnce() -> Result<T>) -> Result<Error> {
+    match treex::no_transfers(f) {
+        Ok(_) => Err(Error::argument("a transfer was not refused")),
+        Err(error) => Ok(error),
+    }
+}
+
+/// Candle's own read-back, which treex's check does not see.
+fn by_the_device(simulator: &Simulator, device: &Device) -> Result<Option<String>> {
+    let x = Tensor::ones((), DType::F32, device)?;
+    Ok(match treex::no_transfers(|| simulator.refusing_transfers(|| x.to_scalar::<f32>())) {
+        Err(error) if error.to_string().contains("CUDA_ERROR_NOT_PERMITTED") => {
+            let after = x.to_scalar::<f32>()?;
+            (after != 1.).then(|| format!("afterwards the scalar is {after}"))
+        }
+        other => Some(format!("expected the driver's error, found {other:?}")),
+    })
+}
+
+/// Ids and labels are not read to check them: one that is out of range gives NaN in its row, and no other.
+fn out_of_range(device: &Device) -> Result<Option<String>> {
+    let mut embed = Embed::new(3, 2).embedding_init(treex::nn::initializers::ones).init(0, device)?;
+    let rows = |ids: Tensor| -> Result<Vec<f32>> { Ok(embed.call(&ids)?.sum(1)?.to_vec1()?) };
+    let mut rows = rows;
+    let signed = rows(Tensor::new(&[0i64, -1, 2, 3, -4, i64::MAX], device)?)?;
+    let unsigned = rows(Tensor::new(&[2u32, 3, u32::MAX], device)?)?;
+    let logits = Tensor::zeros((3, 2), DType::F32, device)?;
+    let labels = Tensor::new(&[1u32, 2, u32::MAX], device)?;
+    let losses =
+        treex::optim::softmax_cross_entropy_with_integer_labels(&logits, &labels)?.to_vec1::<f32>()?;
+    let is_nan = |numbers: &[f32]| numbers.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
+    let found = [is_nan(&signed), is_nan(&unsigned), is_nan(&losses)];
+    let expected =
+        [vec![false, false, false, true, true, true], vec![false, true, true], vec![false, true, true]];
+    Ok((found != expected)
+        .then(|| format!("expected NaN at {expected:?}, found {signed:?} {unsigned:?} {losses:?}")))
+}
