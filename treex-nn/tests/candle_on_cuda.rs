@@ -655,6 +655,27 @@ fn rows() -> Vec<Row> {
             }),
             ("index_select of nothing", |i| i.x.index_select(&i.ids.narrow(0, 0, 0)?, 0)),
             ("an upload of nothing", |i| Tensor::from_vec(Vec::<f32>::new(), (0, 3), &i.device)),
+            ("ones of nothing", |i| Tensor::ones((0, 3), i.dtype, &i.device)),
+            ("affine of nothing", |i| i.x.narrow(1, 0, 0)?.affine(2.0, 1.0)),
+            ("powf of nothing", |i| i.x.narrow(1, 0, 0)?.powf(2.0)),
+            ("elu of nothing", |i| i.x.narrow(1, 0, 0)?.elu(1.0)),
+            ("gt of nothing", |i| i.x.narrow(1, 0, 0)?.gt(&i.y.narrow(1, 0, 0)?)),
+            ("where of nothing", |i| {
+                let (x, y) = (i.x.narrow(1, 0, 0)?, i.y.narrow(1, 0, 0)?);
+                x.gt(&y)?.where_cond(&x, &y)
+            }),
+            ("gather of nothing", |i| i.x.gather(&i.ids.narrow(0, 0, 0)?.unsqueeze(0)?, 1)),
+            ("index_add of nothing", |i| i.x.index_add(&i.ids.narrow(0, 0, 0)?, &i.y.narrow(0, 0, 0)?, 0)),
+            ("softmax of nothing", |i| ops::softmax_last_dim(&i.x.narrow(0, 0, 0)?)),
+            ("layer_norm of nothing", |i| {
+                let (scale, shift) = i.scale_and_shift()?;
+                ops::layer_norm_slow(&i.x.narrow(0, 0, 0)?, &scale, &shift, 1e-5)
+            }),
+            ("conv2d of nothing", |i| i.images.narrow(0, 0, 0)?.conv2d(&i.kernels, 1, 1, 1, 1)),
+            ("max_pool2d of nothing", |i| i.images.narrow(0, 0, 0)?.max_pool2d(3)),
+            ("matmul of no rows", |i| i.x.narrow(0, 0, 0)?.matmul(&i.w)),
+            ("arg_sort of nothing", |i| i.x.narrow(0, 0, 0)?.arg_sort_last_dim(true)),
+            ("rand of nothing", |i| i.x.narrow(0, 0, 0)?.rand_like(0.0, 1.0)),
             ("zeros of nothing", |i| Tensor::zeros((0, 3), i.dtype, &i.device)),
         ],
     );
@@ -845,7 +866,18 @@ const DIFFERENCES: &[(&str, &[DType], &str)] = &[
     ("interpolate1d", FLOATS, "there is no kernel"),
     ("cast of nothing", &[DType::F32, DType::F16, DType::BF16], NO_BLOCKS),
     ("index_select of nothing", FLOATS, NO_BLOCKS),
-    ("sum to nothing", FLOATS, "it divides by the number of results"),
+    ("ones of nothing", FLOATS, NO_BLOCKS),
+    ("gt of nothing", FLOATS, NO_BLOCKS),
+    ("where of nothing", FLOATS, NO_BLOCKS),
+    ("gather of nothing", FLOATS, NO_BLOCKS),
+    ("softmax of nothing", FLOATS, NO_BLOCKS),
+    ("conv2d of nothing", FLOATS, NO_BLOCKS),
+    ("max_pool2d of nothing", FLOATS, NO_BLOCKS),
+    ("arg_sort of nothing", FLOATS, NO_BLOCKS),
+    ("rand of nothing", HALVES, NO_BLOCKS),
+    ("layer_norm of nothing", HALVES, NO_BLOCKS),
+    ("layer_norm of nothing", F32_F64, "its sum divides by the number of results, which is 0: it panics"),
+    ("sum to nothing", FLOATS, "it divides by the number of results, which is 0: it panics"),
     ("cast from f16 to u8, odd numbers", HALVES, WRAPS),
     ("cast from bf16 to u8, odd numbers", HALVES, WRAPS),
     ("cast from f32 to u8, odd numbers", F32, WRAPS),
