@@ -320,7 +320,9 @@ mod tests {
             let mut fresh = || memory.allocate(20).expect("room");
             let [pa, pb, pc] = [fresh(), fresh(), fresh()];
             let fill = |memory: &mut Memory, p| {
-                [p, p + 12].map(|column| memory.get_mut(column, 8).expect("inside").fill(0));
+                for column in [p, p + 12] {
+                    memory.get_mut(column, 8).expect("inside").fill(0);
+                }
             };
             let at = |p| matrix(p, of, 3, 0, false);
             let scale = Scale::F32(alpha, beta);
