@@ -43,9 +43,10 @@ sim() { # cargo, in the simulator's workspace
     (cd tools/simcuda && CARGO_TARGET_DIR=$sim_target cargo "$@")
 }
 
-# The fixtures are what the oracle says, and the simulator agrees with them.
+# The fixtures are what the oracle says and what the compiler makes of kernels, and the simulator agrees with them.
 simulator_tests() {
     python3 tools/simcuda/oracle/generate.py --check
+    tools/simcuda/tests/seeded/compile.sh --check
     sim test --locked --release
 }
 

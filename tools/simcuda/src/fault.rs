@@ -27,6 +27,8 @@ pub enum FaultKind {
     Assert,
     /// A read of shared memory that no thread has written.
     UninitializedShared,
+    /// A use of global memory that nothing has written: no kernel, copy or fill.
+    UninitializedGlobal,
     /// Two threads of a block at one place in memory, one of which writes, without a barrier between them.
     Race,
     /// A barrier, shuffle or vote that some of the lanes it names never reach.
@@ -46,7 +48,7 @@ impl FaultKind {
             Self::IllegalInstruction => 715,
             Self::Misaligned => 716,
             // A device does not notice these; here they stop it.
-            Self::UninitializedShared | Self::Race | Self::Deadlock => 719,
+            Self::UninitializedShared | Self::UninitializedGlobal | Self::Race | Self::Deadlock => 719,
         }
     }
 }

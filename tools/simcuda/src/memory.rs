@@ -1,7 +1,8 @@
 //! Global memory: each allocation in a window of addresses of its own, so that a stray access is always seen.
 //!
 //! An address is `1 << 62 | allocation << 36 | offset`. The processor of the host refuses such addresses, no allocation
-//! has neighbours, and none gets the address of one that was freed.
+//! has neighbours, and none gets the address of one that was freed. It is known which bytes were written: a use of others
+//! is a fault. A copy is no use, and what was not written is not written behind it either.
 
 use std::ops::Range;
 
@@ -17,17 +18,99 @@ pub const POISON: u8 = 0xff;
 #[derive(Debug)]
 pub struct Memory {
     /// By number; `None` after `free`.
-    allocations: Vec<Option<Box<[u8]>>>,
+    allocations: Vec<Option<Allocation>>,
     capacity: u64,
     used: u64,
     live: u64,
+    /// Whether it is known what was written.
+    tracks_writes: bool,
+}
+
+#[derive(Debug)]
+struct Allocation {
+    bytes: Box<[u8]>,
+    /// `None` once all bytes were written, and where it is not tracked.
+    written: Option<Written>,
+}
+
+/// Which bytes of an allocation were written.
+#[derive(Debug)]
+struct Written {
+    /// A bit for each byte.
+    bits: Box<[u64]>,
+    /// How many bytes were not.
+    missing: usize,
+}
+
+impl Written {
+    fn nothing_of(len: usize) -> Self {
+        Self { bits: vec![0; len.div_ceil(64)].into(), missing: len }
+    }
+
+    fn all_of(len: usize) -> Self {
+        Self { bits: vec![u64::MAX; len.div_ceil(64)].into(), missing: 0 }
+    }
+
+    /// The words that hold the bits of a range, each with the bits in it.
+    fn words(range: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        let Range { start, end } = *range;
+        let words = if range.is_empty() { 0..0 } else { start / 64..end.div_ceil(64) };
+        words.map(move |word| {
+            let (low, high) = (start.max(64 * word) - 64 * word, end.min(64 * word + 64) - 64 * word);
+            (word, (u64::MAX >> (64 - (high - low))) << low)
+        })
+    }
+
+    fn add(&mut self, range: &Range<usize>) {
+        for (word, mask) in Self::words(range) {
+            self.missing -= (mask & !self.bits[word]).count_ones() as usize;
+            self.bits[word] |= mask;
+        }
+    }
+
+    fn remove(&mut self, range: &Range<usize>) {
+        for (word, mask) in Self::words(range) {
+            self.missing += (mask & self.bits[word]).count_ones() as usize;
+            self.bits[word] &= !mask;
+        }
+    }
+
+    /// The first byte of a range that was not written.
+    fn first_missing(&self, range: &Range<usize>) -> Option<usize> {
+        Self::words(range)
+            .find(|&(word, mask)| mask & !self.bits[word] != 0)
+            .map(|(word, mask)| 64 * word + (mask & !self.bits[word]).trailing_zeros() as usize)
+    }
+}
+
+impl Allocation {
+    fn new(len: usize, tracks_writes: bool) -> Self {
+        let written = (tracks_writes && len > 0).then(|| Written::nothing_of(len));
+        Self { bytes: vec![POISON; len].into_boxed_slice(), written }
+    }
+
+    fn note_write(&mut self, range: &Range<usize>) {
+        let Some(written) = &mut self.written else { return };
+        if range.len() < self.bytes.len() {
+            written.add(range);
+        }
+        if range.len() == self.bytes.len() || written.missing == 0 {
+            self.written = None;
+        }
+    }
 }
 
 impl Memory {
     /// Memory of this many bytes.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
-        Self { allocations: Vec::new(), capacity, used: 0, live: 0 }
+        Self { allocations: Vec::new(), capacity, used: 0, live: 0, tracks_writes: true }
+    }
+
+    /// Memory in which a use of bytes that nothing has written is no fault.
+    #[must_use]
+    pub fn untracked(capacity: u64) -> Self {
+        Self { tracks_writes: false, ..Self::new(capacity) }
     }
 
     /// The address of fresh memory, poisoned; `None` if there is not as much.
@@ -37,7 +120,7 @@ impl Memory {
             return None;
         }
         let number = self.allocations.len() as u64;
-        self.allocations.push(Some(vec![POISON; usize::try_from(len).ok()?].into_boxed_slice()));
+        self.allocations.push(Some(Allocation::new(usize::try_from(len).ok()?, self.tracks_writes)));
         self.used += len;
         self.live += 1;
         Some(BASE | number << WINDOW_BITS)
@@ -52,7 +135,7 @@ impl Memory {
             return false;
         };
         let Some(freed @ None) = self.allocations.get_mut(number) else { return false };
-        *freed = Some(vec![POISON; size].into_boxed_slice());
+        *freed = Some(Allocation::new(size, self.tracks_writes));
         self.used += len;
         self.live += 1;
         true
@@ -62,7 +145,7 @@ impl Memory {
     pub fn free(&mut self, address: u64) -> bool {
         let Some((number, 0)) = split(address) else { return false };
         let Some(freed) = self.allocations.get_mut(number).and_then(Option::take) else { return false };
-        self.used -= freed.len() as u64;
+        self.used -= freed.bytes.len() as u64;
         self.live -= 1;
         true
     }
@@ -92,36 +175,92 @@ impl Memory {
         self.capacity
     }
 
-    /// The memory at `len` bytes from `address` on.
+    /// The memory at `len` bytes from `address` on, for a look: they may be bytes that nothing has written.
     ///
     /// # Errors
     /// If they are not inside of one allocation.
     pub fn get(&self, address: u64, len: usize) -> Result<&[u8], Fault> {
         let (number, range) = self.locate(address, len)?;
-        self.allocations[number]
-            .as_deref()
-            .and_then(|all| all.get(range))
-            .ok_or_else(|| self.fault(address, len))
+        Ok(self.allocations[number].as_ref().map_or(&[], |allocation| &allocation.bytes[range]))
     }
 
-    /// As [`get`](Self::get), for writing.
+    /// As [`get`](Self::get), for a use.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and if one of the bytes was never written.
+    pub fn read(&self, address: u64, len: usize) -> Result<&[u8], Fault> {
+        self.check_written(address, len)?;
+        self.get(address, len)
+    }
+
+    /// As [`get`](Self::get), for writing: all of them count as written.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_mut(&mut self, address: u64, len: usize) -> Result<&mut [u8], Fault> {
         let (number, range) = self.locate(address, len)?;
-        match self.allocations[number].as_deref_mut().and_then(|all| all.get_mut(range)) {
-            Some(bytes) => Ok(bytes),
+        match &mut self.allocations[number] {
+            Some(allocation) => {
+                allocation.note_write(&range);
+                Ok(&mut allocation.bytes[range])
+            }
             None => Err(Fault::new(FaultKind::IllegalAddress, format!("{len} bytes at {address:#x}"))),
         }
+    }
+
+    /// As [`get_mut`](Self::get_mut), for an update of what is there.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn update(&mut self, address: u64, len: usize) -> Result<&mut [u8], Fault> {
+        self.check_written(address, len)?;
+        self.get_mut(address, len)
+    }
+
+    /// Copies, as if the source was read first. Bytes that nothing has written stay such.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), of source and destination.
+    pub fn copy(&mut self, to: u64, from: u64, len: usize) -> Result<(), Fault> {
+        let (source, of) = self.locate(from, len)?;
+        let bytes = self.get(from, len)?.to_vec();
+        let holes: Vec<usize> = match &self.allocations[source] {
+            Some(Allocation { written: Some(written), .. }) if written.first_missing(&of).is_some() => (0
+                ..len)
+                .filter(|at| written.first_missing(&(of.start + at..of.start + at + 1)).is_some())
+                .collect(),
+            _ => Vec::new(),
+        };
+        self.get_mut(to, len)?.copy_from_slice(&bytes);
+        let (destination, range) = self.locate(to, len)?;
+        if let (Some(allocation), false) = (&mut self.allocations[destination], holes.is_empty()) {
+            let size = allocation.bytes.len();
+            let written = allocation.written.get_or_insert_with(|| Written::all_of(size));
+            holes.into_iter().map(|at| range.start + at).for_each(|at| written.remove(&(at..at + 1)));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_written(&self, address: u64, len: usize) -> Result<(), Fault> {
+        let (number, range) = self.locate(address, len)?;
+        let Some(Allocation { bytes, written: Some(written) }) = &self.allocations[number] else {
+            return Ok(());
+        };
+        let Some(missing) = written.first_missing(&range) else { return Ok(()) };
+        let message = format!(
+            "{len} bytes at {address:#x}, of which nothing has written byte {missing} of an allocation of {} bytes",
+            bytes.len()
+        );
+        Err(Fault::new(FaultKind::UninitializedGlobal, message))
     }
 
     #[inline]
     fn locate(&self, address: u64, len: usize) -> Result<(usize, Range<usize>), Fault> {
         if let Some((number, offset)) = split(address)
-            && let Some(Some(all)) = self.allocations.get(number)
+            && let Some(Some(allocation)) = self.allocations.get(number)
             && let Some(end) = offset.checked_add(len)
-            && end <= all.len()
+            && end <= allocation.bytes.len()
         {
             return Ok((number, offset..end));
         }
@@ -131,8 +270,8 @@ impl Memory {
     #[cold]
     fn fault(&self, address: u64, len: usize) -> Fault {
         let found = match split(address).map(|(number, offset)| (self.allocations.get(number), offset)) {
-            Some((Some(Some(all)), offset)) => {
-                format!("byte {offset} of an allocation of {} bytes", all.len())
+            Some((Some(Some(allocation)), offset)) => {
+                format!("byte {offset} of an allocation of {} bytes", allocation.bytes.len())
             }
             Some((Some(None), offset)) => format!("byte {offset} of memory that was freed"),
             _ => "no memory of the device".to_owned(),
@@ -189,5 +328,40 @@ mod tests {
         );
         assert!(!memory.allocate_at(a + 1, 10) && memory.allocate_at(a, 20));
         assert_eq!((memory.used(), memory.live(), memory.get(a, 20)), (20, 1, Ok(&[POISON; 20][..])));
+    }
+
+    #[test]
+    fn what_nothing_has_written_is_not_used() {
+        let mut memory = Memory::new(1 << 10);
+        let (a, b) = (memory.allocate(200).expect("room"), memory.allocate(200).expect("room"));
+        let words =
+            |fault: Fault| (fault.kind, fault.message.split(", ").nth(1).expect("two parts").to_owned());
+        let of = |byte: usize| {
+            (
+                FaultKind::UninitializedGlobal,
+                format!("of which nothing has written byte {byte} of an allocation of 200 bytes"),
+            )
+        };
+        assert_eq!(words(memory.read(a + 4, 4).expect_err("fresh")), of(4));
+        memory.get_mut(a + 60, 80).expect("inside").fill(1);
+        assert_eq!(memory.read(a + 60, 80), Ok(&[1; 80][..]));
+        assert_eq!(words(memory.read(a + 60, 81).expect_err("one more")), of(140));
+        assert_eq!(words(memory.update(a + 59, 2).expect_err("one before")), of(59));
+        assert!(memory.update(a + 139, 1).is_ok());
+        // A copy takes along what was not written, also over what was.
+        memory.get_mut(b, 200).expect("inside").fill(2);
+        memory.copy(b + 8, a + 56, 8).expect("inside");
+        assert_eq!(words(memory.read(b, 200).expect_err("copied")), of(8));
+        assert_eq!(memory.read(b + 12, 188).expect("written")[..5], [1, 1, 1, 1, 2]);
+        memory.get_mut(b + 8, 4).expect("inside").fill(3);
+        assert!(memory.read(b, 200).is_ok());
+        // Byte by byte, in any order, until all are there.
+        (140..200).chain(0..60).for_each(|at| memory.get_mut(a + at, 1).expect("inside")[0] = 1);
+        assert!(memory.read(a, 200).is_ok());
+        memory.copy(a, a + 1, 199).expect("inside");
+        let mut untracked = Memory::untracked(8);
+        let c = untracked.allocate(8).expect("room");
+        assert_eq!(untracked.read(c, 8), Ok(&[POISON; 8][..]));
+        assert!(memory.read(b, 0).is_ok() && memory.copy(b, a, 0).is_ok());
     }
 }

@@ -78,7 +78,7 @@ impl Gemm {
     /// Computes it.
     ///
     /// # Errors
-    /// If a matrix is not inside of an allocation.
+    /// If a matrix is not inside of an allocation, or holds numbers that nothing has written.
     pub fn run(&self, memory: &mut Memory) -> Result<(), Fault> {
         match self.scale {
             Scale::F16(alpha, beta) => {
@@ -107,16 +107,22 @@ impl Gemm {
             let size = self.c.of.size();
             let leading = self.c.leading as usize;
             let at = start(&self.c, item);
-            let result = memory.get_mut(at, ((n - 1) * leading + m) * size)?;
+            memory.get(at, ((n - 1) * leading + m) * size)?;
             for j in 0..n {
                 let column = &columns[j * k..][..k];
+                let address = at + (j * leading * size) as u64;
+                let result = if overwrites {
+                    memory.get_mut(address, m * size)?
+                } else {
+                    memory.update(address, m * size)?
+                };
                 for i in 0..m {
                     let row = &rows[i * k..][..k];
                     let sum = row
                         .iter()
                         .zip(column)
                         .fold(T::ZERO, |sum: T, (a, b): (&T, &T)| a.multiply_add(*b, sum));
-                    let bytes = &mut result[(j * leading + i) * size..][..size];
+                    let bytes = &mut result[i * size..][..size];
                     let scaled = alpha.multiply(sum);
                     let value = if overwrites {
                         scaled
@@ -151,7 +157,11 @@ fn load<T: Element>(
     }
     let (stored_rows, stored_columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
     let (size, leading) = (matrix.of.size(), matrix.leading as usize);
-    let bytes = memory.get(start(matrix, item), ((stored_columns - 1) * leading + stored_rows) * size)?;
+    let at = start(matrix, item);
+    let bytes = memory.get(at, ((stored_columns - 1) * leading + stored_rows) * size)?;
+    for column in 0..stored_columns {
+        memory.read(at + (column * leading * size) as u64, stored_rows * size)?;
+    }
     let number = |row: usize, column: usize| {
         let (row, column) = if matrix.transposed { (column, row) } else { (row, column) };
         T::from_f64(matrix.of.read(&bytes[(column * leading + row) * size..]))
@@ -172,6 +182,7 @@ fn load<T: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::FaultKind;
 
     fn put(memory: &mut Memory, of: Type, values: &[f64]) -> u64 {
         let address = memory.allocate((values.len() * of.size()) as u64).expect("room");
@@ -297,6 +308,39 @@ mod tests {
             };
             gemm.run(&mut memory).expect("inside");
             assert_eq!(get(&memory, of, pc, 1), [expected]);
+        }
+    }
+
+    #[test]
+    fn only_the_numbers_of_a_matrix_are_used() {
+        let of = Type::F32;
+        for (alpha, beta, wrong) in [(1.0, 0.0, "B"), (1.0, 1.0, "C"), (0.0, 1.0, "C"), (0.0, 0.0, "")] {
+            let mut memory = Memory::new(1 << 10);
+            // Two rows and two columns, which are three numbers apart: nothing writes what lies between them.
+            let mut fresh = || memory.allocate(20).expect("room");
+            let [pa, pb, pc] = [fresh(), fresh(), fresh()];
+            let fill = |memory: &mut Memory, p| {
+                for column in [p, p + 12] {
+                    memory.get_mut(column, 8).expect("inside").fill(0);
+                }
+            };
+            let at = |p| matrix(p, of, 3, 0, false);
+            let scale = Scale::F32(alpha, beta);
+            let gemm = Gemm { m: 2, n: 2, k: 2, batch: 1, a: at(pa), b: at(pb), c: at(pc), scale };
+            fill(&mut memory, pa);
+            if wrong == "C" {
+                fill(&mut memory, pb);
+            }
+            if !wrong.is_empty() {
+                let fault = gemm.run(&mut memory).expect_err(wrong);
+                assert_eq!(fault.kind, FaultKind::UninitializedGlobal);
+                let p = if wrong == "B" { pb } else { pc };
+                assert!(fault.message.starts_with(&format!("8 bytes at {p:#x}, of which")), "{fault}");
+                fill(&mut memory, p);
+            }
+            gemm.run(&mut memory).expect("all is written");
+            assert!(memory.read(pc, 8).is_ok() && memory.read(pc + 12, 8).is_ok());
+            assert!(memory.read(pc + 8, 4).is_err(), "between the columns");
         }
     }
 

@@ -21,7 +21,10 @@ impl Device {
         if !self.settings.refuse_transfers {
             return Ok(());
         }
-        eprintln!("simcuda: {what} of {len} bytes, while transfers are refused\n{}", Backtrace::force_capture());
+        eprintln!(
+            "simcuda: {what} of {len} bytes, while transfers are refused\n{}",
+            Backtrace::force_capture()
+        );
         Err(Error::NOT_PERMITTED)
     }
 
@@ -96,11 +99,11 @@ impl Device {
     /// Reads after the stream's work.
     fn read_now(&mut self, to: &mut [u8], from: u64, stream: StreamId) -> Answer {
         self.finish_stream(stream)?;
-        match self.machine.memory.get(from, to.len()) {
+        match self.machine.memory.read(from, to.len()) {
             Ok(bytes) => to.copy_from_slice(bytes),
             Err(mut fault) => {
                 fault.place = "a copy to the host".to_owned();
-                return Err(self.lose(&fault));
+                return Err(self.lose(fault));
             }
         }
         self.machine.report.counts.read_backs += 1;

@@ -64,15 +64,16 @@ pub struct Device {
     handles: u64,
     initialized: bool,
     retained: u32,
-    lost: Option<Error>,
+    lost: Option<Fault>,
 }
 
 impl Device {
     /// An unused device.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let memory = if settings.uninitialized_global { Memory::new } else { Memory::untracked };
         let machine = Machine {
-            memory: Memory::new(settings.memory),
+            memory: memory(settings.memory),
             pinned: Pinned::default(),
             options: settings.options,
             report: Report::default(),
@@ -112,6 +113,12 @@ impl Device {
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.machine.report
+    }
+
+    /// The fault that ended the context.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.lost.as_ref()
     }
 
     /// Counts from 0 again.
@@ -187,7 +194,7 @@ impl Device {
             fresh.machine.memory = std::mem::replace(&mut self.machine.memory, Memory::new(0));
             fresh.machine.memory.free_all();
             fresh.initialized = true;
-            fresh.lost = self.lost;
+            fresh.lost = self.lost.take();
             *self = fresh;
         }
         Ok(())
@@ -221,7 +228,7 @@ impl Device {
         if self.retained == 0 {
             return Err(Error::CONTEXT_IS_DESTROYED);
         }
-        self.lost.map_or(Ok(()), Err)
+        self.lost.as_ref().map_or(Ok(()), |fault| Err(Error::of_fault(fault)))
     }
 
     /// The stream of a handle. 0 and 1 are the legacy default stream, 2 is the thread's own default stream, which is a
@@ -261,7 +268,7 @@ impl Device {
     /// Does one piece of work; false if there is none.
     pub(super) fn step(&mut self) -> Answer<bool> {
         let Some(work) = self.streams.take() else { return Ok(false) };
-        self.machine.run(&work).map_err(|fault| self.lose(&fault))?;
+        self.machine.run(&work).map_err(|fault| self.lose(fault))?;
         Ok(true)
     }
 
@@ -284,10 +291,10 @@ impl Device {
     }
 
     /// Ends the context by a fault, and says so.
-    pub(super) fn lose(&mut self, fault: &Fault) -> Error {
+    pub(super) fn lose(&mut self, fault: Fault) -> Error {
         eprintln!("simcuda: {fault}");
-        let error = Error::of_fault(fault);
-        self.lost = Some(error);
+        let error = Error::of_fault(&fault);
+        self.lost = Some(fault);
         self.streams.clear();
         error
     }

@@ -12,6 +12,8 @@ pub struct Settings {
     pub streams: Order,
     /// `SIMCUDA_ORDER=forward|reversed|SEED` and `SIMCUDA_CHECKS=off`: how kernels run.
     pub options: Options,
+    /// `SIMCUDA_CHECKS=off`: whether uses of global memory that nothing has written are faults.
+    pub uninitialized_global: bool,
     /// `SIMCUDA_MEMORY=bytes`: how much memory there is.
     pub memory: u64,
     /// `SIMCUDA_TRANSFERS=refuse`: copies between host and device are refused, from the first on.
@@ -28,6 +30,7 @@ impl Default for Settings {
         Self {
             streams: Order::Forward,
             options: Options::default(),
+            uninitialized_global: true,
             memory: 4 << 30,
             refuse_transfers: false,
             trace: false,
@@ -57,6 +60,7 @@ impl Settings {
             Some("off") => {
                 settings.options.races = false;
                 settings.options.uninitialized_shared = false;
+                settings.uninitialized_global = false;
             }
             Some(other) => return Err(format!("SIMCUDA_CHECKS={other} is neither on nor off")),
         }
@@ -99,7 +103,8 @@ mod tests {
         ])
         .expect("all are right");
         assert_eq!((all.streams, all.options.order), (Order::Reversed, Order::Seeded(7)));
-        assert!(!all.options.races && !all.options.uninitialized_shared && all.trace && all.memory == 1024);
+        assert!(!all.options.races && !all.options.uninitialized_shared && !all.uninitialized_global);
+        assert!(all.trace && all.memory == 1024);
         assert!(all.refuse_transfers && !plain.refuse_transfers);
         for wrong in [
             ("SIMCUDA_STREAMS", "backward"),

@@ -277,13 +277,11 @@ impl Machine {
                 pinned(self.pinned.read(*from, bytes))
             }
             Work::ReadPinned { to, from, len } => {
-                let bytes = self.memory.get(*from, *len).map_err(at("a copy to pinned memory"))?;
+                let bytes = self.memory.read(*from, *len).map_err(at("a copy to pinned memory"))?;
                 pinned(self.pinned.write(*to, bytes))
             }
             Work::Copy { to, from, len } => {
-                let bytes = self.memory.get(*from, *len).map_err(at("a copy on the device"))?.to_vec();
-                self.memory.get_mut(*to, *len).map_err(at("a copy on the device"))?.copy_from_slice(&bytes);
-                Ok(())
+                self.memory.copy(*to, *from, *len).map_err(at("a copy on the device"))
             }
             Work::Allocate { address, len } => {
                 if self.memory.allocate_at(*address, *len) {

@@ -80,7 +80,11 @@ fn transfers_are_refused_while_a_test_says_so() {
     f.device.upload_async(a, &[], stream).expect("nothing to do");
     f.device.refuse_transfers(false);
     f.device.read_back_async(&mut four, b, stream).expect("allowed again");
-    assert_eq!((four, f.device.report().counts.read_backs), ([7, 0, 0, 0], 1), "what was refused does not count");
+    assert_eq!(
+        (four, f.device.report().counts.read_backs),
+        ([7, 0, 0, 0], 1),
+        "what was refused does not count"
+    );
 }
 
 #[test]
@@ -106,11 +110,35 @@ fn ranges_outside_of_an_allocation_are_refused_when_they_are_asked_for() {
 }
 
 #[test]
+fn what_nothing_has_written_is_not_read_back() {
+    for pinned in [false, true] {
+        let mut f = Fixture::new();
+        let (stream, bytes) = (f.stream(), f.pinned());
+        let (a, b) = (f.device.allocate(4).expect("room"), f.device.allocate(4).expect("room"));
+        f.device.fill(a, Pattern::Byte(1), 3, stream).expect("right");
+        f.device.copy(b, a, 4, stream).expect("a copy is no use");
+        let answer = if pinned {
+            f.device.read_back_async(bytes, b, stream).and_then(|()| f.device.synchronize())
+        } else {
+            f.read(b, stream).map(|_| ())
+        };
+        assert_eq!(answer, Err(Error::LAUNCH_FAILED));
+        assert_eq!(f.device.fault().expect("a fault").kind, FaultKind::UninitializedGlobal);
+    }
+    let mut f = Fixture::with(Settings { uninitialized_global: false, ..Settings::default() });
+    let a = f.device.allocate(4).expect("room");
+    assert_eq!(f.read(a, 0), Ok(u32::MAX));
+}
+
+#[test]
 fn fills_and_copies_do_what_they_say() {
     let mut f = Fixture::new();
     let stream = f.stream();
     let (a, b) = (f.device.allocate(8).expect("room"), f.device.allocate(8).expect("room"));
     let mut bytes = [0; 8];
+    for address in [a, b] {
+        f.device.fill(address, Pattern::Byte(0xff), 8, stream).expect("right");
+    }
     for (pattern, count, expected) in [
         (Pattern::Byte(1), 3, [1, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff]),
         (Pattern::Short(0x0302), 2, [2, 3, 2, 3, 0xff, 0xff, 0xff, 0xff]),

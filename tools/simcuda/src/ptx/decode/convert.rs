@@ -34,8 +34,7 @@ impl Modes {
                 || to_half && nearest_or_zero && alone
                 || self.rounding == Some(Rounding::NearestAway))
             && (!self.relu || (to_half || to == Type::Tf32) && nearest_or_zero && alone)
-            && (!brain || [to, from].iter().all(|kind| kind.bits() > 8))
-            && ((to, from) != (Type::Bf16, Type::F32) || nearest_or_zero);
+            && (!brain || [to, from].iter().all(|kind| kind.bits() > 8));
         fine.then_some(())
     }
 }

@@ -102,7 +102,7 @@ impl Warp {
                     Space::Shared => env.shared.read(address, len),
                     Space::Local => self.local_bytes(lane, address, len),
                     Space::Param => parameter_bytes(env.parameters, address, len),
-                    _ => env.memory.get(address, len),
+                    _ => env.memory.read(address, len),
                 });
                 let mut copy = [0; 32];
                 copy[..len].copy_from_slice(bytes.map_err(|fault| Stop::new(lane, fault))?);
@@ -175,7 +175,7 @@ impl Warp {
                         &atomic.update,
                     ),
                     Space::Global => (
-                        aligned(address, len).and_then(|()| env.memory.get_mut(address, len)),
+                        aligned(address, len).and_then(|()| env.memory.update(address, len)),
                         atomic.global.as_ref().unwrap_or(&atomic.update),
                     ),
                     _ => {

@@ -107,7 +107,7 @@ fn number_at(
         return number(warp, lane, at, len);
     }
     let mut bytes = [0; 8];
-    bytes[..len].copy_from_slice(env.memory.get(at + window(space), len)?);
+    bytes[..len].copy_from_slice(env.memory.read(at + window(space), len)?);
     Ok(u64::from_le_bytes(bytes))
 }
 

@@ -103,8 +103,10 @@ impl Access {
         }
     }
 
-    fn thread(self) -> u32 {
-        u32::from(self.warp) * 32 + self.lanes.trailing_zeros()
+    /// A thread of these that is another one.
+    fn other_than(self, who: Who<'_>) -> u32 {
+        let own = if self.warp == who.warp { 1 << who.lane } else { 0 };
+        u32::from(self.warp) * 32 + (self.lanes & !own).trailing_zeros()
     }
 }
 
@@ -210,7 +212,7 @@ impl Cell {
         let phase = access.phase;
         let after_write = self.write.before(who, phase);
         if !(after_write || self.write.atomic && access.atomic) {
-            return Err(("written", self.write.thread()));
+            return Err(("written", self.write.other_than(who)));
         }
         if !writes {
             let after = self.read.before(who, phase);
@@ -218,7 +220,7 @@ impl Cell {
             return Ok(());
         }
         if !(self.read.before(who, phase) || self.read.atomic && access.atomic) {
-            return Err(("read", self.read.thread()));
+            return Err(("read", self.read.other_than(who)));
         }
         let plain_by_same =
             self.write.phase == phase && self.write.lanes == access.lanes && !self.write.atomic;

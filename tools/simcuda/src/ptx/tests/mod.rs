@@ -74,6 +74,7 @@ fn run_with(text: &str, grid: Grid, input: &[u32], options: &Options) -> Run {
     for (place, word) in memory.get_mut(address, 4 * len).expect("allocated").chunks_exact_mut(4).zip(input) {
         place.copy_from_slice(&word.to_le_bytes());
     }
+    memory.get_mut(out, 4 * len).expect("allocated").fill(0xff);
     let mut parameters = out.to_le_bytes().to_vec();
     parameters.extend(address.to_le_bytes());
     parameters.extend((len as u32).to_le_bytes());
