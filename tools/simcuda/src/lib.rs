@@ -9,3 +9,4 @@ pub mod launch;
 pub mod memory;
 pub mod ptx;
 pub mod rand;
+mod splitmix;

@@ -148,9 +148,7 @@ impl Device {
                 Order::Forward => ready.first(),
                 Order::Reversed => ready.last(),
                 Order::Seeded(_) if ready.is_empty() => None,
-                Order::Seeded(_) => {
-                    ready.iter().nth((self.streams.next_random() % ready.len() as u64) as usize)
-                }
+                Order::Seeded(_) => ready.iter().nth(self.streams.random_below(ready.len())),
             };
             let Some(&next) = next else { break };
             ready.remove(&next);

@@ -158,9 +158,11 @@ impl Device {
             sizes.iter().zip(limits).any(|(size, limit)| *size == 0 || *size > limit)
         };
         let threads: u64 = grid.threads.iter().map(|n| u64::from(*n)).product();
+        let too_many = threads > u64::from(kernel.max_threads().min(THREADS));
+        let others = kernel.required_threads().is_some_and(|required| required != grid.threads);
         let wrong = if outside(&grid.blocks, GRID) {
             Some("blocks")
-        } else if outside(&grid.threads, BLOCK) || threads > u64::from(kernel.max_threads().min(THREADS)) {
+        } else if outside(&grid.threads, BLOCK) || too_many || others {
             Some("threads")
         } else if grid.dynamic_shared > function.dynamic_limit() {
             Some("dynamic shared memory")

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::work::Work;
 use crate::launch::Order;
+use crate::splitmix::SplitMix64;
 
 /// The number of a stream; handles that the program gave are resolved before.
 pub type StreamId = u64;
@@ -37,14 +38,14 @@ pub struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     pushed: u64,
     order: Order,
-    random: u64,
+    random: SplitMix64,
 }
 
 impl Streams {
     /// The legacy default stream alone.
     #[must_use]
     pub fn new(order: Order) -> Self {
-        let random = if let Order::Seeded(seed) = order { seed } else { 0 };
+        let random = SplitMix64(if let Order::Seeded(seed) = order { seed } else { 0 });
         let mut streams = Self { streams: BTreeMap::new(), pushed: 0, order, random };
         streams.add(LEGACY, true);
         streams
@@ -126,7 +127,7 @@ impl Streams {
         let (_, id) = ready[match self.order {
             Order::Forward => 0,
             Order::Reversed => last,
-            Order::Seeded(_) => (self.next_random() % ready.len() as u64) as usize,
+            Order::Seeded(_) => self.random_below(ready.len()),
         }];
         let stream = self.streams.get_mut(&id)?;
         let (_, work) = stream.queue.pop_front()?;
@@ -136,12 +137,9 @@ impl Streams {
         Some(work)
     }
 
-    /// A random number by splitmix64.
-    pub fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    /// A random number below `count`, which is not 0.
+    pub(super) fn random_below(&mut self, count: usize) -> usize {
+        self.random.below(count)
     }
 
     /// The number of the stream's next piece of work.

@@ -22,6 +22,8 @@ pub trait Entry: Debug + Send + Sync {
     fn static_shared(&self) -> u32;
     /// The most threads of a block.
     fn max_threads(&self) -> u32;
+    /// The threads of a block along each axis, if it runs with no others.
+    fn required_threads(&self) -> Option<[u32; 3]>;
     /// Runs it.
     ///
     /// # Errors
@@ -50,6 +52,10 @@ impl Entry for Kernel {
 
     fn max_threads(&self) -> u32 {
         self.max_threads
+    }
+
+    fn required_threads(&self) -> Option<[u32; 3]> {
+        self.required_threads
     }
 
     fn run(

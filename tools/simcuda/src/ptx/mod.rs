@@ -86,8 +86,10 @@ pub struct Kernel {
     pub parameters: Vec<Parameter>,
     /// Bytes of shared memory that it declares.
     pub static_shared: u32,
-    /// The most threads of a block: `.maxntid`, otherwise 1024.
+    /// The most threads of a block: those of `.maxntid` or `.reqntid`, otherwise 1024.
     pub max_threads: u32,
+    /// The threads of a block along x, y and z, if it runs with no others: `.reqntid`.
+    pub required_threads: Option<[u32; 3]>,
     linked: Arc<Linked>,
     layout: Layout,
     /// Decoded when it first runs: a program uses few kernels of its modules.
@@ -116,6 +118,7 @@ impl Kernel {
             parameters,
             static_shared: layout.static_shared,
             max_threads: function.max_threads.unwrap_or(1024),
+            required_threads: function.required_threads,
             layout,
             program: OnceLock::new(),
             linked,

@@ -294,7 +294,7 @@ impl<'a> Parser<'a> {
         let name = self.word()?.to_owned();
         let parameters =
             if self.peek() == Some(Token::Mark(b'(')) { self.formals(&mut scopes)? } else { Vec::new() };
-        let mut max_threads = None;
+        let (mut max_threads, mut required_threads) = (None, None);
         let body = loop {
             match self.peek() {
                 Some(Token::Mark(b';')) => {
@@ -302,13 +302,13 @@ impl<'a> Parser<'a> {
                     break None;
                 }
                 Some(Token::Mark(b'{')) => break Some(self.body(scopes)?),
-                Some(Token::Word(".maxntid")) => {
+                Some(Token::Word(word @ (".maxntid" | ".reqntid"))) => {
                     self.at += 1;
-                    let mut product = self.integer()?;
-                    while self.take_mark(b',') {
-                        product *= self.integer()?;
+                    let threads = self.threads()?;
+                    max_threads = threads.iter().try_fold(1_u32, |product, n| product.checked_mul(*n));
+                    if word == ".reqntid" {
+                        required_threads = Some(threads);
                     }
-                    max_threads = u32::try_from(product).ok();
                 }
                 // Directives of performance: their numbers say nothing here.
                 Some(Token::Word(word)) if word.starts_with('.') => {
@@ -321,7 +321,20 @@ impl<'a> Parser<'a> {
                 _ => return Err(self.error("a body is missing")),
             }
         };
-        Ok(Function { name, is_kernel, results, parameters, body, max_threads })
+        Ok(Function { name, is_kernel, results, parameters, body, max_threads, required_threads })
+    }
+
+    /// Threads along x, y and z; an axis that is not given has one.
+    fn threads(&mut self) -> Result<[u32; 3]> {
+        let mut threads = [1; 3];
+        for (axis, n) in threads.iter_mut().enumerate() {
+            if axis > 0 && !self.take_mark(b',') {
+                break;
+            }
+            let given = self.integer()?;
+            *n = u32::try_from(given).map_err(|_| self.error("too many threads"))?;
+        }
+        Ok(threads)
     }
 
     fn formals(&mut self, scopes: &mut Scopes) -> Result<Vec<Formal>> {

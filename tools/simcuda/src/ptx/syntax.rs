@@ -100,8 +100,10 @@ pub(crate) struct Function {
     pub(crate) parameters: Vec<Formal>,
     /// None for what is only declared.
     pub(crate) body: Option<Body>,
-    /// From `.maxntid`.
+    /// The product of `.maxntid`, or of `.reqntid`.
     pub(crate) max_threads: Option<u32>,
+    /// From `.reqntid`.
+    pub(crate) required_threads: Option<[u32; 3]>,
 }
 
 /// The body of a function.

@@ -33,6 +33,19 @@ fn grids_outside_of_the_limits_are_refused() {
 }
 
 #[test]
+fn a_kernel_may_require_its_block() {
+    let mut f = Fixture::new();
+    let text = b".version 8.0\n.target sm_90\n.address_size 64\n.entry e() .reqntid 8, 4 { ret; }";
+    let module = f.device.load_module(text).expect("PTX");
+    let kernel = f.device.function(module, "e").expect("a kernel");
+    for (threads, answer) in
+        [([8, 4, 1], Ok(())), ([32, 1, 1], Err(Error::INVALID_VALUE)), ([8, 2, 1], Err(Error::INVALID_VALUE))]
+    {
+        assert_eq!(f.device.launch(kernel, Grid { threads, ..ONE }, &[], 0), answer, "{threads:?}");
+    }
+}
+
+#[test]
 fn dynamic_shared_memory_has_a_limit_that_can_be_raised() {
     let mut f = Fixture::new();
     let number = f.number();

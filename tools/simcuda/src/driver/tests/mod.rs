@@ -39,6 +39,10 @@ impl Entry for Digit {
         256
     }
 
+    fn required_threads(&self) -> Option<[u32; 3]> {
+        None
+    }
+
     fn run(
         &self,
         _: Grid,

@@ -85,7 +85,8 @@ fn hints(form: &mut Form<'_>, opcode: &str, space: Space) -> Option<()> {
     if form.take("nc") && (opcode != "ld" || space != Space::Global) {
         return None;
     }
-    let caches = if opcode == "st" { ["wb", "cg", "cs", "wt", "wt"] } else { ["ca", "cg", "cs", "lu", "cv"] };
+    let caches: &[&str] =
+        if opcode == "st" { &["wb", "cg", "cs", "wt"] } else { &["ca", "cg", "cs", "lu", "cv"] };
     let _ = caches.iter().any(|cache| form.take(cache));
     let mut keeps = false;
     while form.take_by(|word| eviction(word).then_some(())).is_some() {

@@ -14,6 +14,7 @@ use super::program::Program;
 use crate::fault::Fault;
 use crate::launch::{Grid, LaunchCounts, Options, Order};
 use crate::memory::Memory;
+use crate::splitmix::SplitMix64;
 
 /// What all blocks of a launch have in common.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +55,9 @@ fn order(order: Order, count: u64) -> Box<dyn Iterator<Item = u64>> {
         Order::Reversed => Box::new((0..count).rev()),
         Order::Seeded(seed) => {
             let mut all: Vec<u64> = (0..count).collect();
-            let mut state = seed;
+            let mut random = SplitMix64(seed);
             for last in (1..all.len()).rev() {
-                // SplitMix64.
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-                all.swap(last, ((mixed ^ mixed >> 31) % (last as u64 + 1)) as usize);
+                all.swap(last, random.below(last + 1));
             }
             Box::new(all.into_iter())
         }

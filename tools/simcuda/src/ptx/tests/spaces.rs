@@ -47,7 +47,10 @@ fn what_a_kernel_declares_is_told() {
     let text = text.replace(" .target", "\n.target");
     let kernel = Module::load(&text, &mut memory).expect("PTX").kernel("e").expect("a kernel");
     assert_eq!(kernel.parameters, [of(0, 1), of(8, 12), of(20, 2), of(24, 8)]);
-    assert_eq!(kernel.max_threads, 128);
+    assert_eq!((kernel.max_threads, kernel.required_threads), (128, None));
+    let text = text.replace(".maxntid 32, 4, 1 .minnctapersm 2", ".reqntid 32, 2");
+    let kernel = Module::load(&text, &mut memory).expect("PTX").kernel("e").expect("a kernel");
+    assert_eq!((kernel.max_threads, kernel.required_threads), (64, Some([32, 2, 1])));
 }
 
 #[test]
