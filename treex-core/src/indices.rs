@@ -62,37 +62,31 @@ fn as_i64(indices: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
 
-    fn checked(numbers: &[i64], dtype: DType, from_the_end: bool) -> Result<(Vec<i64>, Vec<f32>)> {
+    /// What is selected of 3, and whether it is NaN.
+    fn checked(numbers: &[i64], dtype: DType, from_the_end: bool) -> Result<Vec<(i64, bool)>> {
         let indices = Tensor::new(numbers, &Device::Cpu)?.to_dtype(dtype)?;
         let checked = Checked::new(&indices, 3, from_the_end)?;
-        let y = Tensor::ones((numbers.len(), 1), DType::F32, &Device::Cpu)?;
-        Ok((checked.indices.to_vec1()?, checked.or_nan(&y)?.flatten_all()?.to_vec1()?))
+        let ones = Tensor::ones((numbers.len(), 1), DType::F32, &Device::Cpu)?;
+        let y = checked.or_nan(&ones)?.flatten_all()?.to_vec1::<f32>()?;
+        assert!(y.iter().all(|&y| y == 1. || y.is_nan()), "{y:?}");
+        Ok(checked.indices.to_vec1::<i64>()?.into_iter().zip(y.into_iter().map(f32::is_nan)).collect())
     }
 
     #[test]
     fn what_is_out_of_range_selects_0_and_is_nan() -> Result<()> {
+        let (right, wrong) = (|index| (index, false), (0, true));
         let numbers = [0, 2, 3, -1, -3, -4, i64::MAX, i64::MIN];
-        let (selected, y) = checked(&numbers, DType::I64, true)?;
-        assert_eq!(selected, [0, 2, 0, 2, 0, 0, 0, 0]);
-        assert_eq!(y.map_nan(), [1., 1., -1., 1., 1., -1., -1., -1.]);
-        let (selected, y) = checked(&numbers, DType::I64, false)?;
-        assert_eq!(selected, [0, 2, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(y.map_nan(), [1., 1., -1., -1., -1., -1., -1., -1.]);
+        assert_eq!(
+            checked(&numbers, DType::I64, true)?,
+            [right(0), right(2), wrong, right(2), right(0), wrong, wrong, wrong]
+        );
+        assert_eq!(
+            checked(&numbers, DType::I64, false)?,
+            [right(0), right(2), wrong, wrong, wrong, wrong, wrong, wrong]
+        );
         for dtype in [DType::U8, DType::U32, DType::I16, DType::I32] {
-            let (selected, y) = checked(&[2, 3, 200], dtype, true)?;
-            assert_eq!((selected, y.map_nan()), (vec![2, 0, 0], vec![1., -1., -1.]), "{dtype:?}");
+            assert_eq!(checked(&[2, 3, 200], dtype, true)?, [right(2), wrong, wrong], "{dtype:?}");
         }
         Ok(())
-    }
-
-    trait MapNan {
-        /// -1 for NaN, which is not equal to itself.
-        fn map_nan(self) -> Vec<f32>;
-    }
-
-    impl MapNan for Vec<f32> {
-        fn map_nan(self) -> Vec<f32> {
-            self.into_iter().map(|x| if x.is_nan() { -1. } else { x }).collect()
-        }
     }
 }

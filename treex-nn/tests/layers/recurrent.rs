@@ -1,6 +1,6 @@
 //! Recurrent cells and layers.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use treex_core::{Key, Leaf, Parameter, Result, prelude::*};
 use treex_nn::initializers::{constant, normal};
 use treex_nn::{
@@ -302,10 +302,27 @@ fn a_long_sequence_trains() -> Result<()> {
     thread.join().unwrap()
 }
 
+/// Lengths on a device are not read to check them: the carry of one that is out of range is NaN, and no other.
+#[test]
+fn lengths_out_of_range() -> Result<()> {
+    let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, device())?;
+    let lengths = Tensor::new(&[6i64, 1, -1, 5], device())?;
+    let run = rnn.call_with(&zeros(&[4, 5, 3]), None, Some(&lengths));
+    if device().is_cpu() {
+        assert!(run.unwrap_err().to_string().contains("found 6"));
+        return Ok(());
+    }
+    let carries = run?.0.to_vec2::<f32>()?;
+    let is_nan: Vec<_> = carries.iter().map(|carry| carry.iter().all(|x| x.is_nan())).collect();
+    let is_some: Vec<_> = carries.iter().map(|carry| carry.iter().any(|x| x.is_nan())).collect();
+    assert_eq!((&is_nan, &is_nan), (&vec![true, false, true, false], &is_some), "{carries:?}");
+    Ok(())
+}
+
 #[test]
 fn errors_of_recurrent_layers() -> Result<()> {
     let mut rnn = Rnn::new(GruCell::new(3, 4)).init(0, device())?;
-    let lengths = |lengths: &[i64]| Tensor::new(lengths, device()).unwrap();
+    let lengths = |lengths: &[i64]| Tensor::new(lengths, &Device::Cpu).unwrap();
     let x = zeros(&[2, 5, 3]);
     let mut cell = LstmCell::new(3, 4).init(0, device())?;
     let mut strided = Rnn::new(ConvLstmCell::new(1, 2, [3]).strides(2)).init(0, device())?;

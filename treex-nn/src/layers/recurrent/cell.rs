@@ -1,6 +1,6 @@
 //! Recurrent cells: their traits, and what they share.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use treex_core::constants::constant;
 use treex_core::{Error, Initializer, Key, Result, TreeObject};
 
@@ -97,8 +97,12 @@ pub(super) fn initial(
 ) -> Result<Tensor> {
     let init =
         carry_init.clone().with_shape(carry_shape(x, features)).with_dtype(dtype.unwrap_or(DType::F32));
-    // The same at each call with this key.
-    constant(&init.call(&key)?, x.device())
+    let carry = init.call(&key)?;
+    match x.device() {
+        Device::Cpu => Ok(carry),
+        // The same at each call with this key. A copy, since the caller may write into it.
+        device => Ok(constant(&carry, device)?.copy()?),
+    }
 }
 
 /// Checks that the tensors of a carry fit an input.
