@@ -73,19 +73,54 @@ library() {
     done
 }
 
-# treex's own tests, with `LD_LIBRARY_PATH=$libraries:$CUDA_ROOT/lib64`, in a target folder of their own.
-treex_tests() {
-    printf 'test-cuda-sim: SKIPPED: the tests of treex do not choose their device yet\n'
-    [ -z "$all" ]
+# treex's own tests: which run on the device, in which packages. Their time is the simulator's, so less optimization is sooner
+# done.
+packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
+features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
+table=(
+    gradients laws recompute semantics # treex-core
+    errors layers losses_and_logs metrics resize # treex-nn
+    additions combinators contrib linear_algebra linesearch losses not_finite optax_arguments projections tree wrappers # treex-optim
+)
+rest=(
+    derive misuse nested random summary # treex-core
+    candle_gradients init linen # treex-nn
+    does_nothing optax optimizer # treex-optim
+    operations second_order # of both
+)
+export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0
+
+on_device() { # cargo, with the simulated device
+    LD_LIBRARY_PATH=$libraries:$CUDA_ROOT/lib64 \
+        cargo test --locked --no-fail-fast "${packages[@]}" --features "$features" "$@"
 }
 
-# What a training step asks of the device, against `tests/budgets/budgets.txt`. With the packages of the tests before, whose
-# dependencies are built by now.
+# The table, or all of them, with few of the drawn cases. What the device cannot run is a list in the test, which prints it.
+treex_tests() {
+    local log=$target/test-cuda-sim.log tests=("${table[@]}")
+    export TREEX_TEST_DIFFERENCES=$target/test-cuda-sim
+    [ -z "$all" ] || tests+=("${rest[@]}")
+    rm -rf "$TREEX_TEST_DIFFERENCES"
+    mkdir -p "$TREEX_TEST_DIFFERENCES"
+    TREEX_TEST_DEVICE=cuda PROPTEST_CASES=4 on_device "${tests[@]/#/--test=}" 2>&1 | tee "$log"
+
+    awk '/^test result: / { sum += $4 } END { printf "\n%d tests passed on the simulated device; ", sum }' "$log"
+    printf '%d tests, or cases of one, were skipped:\n' "$(grep -o 'SKIPPED .*' "$log" | sort -u | wc -l)"
+    grep -o 'SKIPPED .*' "$log" | sort -u || true
+    printf '\nthe largest difference from an oracle or the CPU, by package and element type (`-`: numbers of any):\n'
+    sort -k1,2 -k3,3gr "$TREEX_TEST_DIFFERENCES"/* | awk '!seen[$1, $2]++'
+}
+
+# What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out.
 budgets() {
-    local packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
-    local features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
-    LD_LIBRARY_PATH=$libraries:$CUDA_ROOT/lib64 \
-        cargo test --locked "${packages[@]}" --features "$features" --test budgets
+    on_device --test budgets --test out_of_memory
+}
+
+# The main example on the device. Its packages are other ones, for which Candle is built again.
+digits() {
+    packages+=(-p treex-examples)
+    features+=,treex-examples/cuda
+    TREEX_TEST_DEVICE=cuda on_device --test cuda
 }
 
 step 'tool chain' scripts/setup-cuda.sh
@@ -95,4 +130,5 @@ step 'tests of the simulator' simulator_tests
 [ -z "$all" ] || step 'PTX of these tests' assembler
 step 'the library' library
 step 'tests of treex' treex_tests
-step 'budgets of a step' budgets
+step 'budgets and memory' budgets
+[ -z "$all" ] || step 'digits' digits

@@ -41,6 +41,17 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
     Ok(device)
 }
 
+/// Lets the calling thread use `device`: a thread needs the context of a CUDA device to load a kernel.
+pub(crate) fn enter_device(device: &Device) -> Result<()> {
+    if let Device::Cuda(cuda) = device {
+        let bound = cuda.cuda_stream().context().bind_to_thread();
+        bound.map_err(|error| {
+            Error::new(ErrorKind::Candle, "a thread cannot use a CUDA device").caused_by(error)
+        })?;
+    }
+    Ok(())
+}
+
 fn unusable(ordinal: usize, why: &str) -> Error {
     let why = why.lines().next().unwrap_or_default();
     Error::new(ErrorKind::Candle, format!("CUDA device {ordinal} cannot be used: {why}"))

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use candle_core::Tensor;
+
+use crate::driver_error::{Fault, free_memory, mebibytes};
 use crate::tree::path::{ModuleId, Path};
 
 /// `Result` with this crate's [`Error`].
@@ -224,6 +227,7 @@ fn remedy_of(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> 
         | Candle::NarrowInvalidArgs { .. } => Some("give a tensor of another shape"),
         Candle::RequiresContiguous { .. } => Some("make the tensor contiguous with `contiguous()`"),
         Candle::DeviceMismatchBinaryOp { .. } => Some("move the tensors to one device with `to_device`"),
+        Candle::Cuda(error) => Fault::of(&**error).map(Fault::remedy),
         Candle::InvalidIndex { .. } => Some("give indices below the size of the dimension"),
         _ => None,
     }
@@ -281,7 +285,54 @@ impl From<candle_core::Error> for Error {
 
 impl Error {
     fn from_candle(error: candle_core::Error) -> Self {
-        Self::new(ErrorKind::Candle, "candle failed").caused_by(error)
+        if !is_out_of_memory(&error) {
+            return Self::new(ErrorKind::Candle, "candle failed").caused_by(error);
+        }
+        let full = Self::new(ErrorKind::Candle, "the device has no memory left").caused_by(error);
+        match free_memory() {
+            Some(free) => full.found(free),
+            None => full,
+        }
+    }
+
+    /// Whether the memory of a device ran out.
+    fn is_out_of_memory(&self) -> bool {
+        let candle = self.0.source.as_deref().and_then(|source| source.downcast_ref());
+        candle.is_some_and(is_out_of_memory)
+    }
+
+    /// Where the memory of a device ran out: it was for a copy of `x`.
+    pub(crate) fn copying(self, x: &Tensor) -> Self {
+        let bytes = mebibytes(x.elem_count().saturating_mul(x.dtype().size_in_bytes()));
+        self.with_use(|| format!("{bytes} for {:?} of `{}`", x.dims(), x.dtype().as_str()))
+    }
+
+    /// Where the memory of a device ran out: it was in a call of `module` with `x`.
+    pub(crate) fn calling(self, module: Option<ModuleId>, x: &Tensor) -> Self {
+        if !self.is_out_of_memory() {
+            return self;
+        }
+        self.of(module)
+            .with_use(|| format!("room for a call with {:?} of `{}`", x.dims(), x.dtype().as_str()))
+    }
+
+    /// Adds for what memory was asked, unless that is known, to how much there is.
+    fn with_use(mut self, what: impl FnOnce() -> String) -> Self {
+        if self.is_out_of_memory() && self.0.expected.is_none() {
+            self.0.expected = Some(what());
+        }
+        self
+    }
+}
+
+fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    use candle_core::Error as Candle;
+    match error {
+        Candle::Cuda(error) => Fault::of(&**error) == Some(Fault::OutOfMemory),
+        Candle::WithBacktrace { inner, .. }
+        | Candle::Context { inner, .. }
+        | Candle::WithPath { inner, .. } => is_out_of_memory(inner),
+        _ => false,
     }
 }
 
@@ -302,7 +353,10 @@ impl From<Error> for candle_core::Error {
         let context = match error.0.kind {
             // An error of Candle to which nothing was added returns unchanged.
             ErrorKind::Candle
-                if error.0.path.is_none() && error.0.subject.is_none() && error.0.remedy.is_none() =>
+                if error.0.path.is_none()
+                    && error.0.subject.is_none()
+                    && error.0.expected.is_none()
+                    && error.0.remedy.is_none() =>
             {
                 match error.0.source.map(|source| source.downcast::<candle_core::Error>()) {
                     Some(Ok(candle)) => return *candle,

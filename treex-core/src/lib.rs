@@ -48,7 +48,9 @@ pub mod constants;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod deep;
+mod driver_error;
 pub mod error;
+pub mod extrema;
 pub mod id_map;
 pub mod indices;
 pub mod init;
@@ -69,6 +71,8 @@ pub use autograd::enable_nested_gradients;
 pub use candle_core as candle; // its types are part of this API
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::enter_device;
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;
@@ -108,6 +112,8 @@ pub use tree::verbs::Tree;
 pub use treex_core_derive::{Aux, TreeObject};
 #[cfg(not(feature = "cuda"))]
 pub use without_cuda::cuda_device;
+#[cfg(not(feature = "cuda"))]
+pub(crate) use without_cuda::enter_device;
 
 /// The traits whose methods programs call: `use treex_core::prelude::*`.
 pub mod prelude {

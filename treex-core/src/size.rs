@@ -37,6 +37,21 @@ pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<T
     Ok(Tensor::zeros(shape, dtype, device)?)
 }
 
+/// Checks that `function` can compute with `x`: off the CPU, Candle's kernels refuse tensors without elements, and its sums
+/// over them panic.
+///
+/// # Errors
+/// If not.
+pub fn check_elements(function: &str, x: &Tensor) -> Result<()> {
+    if x.elem_count() > 0 || x.device().is_cpu() {
+        return Ok(());
+    }
+    Err(Error::shape(format!("`{function}` cannot compute without elements on this device"))
+        .expected("at least one element")
+        .found(format!("{:?}", x.dims()))
+        .remedy("leave an empty batch out, or compute on `Device::Cpu`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,7 @@ pub fn transfer(x: &Tensor, device: &Device, instead: &str) -> Result<Tensor> {
     if REFUSED.get() {
         return Err(refused(x, device, instead, Location::caller()));
     }
-    Ok(x.to_device(device)?)
+    x.to_device(device).map_err(|error| Error::from(error).copying(x))
 }
 
 fn refused(x: &Tensor, device: &Device, instead: &str, place: &Location<'_>) -> Error {

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{
     BatchStat, Kind, Leaf, Mode, ModuleKey, OptState, Parameter, Result, Rng, TreePart, prelude::*,
 };
+use treex_testing::device;
 
 fn leaf<K: Kind>() -> Leaf<K> {
-    Leaf::new(Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap()).unwrap()
+    Leaf::new(Tensor::zeros(1, DType::F32, device()).unwrap()).unwrap()
 }
 
 /// Paths and kinds, `path: Kind`, in order.
@@ -345,7 +346,7 @@ fn module_init_runs_through_containers_and_the_code_is_hygienic() {
     const key: () = ();
     let tree = Result { visitor: visitor::key(Late::new()), some: Some(Box::new(Late::new())), r#struct };
     assert_eq!(tree.r#struct.module_name(), Some("struct"));
-    let tree = tree.init(0, &Device::Cpu).unwrap();
+    let tree = tree.init(0, device()).unwrap();
     assert!(tree.initialized());
     let visitor::key(first) = &tree.visitor;
     let second = tree.some.as_deref().unwrap();

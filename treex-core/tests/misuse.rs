@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{
     Error, ErrorKind, Initializer, Leaf, Load, Parameter, Result, Rng, State, path, prelude::*,
     value_and_grad,
 };
+use treex_testing::device;
 
 #[derive(Clone, Debug, PartialEq, TreeObject)]
 struct Linear {
@@ -39,16 +40,16 @@ impl Module for Model {
 }
 
 fn model(layers: usize) -> Model {
-    let count = Leaf::new(Tensor::new(0f32, &Device::Cpu).unwrap()).unwrap();
+    let count = Leaf::new(Tensor::new(0f32, device()).unwrap()).unwrap();
     Model { layers: vec![Linear::new(); layers], count }
 }
 
 fn trained(layers: usize) -> Model {
-    model(layers).init(0, &Device::Cpu).unwrap()
+    model(layers).init(0, device()).unwrap()
 }
 
 fn x() -> Tensor {
-    Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap()
+    Tensor::zeros((1, 2), DType::F32, device()).unwrap()
 }
 
 fn assert_error<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, parts: &[&str]) -> Error {
@@ -122,7 +123,7 @@ fn a_loss_that_is_not_a_scalar_and_a_filter_that_selects_nothing() {
     let mut model = trained(1);
     let error = model.value_and_grad(Parameter, |model| model.call(&x()));
     assert_error(error, ErrorKind::Shape, &["[1, 3]", "mean_all"]);
-    let error = model.value_and_grad(Parameter, |_| Ok(Tensor::new(1u32, &Device::Cpu)?));
+    let error = model.value_and_grad(Parameter, |_| Ok(Tensor::new(1u32, device())?));
     assert_error(error, ErrorKind::DType, &["u32"]);
     let error =
         model.value_and_grad(Parameter & path("heads.**"), |model| Ok(model.call(&x())?.sum_all()?));
@@ -133,7 +134,7 @@ fn a_loss_that_is_not_a_scalar_and_a_filter_that_selects_nothing() {
 
 #[test]
 fn a_batch_of_the_wrong_shape() {
-    let error = trained(1).call(&Tensor::zeros((1, 7), DType::F32, &Device::Cpu).unwrap());
+    let error = trained(1).call(&Tensor::zeros((1, 7), DType::F32, device()).unwrap());
     assert_error(error, ErrorKind::Candle, &["[1, 7]", "[2, 3]"]);
 }
 
@@ -142,7 +143,7 @@ fn altered(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> (tempfile::Temp
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     trained(2).save(&file).unwrap();
-    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    let mut tensors = candle_core::safetensors::load(&file, device()).unwrap();
     change(&mut tensors);
     candle_core::safetensors::save(&tensors, &file).unwrap();
     (folder, file)
@@ -150,7 +151,7 @@ fn altered(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> (tempfile::Temp
 
 #[test]
 fn a_checkpoint_that_does_not_match() {
-    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+    let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, device()).unwrap();
     let mut model = trained(2);
     let before = model.clone();
 
@@ -218,7 +219,7 @@ fn a_checkpoint_that_does_not_match() {
 fn a_checkpoint_of_a_different_kind() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("leaf.safetensors");
-    let value = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let value = Tensor::new(&[1f32], device()).unwrap();
     vec![Leaf::<Parameter>::new(&value).unwrap()].save(&file).unwrap();
     let mut state = vec![Leaf::<State>::new(&value).unwrap()];
     assert_error(
@@ -241,7 +242,7 @@ fn raw(folder: &std::path::Path, header: &str, data: usize) -> std::path::PathBu
 fn a_header_that_is_not_clear() {
     const ZERO: &str = r#""0":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
     let folder = tempfile::tempdir().unwrap();
-    let mut tree = vec![Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap()];
+    let mut tree = vec![Leaf::<Parameter>::new(Tensor::new(&[1f32], device()).unwrap()).unwrap()];
     let metadata =
         |json: &str| format!(r#"{{"__metadata__":{{"treex":{}}},{ZERO}}}"#, serde_json::json!(json));
     for (header, data, parts) in [
@@ -303,7 +304,7 @@ fn a_checkpoint_of_a_leaf_that_was_filtered_out() {
 fn a_leaf_with_the_name_of_the_metadata() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("map.safetensors");
-    let leaf = || Leaf::<Parameter>::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap();
+    let leaf = || Leaf::<Parameter>::new(Tensor::new(&[1f32], device()).unwrap()).unwrap();
     let good = BTreeMap::from([("a".to_owned(), leaf())]);
     good.save(&file).unwrap();
     let bad = BTreeMap::from([("__metadata__".to_owned(), leaf())]);
@@ -318,7 +319,7 @@ fn two_leaves_with_one_name() {
         Leaf(Leaf<Parameter>),
         Map(BTreeMap<String, Node>),
     }
-    let leaf = || Node::Leaf(Leaf::new(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap());
+    let leaf = || Node::Leaf(Leaf::new(Tensor::new(&[1f32], device()).unwrap()).unwrap());
     let below = Node::Map(BTreeMap::from([("b".to_owned(), leaf())]));
     let tree = BTreeMap::from([("a".to_owned(), below), ("a.b".to_owned(), leaf())]);
     let parts = &["at `a.b`", "same name", "key a, key b and key a.b", "rename"];
@@ -351,7 +352,7 @@ fn a_module_init_that_leaves_a_leaf_without_a_value() {
     }
     let module = Forgetful { a: Leaf::uninitialized(), b: Leaf::uninitialized() };
     assert_eq!(format!("{module:?}"), "Forgetful { a: Uninitialized, b: Uninitialized }");
-    let error = (module, Leaf::<State>::nothing()).init(0, &Device::Cpu);
+    let error = (module, Leaf::<State>::nothing()).init(0, device());
     assert_error(error, ErrorKind::Uninitialized, &["`0.b`", "module_init"]);
 }
 
@@ -359,8 +360,7 @@ fn a_module_init_that_leaves_a_leaf_without_a_value() {
 #[test]
 fn debug_of_rows_without_elements() {
     for (shape, text) in [([1 << 40, 0], "array[1099511627776, 0] f32"), ([0, 1 << 40], "array([], f32)")] {
-        let leaf =
-            Leaf::<Parameter>::new(Tensor::zeros(&shape[..], DType::F32, &Device::Cpu).unwrap()).unwrap();
+        let leaf = Leaf::<Parameter>::new(Tensor::zeros(&shape[..], DType::F32, device()).unwrap()).unwrap();
         assert_eq!(format!("{leaf:?}"), text);
     }
 }

@@ -6,18 +6,19 @@
 
 use std::slice;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use libtest_mimic::{Arguments, Trial};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, custom_vjp};
 use treex_core::{
     ErrorKind, Leaf, Parameter, Result, enable_nested_gradients, grad, hessian, hvp, jacobian, jvp, path,
     prelude::*, remat, scan, scan_blocks, stop_gradient, value_and_grad, value_and_grad_aux, vjp,
 };
+use treex_testing::{device, skip};
 
 type Scalar = Leaf<Parameter>;
 
 fn scalar(x: f64) -> Scalar {
-    Leaf::new(Tensor::new(x, &Device::Cpu).unwrap()).unwrap()
+    Leaf::new(Tensor::new(x, device()).unwrap()).unwrap()
 }
 
 fn number(x: &Scalar) -> f64 {
@@ -148,12 +149,12 @@ fn custom_gradients() {
 fn loops() {
     let (w, x) = (1.1, 0.9);
     let expected = 42. * f64::powi(w, 5) * f64::powi(x, 8);
-    let start = Tensor::new(x, &Device::Cpu).unwrap();
+    let start = Tensor::new(x, device()).unwrap();
     let step = |w: &Scalar, y: &Tensor| -> Result<Tensor> { Ok((y.sqr()? * w.get()?)?) };
     let second =
         |f: &dyn Fn(&mut Scalar) -> Result<Tensor>| number(&grad(&scalar(w), |w| grad(w, f)?.get()).unwrap());
     let scanned = second(&|w| {
-        let none = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
+        let none = Tensor::zeros(3, DType::F64, device())?;
         let (carry, ys) = scan(w, slice::from_ref(&start), &[none], move |w, y, _| {
             let y = step(w, &y[0])?;
             Ok((vec![y.clone()], vec![y]))
@@ -171,7 +172,7 @@ fn loops() {
     }
     // Three blocks with weights of their own: the gradient of the sum of the gradients is the sum of the rows of the
     // Hessian of w0⁴ w1² w2 x⁸, at w0 = w1 = w2 = w.
-    let blocks = Leaf::<Parameter>::new(Tensor::new(&[w, w, w], &Device::Cpu).unwrap()).unwrap();
+    let blocks = Leaf::<Parameter>::new(Tensor::new(&[w, w, w], device()).unwrap()).unwrap();
     let rows = grad(&blocks, |blocks| {
         let inner = grad(blocks, |blocks| {
             Ok(scan_blocks(blocks, slice::from_ref(&start), move |w, y| Ok(vec![step(w, &y[0])?]))?
@@ -243,7 +244,7 @@ fn inner_functions_do_not_meet() {
     // A Hessian of scalars, and of leaves of two types.
     let constant = hessian(&scalar(2.), Parameter, |x| x.get()).unwrap();
     assert_eq!(matrix(&constant.matrix().unwrap()), [[0.]]);
-    let mixed = (scalar(2.), Scalar::new(Tensor::new(3f32, &Device::Cpu).unwrap()).unwrap());
+    let mixed = (scalar(2.), Scalar::new(Tensor::new(3f32, device()).unwrap()).unwrap());
     let (_, _, product) =
         hvp(&mixed, Parameter, |(a, b)| Ok((cube(a)? * b.get()?.to_dtype(DType::F64)?)?), &mixed).unwrap();
     assert_eq!(number(&product.0), 36. * 2. + 12. * 3.);
@@ -304,7 +305,7 @@ fn inner_gradients_that_are_cut() {
 
 /// What is handed out stays as it is when the parameter is written, a view of it too.
 fn what_is_handed_out_is_no_parameter() {
-    let mut x = Leaf::<Parameter>::new(Tensor::new(&[2f64], &Device::Cpu).unwrap()).unwrap();
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[2f64], device()).unwrap()).unwrap();
     let ((_, (own, view)), gradient) = x
         .value_and_grad_aux(Parameter, |x| {
             let value = x.get()?;
@@ -313,7 +314,7 @@ fn what_is_handed_out_is_no_parameter() {
         .unwrap();
     let (value, _) = jvp(&x, Parameter, |x| x.get(), &gradient).unwrap();
     for leaf in x.handles_mut() {
-        leaf.write(&Tensor::new(&[7f64], &Device::Cpu).unwrap()).unwrap();
+        leaf.write(&Tensor::new(&[7f64], device()).unwrap()).unwrap();
     }
     for handed_out in [own, view, value] {
         assert_eq!(handed_out.flatten_all().unwrap().to_vec1::<f64>().unwrap(), [2.]);
@@ -333,7 +334,7 @@ fn values_are_not_parameters() {
     let mut x = scalar(2.);
     let (loss, _) = x.value_and_grad(Parameter, |x| x.get()).unwrap();
     let (value, _) = vjp(&x, Parameter, |x| x.get()).unwrap();
-    let half = Tensor::new(0.5, &Device::Cpu).unwrap();
+    let half = Tensor::new(0.5, device()).unwrap();
     x.leaves_mut()[0].handle().write(&half).unwrap();
     assert_eq!([loss, value].map(|y| y.to_scalar::<f64>().unwrap()), [2., 2.]);
     assert_eq!(number(&x), 0.5);
@@ -357,8 +358,8 @@ fn gradients_inside_of_loops() {
     assert_eq!(number(&input.unwrap()), 33.);
     // A step that writes the parameter would be recomputed with the one from before.
     let written = grad(&scalar(2.), |x| {
-        let zeros = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
-        let (carry, _) = scan(x, &[Tensor::new(0., &Device::Cpu)?], &[zeros], |x, sum, _| {
+        let zeros = Tensor::zeros(3, DType::F64, device())?;
+        let (carry, _) = scan(x, &[Tensor::new(0., device())?], &[zeros], |x, sum, _| {
             let sum = (&sum[0] + x.get()?.sqr()?)?;
             *x = Scalar::new((x.get()? * 0.5)?)?;
             Ok((vec![sum], Vec::new()))
@@ -374,7 +375,8 @@ fn clones_on_threads() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..200 {
+                device(); // whose context this thread needs
+                for _ in 0..if device().is_cpu() { 200 } else { 5 } {
                     let (loss, gradients) = value_and_grad(&model, |model| {
                         let squares = model.iter().map(|x| square(&x.get()?)).collect::<Result<Vec<_>>>()?;
                         Ok(Tensor::stack(&squares, 0)?.sum_all()?)
@@ -394,7 +396,7 @@ fn matrix(rows: &Tensor) -> Vec<Vec<f64>> {
 
 /// f(a, b) = a₀² b + a₀ a₁ b²: all derivatives in closed form, and one way against another.
 fn derivatives_of_trees() {
-    let leaf = |x: &[f64]| Scalar::new(Tensor::new(x, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |x: &[f64]| Scalar::new(Tensor::new(x, device()).unwrap()).unwrap();
     let f = |(a, b): &mut (Scalar, Scalar)| -> Result<Tensor> {
         let (a, b) = (a.get()?, b.get()?);
         let (a0, a1) = (a.get(0)?, a.get(1)?);
@@ -435,10 +437,10 @@ fn derivatives_of_trees() {
     assert_eq!(value.to_vec1::<f64>().unwrap(), same.to_vec1::<f64>().unwrap());
     assert_eq!(tangent.to_vec1::<f64>().unwrap(), [95. - 50. + 32., 12.]);
     for _ in 0..2 {
-        let back = pullback.call(&Tensor::new(&[1., 10.], &Device::Cpu).unwrap()).unwrap();
+        let back = pullback.call(&Tensor::new(&[1., 10.], device()).unwrap()).unwrap();
         assert_eq!(numbers(&back), [95. + 120., 50., 64.]);
     }
-    assert!(pullback.call(&Tensor::new(&[1f32, 10.], &Device::Cpu).unwrap()).is_err());
+    assert!(pullback.call(&Tensor::new(&[1f32, 10.], device()).unwrap()).is_err());
 
     // Under an outer function: d/db of the product of the Hessian with v.
     let outer = grad(&tree.1, |b| {
@@ -460,7 +462,7 @@ fn hvp_inside(
     b: &mut Scalar,
     f: impl Fn(&mut (Scalar, Scalar)) -> Result<Tensor>,
 ) -> Result<(Tensor, Scalar, Tensor)> {
-    let v = Scalar::new(Tensor::new(&[1., -1.], &Device::Cpu)?)?;
+    let v = Scalar::new(Tensor::new(&[1., -1.], device())?)?;
     let (loss, gradient, product) = hvp(a, Parameter, |a| f(&mut (a.clone(), b.clone())), &v)?;
     let first = product.get()?.get(0)?;
     Ok((loss, gradient, first))
@@ -468,8 +470,11 @@ fn hvp_inside(
 
 /// 50,000 operations in a thread of 2 MiB: their graph is dropped with enough stack.
 fn deep_products() {
+    if skip("deep_products", "200,000 launches; the graph is Candle's on each device") {
+        return;
+    }
     let run = || {
-        let x = Leaf::<Parameter>::new(Tensor::new(&[2f64], &Device::Cpu).unwrap()).unwrap();
+        let x = Leaf::<Parameter>::new(Tensor::new(&[2f64], device()).unwrap()).unwrap();
         let (.., product) = hvp(
             &x,
             Parameter,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 use treex_core::ErrorKind;
 use treex_core::random::{Key, RealArray, SampleMode};
-use treex_testing::device;
+use treex_testing::{NO_ELEMENTS, device, skip};
 
 /// The bytes of the samples on the device of the tests, row-major and little-endian, and the number of bytes per sample.
 fn bytes(samples: &Tensor) -> (Vec<u8>, usize) {
@@ -164,6 +164,9 @@ fn as_in_jax() {
         let key = serde_json::from_value(key.clone()).map_or(Key::from(0), Key::from_words);
         let shape = dims(shape);
         let sampler = sampler.as_str().unwrap();
+        if shape.contains(&0) && skip("samples without elements in as_in_jax", NO_ELEMENTS) {
+            continue;
+        }
         let samples = draw(sampler, key, shape.clone(), arguments.as_array().unwrap()).unwrap();
         let (bytes, size) = bytes(&samples);
         let got = (samples.dims(), hex(Sha1::digest(&bytes).into_iter().take(8)));

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{BatchStat, Initializer, Leaf, OptState, Parameter, Result, prelude::*, record};
+use treex_testing::device;
 
 #[derive(Clone, Debug, TreeObject)]
 struct Linear {
@@ -42,7 +43,7 @@ impl Module for Net {
 }
 
 fn net() -> Net {
-    let leaf = |n: usize| Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
+    let leaf = |n: usize| Tensor::zeros(n, DType::F64, device()).unwrap();
     Net {
         layers: vec![Box::new(Linear::new(1000, 20)), Box::new(Linear::new(20, 2))],
         first: Linear::new(3, 1000),
@@ -75,8 +76,8 @@ fn a_column_for_each_kind_and_a_row_for_each_module() {
 
 #[test]
 fn shapes_of_calls_of_boxed_modules_too() {
-    let net = net().init(0, &Device::Cpu).unwrap();
-    let table = net.tabulate_with(&Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let net = net().init(0, device()).unwrap();
+    let table = net.tabulate_with(&Tensor::zeros((4, 3), DType::F32, device()).unwrap()).unwrap();
     for row in [
         "layers.0 Linear [4, 1000] [4, 20]",
         "layers.1 Linear [4, 20] [4, 2]",

@@ -9,8 +9,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use treex_core::{ErrorKind, Key, Leaf, Parameter, check_gradients, enable_nested_gradients, prelude::*};
+use treex_testing::device;
 
 /// The values of the input.
 #[derive(Clone, Copy)]
@@ -45,13 +46,20 @@ impl Row {
             Numbers::Normal => key.normal(self.shape, DType::F64),
             Numbers::Positive => key.uniform(self.shape, DType::F64).and_then(|x| Ok(((x * 1.5)? + 0.5)?)),
         };
-        x.unwrap()
+        x.unwrap().to_device(device()).unwrap()
     }
 }
 
 fn ids(ids: &[u32], shape: &[usize]) -> Result<Tensor> {
-    Tensor::from_slice(ids, shape, &Device::Cpu)
+    Tensor::from_slice(ids, shape, device())
 }
+
+/// The rows of the table that differ on CUDA: what Candle does not have there.
+const ON_CUDA: &[&str] = &[
+    "| `upsample_nearest1d` | error |  |",
+    "| candle-nn `rms_norm` | none |  |",
+    "| candle-nn `layer_norm` | none |  |",
+];
 
 /// Another operand made of `x`, so that each operand's gradient counts.
 fn other(x: &Tensor) -> Result<Tensor> {
@@ -141,7 +149,7 @@ fn rows() -> Vec<Row> {
         row("`slice_assign`", MATRIX, |x| x.slice_assign(&[1..2, 0..4], &other(x)?.narrow(0, 0, 1)?)),
         row("`sort_last_dim`", MATRIX, |x| x.sort_last_dim(true)?.0.sqr()),
         row("`unfold`", VECTOR, |x| x.unfold(0, 3, 1)?.sqr()),
-        row("`triu2` as a mask", &[3, 3], |x| x.sqr()? * Tensor::triu2(3, DType::F64, &Device::Cpu)?),
+        row("`triu2` as a mask", &[3, 3], |x| x.sqr()? * Tensor::triu2(3, DType::F64, device())?),
         row("`conv1d`", &[2, 3, 6], |x| x.conv1d(&other(x)?.narrow(2, 0, 2)?, 1, 1, 1, 1)),
         row("`conv_transpose1d`", &[3, 3, 5], |x| {
             x.conv_transpose1d(&other(x)?.narrow(2, 0, 2)?, 0, 0, 1, 1, 1)
@@ -212,7 +220,7 @@ fn verdicts(row: &Row) -> [&'static str; 2] {
         let before = x.sin()?.sum_all()?;
         let y = (row.f)(&x)?;
         let after = x.cos()?.sum_all()?;
-        let y = (&y * Key::from(7).normal(y.shape(), DType::F64)?)?.sum_all()?;
+        let y = (&y * Key::from(7).normal(y.shape(), DType::F64)?.to_device(y.device())?)?.sum_all()?;
         Ok(if x.track_op() && !y.track_op() { y } else { ((before + y)? + after)? })
     };
     let first = verdict(&x, loss);
@@ -222,7 +230,8 @@ fn verdicts(row: &Row) -> [&'static str; 2] {
     let second = verdict(&x, |x| {
         let (_, gradient) = x.value_and_grad(Parameter, loss)?;
         let gradient = gradient.get()?;
-        Ok((&gradient * Key::from(8).normal(gradient.shape(), DType::F64)?)?.sum_all()?)
+        Ok((&gradient * Key::from(8).normal(gradient.shape(), DType::F64)?.to_device(gradient.device())?)?
+            .sum_all()?)
     });
     // A gradient that does not change has none.
     [first, if second == "none" { "right" } else { second }]
@@ -244,9 +253,10 @@ fn main() {
     } else {
         let (found, expected): (Vec<_>, Vec<_>) =
             (table.lines().collect(), text[start..end].lines().collect());
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "`docs/candle-gradients.md` differs; see the head of this test");
-        }
+        let differences: Vec<_> = found.iter().zip(&expected).filter(|(a, b)| a != b).collect();
+        let here: Vec<_> = differences.iter().map(|(found, _)| **found).collect();
+        let allowed = if device().is_cpu() { &[] } else { ON_CUDA };
+        assert_eq!(here, allowed, "`docs/candle-gradients.md` differs; see the head of this test");
         assert_eq!(found.len(), expected.len());
     }
     println!("candle_gradients: {} operations as in docs/candle-gradients.md", rows().len());

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_nn::{
     BatchNorm, Conv, ConvLocal, ConvTranspose, DenseGeneral, Dropout, Einsum, Embed, Linear, Sequential,
     prelude::*, relu,
 };
+use treex_testing::device;
 
 #[derive(Clone, Debug, TreeObject)]
 struct Net {
@@ -34,7 +35,7 @@ fn net(part: &str) -> Net {
             dropout: Some(Dropout::new(rate).broadcast_dims(dims)),
         }],
     }
-    .init(0, &Device::Cpu)
+    .init(0, device())
     .unwrap()
 }
 
@@ -53,7 +54,7 @@ impl Module for Net {
 
 #[test]
 fn errors_name_the_path() {
-    let x = Tensor::ones((2, 5, 5, 1), DType::F32, &Device::Cpu).unwrap();
+    let x = Tensor::ones((2, 5, 5, 1), DType::F32, device()).unwrap();
     let run = |part| {
         let mut net = net(part);
         let before = format!("{net:?}");
@@ -81,10 +82,10 @@ fn errors_name_the_path() {
 
 #[test]
 fn errors_in_a_sequence_name_the_path() {
-    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device()).unwrap();
     fn check(layer: impl Module + 'static, x: &Tensor, name: &str) {
         let model = Sequential::new().add_fn(|x| Ok(x.clone())).add(layer);
-        let mut model = model.init(0, &Device::Cpu).unwrap();
+        let mut model = model.init(0, device()).unwrap();
         let error = model.value_and_grad(Parameter, |model| Ok(model.call(x)?.sum_all()?)).unwrap_err();
         assert_eq!(error.path().map(ToString::to_string).as_deref(), Some("layers.1"), "{error}");
         assert!(error.to_string().contains(&format!("`{name}`")), "{error}");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use serde_json::Value;
 use sha1::Digest as _;
 use treex_core::{ErrorKind, Key, Leaf, Result, prelude::*};
@@ -14,6 +14,7 @@ use treex_nn::initializers::{
     ones, ones_init, orthogonal, truncated_normal, uniform, zeros, zeros_init,
 };
 use treex_nn::*;
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::usize_of;
 
@@ -243,12 +244,12 @@ fn bad_arguments() -> Result<()> {
     // An empty shape gives an empty tensor, of any type.
     assert_eq!(orthogonal(1.)(&Key::from(0), &(0, 3).into(), DType::I64)?.dims(), [0, 3]);
 
-    let error = Linear::new(3, 4).bias_init(he_normal()).init(0, &Device::Cpu).unwrap_err().to_string();
+    let error = Linear::new(3, 4).bias_init(he_normal()).init(0, device()).unwrap_err().to_string();
     assert!(error.contains("at `bias`") && error.contains("found shape [4]; use `zeros`"), "{error}");
-    let error = Linear::new(3, 4).param_dtype(DType::U32).init(0, &Device::Cpu).unwrap_err().to_string();
+    let error = Linear::new(3, 4).param_dtype(DType::U32).init(0, device()).unwrap_err().to_string();
     assert!(error.contains("at `kernel`") && error.contains("`u32`"), "{error}");
     let error = Linear::new(4, 3).kernel_init(orthogonal(1.)).param_dtype(DType::BF16);
-    let error = error.init(0, &Device::Cpu).unwrap_err().to_string();
+    let error = error.init(0, device()).unwrap_err().to_string();
     assert!(error.contains("at `kernel`") && error.contains("draw `f32`"), "{error}");
     Ok(())
 }
@@ -257,18 +258,18 @@ fn bad_arguments() -> Result<()> {
 #[test]
 fn layers_as_in_treex() -> Result<()> {
     let golden = &golden()["treex_0.2.2"]["modern_prng_and_flax_0.12.8"];
-    let mlp = Mlp::new([1, 12, 8, 1]).init(42, &Device::Cpu)?;
+    let mlp = Mlp::new([1, 12, 8, 1]).init(42, device())?;
     for (index, (layer, golden)) in
         mlp.layers.iter().zip(golden["mlp_1_12_8_1_init42"].as_array().unwrap()).enumerate()
     {
         assert_bits(&layer.kernel.get()?, &golden["kernel"], &format!("kernel {index}"));
         assert_bits(&Leaf::get_optional(&layer.bias)?.unwrap(), &golden["bias"], &format!("bias {index}"));
     }
-    let linear = Linear::new(3, 4).init(42, &Device::Cpu)?;
+    let linear = Linear::new(3, 4).init(42, device())?;
     assert_bits(&linear.kernel.get()?, &golden["linear_3_4_init42"], "linear");
-    let conv = Conv::new(3, 4, [3, 3]).init(1, &Device::Cpu)?;
+    let conv = Conv::new(3, 4, [3, 3]).init(1, device())?;
     assert_bits(&conv.kernel.get()?, &golden["conv_3_4_k33_init1"], "conv");
-    let dropout = Dropout::new(0.5).init(42, &Device::Cpu)?;
+    let dropout = Dropout::new(0.5).init(42, device())?;
     let words: Vec<u32> = serde_json::from_value(golden["dropout_rng_init42"].clone()).unwrap();
     assert_eq!(dropout.rng.get()?.to_vec1::<u32>()?, words);
     Ok(())
@@ -297,7 +298,7 @@ fn layers_as_in_flax() -> Result<()> {
             other => panic!("no layer {other}"),
         };
         let inits = [init, &zeros];
-        let layer = layer.init(Key::from_words(words), &Device::Cpu)?;
+        let layer = layer.init(Key::from_words(words), device())?;
         let leaves = layer.leaves();
         let stats = case["stats"].as_object().unwrap();
         assert_eq!(leaves.len(), names.len() + stats.len());

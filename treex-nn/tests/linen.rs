@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 use treex_core::{ErrorKind, KindTag, Path, Rngs, path};
 use treex_nn::{
     BatchNorm, Conv, Dropout, GruCell, Linear, MultiHeadDotProductAttention, Rnn, Sequential, initializers,
     prelude::*, relu,
 };
+use treex_testing::device;
 use treex_testing::fixture;
 
 fn golden() -> Value {
@@ -29,7 +30,7 @@ fn hex(x: &Tensor) -> Vec<String> {
 
 /// Every leaf of a model from `init_linen(42)` against Flax's of the same name.
 fn check(model: impl Tree, name: &str, flax_name: impl Fn(&Path, KindTag) -> String) -> Result<()> {
-    let model = model.init_linen(42, &Device::Cpu)?.filter(!Rng);
+    let model = model.init_linen(42, device())?.filter(!Rng);
     let golden = golden();
     let flax = golden["flax_models_PRNGKey42"][name].as_object().unwrap();
     let ours: BTreeMap<_, _> = model
@@ -123,11 +124,11 @@ fn attention_and_recurrence() -> Result<()> {
 #[test]
 fn initialized_leaves_keep_their_values() -> Result<()> {
     let new = || vec![Linear::new(3, 4), Linear::new(4, 2)];
-    let whole = new().init_linen(42, &Device::Cpu)?;
+    let whole = new().init_linen(42, device())?;
     let mut mixed = new();
-    mixed[0] = Linear::new(3, 4).init(7, &Device::Cpu)?;
+    mixed[0] = Linear::new(3, 4).init(7, device())?;
     let trained = mixed[0].clone();
-    let mixed = mixed.init_linen(42, &Device::Cpu)?;
+    let mixed = mixed.init_linen(42, device())?;
     assert_eq!(mixed[0].kernel, trained.kernel);
     assert_eq!(mixed[1].kernel, whole[1].kernel);
     Ok(())
@@ -167,7 +168,7 @@ impl Model {
         for Noise { noise, key, .. } in &mut self.noises {
             keys.extend([noise.next_key()?.words(), noise.next_key()?.words(), key.next_key()?.words()]);
         }
-        let x = Tensor::ones(12, DType::F32, &Device::Cpu)?;
+        let x = Tensor::ones(12, DType::F32, device())?;
         let kept = [self.dropout.call(&x)?, self.dropout.call(&x)?, self.other.call(&x)?];
         Ok(json!({ "keys": keys, "kept": kept.map(|y| ones(&y)) }))
     }
@@ -181,10 +182,10 @@ fn ones(y: &Tensor) -> Vec<u8> {
 #[test]
 fn streams_as_in_flax() -> Result<()> {
     let flax = linen();
-    let model = Model::new().init_linen(0, &Device::Cpu)?;
+    let model = Model::new().init_linen(0, device())?;
     assert_eq!(json!(model.noises.each_ref().map(|noise| hex(&noise.scale.get().unwrap()))), flax["scales"]);
 
-    let start = |rngs: Rngs| model.updated(&Model::new().init_linen(rngs, &Device::Cpu)?.filter(Rng));
+    let start = |rngs: Rngs| model.updated(&Model::new().init_linen(rngs, device())?.filter(Rng));
     let mut all = start(Rngs::new(1).stream("dropout", 2).stream("noise", 3))?;
     assert_eq!(all.apply()?, flax["all streams"]);
     assert_ne!(all.apply()?, flax["all streams"]); // the counters went on
@@ -210,7 +211,7 @@ fn streams_as_in_flax() -> Result<()> {
 #[test]
 fn leaves_of_one_root_have_different_keys() -> Result<()> {
     let flax = linen();
-    let mut model = Model::new().init_linen(1, &Device::Cpu)?;
+    let mut model = Model::new().init_linen(1, device())?;
     let got = model.apply()?;
     assert_eq!(got["kept"], flax["params alone"]["kept"]);
     let keys: Vec<[u32; 2]> = serde_json::from_value(got["keys"].clone()).unwrap();
@@ -223,11 +224,11 @@ fn leaves_of_one_root_have_different_keys() -> Result<()> {
 
 #[test]
 fn dropout_as_the_root() -> Result<()> {
-    let x = Tensor::ones(12, DType::F32, &Device::Cpu)?;
+    let x = Tensor::ones(12, DType::F32, device())?;
     for (rngs, kept) in
         [Rngs::new(0).stream("dropout", 2), Rngs::from(2)].into_iter().zip(linen()["top"].as_array().unwrap())
     {
-        let mut dropout = Dropout::new(0.3).init_linen(rngs, &Device::Cpu)?;
+        let mut dropout = Dropout::new(0.3).init_linen(rngs, device())?;
         assert_eq!(json!(ones(&dropout.call(&x)?)), *kept);
     }
     let flax = golden();
@@ -237,8 +238,8 @@ fn dropout_as_the_root() -> Result<()> {
         dropout: Dropout,
     }
     let rngs = Rngs::new(0).stream("dropout", 7);
-    let mut model = Named { dropout: Dropout::new(0.4) }.init_linen(rngs, &Device::Cpu)?;
-    let x = Tensor::ones(20, DType::F32, &Device::Cpu)?;
+    let mut model = Named { dropout: Dropout::new(0.4) }.init_linen(rngs, device())?;
+    let x = Tensor::ones(20, DType::F32, device())?;
     for mask in flax["dropout_0.4_key7_Dropout_0"].as_array().unwrap() {
         assert_eq!(json!(ones(&model.dropout.call(&x)?)), *mask);
     }
@@ -248,11 +249,11 @@ fn dropout_as_the_root() -> Result<()> {
 #[test]
 fn positions_are_saved() -> Result<()> {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("positions.safetensors");
-    let mut model = Model::new().init_linen(1, &Device::Cpu)?;
+    let mut model = Model::new().init_linen(1, device())?;
     model.apply()?;
     model.save(&file)?;
     let next = model.apply()?;
-    for mut loaded in [Model::new(), Model::new().init_linen(2, &Device::Cpu)?] {
+    for mut loaded in [Model::new(), Model::new().init_linen(2, device())?] {
         loaded.load(&file)?;
         assert_eq!(loaded.apply()?, next);
     }
@@ -262,12 +263,12 @@ fn positions_are_saved() -> Result<()> {
 #[test]
 fn an_unused_stream() -> Result<()> {
     let rngs = Rngs::new(1).stream("dropout", 2);
-    let mut model = Model::new().init_linen(rngs, &Device::Cpu)?.filter(path("dropout.**"));
+    let mut model = Model::new().init_linen(rngs, device())?.filter(path("dropout.**"));
     let error = model.set_rngs("noise", 0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
     let text = "no random leaf of this tree is in the stream `noise`: expected one of {\"dropout\"}";
     assert!(error.to_string().starts_with(text), "{error}");
-    let mut model = Model::new().init(1, &Device::Cpu)?;
+    let mut model = Model::new().init(1, device())?;
     assert!(model.set_rngs("dropout", 0).unwrap_err().to_string().contains("`init_linen`"));
     Ok(())
 }

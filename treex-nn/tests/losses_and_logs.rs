@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{ErrorKind, Key, KindTag, Leaf, MetricState, Parameter, Result, prelude::*};
 use treex_nn::metrics::{
@@ -13,6 +13,7 @@ use treex_nn::metrics::{
     On, Sum,
 };
 use treex_nn::{Linear, Remat};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::typed_tensor;
 
@@ -174,7 +175,7 @@ fn inputs(batch: &Value) -> Inputs {
 }
 
 fn layer(batch: &Value) -> Result<Layer> {
-    let log = |name: &str| Tensor::new(batch[name].as_f64().unwrap(), &Device::Cpu);
+    let log = |name: &str| Tensor::new(batch[name].as_f64().unwrap(), device());
     Ok(Layer {
         activity: Leaf::new(log("activity")?)?,
         penalty_loss: Leaf::new(log("penalty_loss")?)?,
@@ -293,10 +294,10 @@ fn active() -> Active {
 /// `d/dk (mean((x k - y)²) + 3 Σ x k)`, where the second term is the layer's auxiliary loss.
 #[test]
 fn gradients_flow_through_losses() -> Result<()> {
-    let x = Tensor::new(&[[1f32, 2.], [3., -1.]], &Device::Cpu)?;
-    let y = Tensor::new(&[[1f32], [-2.]], &Device::Cpu)?;
-    let mut model = active().init(0, &Device::Cpu)?;
-    model.linear.kernel.set(Tensor::new(&[[2f32], [1.]], &Device::Cpu)?)?;
+    let x = Tensor::new(&[[1f32, 2.], [3., -1.]], device())?;
+    let y = Tensor::new(&[[1f32], [-2.]], device())?;
+    let mut model = active().init(0, device())?;
+    model.linear.kernel.set(Tensor::new(&[[2f32], [1.]], device())?)?;
     let mut both = LossAndLogs::new(Losses::new().add("loss", |p, t| Ok((p - t)?.sqr()?)), Metrics::new());
     for _ in 0..2 {
         let (loss, grads) = model.value_and_grad(Parameter, |model| {
@@ -325,7 +326,7 @@ fn gradients_flow_through_losses() -> Result<()> {
 
 #[test]
 fn element_types_and_no_leaves() -> Result<()> {
-    let half = Tensor::ones((2, 3), DType::BF16, &Device::Cpu)?;
+    let half = Tensor::ones((2, 3), DType::BF16, device())?;
     let inputs = Inputs::new().preds(&half).target(&half);
     let mut losses = Losses::new().add("a", |p, _| Ok(p.clone()));
     assert_eq!(losses.call(&inputs)?.0.dtype(), DType::F32);
@@ -343,11 +344,11 @@ fn element_types_and_no_leaves() -> Result<()> {
 
 #[test]
 fn errors() -> Result<()> {
-    let x = Key::from(0).normal((2, 3), DType::F32)?;
+    let x = Key::from(0).normal((2, 3), DType::F32)?.to_device(device())?;
     let pair = || Inputs::new().preds(&x).target(&x);
     let mut losses = Losses::new().add("mse", |p, t| Ok((p - t)?.sqr()?)).add("sum", |p, _| Ok(p.sum_all()?));
     let unchanged = format!("{:?}", losses.leaves());
-    let weight = Tensor::ones(3, DType::F32, &Device::Cpu)?;
+    let weight = Tensor::ones(3, DType::F32, device())?;
     let mut vector = active();
     vector.activity = Leaf::new(&x)?;
     let part = Losses::new().add_on("depth", "mse", |p, t| Ok((p - t)?.sqr()?)).call(&pair());

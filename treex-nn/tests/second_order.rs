@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
 use treex_core::{Key, Leaf, Parameter, Result, check_gradients, enable_nested_gradients, prelude::*};
 use treex_nn::*;
+use treex_testing::device;
 
 /// What has no row below, each with the reason.
 const EXEMPT: [(&str, &str); 12] = [
@@ -36,18 +37,18 @@ const NOT_DIFFERENTIATED: [(&str, &str); 1] =
 type Row = (&'static str, Box<dyn Fn() -> Result<()> + Send>);
 
 fn x(shape: &[usize]) -> Result<Leaf<Parameter>> {
-    Leaf::new(Key::from(5).normal(shape, DType::F64)?)
+    Leaf::new(Key::from(5).normal(shape, DType::F64)?.to_device(device())?)
 }
 
 fn weighted(y: &Tensor) -> Result<Tensor> {
-    Ok((y * Key::from(7).normal(y.shape(), DType::F64)?)?.sum_all()?)
+    Ok((y * Key::from(7).normal(y.shape(), DType::F64)?.to_device(device())?)?.sum_all()?)
 }
 
 /// The gradients of `f`, multiplied by fixed numbers and differentiated.
 fn check<T: Tree>(tree: &T, f: impl Fn(&mut T) -> Result<Tensor>) -> Result<()> {
     check_gradients(tree, Parameter, |tree| {
         let (_, gradients) = tree.value_and_grad(Parameter, |tree| weighted(&f(tree)?))?;
-        let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        let mut sum = Tensor::zeros((), DType::F64, device())?;
         gradients.map(|gradient| {
             sum = (&sum + weighted(gradient)?)?;
             Ok(gradient.clone())
@@ -77,12 +78,12 @@ fn called<M: Tree + 'static>(
     call: impl Fn(&mut M, &Tensor) -> Result<Tensor> + Send + 'static,
 ) -> Row {
     let run = move || {
-        let tree = (make().init(0, &Device::Cpu)?, x(shape)?).into_dtype(DType::F64)?;
+        let tree = (make().init(0, device())?, x(shape)?).into_dtype(DType::F64)?;
         // Biases of zeros and scales of ones would hide terms.
         let (mut layer, x) = tree;
         let noise = Key::from(11);
         let moved = layer.filter(Parameter).map(|value| {
-            let noise = noise.normal(value.shape(), DType::F64)?;
+            let noise = noise.normal(value.shape(), DType::F64)?.to_device(device())?;
             Ok(((value * 0.7)? + (noise * 0.3)?)?)
         })?;
         layer.update(&moved)?;
@@ -92,8 +93,7 @@ fn called<M: Tree + 'static>(
 }
 
 fn activation_rows() -> Vec<Row> {
-    let mask =
-        || Tensor::new(&[[1u8, 0, 1, 1, 0, 1]], &Device::Cpu).and_then(|mask| mask.broadcast_as((4, 6)));
+    let mask = || Tensor::new(&[[1u8, 0, 1, 1, 0, 1]], device()).and_then(|mask| mask.broadcast_as((4, 6)));
     vec![
         function("identity", activations::identity),
         function("soft_sign", soft_sign),
@@ -145,7 +145,7 @@ fn layer_rows() -> Vec<Row> {
     const SEQUENCE: &[usize] = &[2, 3, 4];
     const IMAGE: &[usize] = &[2, 4, 4, 2];
     let of_heads = || MultiHeadDotProductAttention::new(2, 4);
-    let ids = || Tensor::new(&[[0u32, 3, 3], [1, 0, 2]], &Device::Cpu);
+    let ids = || Tensor::new(&[[0u32, 3, 3], [1, 0, 2]], device());
     vec![
         layer("Dense", SEQUENCE, || Dense::new(4, 3)),
         layer("Linear", SEQUENCE, || Linear::new(4, 3)),

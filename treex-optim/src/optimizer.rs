@@ -124,7 +124,8 @@ impl<T: GradientTransformation> Optimizer<T> {
     ///
     /// # Errors
     /// If the optimizer was not initialized, `grads` or `model` differ in structure or shapes from those
-    /// at `init`, or the transformation fails. Model and optimizer are then unchanged.
+    /// at `init`, or the transformation fails. Model and optimizer are then unchanged; but if the memory of a device runs
+    /// out amid the step, some leaves may have made it, and the error says so.
     pub fn update<M: TreeObject + Clone>(&mut self, grads: &M, model: &mut M) -> Result<()> {
         self.update_with(grads, model, &Extra::default())
     }
@@ -156,8 +157,9 @@ impl<T: GradientTransformation> Optimizer<T> {
         let updates = self.transformation.update(updates, &mut next.state)?;
         let mut before = self.initialized.take();
         let result = run(updates, model, Box::new(|| before = None));
+        let is_whole = before.is_some();
         self.initialized = before.filter(|_| result.is_err()).or(Some(next));
-        result.map(drop)
+        result.map(drop).map_err(|error| if is_whole { error } else { in_part(error) })
     }
 
     /// The parameters after one step, as a new tree; `params` is unchanged: `params = optimizer.update(grads,
@@ -328,6 +330,14 @@ impl<T: GradientTransformation> TreeObject for Optimizer<T> {
     fn origin(&self) -> Option<String> {
         self.initialized.as_ref().map(|initialized| self.transformation.structure(&initialized.state))
     }
+}
+
+/// An error in the part of a step that writes.
+fn in_part(error: Error) -> Error {
+    let restore = "some leaves may have made the step and others not: go on from a clone or a checkpoint";
+    let remedy =
+        error.remedy_text().map_or_else(|| restore.to_owned(), |remedy| format!("{restore}; {remedy}"));
+    error.remedy(remedy)
 }
 
 /// The leaves of a model to train. Not generic, like the functions below: a program instantiates the

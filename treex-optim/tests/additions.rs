@@ -7,7 +7,7 @@
 
 mod contract;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, update_values};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
@@ -24,6 +24,7 @@ use treex_optim::{
     schedule_free_sgd, sgd, simplified_ademamix, snapshot, sophia, trace,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{numbers, tensor};
 
@@ -241,8 +242,8 @@ fn curvature_of_sampled_labels() {
 
 fn gradients_one_by_one() {
     let fixture = fixture();
-    let x = Tensor::arange(0f64, 12., &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
-    let w = Leaf::<Parameter>::new(Tensor::new(&[0.3f64, -1.2], &Device::Cpu).unwrap()).unwrap();
+    let x = Tensor::arange(0f64, 12., device()).unwrap().reshape((6, 2)).unwrap();
+    let w = Leaf::<Parameter>::new(Tensor::new(&[0.3f64, -1.2], device()).unwrap()).unwrap();
     for (name, accumulator) in
         [("sum", Accumulator::Sum), ("mean", Accumulator::Mean), ("concat", Accumulator::Concat)]
     {
@@ -263,8 +264,8 @@ fn gradients_one_by_one() {
 }
 
 fn learning_rate_of_lbfgs() {
-    let mut x = Leaf::<Parameter>::new(Tensor::new(&[3f64, -2., 1.5], &Device::Cpu).unwrap()).unwrap();
-    let centers = Tensor::arange(0f64, 3., &Device::Cpu).unwrap();
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[3f64, -2., 1.5], device()).unwrap()).unwrap();
+    let centers = Tensor::arange(0f64, 3., device()).unwrap();
     let mut optimizer = Optimizer::new(lbfgs().learning_rate(0.5)).init(&x).unwrap();
     for (step, expected) in fixture()["lbfgs(.5)"].as_array().unwrap().iter().enumerate() {
         let quartic = |x: &mut Leaf<Parameter>| {
@@ -354,7 +355,7 @@ fn trees() {
     }
     assert!(periodic_update(&p, &g, 1, 0).is_err());
     assert_eq!(dtype(&p).unwrap(), Some(DType::F64));
-    let mixed = Params { a: p.a.clone(), b: Leaf::new(Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap() };
+    let mixed = Params { a: p.a.clone(), b: Leaf::new(Tensor::new(1f32, device()).unwrap()).unwrap() };
     assert!(dtype(&mixed).unwrap_err().to_string().contains("`b`"));
     assert_eq!(dtype(&mixed.filter(path("b"))).unwrap(), Some(DType::F32));
     assert_eq!(dtype(&()).unwrap(), None);
@@ -375,7 +376,7 @@ fn second_derivatives() {
     let mut next = 0.;
     let counted = p.map(|x| {
         let count = x.elem_count() as f64;
-        let values = Tensor::arange(next + 1., next + count + 1., &Device::Cpu)?.reshape(x.shape())?;
+        let values = Tensor::arange(next + 1., next + count + 1., device())?.reshape(x.shape())?;
         next += count;
         Ok(values)
     });
@@ -406,7 +407,7 @@ fn measurements() {
 
 fn parts_of_a_batch() {
     let expected = &fixture()["microbatch"];
-    let x = Tensor::arange(0f64, 12., &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
+    let x = Tensor::arange(0f64, 12., device()).unwrap().reshape((6, 2)).unwrap();
     let run = |size, accumulator, f: fn(&Tensor) -> candle_core::Result<Tensor>| {
         let leaf = |part: &[Tensor]| Leaf::<Parameter>::new(f(&part[0])?);
         microbatch(std::slice::from_ref(&x), size, accumulator, leaf)
@@ -423,11 +424,11 @@ fn parts_of_a_batch() {
 
     // A sum of ones in half precision stalls at 256 or 2048.
     for dtype in [DType::BF16, DType::F16] {
-        let ones = Tensor::ones(5000, dtype, &Device::Cpu).unwrap();
+        let ones = Tensor::ones(5000, dtype, device()).unwrap();
         let sum = microbatch(&[ones], 1, Accumulator::Sum, |part| Leaf::<Parameter>::new(part[0].clone()));
         let sum = sum.unwrap().get().unwrap();
         assert_eq!(sum.dtype(), dtype);
-        let wanted = Tensor::new(&[5000f64], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let wanted = Tensor::new(&[5000f64], device()).unwrap().to_dtype(dtype).unwrap();
         assert_eq!(values(&sum), values(&wanted));
     }
 }

@@ -4,7 +4,7 @@
 
 mod contract;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra, nan_like};
 use treex_core::{ErrorKind, Leaf, Parameter, TreePart, path, prelude::*};
 use treex_optim::{
@@ -15,6 +15,7 @@ use treex_optim::{
     trace, warmup_cosine_decay,
 };
 use treex_testing::compare::{assert_close, tree_values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::numbers;
 
@@ -248,7 +249,7 @@ fn skipped_steps_change_nothing() {
     ];
     for transformation in skipping {
         let mut params = start();
-        params.b = Leaf::new(Tensor::new(&[-0.0, 0.0, 1e-300, 3.], &Device::Cpu).unwrap()).unwrap();
+        params.b = Leaf::new(Tensor::new(&[-0.0, 0.0, 1e-300, 3.], device()).unwrap()).unwrap();
         let mut optimizer = Optimizer::new(transformation.clone()).init(&params).unwrap();
         for step in 0..3 {
             optimizer.update(&grads(step), &mut params).unwrap();
@@ -456,7 +457,7 @@ fn a_loss_scale_adapts() {
 
 #[test]
 fn reconciled_after_surgery() {
-    let leaf = |values: &[f64]| Leaf::<Parameter>::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |values: &[f64]| Leaf::<Parameter>::new(Tensor::new(values, device()).unwrap()).unwrap();
     let mut model = vec![leaf(&[1., 2.]), leaf(&[3.])];
     let mut optimizer = Optimizer::new(adam(0.1)).init(&model).unwrap();
     let grads = model.clone();

@@ -4,7 +4,7 @@
 
 mod contract;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use contract::{F64, Params, assert_contracts, assert_golden, contrib, extra};
 use treex_core::{Leaf, Parameter, path, prelude::*};
 use treex_optim::{
@@ -14,6 +14,7 @@ use treex_optim::{
     schedule_free_adamw, schedule_free_sgd, sgd, simplified_ademamix, trace, warmup_constant,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{numbers, tensor};
 
@@ -199,7 +200,7 @@ fn average_of_z(dtype: Option<DType>) {
 /// A kernel of a convolution is a matrix of all its inputs and its outputs.
 #[test]
 fn muon_takes_kernels_as_matrices() {
-    let flat = Tensor::arange(0f64, 24., &Device::Cpu).unwrap().sin().unwrap();
+    let flat = Tensor::arange(0f64, 24., device()).unwrap().sin().unwrap();
     let step = |shape: &[usize]| {
         let leaf = |tensor: &Tensor| Leaf::<Parameter>::new(tensor.reshape(shape).unwrap()).unwrap();
         let mut kernel = vec![leaf(&flat)];
@@ -211,7 +212,7 @@ fn muon_takes_kernels_as_matrices() {
     };
     assert_eq!(step(&[2, 3, 4]), step(&[6, 4]));
     assert_ne!(step(&[2, 3, 4]), step(&[4, 6]));
-    let bias = Leaf::<Parameter>::new(Tensor::ones(3, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let bias = Leaf::<Parameter>::new(Tensor::ones(3, DType::F32, device()).unwrap()).unwrap();
     let mut biases = vec![bias];
     let grads = biases.clone();
     let mut optimizer = Optimizer::new(muon(0.1).orthogonalize(path("**"))).init(&biases).unwrap();
@@ -222,7 +223,7 @@ fn muon_takes_kernels_as_matrices() {
 #[test]
 fn sam_in_one_step() {
     let loss = |x: &mut Leaf<Parameter>| Ok((x.get()?.sqr()?.sum_all()? + x.get()?.sin()?.sum_all()?)?);
-    let start = || Leaf::<Parameter>::new(Tensor::new(&[1., -2., 0.5], &Device::Cpu).unwrap()).unwrap();
+    let start = || Leaf::<Parameter>::new(Tensor::new(&[1., -2., 0.5], device()).unwrap()).unwrap();
     let optimizer = || sam(sgd(0.1).momentum(0.9), chain((normalize(), sgd(0.05))));
     let (mut pairs, mut whole) = (start(), start());
     let mut by_pairs = Optimizer::new(optimizer()).init(&pairs).unwrap();
@@ -261,7 +262,7 @@ fn sam_returns_to_its_start() {
 
 #[test]
 fn a_plateau_is_left_after_cooling() {
-    let mut x = Leaf::<Parameter>::new(Tensor::new(&[0f64], &Device::Cpu).unwrap()).unwrap();
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[0f64], device()).unwrap()).unwrap();
     let plateau = reduce_on_plateau().factor(0.5).patience(2).cooldown(2).min_scale(0.2);
     let mut optimizer = Optimizer::new(plateau).init(&x).unwrap();
     let grads = x.clone();
@@ -313,7 +314,7 @@ fn nan_is_seen() {
         let mut values = tree_values(&params.a);
         values[1] = f64::NAN;
         let shape = params.a.get().unwrap().shape().clone();
-        let a = Leaf::new(Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap();
+        let a = Leaf::new(Tensor::from_vec(values, shape, device()).unwrap()).unwrap();
         Params { a, ..params.clone() }
     };
     for (name, transformation, _) in table().into_iter().chain(beyond()) {
@@ -344,7 +345,7 @@ fn zero_gradients_keep_the_estimate() {
 #[test]
 fn empty_matrices() {
     let leaf = |shape: (usize, usize)| {
-        Leaf::<Parameter>::new(Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+        Leaf::<Parameter>::new(Tensor::zeros(shape, DType::F32, device()).unwrap()).unwrap()
     };
     for shape in [(0, 3), (3, 0), (0, 0)] {
         let spectral = newton_schulz().preconditioning(Preconditioning::Spectral);
@@ -365,11 +366,11 @@ fn empty_matrices() {
 /// with the moment of the step before, equal gradients give equal steps.
 #[test]
 fn projectors_keep_their_signs() {
-    let start = Tensor::new(&[[1f64, 2.], [3., 4.], [5., 6.]], &Device::Cpu).unwrap();
+    let start = Tensor::new(&[[1f64, 2.], [3., 4.], [5., 6.]], device()).unwrap();
     let mut x = Leaf::<Parameter>::new(&start).unwrap();
     let base = scale_by_galore(1).update_proj_gap(1).base(trace(0.5));
     let mut optimizer = Optimizer::new(base).init(&x).unwrap();
-    let gradient = Tensor::new(&[[1f64, -1.], [2., -2.], [-2., 2.]], &Device::Cpu).unwrap();
+    let gradient = Tensor::new(&[[1f64, -1.], [2., -2.], [-2., 2.]], device()).unwrap();
     // The same up to a factor that turns its sign; the trace is 1, 0.5 - 1, and so on.
     let mut expected = start;
     for (sign, trace) in [(1., 1.), (-1., -0.5), (1., 0.75), (1., 1.375)] {

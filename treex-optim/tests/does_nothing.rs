@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde_json::{Value, json};
 use treex_core::{Error, Leaf, Parameter, TreePart, by, path, prelude::*};
 use treex_optim::*;
+use treex_testing::device;
 
 #[derive(Clone, Debug, TreeObject)]
 struct Layer {
@@ -16,7 +17,7 @@ struct Layer {
 }
 
 fn model() -> Vec<Layer> {
-    let leaf = |values: &[f32]| Leaf::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |values: &[f32]| Leaf::new(Tensor::new(values, device()).unwrap()).unwrap();
     vec![Layer { kernel: leaf(&[1., -2.]), bias: leaf(&[0.5]) }]
 }
 

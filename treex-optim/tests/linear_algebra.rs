@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
 use treex_core::{Error, Key, Leaf, Parameter, Result, prelude::*};
 use treex_optim::linear_algebra::{
@@ -13,6 +13,7 @@ use treex_optim::linear_algebra::{
 use treex_optim::perturbations::{Noise, Perturbed, make_perturbed_fun};
 use treex_optim::tree::Order;
 use treex_testing::compare::{assert_close, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{Pair, assert_graded, numbers, pair, tensor};
 
@@ -63,11 +64,11 @@ fn inverse_roots() {
             assert_close(&values(&root), &numbers(optax), 2e-4, p);
         }
     }
-    let one = Tensor::new(&[[4f64]], &Device::Cpu).unwrap();
+    let one = Tensor::new(&[[4f64]], device()).unwrap();
     let (root, _) = matrix_inverse_pth_root(&one, 2).unwrap();
     assert_close(&values(&root), &[(4f64 * (1. + 1e-6)).powf(-0.5)], 1e-15, "one");
     assert!(matrix_inverse_pth_root(&one, 0).is_err());
-    assert!(matrix_inverse_pth_root(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap(), 2).is_err());
+    assert!(matrix_inverse_pth_root(&Tensor::zeros((2, 3), DType::F32, device()).unwrap(), 2).is_err());
 }
 
 #[test]
@@ -110,11 +111,11 @@ fn safe_norms() {
         let x = Var::from_tensor(&tensor(&fixture["x"])).unwrap();
         let found = norm(&x).unwrap();
         assert_close(&values(&found), &numbers(&fixture[name]["value"]), F64, name);
-        let weights = Tensor::arange(1f64, 1. + found.elem_count() as f64, &Device::Cpu).unwrap();
+        let weights = Tensor::arange(1f64, 1. + found.elem_count() as f64, device()).unwrap();
         let grads = (found.flatten_all().unwrap() * weights).unwrap().sum_all().unwrap().backward().unwrap();
         assert_close(&values(grads.get(&x).unwrap()), &numbers(&fixture[name]["grad"]), F64, name);
     }
-    let cube = Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu).unwrap();
+    let cube = Tensor::ones((2, 3, 4), DType::F32, device()).unwrap();
     assert_eq!(safe_norm_with(&cube, 0., Order::Inf, (2, 0), false).unwrap().dims(), [3]);
     assert_eq!(safe_norm_with(&cube, 0., Order::L2, (0, 1), true).unwrap().dims(), [1, 1, 4]);
     assert!(safe_norm(&cube.to_dtype(DType::U32).unwrap(), 0.).is_err());
@@ -122,10 +123,10 @@ fn safe_norms() {
 
 #[test]
 fn scaled_gradients_of_the_same_values() {
-    let x = Var::new(&[[1f32, f32::INFINITY, -3.]], &Device::Cpu).unwrap();
+    let x = Var::new(&[[1f32, f32::INFINITY, -3.]], device()).unwrap();
     let y = scale_gradient(&x.t().unwrap(), -2.).unwrap();
     assert_eq!(values(&y), values(&x));
-    let weights = Tensor::new(&[[1f32], [10.], [100.]], &Device::Cpu).unwrap();
+    let weights = Tensor::new(&[[1f32], [10.], [100.]], device()).unwrap();
     let grads = (y * weights).unwrap().sum_all().unwrap().backward().unwrap();
     assert_eq!(values(grads.get(&x).unwrap()), [-2., -20., -200.]);
 }
@@ -135,7 +136,7 @@ fn steps(x: &Pair) -> Result<Pair> {
     let count = x.0.get()?.gt(0.1)?.to_dtype(DType::F64)?.sum_all()?;
     let mut sorted = x.1.get()?.to_vec1::<f64>()?;
     sorted.sort_by(|a, b| b.total_cmp(a));
-    let sorted = (Tensor::new(sorted, &Device::Cpu)? * Tensor::new(&[1f64, 2., 3.], &Device::Cpu)?)?;
+    let sorted = (Tensor::new(sorted, device())? * Tensor::new(&[1f64, 2., 3.], device())?)?;
     Ok((Leaf::new(count)?, Leaf::new(sorted)?))
 }
 
@@ -164,7 +165,7 @@ fn perturbed_functions() {
 fn perturbed_functions_of_half_precision() {
     let ones =
         |x: &Leaf<Parameter>| Leaf::<Parameter>::new(x.get()?.ge(0.)?.to_dtype(DType::F32)?.sum_all()?);
-    let mut x = Leaf::<Parameter>::new(Tensor::zeros(3, DType::BF16, &Device::Cpu).unwrap()).unwrap();
+    let mut x = Leaf::<Parameter>::new(Tensor::zeros(3, DType::BF16, device()).unwrap()).unwrap();
     let smooth = make_perturbed_fun(ones).noise(Noise::Normal).sigma(1.);
     let (value, grads) = x.value_and_grad(Parameter, |x| smooth.call(1, x)?.get()).unwrap();
     // A half of each, and the density of the normal distribution at 0, of a thousand samples.
@@ -180,7 +181,7 @@ fn assignments() {
         assert_eq!(values(&rows), numbers(&case["rows"]));
         assert_eq!(values(&columns), numbers(&case["columns"]));
     }
-    let zeros = |n: usize, m: usize| Tensor::zeros((n, m), DType::F32, &Device::Cpu).unwrap();
+    let zeros = |n: usize, m: usize| Tensor::zeros((n, m), DType::F32, device()).unwrap();
     for (n, m) in [(0, 3), (3, 0), (0, 0)] {
         assert_eq!(hungarian_algorithm(&zeros(n, m)).unwrap().0.dims(), [0]);
     }
@@ -190,8 +191,8 @@ fn assignments() {
     distinct.dedup();
     assert_eq!(distinct.len(), 3);
     let refused: [Result<_, Error>; 2] = [
-        hungarian_algorithm(&Tensor::new(&[[f32::NAN]], &Device::Cpu).unwrap()),
-        hungarian_algorithm(&Tensor::new(&[1f32], &Device::Cpu).unwrap()),
+        hungarian_algorithm(&Tensor::new(&[[f32::NAN]], device()).unwrap()),
+        hungarian_algorithm(&Tensor::new(&[1f32], device()).unwrap()),
     ];
     for error in refused {
         assert!(error.unwrap_err().to_string().starts_with("`hungarian_algorithm` got"));

@@ -5,7 +5,7 @@
 
 mod contract;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use contract::{F64, assert_as_plain, assert_golden, assert_resumes, contrib};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, path, prelude::*};
@@ -14,6 +14,7 @@ use treex_optim::{
     scale_by_lbfgs, scale_by_learning_rate, scale_by_zoom_linesearch, sgd,
 };
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::numbers;
 
@@ -26,7 +27,7 @@ fn rosenbrock(x: &mut Leaf<Parameter>) -> Result<Tensor> {
 }
 
 fn start() -> Leaf<Parameter> {
-    Leaf::new(Tensor::new(&[-1.2, 1., 0.5], &Device::Cpu).unwrap()).unwrap()
+    Leaf::new(Tensor::new(&[-1.2, 1., 0.5], device()).unwrap()).unwrap()
 }
 
 /// Runs the steps of the case; `search` returns the step size and the number of trials.
@@ -81,7 +82,7 @@ fn line_searches_match_optax() {
 /// A different minimum, where each option matters.
 fn quartic(x: &mut Leaf<Parameter>) -> Result<Tensor> {
     let x = x.get()?;
-    let middle = Tensor::new(&[0., 1., 2.], &Device::Cpu)?;
+    let middle = Tensor::new(&[0., 1., 2.], device())?;
     let product = ((x.get(0)? * x.get(1)?)? * x.get(2)?)?;
     let valley = (x - middle)?.sqr()?.sqr()?.sum_all()?;
     Ok((valley + (product * 0.5)?)?)
@@ -109,7 +110,7 @@ fn line_search_options_match_optax() {
     ];
     let fixture = contrib();
     for (name, transformation) in cases {
-        let mut x = Leaf::new(Tensor::new(&[3., -2., 1.5], &Device::Cpu).unwrap()).unwrap();
+        let mut x = Leaf::new(Tensor::new(&[3., -2., 1.5], device()).unwrap()).unwrap();
         let mut optimizer = Optimizer::new(transformation).init(&x).unwrap();
         for (step, expected) in fixture["quartic"][name].as_array().unwrap().iter().enumerate() {
             let what = format!("{name}, step {step}");
@@ -173,7 +174,7 @@ fn steps_stay_in_the_domain_of_the_loss() {
         chain((sgd(10.), scale_by_zoom_linesearch(30).initial_guess(InitialGuess::One))).boxed(),
         chain((sgd(10.), scale_by_backtracking_linesearch(2))).boxed(),
     ] {
-        let mut x = Leaf::<Parameter>::new(Tensor::new(&[0.25, 1.], &Device::Cpu).unwrap()).unwrap();
+        let mut x = Leaf::<Parameter>::new(Tensor::new(&[0.25, 1.], device()).unwrap()).unwrap();
         let mut optimizer = Optimizer::new(transformation.clone()).init(&x).unwrap();
         let before = optimizer.minimize(&mut x, root).unwrap();
         let after = root(&mut x).unwrap().to_scalar::<f64>().unwrap();

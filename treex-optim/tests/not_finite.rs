@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{D, DType, Tensor, Var};
 use treex_core::{Leaf, Parameter, Result};
 use treex_optim::losses::*;
 use treex_optim::projections::*;
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 
 /// The function, its value at a matrix `[2, 3]` that has one bad element, and the infinities whose value is right
 /// as a finite number, with the reason.
@@ -19,7 +20,7 @@ const INF: f64 = f64::INFINITY;
 const SEEN: &[f64] = &[];
 
 fn tensor(rows: [[f64; 3]; 2]) -> Tensor {
-    Tensor::new(&rows, &Device::Cpu).unwrap()
+    Tensor::new(&rows, device()).unwrap()
 }
 
 /// Probabilities.
@@ -33,7 +34,7 @@ fn numbers() -> Tensor {
 }
 
 fn classes() -> Tensor {
-    Tensor::new(&[2u32, 0], &Device::Cpu).unwrap()
+    Tensor::new(&[2u32, 0], device()).unwrap()
 }
 
 fn signs() -> Tensor {
@@ -41,7 +42,7 @@ fn signs() -> Tensor {
 }
 
 fn none() -> Tensor {
-    Tensor::zeros((1, 2), DType::F64, &Device::Cpu).unwrap()
+    Tensor::zeros((1, 2), DType::F64, device()).unwrap()
 }
 
 /// A leaf of the shape of its tensor.
@@ -50,7 +51,7 @@ fn leaf(x: &Tensor) -> Leaf<Parameter> {
 }
 
 fn ctc(logits: &Tensor) -> [Tensor; 4] {
-    let labels = Tensor::new(&[[1f64, 2.]], &Device::Cpu).unwrap();
+    let labels = Tensor::new(&[[1f64, 2.]], device()).unwrap();
     [logits.unsqueeze(0).unwrap(), none(), labels, none()]
 }
 
@@ -156,8 +157,8 @@ fn losses() -> Vec<Row> {
             SEEN,
             "",
         ),
-        ("ntxent", |x| ntxent(x, &Tensor::new(&[1u32, 1], &Device::Cpu)?), SEEN, ""),
-        ("ntxent_with", |x| ntxent_with(x, &Tensor::new(&[1u32, 1], &Device::Cpu)?, 0.5), SEEN, ""),
+        ("ntxent", |x| ntxent(x, &Tensor::new(&[1u32, 1], device())?), SEEN, ""),
+        ("ntxent_with", |x| ntxent_with(x, &Tensor::new(&[1u32, 1], device())?, 0.5), SEEN, ""),
         ("triplet_margin_loss", |x| triplet_margin_loss(x, &soft(), &numbers()), SEEN, ""),
         ("triplet_margin_loss", |x| triplet_margin_loss(&soft(), x, &numbers()), SEEN, ""),
         ("triplet_margin_loss", |x| triplet_margin_loss(&soft(), &numbers(), x), &[INF, -INF], margin),
@@ -247,7 +248,7 @@ fn projections() -> Vec<Row> {
 fn with(bad: f64, at: usize, dtype: DType) -> Tensor {
     let mut elements = values(&soft());
     elements[at] = bad;
-    Tensor::from_vec(elements, (2, 3), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    Tensor::from_vec(elements, (2, 3), device()).unwrap().to_dtype(dtype).unwrap()
 }
 
 #[test]
@@ -300,7 +301,7 @@ fn a_sparsemax_of_nan_has_a_gradient_of_nan() {
 #[test]
 fn large_numbers_keep_their_differences() {
     let project = |function: fn(&Leaf<Parameter>) -> Result<Leaf<Parameter>>, x: &[f32]| {
-        tree_values(&function(&leaf(&Tensor::new(x, &Device::Cpu).unwrap())).unwrap())
+        tree_values(&function(&leaf(&Tensor::new(x, device()).unwrap())).unwrap())
     };
     let simplex = |x: &Leaf<Parameter>| projection_simplex(x, 1.);
     assert_eq!(project(simplex, &[3e7, 0.]), [1., 0.]);
@@ -309,14 +310,14 @@ fn large_numbers_keep_their_differences() {
     assert_eq!(project(|x| projection_l1_ball(x, 1.), &[-3e7, 5.]), [-1., 0.]);
     assert_eq!(project(|x| projection_l1_sphere(x, 2.), &[-3e7, 5.]), [-2., 0.]);
     // Squares of these overflow in f32, those of the last vanish.
-    let line = leaf(&Tensor::new(&[3e30f32, 4e30], &Device::Cpu).unwrap());
+    let line = leaf(&Tensor::new(&[3e30f32, 4e30], device()).unwrap());
     for (found, expected) in [
         (projection_l2_ball(&line, 1.), [0.6, 0.8]),
         (projection_l2_sphere(&line, 5.), [3., 4.]),
-        (projection_l2_sphere(&leaf(&Tensor::new(&[3e-30f32, 4e-30], &Device::Cpu).unwrap()), 5.), [3., 4.]),
-        (projection_vector(&leaf(&Tensor::new(&[3f32, 4.], &Device::Cpu).unwrap()), &line), [3., 4.]),
-        (projection_hyperplane(&leaf(&Tensor::new(&[3f32, 4.], &Device::Cpu).unwrap()), &line, 0.), [0., 0.]),
-        (projection_halfspace(&leaf(&Tensor::new(&[3f32, 4.], &Device::Cpu).unwrap()), &line, 0.), [0., 0.]),
+        (projection_l2_sphere(&leaf(&Tensor::new(&[3e-30f32, 4e-30], device()).unwrap()), 5.), [3., 4.]),
+        (projection_vector(&leaf(&Tensor::new(&[3f32, 4.], device()).unwrap()), &line), [3., 4.]),
+        (projection_hyperplane(&leaf(&Tensor::new(&[3f32, 4.], device()).unwrap()), &line, 0.), [0., 0.]),
+        (projection_halfspace(&leaf(&Tensor::new(&[3f32, 4.], device()).unwrap()), &line, 0.), [0., 0.]),
     ] {
         assert_close(&tree_values(&found.unwrap()), &expected, 2e-6, "a Euclidean projection");
     }
@@ -325,8 +326,8 @@ fn large_numbers_keep_their_differences() {
     assert!(refused.to_string().starts_with("a bound of a projection is NaN"), "{refused}");
 
     // These scores are the same number in f32: `(1 - 1/3) / 2`.
-    let scores = Tensor::new(&[[1e7f32, 1e7 + 0.25, 1e7 - 0.5]], &Device::Cpu).unwrap();
-    let label = Tensor::new(&[0u32], &Device::Cpu).unwrap();
+    let scores = Tensor::new(&[[1e7f32, 1e7 + 0.25, 1e7 - 0.5]], device()).unwrap();
+    let label = Tensor::new(&[0u32], device()).unwrap();
     let loss = multiclass_sparsemax_loss(&scores, &label).unwrap();
     assert_close(&values(&loss), &[1. / 3.], 1e-7, "sparsemax of equal scores");
 }

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use libtest_mimic::{Arguments, Trial};
 use treex_core::enable_nested_gradients;
 use treex_optim::losses::{mse, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels};
 use treex_testing::contract::{ALL, Case, WIDE, check};
+use treex_testing::device;
 
 fn main() {
     enable_nested_gradients().expect("no other thread runs yet");
@@ -29,7 +30,7 @@ fn integer_labels() {
         let shape = [draw.rows(), vec![draw.size().max(1)]].concat();
         let (classes, rows) = (shape[shape.len() - 1], &shape[..shape.len() - 1]);
         let labels = (0..rows.iter().product::<usize>()).map(|row| (row * 7 % classes) as u32);
-        let labels = Tensor::from_vec(labels.collect(), rows, &Device::Cpu).unwrap();
+        let labels = Tensor::from_vec(labels.collect(), rows, device()).unwrap();
         Case::new(vec![shape], move |x| {
             softmax_cross_entropy_with_integer_labels(&x[0], &labels.to_device(x[0].device())?)
         })

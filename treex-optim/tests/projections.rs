@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::projections::{
@@ -14,6 +14,7 @@ use treex_optim::projections::{
 };
 use treex_optim::tree;
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{Pair, assert_graded, numbers, pair, tensor};
 
@@ -149,7 +150,7 @@ fn element_types_and_filtered_leaves_stay() {
         let part = projection(&x.filter(path("1")), &y).unwrap();
         assert!(part.0.is_nothing() || name == "vector", "{name}");
     }
-    let many = Leaf::<Parameter>::new(Tensor::ones(4096, DType::BF16, &Device::Cpu).unwrap()).unwrap();
+    let many = Leaf::<Parameter>::new(Tensor::ones(4096, DType::BF16, device()).unwrap()).unwrap();
     let found = projection_simplex(&many, 1.).unwrap().get().unwrap();
     assert_close(&values(&found), &vec![1. / 4096.; 4096], 0., "uniform");
 }

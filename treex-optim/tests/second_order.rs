@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
 use treex_core::autograd::with_reference;
 use treex_core::{
@@ -20,6 +20,7 @@ use treex_optim::losses::*;
 use treex_optim::projections::*;
 use treex_optim::tree::{self, Order};
 use treex_optim::{Optimizer, global_norm, per_example_global_norm_clip, sgd};
+use treex_testing::device;
 
 /// What has no row below, each with the reason.
 const EXEMPT: [(&str, &str); 18] = [
@@ -47,7 +48,7 @@ type Row = (&'static str, Box<dyn Fn() -> Result<()> + Send>);
 type Pair = (Leaf<Parameter>, Leaf<Parameter>);
 
 fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
-    Key::from(seed).normal(shape, DType::F64)
+    Ok(Key::from(seed).normal(shape, DType::F64)?.to_device(device())?)
 }
 
 fn weighted(y: &Tensor) -> Result<Tensor> {
@@ -55,7 +56,7 @@ fn weighted(y: &Tensor) -> Result<Tensor> {
 }
 
 fn weighted_tree(tree: &impl Tree) -> Result<Tensor> {
-    let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+    let mut sum = Tensor::zeros((), DType::F64, device())?;
     for leaf in tree.flatten().tensors() {
         sum = (sum + weighted(leaf)?)?;
     }
@@ -72,7 +73,7 @@ fn check<T: Tree>(tree: &T, f: impl Fn(&T) -> Result<Tensor>) -> Result<()> {
             weighted(&(y.sqr()? + y)?)
         };
         let (_, gradients) = tree.value_and_grad(Parameter, loss)?;
-        let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        let mut sum = Tensor::zeros((), DType::F64, device())?;
         let mut seed = 20;
         gradients.map(|gradient| {
             seed += 1;
@@ -109,16 +110,16 @@ fn of_tree(name: &'static str, f: impl Fn(&Pair) -> Result<Pair> + Send + 'stati
 /// A function of a pair of leaves, to a number.
 fn to_number(name: &'static str, f: impl Fn(&Pair) -> Result<Tensor> + Send + 'static) -> Row {
     of_tree(name, move |pair| {
-        Ok((Leaf::new(f(pair)?.sqr()?)?, Leaf::new(Tensor::zeros(1, DType::F64, &Device::Cpu)?)?))
+        Ok((Leaf::new(f(pair)?.sqr()?)?, Leaf::new(Tensor::zeros(1, DType::F64, device())?)?))
     })
 }
 
 fn classes() -> Result<Tensor> {
-    Ok(Tensor::new(&[2u32, 0, 1, 2], &Device::Cpu)?)
+    Ok(Tensor::new(&[2u32, 0, 1, 2], device())?)
 }
 
 fn mask() -> Result<Tensor> {
-    Ok(Tensor::new(&[[1u8, 0, 1], [1, 1, 1], [0, 1, 1], [1, 1, 0]], &Device::Cpu)?)
+    Ok(Tensor::new(&[[1u8, 0, 1], [1, 1, 1], [0, 1, 1], [1, 1, 0]], device())?)
 }
 
 fn softmax(x: &Tensor) -> Result<Tensor> {
@@ -206,8 +207,8 @@ fn class_rows() -> Vec<Row> {
         two("binary_dice_loss_with", |x, y| {
             binary_dice_loss_with(x, &softmax(y)?, &Dice::default().smooth(0.1))
         }),
-        one("ntxent", |x| ntxent(x, &Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu)?)),
-        one("ntxent_with", |x| ntxent_with(x, &Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu)?, 0.9)),
+        one("ntxent", |x| ntxent(x, &Tensor::new(&[0u32, 1, 0, 1], device())?)),
+        one("ntxent_with", |x| ntxent_with(x, &Tensor::new(&[0u32, 1, 0, 1], device())?, 0.9)),
         two("triplet_margin_loss", |x, y| triplet_margin_loss(x, y, &(x + y)?)),
         two("triplet_margin_loss_with", |x, y| {
             triplet_margin_loss_with(
@@ -228,9 +229,9 @@ fn class_rows() -> Vec<Row> {
 /// Paddings, labels with repetitions, paddings of labels; the second sequence is shorter, and the third has no label.
 fn ctc_constants() -> Result<[Tensor; 3]> {
     Ok([
-        Tensor::new(&[[0f64, 0., 0., 0., 0.], [0., 0., 0., 0., 1.], [0.; 5]], &Device::Cpu)?,
-        Tensor::new(&[[1u32, 1, 2], [2, 1, 0], [0, 0, 0]], &Device::Cpu)?,
-        Tensor::new(&[[0f64, 0., 0.], [0., 0., 1.], [1., 1., 1.]], &Device::Cpu)?,
+        Tensor::new(&[[0f64, 0., 0., 0., 0.], [0., 0., 0., 0., 1.], [0.; 5]], device())?,
+        Tensor::new(&[[1u32, 1, 2], [2, 1, 0], [0, 0, 0]], device())?,
+        Tensor::new(&[[0f64, 0., 0.], [0., 0., 1.], [1., 1., 1.]], device())?,
     ])
 }
 
@@ -266,7 +267,7 @@ fn projection_rows() -> Vec<Row> {
         of_tree("scale", |x| tree::scale(0.3, &tree::mul(x, x)?)),
         of_tree("add_scale", |x| tree::add_scale(x, 0.3, &tree::mul(x, x)?)),
         of_tree("where_cond", move |x| {
-            tree::where_cond(&Tensor::new(1u8, &Device::Cpu)?, &tree::mul(x, x)?, &other()?)
+            tree::where_cond(&Tensor::new(1u8, device())?, &tree::mul(x, x)?, &other()?)
         }),
         of_tree("clip", |x| tree::clip(&tree::mul(x, x)?, Some(0.1), Some(0.9))),
         of_tree("batch_shape", |x| tree::batch_shape(&tree::mul(x, x)?, &[2])),
@@ -320,7 +321,7 @@ fn every_name_has_a_row(rows: &BTreeSet<&str>) -> std::result::Result<(), Failed
 
 /// The Hessian of `huber` is 1 inside and 0 outside; at an infinity the gradient is a number.
 fn huber_by_hand() -> Result<()> {
-    let x = Leaf::<Parameter>::new(Tensor::new(&[0.5f64, 3., f64::INFINITY], &Device::Cpu)?)?;
+    let x = Leaf::<Parameter>::new(Tensor::new(&[0.5f64, 3., f64::INFINITY], device())?)?;
     let loss = |x: &mut Leaf<Parameter>| {
         let x = x.get()?;
         Ok(huber_loss(&x, &x.zeros_like()?)?.sum_all()?)
@@ -333,9 +334,9 @@ fn huber_by_hand() -> Result<()> {
 /// The Hessian of the sparsemax loss is the Jacobian of sparsemax, `diag(s) - s sᵀ / |s|` with `s` the support (Martins and
 /// Astudillo, 2016, equation 9): here the first two of three classes.
 fn sparsemax_by_hand() -> Result<()> {
-    let x = Leaf::<Parameter>::new(Tensor::new(&[[0.4f64, 0.1, -2.]], &Device::Cpu)?)?;
+    let x = Leaf::<Parameter>::new(Tensor::new(&[[0.4f64, 0.1, -2.]], device())?)?;
     let loss = |x: &mut Leaf<Parameter>| {
-        Ok(multiclass_sparsemax_loss(&x.get()?, &Tensor::new(&[2u32], &Device::Cpu)?)?.sum_all()?)
+        Ok(multiclass_sparsemax_loss(&x.get()?, &Tensor::new(&[2u32], device())?)?.sum_all()?)
     };
     let hessian = hessian(&x, Parameter, loss)?.matrix()?.to_vec2::<f64>()?;
     assert_eq!(hessian, [[0.5, -0.5, 0.], [-0.5, 0.5, 0.], [0.; 3]]);
@@ -363,7 +364,7 @@ fn ctc_agrees_with_its_reference() -> Result<()> {
 
 /// `scale_gradient` is linear in the gradient: at `y = x`, of `y²`, a second derivative of `scale² 2`.
 fn scaled_twice() -> Result<()> {
-    let x = Leaf::<Parameter>::new(Tensor::new(&[3f64], &Device::Cpu)?)?;
+    let x = Leaf::<Parameter>::new(Tensor::new(&[3f64], device())?)?;
     let hessian = hessian(&x, Parameter, |x| Ok(scale_gradient(&x.get()?, -0.5)?.sqr()?.sum_all()?))?;
     assert_eq!(hessian.matrix()?.to_vec2::<f64>()?, [[0.5]]);
     Ok(())
@@ -371,7 +372,7 @@ fn scaled_twice() -> Result<()> {
 
 /// What computes with numbers outside of the graph refuses an argument that is differentiated.
 fn no_silent_constants() -> Result<()> {
-    let mut x = Leaf::<Parameter>::new(Tensor::new(&[[2f64, 1.], [1., 2.]], &Device::Cpu)?)?;
+    let mut x = Leaf::<Parameter>::new(Tensor::new(&[[2f64, 1.], [1., 2.]], device())?)?;
     let refused = |name: &str, result: Result<Tensor>| -> Result<()> {
         let error = result.expect_err(name).to_string();
         let has_remedy = error.contains("detach") || error.contains("stop_gradient");
@@ -388,7 +389,7 @@ fn no_silent_constants() -> Result<()> {
             "per_example_global_norm_clip",
             per_example_global_norm_clip(x, 0.1).and_then(|(x, _)| x.get()),
         )?;
-        refused("global_norm", global_norm(x).and_then(|norm| Ok(Tensor::new(norm, &Device::Cpu)?)))?;
+        refused("global_norm", global_norm(x).and_then(|norm| Ok(Tensor::new(norm, device())?)))?;
         let mut inner = x.clone();
         let mut optimizer = Optimizer::new(sgd(0.1)).init(&inner)?;
         let (_, gradient) = inner.value_and_grad(Parameter, |x| Ok(x.get()?.powf(3.)?.sum_all()?))?;

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use treex_core::{Key, Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::tree::{self, Order};
 use treex_testing::compare::{assert_close, tree_values, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{Pair, assert_graded, numbers, pair};
 
@@ -20,7 +21,7 @@ type ToNumber = (&'static str, fn(&Pair, &Pair) -> Result<Tensor>);
 
 fn to_trees() -> Vec<ToTree> {
     fn truth(value: u8) -> Tensor {
-        Tensor::new(value, &Device::Cpu).unwrap()
+        Tensor::new(value, device()).unwrap()
     }
     vec![
         ("add", tree::add),
@@ -108,8 +109,7 @@ fn ties_share_the_gradient() {
 fn empty_trees() {
     let fixture = &fixture()["tree_of_nothing"];
     let nothing: Vec<Leaf<Parameter>> = Vec::new();
-    let empty =
-        vec![Leaf::<Parameter>::new(Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap()).unwrap()];
+    let empty = vec![Leaf::<Parameter>::new(Tensor::zeros((0, 3), DType::F32, device()).unwrap()).unwrap()];
     for none in [&nothing, &empty] {
         assert_eq!(values(&tree::sum(none).unwrap()), numbers(&fixture["sum"]));
         assert_eq!(values(&tree::vdot(none, none).unwrap()), numbers(&fixture["vdot"]));
@@ -123,8 +123,7 @@ fn empty_trees() {
 #[test]
 fn element_types() {
     let leaf = |dtype| {
-        Leaf::<Parameter>::new(Tensor::new(&[1f32, -2.], &Device::Cpu).unwrap().to_dtype(dtype).unwrap())
-            .unwrap()
+        Leaf::<Parameter>::new(Tensor::new(&[1f32, -2.], device()).unwrap().to_dtype(dtype).unwrap()).unwrap()
     };
     let mixed = (leaf(DType::BF16), leaf(DType::F64));
     assert_eq!(tree::sum(&mixed).unwrap().dtype(), DType::F64);
@@ -141,14 +140,14 @@ fn element_types() {
 /// 0.1 in f32, 2 million times: in a single sum, the error is in the third digit.
 #[test]
 fn long_sums_keep_their_digits() {
-    let many = Leaf::<Parameter>::new(Tensor::full(0.1f32, 2_000_003, &Device::Cpu).unwrap()).unwrap();
+    let many = Leaf::<Parameter>::new(Tensor::full(0.1f32, 2_000_003, device()).unwrap()).unwrap();
     let expected = 2_000_003. * f64::from(0.1f32);
     assert_close(&values(&tree::sum(&many).unwrap()), &[expected], 1e-6 * expected, "sum");
 }
 
 #[test]
 fn allclose_compares_with_tolerances() {
-    let leaf = |values: &[f32]| Leaf::<Parameter>::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |values: &[f32]| Leaf::<Parameter>::new(Tensor::new(values, device()).unwrap()).unwrap();
     let (a, b) = (leaf(&[1., f32::INFINITY]), leaf(&[1.001, f32::INFINITY]));
     assert!(tree::allclose(&a, &b, 1e-2, 0.).unwrap() && tree::allclose(&a, &b, 0., 1e-2).unwrap());
     assert!(!tree::allclose(&a, &b, 1e-5, 1e-8).unwrap());

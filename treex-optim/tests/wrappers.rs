@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use treex_core::{Leaf, Parameter, Result, TreePart, by, path, prelude::*};
 use treex_optim::*;
 use treex_testing::compare::{assert_close, tree_values};
+use treex_testing::device;
 
 /// What a wrapper does to an average inside of it.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +59,7 @@ fn wrappers() -> Vec<Row> {
 }
 
 fn model() -> Vec<Leaf<Parameter>> {
-    let leaf = |values: &[f32]| Leaf::new(Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+    let leaf = |values: &[f32]| Leaf::new(Tensor::new(values, device()).unwrap()).unwrap();
     vec![leaf(&[1., -2.]), leaf(&[0.5])]
 }
 
@@ -235,8 +236,8 @@ fn the_reported_rate_is_the_next_step() {
     ];
     for (name, transformation, known) in cases {
         let mut model = vec![
-            Leaf::<Parameter>::new(Tensor::new(&[[1f64, -2.]], &Device::Cpu).unwrap()).unwrap(),
-            Leaf::new(Tensor::new(&[[0.5f64]], &Device::Cpu).unwrap()).unwrap(),
+            Leaf::<Parameter>::new(Tensor::new(&[[1f64, -2.]], device()).unwrap()).unwrap(),
+            Leaf::new(Tensor::new(&[[0.5f64]], device()).unwrap()).unwrap(),
         ];
         let mut optimizer = Optimizer::new(transformation).init(&model).unwrap();
         let grads = model.map(|leaf| Ok(leaf.ones_like()?)).unwrap();
@@ -301,7 +302,7 @@ fn a_wrapper_of_a_user_forwards_by_its_members() {
 #[test]
 fn masters_follow_what_is_written_to_the_model() {
     let leaf = |values: &[f32]| {
-        let values = Tensor::new(values, &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap();
+        let values = Tensor::new(values, device()).unwrap().to_dtype(DType::BF16).unwrap();
         Leaf::<Parameter>::new(values).unwrap()
     };
     for wrap in [|inner| inner, |inner: Boxed| apply_if_finite(inner, 2).boxed()] {
@@ -310,8 +311,7 @@ fn masters_follow_what_is_written_to_the_model() {
         // A hundredth of the spacing of bf16 at 1, which only a master keeps.
         let little = leaf(&[2f32.powi(-14); 3]);
         optimizer.update(&little, &mut x).unwrap();
-        x.set(Tensor::new(&[1f32, 4., f32::NAN], &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap())
-            .unwrap();
+        x.set(Tensor::new(&[1f32, 4., f32::NAN], device()).unwrap().to_dtype(DType::BF16).unwrap()).unwrap();
         let evaluated = tree_values(&optimizer.eval_model(&x).unwrap());
         assert_eq!(evaluated[..2], [1., 4.]);
         optimizer.update(&leaf(&[2f32.powi(-14), 1., 1.]), &mut x).unwrap();

@@ -11,10 +11,11 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::keeper;
 use super::reference::{with_reference, with_value};
+use crate::enter_device;
 use crate::error::Result;
 
 /// Instances of operations are numbered, so that a backward pass knows which were made inside of its function.
@@ -64,13 +65,18 @@ pub(crate) fn forward<R>(is_nested: bool, f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs a backward pass whose gradients stay in the graph, on a thread on which Candle keeps it; `first` is the first
-/// instance made inside of the function.
+/// instance made inside of the function, `device` that of its value.
 ///
 /// # Errors
 /// If no thread keeps the graph; the error of `f`.
 pub(crate) fn backward<R: Send + 'static>(
     first: u64,
+    device: &Device,
     f: impl FnOnce() -> Result<R> + Send + 'static,
 ) -> Result<R> {
-    keeper::run(move || with_value(&FIRST, Some(first), || forward(true, f)))
+    let device = device.clone();
+    keeper::run(move || {
+        enter_device(&device)?;
+        with_value(&FIRST, Some(first), || forward(true, f))
+    })
 }

@@ -93,11 +93,11 @@ impl Differentiation {
         let selected = if outer.is_none() && links.is_empty() {
             accumulate::gradients(root, vars, is_last)?
         } else {
-            let (root, vars) = (root.clone(), vars.cloned().collect::<Vec<_>>());
-            let pass = move || through_links(&root, &vars, &links);
+            let (value, vars) = (root.clone(), vars.cloned().collect::<Vec<_>>());
+            let pass = move || through_links(&value, &vars, &links);
             if outer.is_some() {
                 let scope = Arc::clone(&self.scope);
-                nested::backward(self.first, move || scope.with_room(pass))?
+                nested::backward(self.first, root.device(), move || scope.with_room(pass))?
             } else {
                 pass()?
             }

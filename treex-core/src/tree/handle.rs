@@ -139,8 +139,7 @@ impl Handle {
 
     /// Copies `tensor` into a variable, detached.
     fn variable(tensor: &Tensor) -> Result<Self> {
-        let var = Var::from_tensor(&tensor.detach())?;
-        Ok(Self::from_shared(var.as_tensor().clone()))
+        Ok(Self::from_shared(copied(tensor)?.as_tensor().clone()))
     }
 
     /// A cell around a tensor that may have other holders.
@@ -348,7 +347,7 @@ impl Handle {
         {
             return Ok(Var::from_tensor(tensor)?);
         }
-        let var = Var::from_tensor(&self.get(kind)?.detach())?;
+        let var = copied(&self.get(kind)?)?;
         scope.claim(var.id());
         self.replace(Self::from_shared(var.as_tensor().clone()));
         Ok(var)
@@ -385,6 +384,11 @@ impl Handle {
         }
         Ok(())
     }
+}
+
+/// A variable with the values of `tensor`, detached.
+fn copied(tensor: &Tensor) -> Result<Var> {
+    Var::from_tensor(&tensor.detach()).map_err(|error| Error::from(error).copying(tensor))
 }
 
 impl fmt::Debug for Handle {

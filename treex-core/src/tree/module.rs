@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use dyn_clone::DynClone;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tree::object::TreeObject;
 
 /// A tree that maps a tensor to a tensor.
@@ -25,7 +25,7 @@ dyn_clone::clone_trait_object!(Module);
 
 impl<M: candle_core::Module + TreeObject + Clone> Module for M {
     fn call(&mut self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.forward(x)?)
+        self.forward(x).map_err(|error| Error::from(error).calling(self.identity(), x))
     }
 }
 

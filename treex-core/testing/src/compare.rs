@@ -1,10 +1,13 @@
 //! Comparisons up to a tolerance.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use treex_core::Tree;
+
+use crate::differences::note;
 
 /// The numbers of a tensor of any element type, in row-major order.
 pub fn values(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_device(&Device::Cpu).unwrap();
     tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
@@ -23,6 +26,9 @@ pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str)
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let equal = found == expected || found.is_nan() && expected.is_nan();
         assert!(equal || (found - expected).abs() <= tolerance, "{what}, {index}: {found} is not {expected}");
+        if !equal {
+            note("-", (found - expected).abs() / expected.abs().max(1.), what);
+        }
     }
 }
 
@@ -72,4 +78,5 @@ pub fn assert_tensors_close(found: &Tensor, expected: &Tensor, tolerance: f64, w
         difference <= tolerance * magnitude.max(1e-3),
         "{what}: {difference:e} of {magnitude:e}\n{found}\n{expected}"
     );
+    note(found.dtype().as_str(), difference / magnitude.max(1.), what);
 }

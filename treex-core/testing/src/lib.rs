@@ -18,10 +18,11 @@ pub mod bad_input;
 pub mod compare;
 pub mod contract;
 mod device;
+mod differences;
 pub mod gradients;
 pub mod oracle;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub mod simulator;
 pub mod threads;
 
-pub use device::{Skips, device, is_skipped};
+pub use device::{NO_ELEMENTS, Skips, device, is_skipped, skip};

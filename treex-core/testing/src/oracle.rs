@@ -1,6 +1,6 @@
 //! Fixtures: numbers that another implementation computed, in JSON.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use treex_core::{Leaf, Parameter, Result, prelude::*};
 
@@ -38,7 +38,8 @@ pub fn typed_tensor(value: &Value, dtype: DType) -> Tensor {
     let shape: Vec<usize> = value["shape"].as_array().unwrap().iter().map(usize_of).collect();
     let dtype = value.get("dtype").map_or(dtype, |own| own.as_str().unwrap().parse().unwrap());
     let data = value["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    Tensor::from_vec::<_, f64>(data, shape, device()).unwrap().to_dtype(dtype).unwrap()
+    let numbers = Tensor::from_vec::<_, f64>(data, shape, &Device::Cpu).unwrap();
+    numbers.to_dtype(dtype).unwrap().to_device(device()).unwrap()
 }
 
 /// A size or a count.

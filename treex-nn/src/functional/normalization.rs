@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::extrema::maximum;
+use treex_core::size::check_elements;
 use treex_core::{Error, Result};
 
 use super::pmean::Pmean;
@@ -82,7 +84,7 @@ impl Normalization {
         if self.use_fast_variance {
             let means = self.means(&[&x, &x.sqr()?], axes, mask)?;
             // At 0, `maximum` passes on half of the gradient, as in JAX.
-            let var = (&means[1] - means[0].sqr()?)?.maximum(0.)?;
+            let var = maximum(&(&means[1] - means[0].sqr()?)?, 0.)?;
             Ok((means[0].clone(), var))
         } else {
             let mean = self.means(&[&x], axes, mask)?.remove(0);
@@ -162,6 +164,7 @@ impl Normalization {
 
     /// The mean over `axes` of `x`, of elements where `mask` is not 0. Half precision is summed in `F32`.
     pub(crate) fn mean(&self, x: &Tensor, axes: &[usize], mask: Option<&Tensor>) -> Result<Tensor> {
+        check_elements(self.layer, x)?;
         let wide = wide_dtype(x.dtype());
         let all = x.to_dtype(wide)?;
         let mean = match mask {

@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use treex_core::autograd::{Element, OwnedStorage, elements, is_reference, saved};
+use treex_core::extrema::{clamp, maximum, minimum};
 use treex_core::match_float;
 use treex_kernels::exact_gelu::{DENSITY_AT_0, ExactGelu, FAR, MILLS};
 
@@ -12,17 +13,17 @@ use crate::dtype::common_dtype;
 
 /// `x Φ(x)`. Where `Φ(x)` is 0, the product is 0, also for negative infinity.
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    elementwise(x, false, |x, cdf, _| x.maximum(-FAR)? * cdf)
+    elementwise(x, false, |x, cdf, _| maximum(x, -FAR)? * cdf)
 }
 
 /// `Φ(x) + x φ(x)`. Where `φ(x)` is 0, the product is 0.
 pub(crate) fn gelu_derivative(x: &Tensor) -> Result<Tensor> {
-    elementwise(x, true, |x, cdf, pdf| cdf + (x.clamp(-FAR, FAR)? * pdf)?)
+    elementwise(x, true, |x, cdf, pdf| cdf + (clamp(x, -FAR, FAR)? * pdf)?)
 }
 
 /// `Φ(x)` and `φ(x)`, by operations that every device has.
 fn cdf_and_pdf(x: &Tensor) -> Result<(Tensor, Tensor)> {
-    let z = x.abs()?.minimum(FAR)?;
+    let z = minimum(&x.abs()?, FAR)?;
     // A neighbour whose square is exact, also in `F32`.
     let near = ((&z * 16.)?.round()? / 16.)?;
     let rest = ((&near - &z)? * (&near + &z)?)?;

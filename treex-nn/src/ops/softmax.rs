@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::size::check_elements;
 use treex_core::{Result, match_float};
 use treex_kernels::softmax::Softmax;
 
@@ -13,6 +14,7 @@ use treex_kernels::softmax::Softmax;
 ///
 /// The reference composition is that of [`crate::softmax`] and [`crate::log_softmax`].
 pub(crate) fn softmax(x: &Tensor, dims: &[usize], is_log: bool) -> Result<Option<Tensor>> {
+    check_elements("softmax", x)?;
     let first = x.rank() - dims.len().min(x.rank());
     let is_last = !dims.is_empty() && (first..x.rank()).all(|dim| dims.contains(&dim));
     if is_reference() || !is_last || !x.device().is_cpu() || x.elem_count() == 0 {

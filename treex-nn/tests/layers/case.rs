@@ -54,6 +54,21 @@ impl Case {
         self.all.get(key).is_some()
     }
 
+    /// Whether a tensor of the case has no elements.
+    pub(crate) fn has_no_elements(&self) -> bool {
+        fn is_empty(value: &Value) -> bool {
+            match value {
+                Value::Object(map) => {
+                    let shape = map.get("shape").and_then(Value::as_array);
+                    shape.is_some_and(|dims| dims.iter().any(|dim| dim == 0)) || map.values().any(is_empty)
+                }
+                Value::Array(values) => values.iter().any(is_empty),
+                _ => false,
+            }
+        }
+        is_empty(&self.all)
+    }
+
     /// The tensors of a list (`inputs`, `outputs`, ..) in an element type; integers keep theirs, null is none.
     pub(crate) fn list(&self, key: &str, dtype: DType) -> Vec<Option<Tensor>> {
         let list = self.all.get(key).and_then(Value::as_array);

@@ -25,6 +25,7 @@ use case::{Case, Subject};
 use contract::{Tolerances, check};
 use treex_core::Result;
 use treex_nn::*;
+use treex_testing::{NO_ELEMENTS, skip};
 
 /// Checks all cases of a fixture, which must cover exactly these layers.
 fn check_family(
@@ -46,7 +47,12 @@ fn check_cases(
     let cases = Case::all(fixture);
     let found: BTreeSet<_> = cases.iter().map(|case| case.layer.as_str()).collect();
     assert_eq!(found, layers.iter().copied().collect());
-    cases.iter().try_for_each(|case| check(case, build, tolerances(case)))
+    let is_skipped = |case: &Case| case.has_no_elements() || case.name == "conv: cropped to zeros alone";
+    let runs = |case: &&Case| !(is_skipped(case) && skip(&case.name, NO_ELEMENTS));
+    for case in cases.iter().filter(runs) {
+        check(case, build, tolerances(case)).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    }
+    Ok(())
 }
 
 #[test]

@@ -209,7 +209,10 @@ fn statistics_over_ranks() -> Result<()> {
             let (x, mut second) = (x.get()?, layer.clone());
             let (first, other) = (x.narrow(0, 0, 3)?, x.narrow(0, 3, 3)?);
             let (y, z, second) = std::thread::scope(|scope| -> Result<_> {
-                let rank = scope.spawn(|| second.call(&other));
+                let rank = scope.spawn(|| {
+                    device(); // whose context this thread needs
+                    second.call(&other)
+                });
                 let y = layer.call(&first)?;
                 Ok((y, rank.join().unwrap()?, ()))
             })

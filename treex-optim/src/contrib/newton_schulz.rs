@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
+use treex_core::extrema::maximum;
 use treex_core::{Error, Result, matmul};
 
 use crate::numerics::at_least;
@@ -111,7 +112,7 @@ impl NewtonSchulz {
             let mut square = matmul(&x, &x.t()?)?;
             match self.preconditioning {
                 Preconditioning::Aol if index == 0 => {
-                    let scale = square.abs()?.sum_keepdim(1)?.maximum(self.eps)?.sqrt()?.recip()?;
+                    let scale = maximum(&square.abs()?.sum_keepdim(1)?, self.eps)?.sqrt()?.recip()?;
                     x = x.broadcast_mul(&scale)?;
                     square = square.broadcast_mul(&scale)?.broadcast_mul(&scale.t()?)?;
                 }

@@ -79,7 +79,10 @@ impl Sums {
 impl<'a> Updates<'a> {
     /// The incoming updates, usually gradients, and their parameters.
     pub fn new(incoming: Leaves, params: Leaves) -> Self {
-        let present: Vec<_> = (0..incoming.len()).map(|index| incoming.get(index).is_some()).collect();
+        // Candle's kernels refuse tensors without elements on other devices: there is nothing to update in those.
+        let has_update = |update: &Tensor| update.device().is_cpu() || update.elem_count() > 0;
+        let present = (0..incoming.len()).map(|index| incoming.get(index).is_some_and(has_update));
+        let present: Vec<_> = present.collect();
         let (on, extra) = (present.clone().into(), Extra::default());
         Self { incoming, params, extra, present, is_summed: false, on, ops: Vec::new() }
     }

@@ -1,6 +1,7 @@
 //! Non-negative least squares.
 
 use candle_core::Tensor;
+use treex_core::extrema::maximum;
 use treex_core::size::check_size;
 use treex_core::{Error, Result};
 
@@ -50,7 +51,7 @@ pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Re
     };
     check_size(&(n, n.max(columns.dim(1)?)).into(), wide.dtype())?;
     let transposed = wide.t()?.contiguous()?;
-    let (q, right) = (transposed.matmul(&wide)?, transposed.matmul(&columns)?);
+    let (q, right) = (transposed.matmul(&wide)?, transposed.matmul(&columns.contiguous()?)?);
     let bound = match bound {
         Some(bound) => bound,
         None => {
@@ -63,7 +64,8 @@ pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Re
     let (mut ahead, mut c) = (x.clone(), 0.);
     for _ in 0..iters {
         let next_c = (1. + f64::sqrt(1. + 4. * c * c)) / 2.;
-        let next = (&ahead - ((q.matmul(&ahead)? - &right)? * step)?)?.maximum(0.)?;
+        let next = (&ahead - ((q.matmul(&ahead)? - &right)? * step)?)?;
+        let next = maximum(&next, 0.)?;
         ahead = (&next + ((&next - &x)? * ((c - 1.) / next_c))?)?;
         (x, c) = (next, next_c);
     }

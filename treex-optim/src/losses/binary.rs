@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use treex_core::Result;
+use treex_core::extrema::{clamp, maximum};
 
 use super::math::{log_sigmoid, softplus};
 use super::{aligned, labeled};
@@ -77,7 +78,7 @@ pub fn sigmoid_focal_loss_with(
 pub fn hinge_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (outputs, targets) =
         aligned("hinge_loss", ("predictor outputs", predictor_outputs), ("targets", targets))?;
-    Ok((outputs * targets)?.affine(-1., 1.)?.maximum(0.)?)
+    Ok(maximum(&(outputs * targets)?.affine(-1., 1.)?, 0.)?)
 }
 
 /// `max(0, -predictor_outputs * targets)`, elementwise, for targets that are -1 or 1.
@@ -87,7 +88,7 @@ pub fn hinge_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor
 pub fn perceptron_loss(predictor_outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (outputs, targets) =
         aligned("perceptron_loss", ("predictor outputs", predictor_outputs), ("targets", targets))?;
-    Ok((outputs * targets)?.neg()?.maximum(0.)?)
+    Ok(maximum(&(outputs * targets)?.neg()?, 0.)?)
 }
 
 /// `sparse_plus(-logits)` where the label is positive, else `sparse_plus(logits)`, elementwise, with
@@ -109,6 +110,6 @@ pub fn sparsemax_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let x = labels.ne(&labels.zeros_like()?)?.where_cond(&logits.neg()?, &logits)?;
     // 0 or NaN.
     let x = (x + (labels * 0.)?)?;
-    let bend = (x.clamp(-1., 1.)? + 1.)?.sqr()?.affine(0.25, 0.)?;
-    Ok((bend + x.maximum(1.)?.affine(1., -1.)?)?)
+    let bend = (clamp(&x, -1., 1.)? + 1.)?.sqr()?.affine(0.25, 0.)?;
+    Ok((bend + maximum(&x, 1.)?.affine(1., -1.)?)?)
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Tensor};
 use treex_core::Result;
+use treex_core::extrema::maximum;
 
 use super::labels::{class_numbers, of_label, without_classes};
 use super::rows::Rows;
@@ -87,7 +88,7 @@ pub fn safe_softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Te
     let name = "safe_softmax_cross_entropy";
     let (rows, logits, labels) = distributions(name, logits, labels, &Over::default())?;
     let log_softmax = rows.log_softmax(&logits)?;
-    let finite = log_softmax.maximum(f64::from(f32::MIN))?;
+    let finite = maximum(&log_softmax, f64::from(f32::MIN))?;
     let log_softmax = labels.eq(&labels.zeros_like()?)?.where_cond(&finite, &log_softmax)?;
     Ok(rows.sum(&(labels * log_softmax)?)?.neg()?)
 }

@@ -20,6 +20,7 @@
 //! growing early.
 
 use candle_core::Tensor;
+use treex_core::size::check_elements;
 use treex_core::{Error, ErrorKind, Result};
 
 use crate::numerics::wide;
@@ -118,6 +119,7 @@ fn widened(loss: &str, name: &str, tensor: &Tensor) -> Result<Tensor> {
 }
 
 fn check_floats(loss: &str, name: &str, tensor: &Tensor) -> Result<()> {
+    check_elements(loss, tensor)?;
     if !tensor.dtype().is_float() {
         return Err(Error::new(ErrorKind::DType, format!("`{loss}` got {name} that are not floats"))
             .expected("a float type")

@@ -4,6 +4,7 @@ use std::f64::consts::LN_2;
 
 use candle_core::Tensor;
 use treex_core::Result;
+use treex_core::extrema::{clamp, maximum};
 
 use super::math::softplus;
 use super::{Over, aligned};
@@ -46,7 +47,7 @@ pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 pub fn huber_loss_with(predictions: &Tensor, targets: &Tensor, delta: f64) -> Result<Tensor> {
     let errors = errors("huber_loss", predictions, targets)?;
     // A constant beyond `delta`, chosen and not computed, so that the gradient at an infinity is no NaN.
-    let beyond = errors.detach().clamp(-delta, delta)?;
+    let beyond = clamp(&errors.detach(), -delta, delta)?;
     let clipped = errors.abs()?.le(delta)?.where_cond(&errors, &beyond)?;
     Ok((&clipped * (errors - (&clipped * 0.5)?)?)?)
 }
@@ -93,7 +94,7 @@ pub fn cosine_similarity_with(
     let rows = over.of(name, &predictions)?;
     let unit = |vectors: &Tensor| -> Result<Tensor> {
         let vectors = rows.only(&rows.arrange(vectors)?)?;
-        let norm = vectors.sqr()?.sum_keepdim(candle_core::D::Minus1)?.maximum(epsilon)?.sqrt()?;
+        let norm = maximum(&vectors.sqr()?.sum_keepdim(candle_core::D::Minus1)?, epsilon)?.sqrt()?;
         Ok(vectors.broadcast_div(&norm)?)
     };
     rows.sum(&(unit(&predictions)? * unit(&targets)?)?)

@@ -1,6 +1,7 @@
 //! Losses over embeddings.
 
 use candle_core::{DType, Tensor};
+use treex_core::extrema::maximum;
 use treex_core::{Error, Result};
 
 use super::{Over, aligned, widened};
@@ -39,7 +40,7 @@ pub fn ntxent_with(embeddings: &Tensor, labels: &Tensor, temperature: f64) -> Re
         }
     };
     let epsilon = if wide.dtype() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
-    let norm = wide.sqr()?.sum_keepdim(1)?.maximum(epsilon)?.sqrt()?;
+    let norm = maximum(&wide.sqr()?.sum_keepdim(1)?, epsilon)?.sqrt()?;
     let unit = wide.broadcast_div(&norm)?;
     let similarities = (unit.matmul(&unit.t()?)? / temperature)?;
 
@@ -135,5 +136,5 @@ pub fn triplet_margin_loss_with(
         Ok((rows.sum(&power)? + eps)?.powf(1. / norm_degree)?)
     };
     let difference = (distance("positives", positives)? - distance("negatives", negatives)?)?;
-    Ok((difference + margin)?.maximum(0.)?)
+    Ok(maximum(&(difference + margin)?, 0.)?)
 }

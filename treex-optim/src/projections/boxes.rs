@@ -1,6 +1,7 @@
 //! Onto intervals, elementwise.
 
 use candle_core::Tensor;
+use treex_core::extrema::{maximum, minimum};
 use treex_core::{Error, Result, Tree};
 
 use super::check_scale;
@@ -23,22 +24,22 @@ pub trait Bound<T> {
 impl<T: Tree> Bound<T> for f64 {
     fn at_least(&self, tree: &T) -> Result<T> {
         check_number(*self)?;
-        tree.map(|x| Ok(x.maximum(*self)?))
+        tree.map(|x| Ok(maximum(x, *self)?))
     }
 
     fn at_most(&self, tree: &T) -> Result<T> {
         check_number(*self)?;
-        tree.map(|x| Ok(x.minimum(*self)?))
+        tree.map(|x| Ok(minimum(x, *self)?))
     }
 }
 
 impl<T: Tree> Bound<T> for &T {
     fn at_least(&self, tree: &T) -> Result<T> {
-        tree.zip_map(self, |x, bound| or_nan(bound, &x.maximum(bound)?))
+        tree.zip_map(self, |x, bound| or_nan(bound, &maximum(x, bound)?))
     }
 
     fn at_most(&self, tree: &T) -> Result<T> {
-        tree.zip_map(self, |x, bound| or_nan(bound, &x.minimum(bound)?))
+        tree.zip_map(self, |x, bound| or_nan(bound, &minimum(x, bound)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Onto Euclidean norms.
 
 use candle_core::Tensor;
+use treex_core::extrema::maximum;
 use treex_core::{Result, Tree};
 
 use super::{check_floats, check_scale, unit};
@@ -27,7 +28,7 @@ pub fn projection_l2_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     let unit = unit(tree)?.max(1.);
     let tree = tree::scale(1. / unit, tree)?;
     // The maximum under the root, where it keeps the gradient at 0 a number.
-    scaled(&tree, &vdot(&tree, &tree)?.maximum((scale / unit).powi(2))?, scale)
+    scaled(&tree, &maximum(&vdot(&tree, &tree)?, (scale / unit).powi(2))?, scale)
 }
 
 fn scaled<T: Tree>(tree: &T, square: &Tensor, scale: f64) -> Result<T> {

@@ -1,6 +1,7 @@
 //! Clipping of each unit in proportion to its weights.
 
 use candle_core::Tensor;
+use treex_core::extrema::maximum;
 use treex_core::{Error, Leaves, Result};
 
 use crate::engine::Updates;
@@ -87,8 +88,8 @@ impl AdaptiveGradClip {
         let axes = self.reduced(g.dims())?;
         let norm = |x: &Tensor| -> Result<Tensor> { Ok(x.sqr()?.sum_keepdim(axes.as_slice())?.sqrt()?) };
         let norm_g = norm(g)?;
-        let most = (norm(p)?.maximum(self.eps)? * self.clipping)?;
-        let factor = (&most / norm_g.maximum(1e-6)?)?;
+        let most = (maximum(&norm(p)?, self.eps)? * self.clipping)?;
+        let factor = (&most / maximum(&norm_g, 1e-6)?)?;
         let factor = norm_g.lt(&most)?.where_cond(&factor.ones_like()?, &factor)?;
         Ok(g.broadcast_mul(&factor)?)
     }

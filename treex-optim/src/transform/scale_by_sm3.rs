@@ -1,6 +1,7 @@
 //! SM3's rescaling.
 
 use candle_core::Tensor;
+use treex_core::extrema::broadcast_minimum;
 use treex_core::{Leaves, Result, TreeObject};
 
 use crate::engine::Updates;
@@ -100,7 +101,7 @@ impl ScaleBySm3 {
             along[axis] = g.dim(axis)?;
             let mu = leaf_at(mu, index)?.to_dtype(g.dtype())?.reshape(along)?;
             least = Some(match least {
-                Some(least) => least.broadcast_minimum(&mu)?,
+                Some(least) => broadcast_minimum(&least, &mu)?,
                 None => mu,
             });
         }

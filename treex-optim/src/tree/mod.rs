@@ -27,6 +27,7 @@
 //! ```
 
 use candle_core::{DType, Device, Shape, Tensor};
+use treex_core::extrema::{maximum, minimum};
 use treex_core::{Error, ErrorKind, Key, Result, Tree, TreePart};
 
 use crate::losses::math::row_max;
@@ -130,8 +131,8 @@ pub fn where_cond<T: Tree>(condition: &Tensor, x: &T, y: &T) -> Result<T> {
 /// If a Candle operation fails.
 pub fn clip<T: Tree>(tree: &T, min: Option<f64>, max: Option<f64>) -> Result<T> {
     tree.map(|x| {
-        let x = min.map_or_else(|| Ok(x.clone()), |min| x.maximum(min))?;
-        Ok(max.map_or_else(|| Ok(x.clone()), |max| x.minimum(max))?)
+        let x = min.map_or_else(|| Ok(x.clone()), |min| maximum(x, min))?;
+        Ok(max.map_or_else(|| Ok(x.clone()), |max| minimum(&x, max))?)
     })
 }
 
@@ -297,7 +298,7 @@ pub fn norm<T: Tree>(tree: &T, order: Order) -> Result<Tensor> {
     match order {
         Order::L1 => sum_of(absolute()?),
         Order::L2 => Ok(vdot(tree, tree)?.sqrt()?),
-        Order::Inf => Ok(max_of(absolute()?)?.maximum(0.)?),
+        Order::Inf => Ok(maximum(&max_of(absolute()?)?, 0.)?),
     }
 }
 

@@ -13,7 +13,20 @@ fn a_masked_row_has_no_label() {
     let expected = (1. + (-1f64).exp() + (-2f64).exp()).ln();
     let loss = loss.to_vec1::<f64>().unwrap();
     assert!((loss[0] - expected).abs() < 1e-12 && loss[1] == 0., "{loss:?}");
-    assert!(softmax_cross_entropy_with_integer_labels(&logits, &labels).is_err());
+    assert_refused(softmax_cross_entropy_with_integer_labels(&logits, &labels), 1);
+}
+
+/// Where a label is no class, the CPU has an error. Another device would have to read the labels back: the loss of that row is
+/// NaN there.
+fn assert_refused(losses: Result<Tensor>, row: usize) {
+    if device().is_cpu() {
+        let error = losses.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Argument);
+        assert!(error.to_string().contains("expected labels from 0 to 2"), "{error}");
+    } else {
+        let losses = losses.unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        assert!(losses.iter().enumerate().all(|(at, loss)| loss.is_nan() == (at == row)), "{losses:?}");
+    }
 }
 
 #[test]
@@ -108,6 +121,11 @@ fn misuse_is_an_error() {
         ),
     ];
     for (result, text) in cases {
+        // These are checked on the CPU only, where the check is free.
+        let is_value = text.contains("probabilities that do not sum to 1");
+        if is_value && skip("probabilities that do not sum to 1", "the check would read them back") {
+            continue;
+        }
         assert_eq!(result.unwrap_err().to_string(), text);
     }
 }
@@ -141,10 +159,8 @@ fn labels_out_of_range_are_errors() {
     let logits = Tensor::zeros((2, 3), DType::F32, device()).unwrap();
     for wrong in [3, -1, i64::MAX, i64::from(u32::MAX)] {
         let labels = Tensor::new(&[0, wrong], device()).unwrap();
-        let error = softmax_cross_entropy_with_integer_labels(&logits, &labels).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Argument);
-        assert!(error.to_string().contains("expected labels from 0 to 2"), "{error}");
+        assert_refused(softmax_cross_entropy_with_integer_labels(&logits, &labels), 1);
     }
     let labels = Tensor::new(&[0u8, 255], device()).unwrap();
-    assert!(softmax_cross_entropy_with_integer_labels(&logits, &labels).is_err());
+    assert_refused(softmax_cross_entropy_with_integer_labels(&logits, &labels), 1);
 }

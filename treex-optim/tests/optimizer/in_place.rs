@@ -1,17 +1,19 @@
 //! A step writes unshared leaves in place, and never memory that another leaf reads.
 
 use proptest::prelude::*;
+use treex_core::autograd::storage_id;
 use treex_optim::engine::Updates;
 
 use super::*;
 
-/// The address of the leaf's storage.
+/// The address of the leaf's numbers; on another device than the CPU, that of its storage.
 fn address(leaf: &Leaf<Parameter>) -> usize {
     let tensor = leaf.get().unwrap();
     let (storage, _) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr().addr(),
-        _ => panic!("an f32 tensor on the CPU"),
+        Storage::Cpu(_) => panic!("an f32 tensor"),
+        _ => storage_id(&tensor),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use treex_core::Result;
+use treex_core::extrema::clamp;
 
 use crate::dtype::as_float;
 
@@ -96,5 +97,5 @@ pub fn sparse_plus(x: &Tensor) -> Result<Tensor> {
 /// Any error of Candle.
 pub fn sparse_sigmoid(x: &Tensor) -> Result<Tensor> {
     let x = &as_float(x)?;
-    Ok(((x + 1.)?.maximum(0f64)?.minimum(2f64)? * 0.5)?)
+    Ok((clamp(&(x + 1.)?, 0f64, 2f64)? * 0.5)?)
 }

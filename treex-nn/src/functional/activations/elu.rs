@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use treex_core::Result;
+use treex_core::extrema::{maximum, minimum};
 
 use crate::dtype::as_float;
 
@@ -60,8 +61,8 @@ pub fn celu(x: &Tensor) -> Result<Tensor> {
 /// Any error of Candle.
 pub fn celu_with(x: &Tensor, alpha: f64) -> Result<Tensor> {
     let x = &as_float(x)?;
-    let below = expm1(&(x.minimum(0f64)? / alpha)?)?;
-    Ok((x.maximum(0f64)? + (below * alpha)?)?)
+    let below = expm1(&(minimum(x, 0f64)? / alpha)?)?;
+    Ok((maximum(x, 0f64)? + (below * alpha)?)?)
 }
 
 /// [`elu_with`] the `alpha` and the factor that keep mean 0 and variance 1 (Klambauer et al., 2017).

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use candle_core::shape::Dims;
 use treex_core::Result;
+use treex_core::extrema::maximum;
 
 use super::softmax::{broadcast, wide};
 use crate::dtype::common_dtype;
@@ -107,7 +108,7 @@ pub fn standardize_with(x: &Tensor, dims: impl Dims, options: &StandardizeOption
     let variance = match given("variance", options.variance)? {
         Some(variance) => variance,
         None if options.stable => mean_of(&all.broadcast_sub(&mean)?.sqr()?)?,
-        None => mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?.maximum(0f64)?,
+        None => maximum(&mean_of(&all.sqr()?)?.broadcast_sub(&mean.sqr()?)?, 0f64)?,
     };
     normalization.normalize(&x, (Some(&mean), &variance), &[None, None], None)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 use treex_core::autograd::is_reference;
-use treex_core::size::check_size;
+use treex_core::size::{check_elements, check_size};
 use treex_core::{Error, Key, Result, matmul};
 
 use super::masks::{as_mask, causal_mask};
@@ -213,6 +213,7 @@ pub(crate) fn attention_and_weights(
 /// The weights before dropout, computed in `dtype`.
 fn softmax_weights(query: &Tensor, key: &Tensor, options: &AttentionOptions, dtype: DType) -> Result<Tensor> {
     let shape = check_keys(query, key, options)?;
+    [query, key].iter().try_for_each(|x| check_elements("dot_product_attention", x))?;
     check_size(&shape.clone().into(), dtype)?;
     let (_, queries, heads, depth) = split(query)?;
     let (_, keys, kv_heads, _) = split(key)?;
