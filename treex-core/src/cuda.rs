@@ -46,7 +46,9 @@ pub(crate) fn enter_device(device: &Device) -> Result<()> {
     if let Device::Cuda(cuda) = device {
         let bound = cuda.cuda_stream().context().bind_to_thread();
         bound.map_err(|error| {
-            Error::new(ErrorKind::Candle, "a thread cannot use a CUDA device").caused_by(error)
+            Error::new(ErrorKind::Candle, "a thread cannot use a CUDA device")
+                .remedy("look at the device with `nvidia-smi`; after an error of the driver, start the program again")
+                .caused_by(error)
         })?;
     }
     Ok(())

@@ -288,7 +288,9 @@ impl Error {
         if !is_out_of_memory(&error) {
             return Self::new(ErrorKind::Candle, "candle failed").caused_by(error);
         }
-        let full = Self::new(ErrorKind::Candle, "the device has no memory left").caused_by(error);
+        let full = Self::new(ErrorKind::Candle, "the device has no memory left")
+            .remedy(Fault::OutOfMemory.remedy())
+            .caused_by(error);
         match free_memory() {
             Some(free) => full.found(free),
             None => full,
