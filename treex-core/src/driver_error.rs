@@ -4,6 +4,7 @@ use std::error::Error;
 
 /// The errors of a driver that a program can do something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "there is no driver"))]
 pub(crate) enum Fault {
     OutOfMemory,
     /// The thread has no context.

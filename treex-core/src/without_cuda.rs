@@ -17,7 +17,6 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
 }
 
 /// Lets the calling thread use `device`, which is none that asks for it.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of the function with CUDA")]
 pub(crate) fn enter_device(_: &Device) -> Result<()> {
     Ok(())
 }

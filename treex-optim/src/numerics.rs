@@ -130,7 +130,7 @@ pub(crate) fn global_norm_there(leaves: &Leaves) -> Result<Tensor> {
 fn squares_of_all(leaves: &Leaves) -> Result<Tensor> {
     let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
     let mut sums: Vec<Tensor> = Vec::new();
-    for leaf in leaves.tensors() {
+    for leaf in leaves.tensors().filter(|leaf| leaf.elem_count() > 0) {
         for sum in chunk_sums(&leaf.detach().to_dtype(dtype)?.sqr()?)? {
             sums.push(match sums.first() {
                 Some(first) => transfer::to_device_of(&sum, first)?,

@@ -1,6 +1,6 @@
 //! Casts of the values of a tree.
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 use super::filter::{Filter, LeafRef};
 use super::handle::Handle;
@@ -23,7 +23,12 @@ pub(crate) fn cast<T: TreeObject>(tree: &mut T, filter: &impl Filter, dtype: DTy
         }
         selects = true;
         if let Some(value) = leaf.tracked_value().filter(|value| value.dtype().is_float()) {
-            let cast = Handle::from_copy(&value.to_dtype(dtype)?)?;
+            let is_refused = value.elem_count() == 0 && !value.device().is_cpu(); // by Candle's kernels
+            let cast = match is_refused {
+                true => Tensor::zeros(value.shape(), dtype, value.device())?,
+                false => value.to_dtype(dtype)?,
+            };
+            let cast = Handle::from_copy(&cast)?;
             leaf.replace(cast);
         }
         Ok(())

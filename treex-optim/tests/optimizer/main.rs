@@ -15,7 +15,7 @@ use treex_core::{
 };
 use treex_optim::*;
 use treex_testing::compare::{self, assert_close};
-use treex_testing::{Skips, device, is_skipped};
+use treex_testing::{NO_ELEMENTS, Skips, device, is_skipped};
 
 /// The simulated device takes milliseconds for each step.
 const SKIPS: Skips = &[
@@ -27,6 +27,7 @@ const SKIPS: Skips = &[
         "converges_on_rosenbrock",
         "10,000 steps for each optimizer; its first steps are compared in other tests",
     ),
+    ("moments_have_the_requested_type", NO_ELEMENTS),
 ];
 
 /// Leaves of all sorts: only those from `x` to `empty` can be trained.
