@@ -79,7 +79,7 @@ packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
 features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
 table=(
     gradients laws recompute semantics # treex-core
-    errors layers losses_and_logs metrics resize # treex-nn
+    candle_on_cuda errors layers losses_and_logs metrics resize # treex-nn
     additions combinators contrib linear_algebra linesearch losses not_finite optax_arguments projections tree wrappers # treex-optim
 )
 rest=(
