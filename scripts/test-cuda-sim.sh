@@ -78,15 +78,16 @@ library() {
 packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
 features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
 table=(
-    gradients laws recompute semantics # treex-core
+    gradients laws nested random recompute semantics # treex-core
     candle_on_cuda errors layers losses_and_logs metrics resize # treex-nn
     additions combinators contrib linear_algebra linesearch losses not_finite optax_arguments projections tree wrappers # treex-optim
+    operations # of both
 )
 rest=(
-    derive misuse nested random summary # treex-core
+    derive misuse summary # treex-core
     candle_gradients init linen # treex-nn
     does_nothing optax optimizer # treex-optim
-    operations second_order # of both
+    second_order # of both
 )
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0
 

@@ -369,6 +369,11 @@ fn holds(trial: &Trial<'_>, name: &str, kernels: &[DType]) -> Result<std::result
     let exact = trial.variables()?;
     let count = exact.len();
     for &dtype in ALL {
+        // Sorts, which have no kernel of treex.
+        let has_ties = name.is_empty() && trial.case.is_distinct && dtype.size_in_bytes() == 2;
+        if has_ties && skip("sorts in half precision", "Candle sorts equal numbers in any order on CUDA") {
+            continue;
+        }
         let rounded = on(&on(&exact, &Device::Cpu, dtype)?, device(), dtype)?;
         let found = trial.outcome(&rounded, |_| true)?;
         let again = trial.outcome(&rounded, |_| true)?;
@@ -474,6 +479,9 @@ pub fn check(name: &str, kernels: &[DType], case: impl Fn(&mut Draw<'_>) -> Case
         let mut draw = Draw(choices.iter());
         let key = draw.key();
         let case = case(&mut draw);
+        if !device().is_cpu() && case.inputs.iter().any(|dims| dims.contains(&0)) {
+            return Ok(());
+        }
         let views = case.inputs.iter().map(|dims| View::draw(&mut draw, dims.len())).collect();
         let trial = Trial { case: &case, views, key };
         let violation = match holds(&trial, name, kernels) {

@@ -225,7 +225,9 @@ fn added(name: &str, x: &Tensor, indices: &Tensor, values: &Tensor) -> Result<Te
                 .remedy("call `to_dtype` for a wider type before"));
         }
     }
-    Ok(x.index_add(indices, values, 0)?)
+    // Candle 0.11.1 on CUDA reads a view from its offset, also in the copy that it makes of it.
+    let whole = if x.device().is_cpu() { x.clone() } else { x.force_contiguous()? };
+    Ok(whole.index_add(indices, values, 0)?)
 }
 
 /// `indices` as `I64`, each checked to be from 0 to `len - 1`.

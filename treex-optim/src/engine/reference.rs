@@ -1,7 +1,10 @@
 //! The reference implementation of a pass, as tensor operations: the oracle of the loops, and the
 //! implementation on other devices.
 
+use std::collections::HashSet;
+
 use candle_core::{DType, Tensor};
+use treex_core::autograd::storage_id;
 use treex_core::{Leaves, Result};
 
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
@@ -19,6 +22,8 @@ pub(crate) fn pass(
 ) -> Result<PassResult> {
     let (mut updates, changed) = (current.clone(), !pending.is_empty());
     for PendingRules { on, rules, mut state } in pending {
+        let written = state.iter().flat_map(|state| state.tensors()).map(storage_id).collect();
+        updates = apart(&updates, &written)?;
         updates = updates.rebuild(|index| {
             let (Some(u), Some(p)) = (updates.get(index), target.param(index)) else { return Ok(None) };
             if !on[index] || !present[index] {
@@ -71,6 +76,17 @@ pub(crate) fn pass(
         }
     }
     Ok(PassResult { updates: changed.then_some(updates), sums })
+}
+
+/// The updates, copied where their memory is that of a state, which is written before all of them are read.
+fn apart(updates: &Leaves, written: &HashSet<usize>) -> Result<Leaves> {
+    if !updates.tensors().any(|update| written.contains(&storage_id(update))) {
+        return Ok(updates.clone());
+    }
+    updates.rebuild(|index| match updates.get(index) {
+        Some(update) if written.contains(&storage_id(update)) => Ok(Some(update.copy()?)),
+        update => Ok(update.cloned()),
+    })
 }
 
 /// The sum of each list of vectors, added in f64. All are read back at once.

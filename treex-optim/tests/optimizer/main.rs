@@ -27,6 +27,7 @@ const SKIPS: Skips = &[
         "converges_on_rosenbrock",
         "10,000 steps for each optimizer; its first steps are compared in other tests",
     ),
+    ("half_precision_parameters_have_moments_in_f32", NO_ELEMENTS),
     ("moments_have_the_requested_type", NO_ELEMENTS),
 ];
 
