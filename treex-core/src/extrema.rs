@@ -19,7 +19,7 @@ pub fn minimum(x: &Tensor, y: impl TensorOrScalar) -> Result<Tensor> {
     or_nan(x, x.minimum(y)?)
 }
 
-/// [`minimum`] of two tensors that are broadcast to one shape.
+/// [`minimum`] of two tensors that are broadcast to one shape: NaN where `x` is; a NaN of `y` is not kept everywhere.
 ///
 /// # Errors
 /// Those of Candle.

@@ -122,7 +122,7 @@ pub fn global_norm(tree: &impl Tree) -> Result<f64> {
 }
 
 /// [`global_norm`] as a scalar in f64 on the device of the leaves, which has f64.
-pub(crate) fn global_norm_there(leaves: &Leaves) -> Result<Tensor> {
+pub(crate) fn global_norm_on_device(leaves: &Leaves) -> Result<Tensor> {
     Ok(squares_of_all(leaves)?.to_dtype(DType::F64)?.sum_all()?.sqrt()?)
 }
 

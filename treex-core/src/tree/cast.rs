@@ -23,10 +23,11 @@ pub(crate) fn cast<T: TreeObject>(tree: &mut T, filter: &impl Filter, dtype: DTy
         }
         selects = true;
         if let Some(value) = leaf.tracked_value().filter(|value| value.dtype().is_float()) {
-            let is_refused = value.elem_count() == 0 && !value.device().is_cpu(); // by Candle's kernels
-            let cast = match is_refused {
-                true => Tensor::zeros(value.shape(), dtype, value.device())?,
-                false => value.to_dtype(dtype)?,
+            // Candle's kernels for other devices refuse tensors without elements.
+            let cast = if value.elem_count() == 0 && !value.device().is_cpu() {
+                Tensor::zeros(value.shape(), dtype, value.device())?
+            } else {
+                value.to_dtype(dtype)?
             };
             let cast = Handle::from_copy(&cast)?;
             leaf.replace(cast);

@@ -4,7 +4,7 @@ use candle_core::DType;
 use treex_core::{Leaves, Result};
 
 use crate::engine::{Squares, Updates};
-use crate::numerics::{check_not_negative, global_norm_there};
+use crate::numerics::{check_not_negative, global_norm_on_device};
 use crate::transfer::{scalar_on, to_device_of};
 use crate::transform::scale::Times;
 use crate::transformation::Stateless;
@@ -38,7 +38,7 @@ impl Stateless for ClipByGlobalNorm {
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         if updates.is_on_cuda() {
-            return Ok(updates.tensors(|grads, _| clipped_there(&grads, self.max_norm)));
+            return Ok(updates.tensors(|grads, _| clipped_on_device(&grads, self.max_norm)));
         }
         updates.measure(Squares, [], |squares| {
             let norm = squares.total(0).sqrt();
@@ -48,8 +48,8 @@ impl Stateless for ClipByGlobalNorm {
 }
 
 /// The same with the norm and the factor where the gradients are.
-fn clipped_there(grads: &Leaves, max_norm: f64) -> Result<Leaves> {
-    let norm = global_norm_there(grads)?;
+fn clipped_on_device(grads: &Leaves, max_norm: f64) -> Result<Leaves> {
+    let norm = global_norm_on_device(grads)?;
     let max_norm = scalar_on(max_norm, DType::F64, norm.device())?;
     let stays = (norm.lt(&max_norm)? + norm.eq(&norm.zeros_like()?)?)?;
     let factor = stays.where_cond(&norm.ones_like()?, &(max_norm / &norm)?)?;
