@@ -112,9 +112,10 @@ treex_tests() {
     sort -k1,2 -k3,3gr "$TREEX_TEST_DIFFERENCES"/* | awk '!seen[$1, $2]++'
 }
 
-# What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out.
+# What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out, and
+# where the driver is missing or old.
 budgets() {
-    on_device --test budgets --test out_of_memory
+    on_device --test budgets --test out_of_memory --test driver
 }
 
 # The main example on the device. Its packages are other ones, for which Candle is built again.
@@ -131,5 +132,5 @@ step 'tests of the simulator' simulator_tests
 [ -z "$all" ] || step 'PTX of these tests' assembler
 step 'the library' library
 step 'tests of treex' treex_tests
-step 'budgets and memory' budgets
+step 'budgets, memory, driver' budgets
 [ -z "$all" ] || step 'digits' digits

@@ -2,7 +2,8 @@
 
 use treex::nn::{
     BatchNorm, Conv, Dropout, Embed, LayerNorm, Linear, LstmCell, MultiHeadDotProductAttention, Padding, Rnn,
-    avg_pool, combine_masks, gelu, make_attention_mask, make_causal_mask, max_pool, relu, take_along_axis,
+    Rotary, avg_pool, combine_masks, gelu, make_attention_mask, make_causal_mask, max_pool, relu, scatter,
+    segment_sum, take_along_axis,
 };
 use treex::optim::{
     DynamicLossScale, GradientTransformation, adamw, apply_if_finite, chain, clip_by_global_norm, lamb,
@@ -32,6 +33,9 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "apply-if-finite", on: if_finite },
     Case { name: "loss-scale", on: loss_scale },
     Case { name: "take-along-axis", on: indexing },
+    Case { name: "scatter", on: scattering },
+    Case { name: "segment-sum", on: segments },
+    Case { name: "rotary-positions", on: rotation },
     Case { name: "decoding", on: decoding },
 ];
 
@@ -253,6 +257,27 @@ fn indexing(device: &Device) -> Result<Step> {
     let (model, x, labels) = dense(device)?;
     let labels = labels.unsqueeze(1)?;
     training(model, move |model| Ok(take_along_axis(&model.call(&x)?, &labels, 1)?.sqr()?.mean_all()?))
+}
+
+fn scattering(device: &Device) -> Result<Step> {
+    let (model, x, labels) = dense(device)?;
+    let (labels, ones) = (labels.unsqueeze(1)?, Tensor::ones((8, 1), DType::F32, device)?);
+    training(model, move |model| Ok(scatter(&model.call(&x)?, &labels, &ones, 1)?.sqr()?.mean_all()?))
+}
+
+fn segments(device: &Device) -> Result<Step> {
+    let (model, x, labels) = dense(device)?;
+    training(model, move |model| Ok(segment_sum(&model.call(&x)?, &labels, 3)?.sqr()?.mean_all()?))
+}
+
+/// Queries at positions of their own, as of sequences that are padded on the left.
+fn rotation(device: &Device) -> Result<Step> {
+    let (model, x, positions) = dense(device)?;
+    let positions = positions.unsqueeze(0)?;
+    training(model, move |model| {
+        let queries = model.call(&x)?.reshape((1, 8, 1, 3))?;
+        Ok(Rotary::new().features(2).apply_at(&queries, &positions)?.sqr()?.mean_all()?)
+    })
 }
 
 /// A token of a decoder that keeps the keys and values of those before. It is no training step.

@@ -29,6 +29,7 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
     let device = if let Some(device) = devices.get(&ordinal) {
         device.clone()
     } else {
+        check_driver().map_err(|why| unusable(ordinal, &why))?;
         let device =
             Device::new_cuda_with_stream(ordinal).map_err(|error| unusable(ordinal, &error.to_string()))?;
         set_up(device.as_cuda_device()?).map_err(|error| unusable(ordinal, &error.to_string()))?;
@@ -59,6 +60,23 @@ fn unusable(ordinal: usize, why: &str) -> Error {
     Error::new(ErrorKind::Candle, format!("CUDA device {ordinal} cannot be used: {why}"))
         .expected("a device, and a driver of at least the CUDA version that this program was built with")
         .remedy("`nvidia-smi` lists the devices and the driver's version; `Device::Cpu` needs neither")
+}
+
+/// A driver refuses kernels that were built with a later CUDA than its own, and may lack functions.
+#[expect(unsafe_code, reason = "a call of the driver")]
+fn check_driver() -> std::result::Result<(), String> {
+    let mut version = 0;
+    // SAFETY: the pointer is to a place for the number that the call writes.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(|error| error.to_string())?;
+    if version >= sys::CUDA_VERSION.cast_signed() {
+        return Ok(());
+    }
+    let name = |version: i32| format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
+    Err(format!(
+        "the driver is of {}, this program was built with {}",
+        name(version),
+        name(sys::CUDA_VERSION.cast_signed())
+    ))
 }
 
 #[expect(unsafe_code, reason = "calls of the driver")]

@@ -169,8 +169,8 @@ fn perturbed_functions_of_half_precision() {
     let smooth = make_perturbed_fun(ones).noise(Noise::Normal).sigma(1.);
     let (value, grads) = x.value_and_grad(Parameter, |x| smooth.call(1, x)?.get()).unwrap();
     // A half of each, and the density of the normal distribution at 0, of a thousand samples.
-    assert_close(&values(&value), &[1.5], 0.1, "value");
-    assert_close(&values(&grads.get().unwrap()), &[0.4; 3], 0.1, "gradient");
+    let is_near = |found: &Tensor, expected: f64| values(found).iter().all(|x| (x - expected).abs() < 0.1);
+    assert!(is_near(&value, 1.5) && is_near(&grads.get().unwrap(), 0.4), "{value} {grads:?}");
 }
 
 #[test]

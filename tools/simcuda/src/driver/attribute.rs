@@ -7,7 +7,7 @@ use super::module::{BLOCK, GRID, SHARED, SHARED_OPT_IN, THREADS};
 /// The device's name.
 pub const NAME: &std::ffi::CStr = c"Simulated CUDA device";
 
-/// The version of CUDA that the driver says it has.
+/// The version of CUDA that the driver says it has, if the environment does not choose another one.
 pub const VERSION: i32 = 13000;
 
 impl Device {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::attribute::VERSION;
 use crate::launch::{Options, Order};
 
 /// How the device behaves. Each has a variable of the environment.
@@ -19,6 +20,8 @@ pub struct Settings {
     /// `SIMCUDA_TRANSFERS=refuse`: copies between host and device are refused, from the first on.
     /// `simcuda_refuse_transfers` changes it later.
     pub refuse_transfers: bool,
+    /// `SIMCUDA_DRIVER_VERSION=12040`: the version of CUDA that the driver says it has; PTX is read in any case.
+    pub driver_version: i32,
     /// `SIMCUDA_TRACE`, if set to anything but nothing: each call, on the standard error stream.
     pub trace: bool,
     /// `SIMCUDA_REPORT=file`: the counts are written there when the process ends.
@@ -33,6 +36,7 @@ impl Default for Settings {
             uninitialized_global: true,
             memory: 4 << 30,
             refuse_transfers: false,
+            driver_version: VERSION,
             trace: false,
             report: None,
         }
@@ -73,6 +77,11 @@ impl Settings {
             Some("refuse") => true,
             Some(other) => return Err(format!("SIMCUDA_TRANSFERS={other} is neither allow nor refuse")),
         };
+        if let Some(version) = variable("SIMCUDA_DRIVER_VERSION") {
+            settings.driver_version = version
+                .parse()
+                .map_err(|_| format!("SIMCUDA_DRIVER_VERSION={version} is no version, as 12040 for 12.4"))?;
+        }
         settings.trace = variable("SIMCUDA_TRACE").is_some_and(|value| !value.is_empty());
         settings.report = variable("SIMCUDA_REPORT").map(PathBuf::from);
         Ok(settings)
@@ -99,6 +108,7 @@ mod tests {
             ("SIMCUDA_CHECKS", "off"),
             ("SIMCUDA_MEMORY", "1024"),
             ("SIMCUDA_TRANSFERS", "refuse"),
+            ("SIMCUDA_DRIVER_VERSION", "12040"),
             ("SIMCUDA_TRACE", "1"),
         ])
         .expect("all are right");
@@ -106,11 +116,13 @@ mod tests {
         assert!(!all.options.races && !all.options.uninitialized_shared && !all.uninitialized_global);
         assert!(all.trace && all.memory == 1024);
         assert!(all.refuse_transfers && !plain.refuse_transfers);
+        assert_eq!((plain.driver_version, all.driver_version), (VERSION, 12040));
         for wrong in [
             ("SIMCUDA_STREAMS", "backward"),
             ("SIMCUDA_CHECKS", "no"),
             ("SIMCUDA_MEMORY", "1G"),
             ("SIMCUDA_TRANSFERS", "1"),
+            ("SIMCUDA_DRIVER_VERSION", "12.4"),
         ] {
             let words = read(&[wrong]).expect_err("wrong");
             assert!(words.starts_with(&format!("{}={}", wrong.0, wrong.1)), "{words}");

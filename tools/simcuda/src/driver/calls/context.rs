@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use super::super::attribute::{NAME, VERSION};
+use super::super::attribute::NAME;
 use super::super::error::Error;
 use super::calls;
 use super::pointer::Out;
@@ -12,7 +12,7 @@ calls! { Error;
     fn cuInit(device, flags: u32) { device.initialize(flags) }
 
     /// The version of CUDA that the driver has.
-    fn cuDriverGetVersion(_device, version: Out<i32>) { version.set(VERSION) }
+    fn cuDriverGetVersion(device, version: Out<i32>) { version.set(device.settings().driver_version) }
 
     /// A device by its ordinal.
     fn cuDeviceGet(device, out: Out<i32>, ordinal: i32) {
