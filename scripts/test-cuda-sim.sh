@@ -80,13 +80,13 @@ features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
 table=(
     gradients laws nested random recompute semantics # treex-core
     candle_on_cuda errors layers losses_and_logs metrics resize # treex-nn
-    additions combinators contrib linear_algebra linesearch losses not_finite optax_arguments projections tree wrappers # treex-optim
+    additions combinators contrib does_nothing linear_algebra linesearch losses not_finite optax optax_arguments projections tree wrappers # treex-optim
     operations # of both
 )
 rest=(
     derive misuse summary # treex-core
     candle_gradients init linen # treex-nn
-    does_nothing optax optimizer # treex-optim
+    optimizer # treex-optim
     second_order # of both
 )
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0
@@ -115,7 +115,7 @@ treex_tests() {
 # What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out, and
 # where the driver is missing or old.
 budgets() {
-    on_device --test budgets --test out_of_memory --test driver
+    on_device --test budgets --test optimizer_step --test out_of_memory --test driver
 }
 
 # The main example on the device. Its packages are other ones, for which Candle is built again.

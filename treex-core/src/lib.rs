@@ -45,9 +45,8 @@ extern crate self as treex_core; // the name by which the derive finds this crat
 mod allocator;
 pub mod autograd;
 pub mod constants;
-#[cfg(feature = "cuda")]
-pub mod cuda;
 mod deep;
+pub mod device;
 mod driver_error;
 pub mod error;
 pub mod extrema;
@@ -59,20 +58,19 @@ mod matmul;
 mod nearest;
 pub mod random;
 pub mod size;
+pub mod tensor_number;
 mod tensors;
 pub mod transfers;
 pub mod transform;
 pub mod tree;
-#[cfg(not(feature = "cuda"))]
-mod without_cuda;
 
 pub use allocator::keep_memory;
 pub use autograd::enable_nested_gradients;
 pub use candle_core as candle; // its types are part of this API
 #[cfg(feature = "cuda")]
-pub use cuda::cuda_device;
-#[cfg(feature = "cuda")]
-pub(crate) use cuda::enter_device;
+pub use device::cuda;
+pub use device::cuda_device;
+pub(crate) use device::enter_device;
 pub use error::{Error, ErrorKind, Result};
 pub use init::initializer::Initializer;
 pub use init::module_key::ModuleKey;
@@ -110,10 +108,6 @@ pub use tree::object::{ChildInfo, TreeObject, Visitor, VisitorMut};
 pub use tree::path::{ModuleId, Path, Segment};
 pub use tree::verbs::Tree;
 pub use treex_core_derive::{Aux, TreeObject};
-#[cfg(not(feature = "cuda"))]
-pub use without_cuda::cuda_device;
-#[cfg(not(feature = "cuda"))]
-pub(crate) use without_cuda::enter_device;
 
 /// The traits whose methods programs call: `use treex_core::prelude::*`.
 pub mod prelude {

@@ -3,7 +3,8 @@
 //! - How a loop runs: [`isa`] (the instruction set), [`vector`] (explicit vectors), [`parallel`] (all cores),
 //!   [`fill`] and [`output`] (new memory that kernels write).
 //! - What a loop computes with: [`float`] (element types), [`math`] (functions of one number), [`reduce`] (sums
-//!   and maxima).
+//!   and maxima), [`number`] (what an elementwise function is generic over) and [`expression`] (the same function as source
+//!   of a device kernel).
 //! - Matrix products: [`matmul`] (any size), [`gather_gemm`] (of rows gathered from memory, as in a
 //!   convolution).
 //! - Random numbers: [`random`].
@@ -28,12 +29,14 @@ pub mod add;
 pub mod attention;
 pub mod convolution;
 pub mod cross_entropy;
+pub mod dialect;
 pub mod dot;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod error;
 pub mod exact_gelu;
+pub mod expression;
 pub mod fill;
 pub mod float;
 pub mod gather_gemm;
@@ -45,6 +48,7 @@ pub mod matmul;
 mod memory;
 mod microkernel;
 pub mod norm;
+pub mod number;
 pub mod output;
 pub mod parallel;
 pub mod pooling;

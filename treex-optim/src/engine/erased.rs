@@ -1,10 +1,14 @@
 //! Type-erased rules and terms: one loop each, instantiated where the rule's type is known.
 
+use std::iter;
+
 use candle_core::Tensor;
 use treex_core::Result;
+use treex_core::tensor_number::TensorNumber;
+use treex_kernels::expression::Expression;
 use treex_kernels::isa::{dispatch, dispatch_256};
+use treex_kernels::number::Number;
 
-use super::expression::Expression;
 use super::fusion::Fusable;
 use super::loops::{Chunk, Sum, apply};
 use super::rule::{Rule, Terms};
@@ -17,6 +21,8 @@ pub(crate) trait ErasedRule: Send + Sync {
     fn fusable(&self) -> Option<Fusable>;
     fn run_f32(&self, chunk: Chunk<'_, '_, f32>);
     fn run_f64(&self, chunk: Chunk<'_, '_, f64>);
+    /// The expressions of the next update and the next state.
+    fn traced(&self, u: Expression, p: Expression, state: &[Expression]) -> Vec<Expression>;
     /// The same as tensor operations: the update, then the state.
     fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
@@ -25,10 +31,10 @@ pub(crate) trait ErasedRule: Send + Sync {
 pub(crate) struct RuleImpl<R, const K: usize>(pub(crate) R);
 
 impl<R: Rule<K>, const K: usize> RuleImpl<R, K> {
-    /// The expression of the rule; inputs are update, parameter and state, in this order.
-    fn traced(&self) -> (Expression, [Expression; K]) {
-        let input = Expression::input;
-        self.0.apply(input(0), input(1), std::array::from_fn(|k| input(k + 2)))
+    /// The next update and the next state, from those now.
+    fn apply<N: Number>(&self, u: N, p: N, state: &[N]) -> Vec<N> {
+        let (next, state) = self.0.apply(u, p, std::array::from_fn(|k| state[k].clone()));
+        iter::once(next).chain(state).collect()
     }
 }
 
@@ -41,7 +47,7 @@ impl<R: Rule<K>, const K: usize> ErasedRule for RuleImpl<R, K> {
         if K > 0 {
             return None;
         }
-        self.traced().0.fusable()
+        Fusable::of(&self.apply(Expression::input(0), Expression::input(1), &[])[0])
     }
 
     fn run_f32(&self, chunk: Chunk<'_, '_, f32>) {
@@ -52,11 +58,14 @@ impl<R: Rule<K>, const K: usize> ErasedRule for RuleImpl<R, K> {
         apply(&self.0, chunk, |blocks| dispatch_256(blocks));
     }
 
+    fn traced(&self, u: Expression, p: Expression, state: &[Expression]) -> Vec<Expression> {
+        self.apply(u, p, state)
+    }
+
     fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>> {
-        let (next, kept) = self.traced();
-        let inputs = [&[u.clone(), p.clone()], state].concat();
-        let expressions: Vec<_> = std::iter::once(next).chain(kept).collect();
-        Ok(Expression::evaluate(&expressions, &inputs)?)
+        let state: Vec<_> = state.iter().map(TensorNumber::new).collect();
+        let next = self.apply(TensorNumber::new(u), TensorNumber::new(p), &state);
+        next.into_iter().map(|number| number.into_tensor(u)).collect()
     }
 }
 
@@ -103,8 +112,8 @@ impl<S: Terms<M>, const M: usize> ErasedTerms for TermsImpl<S, M> {
     }
 
     fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>> {
-        let terms = self.0.terms(Expression::input(0), Expression::input(1));
-        Ok(Expression::evaluate(&terms, &[u.clone(), p.clone()])?)
+        let terms = self.0.terms(TensorNumber::new(u), TensorNumber::new(p));
+        terms.into_iter().map(|number| number.into_tensor(u)).collect()
     }
 }
 

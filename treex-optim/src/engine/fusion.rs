@@ -1,5 +1,7 @@
 //! Rules that are fused into the loop of the rule before or after them.
 
+use treex_kernels::expression::Expression;
+
 /// A rule simple enough to fuse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fusable {
@@ -10,6 +12,12 @@ pub(crate) enum Fusable {
 }
 
 impl Fusable {
+    /// The form of a rule's next update, where `u` is input 0 and `p` input 1.
+    pub(crate) fn of(next: &Expression) -> Option<Self> {
+        let decay = || next.as_sum_with(0)?.as_multiple_of(1).map(Self::Decay);
+        next.as_multiple_of(0).map(Self::Scale).or_else(decay)
+    }
+
     pub(crate) fn scale(self) -> Option<f64> {
         if let Self::Scale(factor) = self { Some(factor) } else { None }
     }

@@ -3,9 +3,9 @@
 use std::ops::AddAssign;
 
 use treex_kernels::isa::{self, prefetch};
+use treex_kernels::number::{Lane, Number};
 
 use super::fusion::Fused;
-use super::number::{Lane, Number};
 use super::rule::{Rule, Terms};
 
 /// Elements of a block: two registers of the widest kind.

@@ -2,16 +2,16 @@
 //!
 //! A transformation records its work on [`Updates`]; the optimizer runs it. In reading order: [`Number`]
 //! and [`Rule`] (the mathematics of one element), [`Updates`] (the recorded work), `run` (the passes over
-//! memory), `cpu` (a pass as loops over slices) and `reference` (the same pass as tensor operations).
+//! memory), `cpu` (a pass as loops over slices), `device` (the same pass as a kernel of a device) and `reference` (the same
+//! pass as tensor operations).
 
 mod batch;
 mod cpu;
+mod device;
 mod erased;
-mod expression;
 mod fusion;
 mod job;
 mod loops;
-mod number;
 mod pass;
 mod piece;
 mod reference;
@@ -21,7 +21,7 @@ mod slices;
 mod updates;
 
 pub(crate) use job::Target;
-pub use number::{Lane, Number};
 pub use rule::{Rule, Squares, Terms};
 pub(crate) use run::{run, sum};
+pub use treex_kernels::number::{Lane, Number};
 pub use updates::{Sums, Updates};

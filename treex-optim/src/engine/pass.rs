@@ -5,9 +5,10 @@
 
 use std::iter::{Peekable, from_fn};
 
+use treex_kernels::number::Number;
+
 use super::erased::{ErasedRule, ErasedTerms, RuleImpl, Rules};
 use super::fusion::{Fusable, Fused};
-use super::number::Number;
 use super::rule::Rule;
 use super::updates::Mask;
 

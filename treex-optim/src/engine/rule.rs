@@ -1,6 +1,6 @@
 //! The mathematics of one element.
 
-use super::number::Number;
+use treex_kernels::number::Number;
 
 /// One step of one element: a function of its update `u`, its parameter `p`, and its `K` state values. The
 /// fields of a rule are the constants of the step: decay rates, bias corrections, learning rates.

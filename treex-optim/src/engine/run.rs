@@ -10,10 +10,10 @@ use treex_core::autograd::is_reference;
 use treex_core::{Leaves, Result};
 
 use super::erased::TermsImpl;
-use super::job::{Output, PendingRules, Target, compute_dtype};
+use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::rule::Terms;
 use super::updates::{Mask, Op, Sums, TensorFn, Updates, Work};
-use super::{cpu, reference};
+use super::{cpu, device, reference};
 use crate::constant::check_constant;
 
 /// Runs all recorded work. `release` is called after the last check: from there on only an allocation can
@@ -27,9 +27,9 @@ pub(crate) fn run(
 ) -> Result<Option<Leaves>> {
     let Updates { incoming, params, present, ops, .. } = updates;
     incoming.tensors().chain(params.tensors()).try_for_each(|x| check_constant("update", x))?;
+    let pass = pass_for(&incoming, &params);
     // From here on the model is the only holder of its cells.
     drop(params);
-    let fast = is_fast(&incoming);
     let mut ops = VecDeque::from(ops);
     let mut current = incoming;
     let mut release = Some(release);
@@ -44,21 +44,11 @@ pub(crate) fn run(
         if !fallible && let Some(release) = release.take() {
             release();
         }
-        let pass = |current: &Leaves,
-                    pending: Vec<PendingRules<'_>>,
-                    output: Output<'_>,
-                    target: &mut Target<'_>| {
-            if fast {
-                cpu::pass(current, &present, pending, output, target)
-            } else {
-                reference::pass(current, &present, pending, output, target)
-            }
-        };
         match ops.pop_front() {
             None => {
                 let keep = matches!(target, Target::Updates(_));
                 let output = if keep { Output::Updates } else { Output::Params };
-                let result = pass(&current, pending, output, &mut target)?;
+                let result = pass(&current, &present, pending, output, &mut target)?;
                 if !keep {
                     return Ok(None);
                 }
@@ -68,8 +58,8 @@ pub(crate) fn run(
                     .map(Some);
             }
             Some(Op { on, work: Work::Measured { terms, then, state } }) => {
-                let result =
-                    pass(&current, std::mem::take(&mut pending), Output::Sums(&*terms, &on), &mut target)?;
+                let output = Output::Sums(&*terms, &on);
+                let result = pass(&current, &present, std::mem::take(&mut pending), output, &mut target)?;
                 current = result.updates.unwrap_or(current);
                 let rules = then(result.sums)?;
                 pending.push(PendingRules { on, rules, state });
@@ -77,7 +67,8 @@ pub(crate) fn run(
             Some(Op { on, work: Work::Tensors(f) }) => {
                 // Without rules a pass would only compare the shapes, which the function may change.
                 if !pending.is_empty() {
-                    let result = pass(&current, std::mem::take(&mut pending), Output::Updates, &mut target)?;
+                    let rules = std::mem::take(&mut pending);
+                    let result = pass(&current, &present, rules, Output::Updates, &mut target)?;
                     current = result.updates.unwrap_or(current);
                 }
                 current = apply_tensor_fn(&current, &present, &on, f, &target)?;
@@ -104,13 +95,24 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
     let both = |index| updates.get(index).is_some() && params.get(index).is_some();
     let on: Mask = (0..updates.len()).map(both).collect();
     let (terms, mut target) = (TermsImpl(terms), Target::Updates(params));
-    let pass = if is_fast(updates) { cpu::pass } else { reference::pass };
+    let pass = pass_for(updates, params);
     Ok(pass(updates, &on, Vec::new(), Output::Sums(&terms, &on), &mut target)?.sums)
 }
 
-/// Whether the loops over slices can run.
-fn is_fast(updates: &Leaves) -> bool {
-    !is_reference() && updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu))
+/// One pass over memory.
+type Pass = fn(&Leaves, &[bool], Vec<PendingRules<'_>>, Output<'_>, &mut Target<'_>) -> Result<PassResult>;
+
+/// The pass for tensors of these devices and types.
+fn pass_for(updates: &Leaves, params: &Leaves) -> Pass {
+    if is_reference() {
+        reference::pass
+    } else if updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu)) {
+        cpu::pass
+    } else if device::is_supported(updates.tensors().chain(params.tensors())) {
+        device::pass
+    } else {
+        reference::pass
+    }
 }
 
 /// Applies a function of tensors at its positions.

@@ -1,9 +1,10 @@
-//! The number type that elementwise rules are generic over.
+//! The number that elementwise functions are generic over.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number that a rule computes with: a lane of a vector register, or an expression over whole tensors. A
-/// rule is generic over it, so its mathematics is written once.
+/// A number that an elementwise function computes with: a lane of a vector register ([`Lane`]), a whole tensor, or an
+/// [`Expression`](crate::expression::Expression) that becomes a device kernel. A function is generic over it, so its
+/// mathematics is written once.
 pub trait Number:
     Clone
     + Add<Output = Self>
@@ -16,7 +17,7 @@ pub trait Number:
     + Mul<f64, Output = Self>
     + Div<f64, Output = Self>
 {
-    /// A constant of the rule.
+    /// A constant of the function.
     fn constant(value: f64) -> Self;
 
     /// The square root.

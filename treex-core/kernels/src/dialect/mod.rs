@@ -1,0 +1,17 @@
+//! The language of device kernels: a part of C++ that is CUDA with one header, and other languages with others. A kernel's text
+//! follows the header of the language that it is compiled as.
+//!
+//! - `KERNEL(name, parameters)` declares a kernel, `TABLE(name)` its parameter of the struct `Table`, by value.
+//! - `LOCAL_ID` and `GROUP_ID` are the positions of a thread in its group and of the group in the grid.
+//! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16` and `BF16`, access element `i` of the
+//!   memory at an address. Half types are loaded as `float` and rounded to nearest, ties to even, when stored.
+//! - `bits_to_float` and `bits_to_double` give the number of a bit pattern, `round_to_odd` a `float` from which a `double` is
+//!   rounded once to a half type.
+//! - `uint` and `ulong` have 32 and 64 bits.
+
+/// The header for CUDA.
+pub const CUDA: &str = include_str!("cuda.h");
+
+/// One launch over many tensors: `WORDS`, `STRIDE`, `GROUP_SIZE` and `EACH` are defined before it, and `PROGRAMS` stands for
+/// the cases, one for each program.
+pub const SWEEP: &str = include_str!("sweep.h");

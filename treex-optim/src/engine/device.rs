@@ -1,0 +1,116 @@
+//! A pass as a kernel of a device: one launch for about 500 leaves, whatever the chain.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use treex_core::device::sweep::{Part, Program, supports, sweep};
+use treex_core::{Error, ErrorKind, Leaves, Result};
+use treex_kernels::expression::Expression;
+
+use super::erased::Rules;
+use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
+use super::reference;
+
+/// Runs rules over all leaves with an update; sums over the result are those of the reference.
+pub(crate) fn pass(
+    current: &Leaves,
+    present: &[bool],
+    pending: Vec<PendingRules<'_>>,
+    output: Output<'_>,
+    target: &mut Target<'_>,
+) -> Result<PassResult> {
+    let writes_params = matches!((output, &*target), (Output::Params, Target::Model(_)));
+    let mut new_updates = vec![None; current.len()];
+    let changed = !pending.is_empty();
+    if changed || writes_params {
+        rules(current, present, pending, writes_params, target, &mut new_updates)?;
+    }
+    let updates =
+        current.rebuild(|index| Ok(new_updates[index].take().or_else(|| current.get(index).cloned())))?;
+    let sums = match output {
+        Output::Sums(..) => reference::pass(&updates, present, Vec::new(), output, target)?.sums,
+        _ => Default::default(),
+    };
+    Ok(PassResult { updates: changed.then_some(updates), sums })
+}
+
+/// Whether there are kernels for all updates and parameters.
+pub(crate) fn is_supported<'t>(mut tensors: impl Iterator<Item = &'t Tensor>) -> bool {
+    let Some(first) = tensors.next() else { return false };
+    let is_beside = |tensor: &Tensor| {
+        supports(tensor.device(), tensor.dtype()) && tensor.device().same_device(first.device())
+    };
+    is_beside(first) && tensors.all(is_beside)
+}
+
+fn rules(
+    current: &Leaves,
+    present: &[bool],
+    pending: Vec<PendingRules<'_>>,
+    writes_params: bool,
+    target: &mut Target<'_>,
+    new_updates: &mut [Option<Tensor>],
+) -> Result<()> {
+    let (mut members, mut states) = (Vec::new(), Vec::new());
+    for PendingRules { on, rules, state } in pending {
+        let first = states.len();
+        states.extend(state.into_iter().map(|state| state.handles_mut().iter_mut()));
+        members.push((on, rules, first..states.len()));
+    }
+    let (mut handles, params) = match target {
+        Target::Model(handles) if writes_params => (Some(handles.iter_mut()), None),
+        target => (None, Some(&*target)),
+    };
+    // Leaves with the same rules share a program.
+    let mut programs: HashMap<(Vec<bool>, bool), Arc<Program>> = HashMap::new();
+    let is_shared = members.iter().all(|(_, rules, _)| matches!(rules, Rules::One(_)));
+    let mut parts = Vec::new();
+    for (index, output) in new_updates.iter_mut().enumerate() {
+        let mut state: Vec<_> = states.iter_mut().map(|state| state.next()).collect();
+        let handle = handles.as_mut().and_then(|handles| handles.next());
+        let Some(u) = current.get(index).filter(|_| present[index]) else { continue };
+        let on: Vec<bool> = members.iter().map(|(on, ..)| on[index]).collect();
+        if !writes_params && !on.contains(&true) {
+            continue;
+        }
+        let p = match &handle {
+            Some(handle) => handle.value(),
+            None => params.and_then(|params| params.param(index)),
+        };
+        let missing = || {
+            Error::new(ErrorKind::FilteredOut, "an update has no parameter or no state")
+                .at(current.path(index))
+        };
+        let p = p.ok_or_else(missing)?.clone();
+        let is_wide = compute_dtype(u, &p) == DType::F64;
+        let trace = || {
+            let (mut next, mut kept, p) = (Expression::input(0), Vec::new(), Expression::input(1));
+            for ((_, rules, range), _) in members.iter().zip(&on).filter(|(_, on)| **on) {
+                let first = 2 + kept.len();
+                let state: Vec<_> =
+                    range.clone().enumerate().map(|(k, _)| Expression::input(first + k)).collect();
+                let mut traced = rules.at(index).traced(next, p.clone(), &state).into_iter();
+                next = traced.next().unwrap_or_else(|| Expression::input(0));
+                kept.extend(traced);
+            }
+            let values =
+                if writes_params { [vec![p + next], kept].concat() } else { [kept, vec![next]].concat() };
+            Program::new(is_wide, &values)
+        };
+        let program = if is_shared {
+            Arc::clone(programs.entry((on.clone(), is_wide)).or_insert_with(trace))
+        } else {
+            trace()
+        };
+        let mut leaves: Vec<_> = handle.map(|handle| &mut **handle).into_iter().collect();
+        for (_, _, range) in members.iter().zip(&on).filter(|(_, on)| **on).map(|(member, _)| member) {
+            for state in &mut state[range.clone()] {
+                leaves.push(state.take().filter(|state| state.value().is_some()).ok_or_else(missing)?);
+            }
+        }
+        let inputs = if writes_params { vec![u.clone()] } else { vec![u.clone(), p] };
+        parts.push(Part { inputs, leaves, output: (!writes_params).then_some(output), program });
+    }
+    sweep(parts)
+}
