@@ -18,7 +18,7 @@ enum Value {
     Tensor(Tensor),
     /// It becomes a tensor only where an operation needs one.
     Constant(f64),
-    /// The error of an operation, until somebody takes it.
+    /// The error of an operation, until it is reported.
     Failed(Arc<Mutex<Option<candle_core::Error>>>),
 }
 

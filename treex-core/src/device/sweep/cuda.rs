@@ -10,7 +10,7 @@ use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout, Shape, Storage, Tensor};
 
-use super::Part;
+use super::part::Part;
 use super::source::{Case, GROUP_SIZE, kernel};
 use super::table::{Launch, Row, launches, stride};
 use crate::device::compile;
@@ -59,13 +59,14 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
     }
 
     let mut cases: HashMap<String, usize> = HashMap::new();
-    let mut known: HashMap<(usize, Vec<DType>), usize> = HashMap::new();
+    let mut known: HashMap<(usize, Vec<DType>, Vec<DType>), usize> = HashMap::new();
     let (mut rows, mut constants, mut slots) = (Vec::with_capacity(open.len()), Vec::new(), 0);
     for (part, program) in open.iter().zip(&programs) {
         let dtypes = |tensors: &[Tensor]| tensors.iter().map(Tensor::dtype).collect::<Vec<_>>();
         let (inputs, leaves) = (dtypes(&part.inputs), dtypes(&part.variables));
         let address = std::ptr::from_ref(&**program).addr();
-        let number = *known.entry((address, [&inputs[..], &leaves[..]].concat())).or_insert_with(|| {
+        let key = (address, inputs.clone(), leaves.clone());
+        let number = *known.entry(key).or_insert_with(|| {
             let case = Case { program, inputs, leaves, has_output: part.output.is_some() };
             slots = slots.max(case.slots());
             let next = cases.len();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use candle_core::DType;
 use treex_kernels::dialect::SWEEP;
 
-use super::Program;
+use super::part::Program;
 
 /// Threads of a group.
 pub(super) const GROUP_SIZE: usize = 256;
