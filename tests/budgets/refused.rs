@@ -1,7 +1,7 @@
 //! A hidden transfer names its place: by the check of treex, and by that of the device.
 
 use treex::ErrorKind;
-use treex::nn::{Dropout, Embed};
+use treex::nn::{Dropout, Embed, Rnn, SimpleCell};
 use treex::optim::{DynamicLossScale, global_norm};
 use treex::prelude::*;
 use treex_testing::simulator::Simulator;
@@ -92,10 +92,41 @@ fn out_of_range(device: &Device) -> Result<Option<String>> {
     let labels = Tensor::new(&[1u32, 2, u32::MAX], device)?;
     let losses =
         treex::optim::softmax_cross_entropy_with_integer_labels(&logits, &labels)?.to_vec1::<f32>()?;
+    if let Some(fault) = gradients_out_of_range(device)? {
+        return Ok(Some(fault));
+    }
     let is_nan = |numbers: &[f32]| numbers.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
     let found = [is_nan(&signed), is_nan(&unsigned), is_nan(&losses)];
     let expected =
         [vec![false, false, false, true, true, true], vec![false, true, true], vec![false, true, true]];
     Ok((found != expected)
         .then(|| format!("expected NaN at {expected:?}, found {signed:?} {unsigned:?} {losses:?}")))
+}
+
+/// As `jax.grad` of JAX 0.10.2: what is out of range selects nothing, so that nothing is trained in its place. A sequence whose
+/// length is out of range has no outputs.
+fn gradients_out_of_range(device: &Device) -> Result<Option<String>> {
+    let mut embed = Embed::new(3, 1).init(0, device)?;
+    let ids = Tensor::new(&[0u32, 3], device)?;
+    let (_, rows) = embed.value_and_grad(Parameter, |embed| Ok(embed.call(&ids)?.sum_all()?))?;
+    let mut logits = Leaf::<Parameter>::new(Tensor::zeros((2, 4), DType::F32, device)?)?;
+    let labels = Tensor::new(&[1u32, 4], device)?;
+    let (_, scores) = logits.value_and_grad(Parameter, |logits| {
+        Ok(treex::optim::softmax_cross_entropy_with_integer_labels(&logits.get()?, &labels)?.sum_all()?)
+    })?;
+    let mut rnn = Rnn::new(SimpleCell::new(1, 1)).init(0, device)?;
+    let lengths = Tensor::new(&[2u32, 9], device)?;
+    let (_, outputs) = rnn.call_with(&Tensor::ones((2, 3, 1), DType::F32, device)?, None, Some(&lengths))?;
+    let numbers = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let [rows, scores] = [numbers(&numbers_of(&rows)?)?, numbers(&scores.get()?)?];
+    let has_outputs: Vec<_> = numbers(&outputs)?.iter().map(|x| !x.is_nan()).collect();
+    let is_right = rows == [1., 0., 0.]
+        && scores == [0.25, -0.75, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
+        && has_outputs == [true, true, true, false, false, false];
+    Ok((!is_right).then(|| format!("gradients of what is out of range: {rows:?} {scores:?} {has_outputs:?}")))
+}
+
+/// The one tensor of a tree.
+fn numbers_of(tree: &impl Tree) -> Result<Tensor> {
+    tree.flatten().tensors().next().cloned().ok_or_else(|| Error::argument("a tree without leaves"))
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::constants::constant;
 use crate::error::Result;
 use crate::transfers::transfer;
 
@@ -36,15 +37,17 @@ impl Checked {
         Ok(Self { indices: is_valid.where_cond(&indices, &zeros)?, is_valid })
     }
 
-    /// `y`, whose first dimensions are those of the indexes, with NaN for each index that is out of range, as in JAX.
+    /// `y`, whose dimensions from `axis` on begin with those of the indexes, with NaN for each index that is out of range, as
+    /// in JAX: what was selected in its place gets no gradient.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn or_nan(&self, y: &Tensor) -> Result<Tensor> {
-        // 1 / 1 * 0 is 0, and 1 / 0 * 0 is NaN.
-        let nan = self.is_valid.to_dtype(y.dtype())?.recip()?.affine(0., 0.)?;
-        let dims = [nan.dims(), &vec![1; y.rank().saturating_sub(nan.rank())]].concat();
-        Ok(y.broadcast_add(&nan.reshape(dims)?)?)
+    pub fn or_nan(&self, y: &Tensor, axis: usize) -> Result<Tensor> {
+        let after = y.rank().saturating_sub(axis + self.is_valid.rank());
+        let dims = [&vec![1; axis], self.is_valid.dims(), &vec![1; after]].concat();
+        let is_valid = self.is_valid.reshape(dims)?.broadcast_as(y.shape())?;
+        let nan = constant(&Tensor::new(f64::NAN, &Device::Cpu)?.to_dtype(y.dtype())?, y.device())?;
+        Ok(is_valid.where_cond(y, &nan.broadcast_as(y.shape())?)?)
     }
 }
 
@@ -60,6 +63,8 @@ fn as_i64(indices: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Var;
+
     use super::*;
 
     /// What is selected of 3, and whether it is NaN.
@@ -67,7 +72,7 @@ mod tests {
         let indices = Tensor::new(numbers, &Device::Cpu)?.to_dtype(dtype)?;
         let checked = Checked::new(&indices, 3, from_the_end)?;
         let ones = Tensor::ones((numbers.len(), 1), DType::F32, &Device::Cpu)?;
-        let y = checked.or_nan(&ones)?.flatten_all()?.to_vec1::<f32>()?;
+        let y = checked.or_nan(&ones, 0)?.flatten_all()?.to_vec1::<f32>()?;
         assert!(y.iter().all(|&y| y == 1. || y.is_nan()), "{y:?}");
         Ok(checked.indices.to_vec1::<i64>()?.into_iter().zip(y.into_iter().map(f32::is_nan)).collect())
     }
@@ -84,6 +89,14 @@ mod tests {
             checked(&numbers, DType::I64, false)?,
             [right(0), right(2), wrong, wrong, wrong, wrong, wrong, wrong]
         );
+        let rows = Var::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
+        let indices = Checked::new(&Tensor::new(&[1i64, 5], &Device::Cpu)?, 2, false)?;
+        let selected = rows.index_select(&indices.indices, 0)?;
+        let grads = indices.or_nan(&selected, 0)?.sum_all()?.backward()?;
+        let grad = grads.get(&rows).expect("a row was selected").to_vec2::<f32>()?;
+        assert_eq!(grad, [[0., 0.], [1., 1.]], "the index that is out of range selects nothing");
+        let by_column = indices.or_nan(&rows.t()?.contiguous()?, 1)?.to_vec2::<f32>()?;
+        assert!(by_column.iter().all(|row| !row[0].is_nan() && row[1].is_nan()), "{by_column:?}");
         for dtype in [DType::U8, DType::U32, DType::I16, DType::I32] {
             assert_eq!(checked(&[2, 3, 200], dtype, true)?, [right(2), wrong, wrong], "{dtype:?}");
         }

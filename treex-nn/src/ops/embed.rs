@@ -40,7 +40,7 @@ pub(crate) fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let ids = if n == 1 { ids.zeros_like()? } else { ids };
     let rows = Checked::new(&ids, n, true)?;
     let selected = select(table, &rows.indices.flatten_all()?, &shape)?;
-    Ok(rows.or_nan(&selected)?.to_dtype(table.dtype())?)
+    Ok(rows.or_nan(&selected, 0)?.to_dtype(table.dtype())?)
 }
 
 fn reference(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor> {

@@ -232,3 +232,19 @@ fn activations_as_in_flax() -> Result<()> {
     }
     Ok(())
 }
+
+/// As `jax.lax.top_k` and `jnp.sort` of JAX 0.10.2, with enough numbers for the check of a total order.
+#[test]
+fn nan_is_above_all_numbers() -> Result<()> {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let x = Tensor::new(&[1., 9., nan, 3., inf, 8., -inf], device())?.to_dtype(dtype)?;
+        assert_eq!(top_k(&x, 3)?.1.to_vec1::<u32>()?, [2, 4, 1], "{dtype:?}");
+        assert_eq!(sort(&x, true)?.1.to_vec1::<u32>()?, [6, 0, 3, 5, 1, 4, 2], "{dtype:?}");
+        assert_eq!(sort(&x, false)?.1.to_vec1::<u32>()?, [2, 4, 1, 5, 3, 0, 6], "{dtype:?}");
+    }
+    let many: Vec<f32> = (0..500).map(|i| if i % 3 == 0 { nan } else { (i * 37 % 101) as f32 }).collect();
+    let sorted = sort(&Tensor::new(many, device())?, true)?.0.to_vec1::<f32>()?;
+    assert!(sorted[..333].is_sorted() && sorted[333..].iter().all(|x| x.is_nan()));
+    Ok(())
+}

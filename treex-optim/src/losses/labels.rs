@@ -76,7 +76,7 @@ pub(super) fn of_label(rows: &Tensor, labels: &ClassNumbers) -> Result<Tensor> {
         rows.gather(&labels.numbers, D::Minus1)?
     };
     match &labels.checked {
-        Some(checked) => checked.or_nan(&values),
+        Some(checked) => checked.or_nan(&values, 0),
         None => Ok(values),
     }
 }

@@ -118,7 +118,13 @@ impl Steps {
             return Ok(all);
         }
         let x = if self.order.reverse { self.flip(x)? } else { x.clone() };
-        let (carry, y) = self.run_one_by_one(cell, carry, &move_axis(&x, self.axis, 0)?)?;
+        let (carry, mut y) = self.run_one_by_one(cell, carry, &move_axis(&x, self.axis, 0)?)?;
+        if let Some(lengths) = &self.lengths {
+            // A length that is out of range has no outputs.
+            let Order { time, items, .. } = self.order;
+            let steps = y.reshape((time, items, y.elem_count() / (time * items)))?;
+            y = lengths.or_nan(&steps, 1)?.reshape(y.shape())?;
+        }
         let y = move_axis(&y, 0, self.axis)?;
         let y = if self.order.reverse && self.order.keep_order { self.flip(&y)? } else { y };
         Ok((carry, y))
@@ -192,7 +198,7 @@ impl Steps {
                 // A length that is out of range has no carry.
                 Some(lengths) => {
                     let rows = last.reshape((items, last.elem_count() / items))?;
-                    Ok(lengths.or_nan(&rows)?.reshape(last.dims())?)
+                    Ok(lengths.or_nan(&rows, 0)?.reshape(last.dims())?)
                 }
                 None => Ok(last),
             }
