@@ -45,6 +45,7 @@ semver() {
 check advisories advisories
 check 'unsafe code, under AddressSanitizer' scripts/check-unsafe.sh
 check 'bad input, in a release build' cargo test --release --locked -p treex-nn -p treex-kernels -p treex-optim --test bad_input
+check 'simulated device, all' scripts/test-cuda-sim.sh --all
 check targets scripts/check-targets.sh
 check semver semver
 check 'publish, dry run' publish

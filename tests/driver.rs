@@ -11,6 +11,8 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use treex::candle::cuda_backend::cudarc::driver::{result, sys};
+use treex::prelude::*;
 use treex_testing::simulator::Simulator;
 
 /// The device that the program with another driver asks for.
@@ -32,10 +34,10 @@ fn main() -> ExitCode {
             }
         };
     }
-    if Simulator::loaded().is_none() {
+    let Some(simulator) = Simulator::loaded() else {
         eprintln!("driver: the driver is not the simulated device of `tools/simcuda`");
         return ExitCode::FAILURE;
-    }
+    };
     let root = std::env::var("CUDA_ROOT").expect("CUDA_ROOT: `scripts/setup-cuda.sh`");
     let stubs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("driver-stubs");
     std::fs::create_dir_all(&stubs).expect("a folder");
@@ -65,8 +67,30 @@ fn main() -> ExitCode {
     );
     // The system's loader speaks where there is no library at all.
     says("0", &[("LD_LIBRARY_PATH", &toolkit)], &["libcuda.so.1: cannot open shared object file"]);
-    println!("driver: 5 tests passed");
+    a_device_is_set_up(simulator);
+    println!("driver: 6 tests passed");
     ExitCode::SUCCESS
+}
+
+/// Freed memory stays in the pool, tensors have no events, and small uploads stay on the device.
+fn a_device_is_set_up(simulator: Simulator) {
+    let device = treex::cuda_device(0).expect("the simulated device");
+    let context = device.as_cuda_device().expect("it is CUDA").cuda_stream().context().cu_device();
+    let (mut threshold, attribute) = (0u64, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD);
+    // SAFETY: the device is that of a live context; the value of this attribute is a `cuuint64_t`, for which there is a place.
+    let code = unsafe {
+        let pool = result::device::get_default_mem_pool(context).expect("a device has a pool");
+        sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut threshold).cast())
+    };
+    assert_eq!((code.result(), threshold), (Ok(()), u64::MAX));
+    let sum = || {
+        let x = Tensor::ones((2, 3), DType::F32, &device)?.t()?.contiguous()?;
+        x.sum_all()?.to_scalar::<f32>()
+    };
+    assert_eq!(sum().expect("it runs"), 6.);
+    simulator.reset_counts();
+    assert_eq!(sum().expect("it runs"), 6.);
+    assert_eq!(["events", "uploads", "read-backs"].map(|name| simulator.count(name)), [0, 0, 1]);
 }
 
 /// This program in another environment: it has a device if `parts` is empty; otherwise it ends with one line that has them.

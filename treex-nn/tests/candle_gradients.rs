@@ -55,15 +55,21 @@ fn ids(ids: &[u32], shape: &[usize]) -> Result<Tensor> {
 }
 
 /// The rows of the table that differ on CUDA: what Candle does not have there.
-const ON_CUDA: &[&str] = &[
-    "| `upsample_nearest1d` | error |  |",
-    "| candle-nn `rms_norm` | none |  |",
-    "| candle-nn `layer_norm` | none |  |",
-];
+const ON_CUDA: &[&str] = &["| `upsample_nearest1d` | error |  |"];
 
 /// Another operand made of `x`, so that each operand's gradient counts.
 fn other(x: &Tensor) -> Result<Tensor> {
     x.affine(0.7, 1.3)?.sin()
+}
+
+/// An operation that has no `f64`.
+fn in_f32(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    f(&x.to_dtype(DType::F32)?)?.to_dtype(DType::F64)
+}
+
+/// The cosines, or sines, of 4 positions and 2 pairs of features.
+fn angles(x: &Tensor) -> Result<Tensor> {
+    Tensor::arange(0f64, 8., x.device())?.reshape((4, 2))?.cos()?.to_dtype(x.dtype())
 }
 
 fn rows() -> Vec<Row> {
@@ -176,13 +182,32 @@ fn rows() -> Vec<Row> {
         row("candle-nn `mish`", MATRIX, candle_nn::ops::mish),
         row("candle-nn `leaky_relu`", MATRIX, |x| candle_nn::ops::leaky_relu(x, 0.1)),
         row("candle-nn `selu`", MATRIX, |x| candle_nn::ops::selu(x, 1.6, 1.05)),
-        row("candle-nn `rms_norm`", MATRIX, |x| candle_nn::ops::rms_norm(x, &x.get(0)?.contiguous()?, 1e-5)),
+        row("candle-nn `rms_norm`", MATRIX, |x| {
+            in_f32(x, |x| candle_nn::ops::rms_norm(x, &x.get(0)?.contiguous()?, 1e-5))
+        }),
         row("candle-nn `rms_norm_slow`", MATRIX, |x| candle_nn::ops::rms_norm_slow(x, &x.get(0)?, 1e-5)),
         row("candle-nn `layer_norm`", MATRIX, |x| {
-            candle_nn::ops::layer_norm(x, &x.get(0)?.contiguous()?, &x.get(1)?.contiguous()?, 1e-5)
+            in_f32(x, |x| {
+                candle_nn::ops::layer_norm(x, &x.get(0)?.contiguous()?, &x.get(1)?.contiguous()?, 1e-5)
+            })
         }),
         row("candle-nn `layer_norm_slow`", MATRIX, |x| {
             candle_nn::ops::layer_norm_slow(x, &x.get(0)?, &x.get(1)?, 1e-5)
+        }),
+        row("candle-nn `rope`", IMAGE, |x| {
+            in_f32(x, |x| candle_nn::rotary_emb::rope(x, &angles(x)?, &angles(x)?))
+        }),
+        row("candle-nn `rope_i`", IMAGE, |x| {
+            in_f32(x, |x| candle_nn::rotary_emb::rope_i(x, &angles(x)?, &angles(x)?))
+        }),
+        row("candle-nn `rope_thd`", &[2, 4, 3, 4], |x| {
+            in_f32(x, |x| candle_nn::rotary_emb::rope_thd(x, &angles(x)?, &angles(x)?))
+        }),
+        row("candle-nn `rope_slow`", IMAGE, |x| {
+            candle_nn::rotary_emb::rope_slow(x, &angles(x)?, &angles(x)?)
+        }),
+        row("candle-nn `rope_i_slow`", IMAGE, |x| {
+            candle_nn::rotary_emb::rope_i_slow(x, &angles(x)?, &angles(x)?)
         }),
         row("candle-nn `pixel_shuffle`", &[2, 4, 2, 2], |x| candle_nn::ops::pixel_shuffle(x, 2)?.sqr()),
         row("candle-nn `pixel_unshuffle`", IMAGE, |x| candle_nn::ops::pixel_unshuffle(x, 2)?.sqr()),
@@ -190,6 +215,7 @@ fn rows() -> Vec<Row> {
         row("candle-nn `cross_entropy`", MATRIX, |x| {
             candle_nn::loss::cross_entropy(x, &ids(&[1, 3, 0], &[3])?)
         }),
+        row("candle-nn `nll`", MATRIX, |x| candle_nn::loss::nll(x, &ids(&[1, 3, 0], &[3])?)),
         row("candle-nn `mse`", MATRIX, |x| candle_nn::loss::mse(x, &other(x)?)),
         row("candle-nn `binary_cross_entropy_with_logit`", MATRIX, |x| {
             candle_nn::loss::binary_cross_entropy_with_logit(x, &x.detach().gt(0f64)?.to_dtype(DType::F64)?)
