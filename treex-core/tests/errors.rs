@@ -21,10 +21,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ("reading or writing a file failed", "the cause is the system's error; the file is unknown"),
     ("candle failed", "the cause is an error of Candle, which can be any"),
     ("the {what} of this leaf is unknown", "the two callers add a remedy each"),
-    (
-        "a CPU kernel got a tensor of another device",
-        "operations check the device first; it guards treex's own code",
-    ),
     ("a tensor is larger than its memory", "no public call makes such a tensor; it guards treex's own code"),
     ("an output of an operation is on another device", "an operation's author made it; treex's own cannot"),
     ("an operation did not save its output", "an operation's author asked for it; treex's own cannot"),
@@ -36,6 +32,9 @@ const WITHOUT: &[(&str, &str)] = &[
         "a kernel of attention needs CPU tensors",
         "callers check their inputs first; it guards treex's own code",
     ),
+    ("a tensor has left its device", "it was checked before; it guards treex's own code"),
+    ("a table of another size", "the caller made it as large; it guards treex's own code"),
+    ("a leaf to be written has no value", "the engine names the path before; it guards treex's own code"),
     ("a leaf cannot be updated", "the caller adds what the update needs"),
     ("an update has no parameter or no state", "trees are lined up before; it guards treex's own code"),
 ];

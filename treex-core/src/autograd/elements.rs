@@ -40,7 +40,13 @@ struct Elements<S, T> {
 impl<S: Deref<Target = Storage>, T: WithDType> Elements<S, T> {
     fn checked(&self) -> Result<&[T]> {
         let Storage::Cpu(storage) = &*self.storage else {
-            return Err(Error::new(ErrorKind::Argument, "a CPU kernel got a tensor of another device"));
+            let device = self.storage.device();
+            return Err(Error::argument("tensors of one operation are on different devices")
+                .expected("all on the CPU, as the first one")
+                .found(format!("one on {:?}", device.location()))
+                .remedy(
+                    "move the input to the model's device, or the model to the input's with `into_device`",
+                ));
         };
         let elements = storage.as_slice::<T>()?;
         elements.get(self.range.clone()).ok_or_else(|| Error::shape("a tensor is larger than its memory"))

@@ -22,7 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 ///   calls it.
 ///
 /// # Errors
-/// If there is no such device, or no driver for it ([`ErrorKind::Candle`]).
+/// If there is no such device, or its driver is older than the CUDA that the program was built with ([`ErrorKind::Candle`]).
+/// Without the driver's library the system ends the program before `main`: a program that runs with and without a GPU is
+/// built twice.
 pub fn cuda_device(ordinal: usize) -> Result<Device> {
     static DEVICES: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
     let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -44,8 +44,10 @@ pub(crate) fn set_rngs<T: TreeObject + ?Sized>(tree: &mut T, stream: &str, root:
     if found {
         return Ok(());
     }
+    let expected =
+        if others.is_empty() { "a tree with streams".to_owned() } else { format!("one of {others:?}") };
     Err(Error::argument(format!("no random leaf of this tree is in the stream `{stream}`"))
-        .expected(format!("one of {others:?}"))
+        .expected(expected)
         .found(stream)
         .remedy("initialize the model with `init_linen`: `init` makes keys without streams"))
 }

@@ -20,7 +20,7 @@ use crate::nearest::{nearest, no_leaf};
 use crate::transfers::transfer;
 use crate::tree::filter::{Filter, LeafRef};
 use crate::tree::handle::Handle;
-use crate::tree::kind::{KindTag, Rng};
+use crate::tree::kind::{KindTag, OptState, Rng};
 use crate::tree::object::TreeObject;
 use crate::tree::path::{Dotted, Path, Segment};
 use crate::tree::walk::{try_walk_mut, walk, walk_mut};
@@ -268,6 +268,11 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
         header.kinds.insert(name.clone(), kind.name().to_owned());
         tensors.insert(name, value);
     }
+    if tensors.is_empty() {
+        return Err(Error::new(ErrorKind::Checkpoint, "a tree without values is not saved")
+            .expected("at least one leaf with a value")
+            .remedy("save the whole tree: a filter may have selected nothing"));
+    }
     let json = serde_json::to_string(&header).map_err(|error| cannot("write", file).caused_by(error))?;
     container::write(file, &tensors, HashMap::from([(METADATA.to_owned(), json)]))
 }
@@ -425,7 +430,12 @@ impl<'a> Contents<'a> {
         )
         .expected(format!("a tensor `{name}`"))
         .found(format!("{} others{near}", self.stored.len()))
-        .remedy("allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename")
+        .remedy(if leaves.get(name).is_some_and(|leaf| leaf.kind.is(KindTag::of::<OptState>())) {
+            "if the layer was frozen when the file was saved, `freeze` it before the optimizer's `init`; the state of \
+             another model or optimizer, and a file of a model alone, do not fit"
+        } else {
+            "allow it with `load_with(file, &Load::strict().allow_missing(path(\"...\")))`, or rename"
+        })
     }
 
     /// The error for `count` tensors without a leaf, of which `name` is one.

@@ -7,6 +7,7 @@ use candle_core::{Tensor, Var};
 use crate::autograd::{accumulate, nested, producers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_map::IdSet;
+use crate::nearest::no_leaf;
 use crate::tensors::{storage_id, storage_len};
 use crate::transform::pull_back::through_links;
 use crate::transform::scope::{Link, Scope};
@@ -216,7 +217,8 @@ pub(crate) fn select<T: TreeObject>(
     if selected.is_empty() {
         let message =
             format!("nothing to differentiate by: `{}` selects no differentiable leaf", Described(filter));
-        return Err(Error::argument(message).remedy(
+        let known = no_leaf(tree, filter).found_text().map(str::to_owned).unwrap_or_default();
+        return Err(Error::argument(message).found(known).remedy(
             "select leaves of kind `Parameter` that hold floats: `model.value_and_grad(Parameter, ...)`",
         ));
     }

@@ -89,7 +89,8 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
     let sizes = if has_large_parameters { &SIZES[..] } else { &SIZES[..2] };
     let most = sizes.last().copied().unwrap_or_default();
     let launches = launches(&rows, stride(slots), most).ok_or_else(|| {
-        Error::new(ErrorKind::Argument, "the constants of a program do not fit into a launch")
+        Error::argument("the constants of a program do not fit into a launch")
+            .expected(format!("less than {most}"))
     })?;
     let mut functions = Vec::with_capacity(launches.len());
     for launch in &launches {
