@@ -78,15 +78,13 @@ library() {
 packages=(-p candle-treex -p treex-core -p treex-nn -p treex-optim)
 features=candle-treex/cuda,treex-core/cuda,treex-nn/cuda,treex-optim/cuda
 table=(
-    gradients laws nested random recompute semantics # treex-core
-    candle_on_cuda errors layers losses_and_logs metrics resize # treex-nn
-    additions combinators contrib does_nothing linear_algebra linesearch losses not_finite optax optax_arguments projections tree wrappers # treex-optim
+    derive gradients laws misuse nested random recompute semantics summary # treex-core
+    candle_gradients candle_on_cuda errors init layers linen losses_and_logs metrics resize # treex-nn
+    additions combinators contrib does_nothing linear_algebra linesearch losses not_finite optax optax_arguments optimizer # treex-optim
+    projections tree wrappers # treex-optim
     operations # of both
 )
 rest=(
-    derive misuse summary # treex-core
-    candle_gradients init linen # treex-nn
-    optimizer # treex-optim
     second_order # of both
 )
 export CARGO_PROFILE_TEST_OPT_LEVEL=1 CARGO_PROFILE_TEST_DEBUG=0

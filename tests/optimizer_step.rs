@@ -10,8 +10,9 @@
 use std::process::{Command, ExitCode};
 
 use treex::optim::{
-    GradientTransformation, adagrad, adamw, add_decayed_weights, chain, lion, masked, nadam, rmsprop, sgd,
-    warmup_cosine, yogi,
+    GradientTransformation, adagrad, adamw, add_decayed_weights, chain, clip_by_block_rms,
+    clip_by_global_norm, lamb, lion, masked, nadam, rmsprop, scale_by_param_block_rms, scale_by_trust_ratio,
+    sgd, warmup_cosine, yogi,
 };
 use treex::prelude::*;
 use treex_testing::simulator::Simulator;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     };
     let failed: Vec<_> = ["forward", "reversed", "7"].into_iter().filter(fails).collect();
     if failed.is_empty() {
-        println!("optimizer_step: 4 tests passed in 3 orders");
+        println!("optimizer_step: 5 tests passed in 3 orders");
         ExitCode::SUCCESS
     } else {
         eprintln!("optimizer_step: failed with groups and warps in the order {failed:?}");
@@ -52,6 +53,7 @@ fn steps(simulator: Simulator) -> Result<()> {
     let device = treex::cuda_device(0)?;
     every_rule_has_the_bits_of_the_cpu(&device)?;
     every_type_has_the_bits_of_the_cpu(&device)?;
+    factors_of_sums_stay_on_the_device(&device, simulator)?;
     a_thousand_leaves_are_three_launches(&device, simulator)?;
     memory_that_is_shared_is_read_before_it_is_written(&device)
 }
@@ -124,6 +126,60 @@ fn every_rule_has_the_bits_of_the_cpu(device: &Device) -> Result<()> {
         by(|leaf| leaf.shape().is_some_and(|shape| shape.elem_count() > 1000)),
     );
     compare("a mask", chain((decay, sgd(0.1).momentum(0.5))), &model, device)
+}
+
+/// Factors that depend on sums over all leaves, and over each: the sums are added in another order than on the CPU.
+fn factors_of_sums_stay_on_the_device(device: &Device, simulator: Simulator) -> Result<()> {
+    let cpu = model(&SIZES, |index| if index % 3 == 0 { DType::BF16 } else { DType::F32 })?;
+    let clipped = || chain((clip_by_global_norm(0.1), adamw(1e-2)));
+    let by_leaf = || chain((clip_by_block_rms(0.01), scale_by_param_block_rms(), lamb(1e-2)));
+    let close = |name: &str, found: Vec<u64>, expected: Vec<u64>| {
+        let [found, expected] = [found, expected].map(|bits| bits.into_iter().map(f64::from_bits));
+        let distance = found.zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.)).fold(0., f64::max);
+        // A step of BF16 is 2^-8; most of the numbers are in F32.
+        if distance <= 1. / 128. { Ok(()) } else { Err(Error::argument(format!("{name}: {distance}"))) }
+    };
+    close(
+        "by the global norm",
+        train(clipped(), cpu.clone().into_device(device)?)?,
+        train(clipped(), cpu.clone())?,
+    )?;
+    close("by leaf", train(by_leaf(), cpu.clone().into_device(device)?)?, train(by_leaf(), cpu.clone())?)?;
+    for zero in [0f64, f64::NAN, f64::INFINITY] {
+        let wide = model(&[3, 4], |_| DType::F64)?;
+        let step = |mut model: Model| -> Result<Vec<u64>> {
+            let mut grads = model.map(|x| Ok(x.zeros_like()?))?;
+            let first = Tensor::new(&[zero, 0., 0.], model[0].get()?.device())?;
+            grads[0] = Leaf::new(first)?;
+            let mut optimizer = Optimizer::new(chain((clip_by_global_norm(1.), sgd(1.)))).init(&model)?;
+            optimizer.update(&grads, &mut model)?;
+            let lamb = chain((scale_by_trust_ratio(), sgd(1.)));
+            Optimizer::new(lamb).init(&model)?.update(&grads, &mut model)?;
+            bits(&model)
+        };
+        let (found, expected) = (step(wide.clone().into_device(device)?)?, step(wide)?);
+        let same =
+            |(a, b): (&u64, &u64)| a == b || f64::from_bits(*a).is_nan() && f64::from_bits(*b).is_nan();
+        if !found.iter().zip(&expected).all(same) {
+            return Err(Error::argument(format!("a gradient of {zero}"))
+                .expected(format!("{expected:?}"))
+                .found(format!("{found:?}")));
+        }
+    }
+
+    let mut model = cpu.into_device(device)?;
+    let grads = model.map(|x| Ok(x.affine(0.5, 0.25)?))?;
+    let mut optimizer = Optimizer::new(clipped()).init(&model)?;
+    treex::no_transfers(|| optimizer.update(&grads, &mut model))?;
+    device.synchronize()?;
+    simulator.reset_counts();
+    optimizer.update(&grads, &mut model)?;
+    let counts = ["launches", "uploads", "read-backs"].map(|name| simulator.count(name));
+    if counts == [3, 0, 0] {
+        Ok(())
+    } else {
+        Err(Error::argument("launches, uploads, read-backs of a clipped step").found(format!("{counts:?}")))
+    }
 }
 
 fn every_type_has_the_bits_of_the_cpu(device: &Device) -> Result<()> {

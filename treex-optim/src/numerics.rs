@@ -121,11 +121,6 @@ pub fn global_norm(tree: &impl Tree) -> Result<f64> {
     Ok(sums.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().sum::<f64>().sqrt())
 }
 
-/// [`global_norm`] as a scalar in f64 on the device of the leaves, which has f64.
-pub(crate) fn global_norm_on_device(leaves: &Leaves) -> Result<Tensor> {
-    Ok(squares_of_all(leaves)?.to_dtype(DType::F64)?.sum_all()?.sqrt()?)
-}
-
 /// Sums whose sum is that of the squares of all elements, on the device of the first leaf; at least one.
 fn squares_of_all(leaves: &Leaves) -> Result<Tensor> {
     let dtype = if leaves.tensors().any(|leaf| leaf.dtype() == DType::F64) { DType::F64 } else { DType::F32 };

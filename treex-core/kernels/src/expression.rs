@@ -14,6 +14,8 @@ pub struct Expression(Arc<Node>);
 #[derive(Debug)]
 enum Node {
     Input(usize),
+    /// A number for all elements, from the device's memory.
+    Scalar(usize),
     Constant(f64),
     Unary(Unary, Expression),
     Binary(Binary, Expression, Expression),
@@ -50,6 +52,12 @@ impl Expression {
         Self::new(Node::Input(index))
     }
 
+    /// The number at `index` among those that are one for all elements and known to the device alone.
+    #[must_use]
+    pub fn scalar(index: usize) -> Self {
+        Self::new(Node::Scalar(index))
+    }
+
     /// `factor`, if this is input `index` times a constant.
     #[must_use]
     pub fn as_multiple_of(&self, index: usize) -> Option<f64> {
@@ -74,8 +82,8 @@ impl Expression {
     }
 }
 
-/// The text of expressions in the kernel dialect, which is C++: statements over the inputs `x0`, `x1`, .. and the constants
-/// `c0`, `c1`, .. of a type `real`. Expressions that differ in their constants alone have the same text, so that a kernel
+/// The text of expressions in the kernel dialect, which is C++: statements over the inputs `x0`, `x1`, .., the scalars
+/// `s0`, `s1`, .. and the constants `c0`, `c1`, .. of a type `real`. Expressions that differ in their constants alone have the same text, so that a kernel
 /// serves every step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Source {
@@ -104,6 +112,7 @@ impl Source {
         }
         let name = match &*expression.0 {
             Node::Input(index) => format!("x{index}"),
+            Node::Scalar(index) => format!("s{index}"),
             Node::Constant(value) => self.constant(*value),
             Node::Unary(op, a) => {
                 let a = self.value(a, known);
@@ -254,7 +263,7 @@ mod tests {
             let name = &source.values[0];
             assert_eq!(source.statements, format!("const real {name} = {text};\n"));
         }
-        assert_eq!(Source::of(&[x()]).values, ["x0"]);
+        assert_eq!(Source::of(&[x(), Expression::scalar(1)]).values, ["x0", "s1"]);
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub trait Number:
         self.if_less(other.clone(), other, not_less)
     }
 
+    /// The larger of `self` and a constant; NaN if `self` is NaN.
+    #[inline(always)]
+    fn at_least(self, least: f64) -> Self {
+        self.clone().if_less(Self::constant(least), Self::constant(least), self)
+    }
+
     /// The minimum; NaN if one of both is.
     #[inline(always)]
     fn min(self, other: Self) -> Self {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
-use crate::engine::{Squares, Updates};
+use crate::engine::{Squares, Times, Updates};
 use crate::scalar::Scalar;
 use crate::step_size::StepSize;
-use crate::transform::scale::Times;
 use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`monitor_norm`].

@@ -8,14 +8,13 @@ use super::newton_schulz::{NewtonSchulz, newton_schulz};
 use crate::alias::adamw::{AdamW, adamw};
 use crate::chain::{Chain, chain};
 use crate::combinators::masked::Masked;
-use crate::engine::{Number, Rule, Updates};
+use crate::engine::{Number, Rule, Times, Updates};
 use crate::numerics::{bias_correction, check_decay, check_finite, check_float, zeros_in};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::selection::Selection;
 use crate::transform::add_decayed_weights::{AddDecayedWeights, add_decayed_weights};
 use crate::transform::builder;
-use crate::transform::scale::Times;
 use crate::transform::scale_by_learning_rate::{ScaleByLearningRate, scale_by_learning_rate};
 use crate::transformation::{GradientTransformation, Member, Stateless};
 

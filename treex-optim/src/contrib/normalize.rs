@@ -2,8 +2,7 @@
 
 use treex_core::Result;
 
-use crate::engine::{Squares, Updates};
-use crate::transform::scale::Times;
+use crate::engine::{Factor, Number, Squares, Updates};
 use crate::transformation::Stateless;
 
 /// See [`normalize`].
@@ -18,6 +17,12 @@ pub fn normalize() -> Normalize {
 
 impl Stateless for Normalize {
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        updates.measure(Squares, [], |squares| Ok(Times(1. / squares.total(0).sqrt())))
+        Ok(updates.scale_by_sums(Squares, Normalize))
+    }
+}
+
+impl Factor<1> for Normalize {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        N::constant(1.) / squares.sqrt()
     }
 }

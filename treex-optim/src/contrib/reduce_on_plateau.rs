@@ -2,12 +2,11 @@
 
 use treex_core::{Error, LeafRef, Leaves, Result, TreeObject};
 
-use crate::engine::Updates;
+use crate::engine::{Times, Updates};
 use crate::scalar::Count;
 use crate::scalar::Scalar;
 use crate::step_size::StepSize;
 use crate::transform::builder;
-use crate::transform::scale::Times;
 use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`reduce_on_plateau`].

@@ -3,12 +3,11 @@
 use treex_core::{Error, ErrorKind, LeafRef, Leaves, Result, TreeObject};
 
 use crate::combinators::{copied, in_place_of};
-use crate::engine::Updates;
+use crate::engine::{Times, Updates};
 use crate::extra::Extra;
 use crate::linesearch::add_scaled;
 use crate::scalar::Count;
 use crate::step_size::StepSize;
-use crate::transform::scale::Times;
 use crate::transformation::GradientTransformation;
 use crate::transformation::Member;
 

@@ -11,7 +11,7 @@ use treex_kernels::parallel::map;
 use super::batch::SharedPass;
 use super::job::{Output, PassResult, PendingRules, Target};
 use super::pass::{Member, Pass};
-use super::updates::Sums;
+use super::sums::Sums;
 
 /// The number of leaves that one thread checks before the pass.
 const CHECKED: usize = 512;

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use treex_core::device::sweep::{Part, Program, supports, sweep};
+use treex_core::device::sweep::{Part, Program, sums, supports, sweep};
 use treex_core::{Error, ErrorKind, Leaves, Result};
 use treex_kernels::expression::Expression;
 
-use super::erased::Rules;
+use super::erased::{ErasedRule, ErasedTerms, RuleImpl, Rules, TimesScalar};
+use super::factor::Factors;
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::reference;
+use super::rule::Times;
+use super::sums::Sums;
 
 /// Runs rules over all leaves with an update; sums over the result are those of the reference.
 pub(crate) fn pass(
@@ -86,7 +89,13 @@ fn rules(
         let is_wide = compute_dtype(u, &p) == DType::F64;
         let trace = || {
             let (mut next, mut kept, p) = (Expression::input(0), Vec::new(), Expression::input(1));
+            let mut scalars = 0;
             for ((_, rules, range), _) in members.iter().zip(&on).filter(|(_, on)| **on) {
+                if rules.at(index).scalar().is_some() {
+                    next = next * Expression::scalar(scalars);
+                    scalars += 1;
+                    continue;
+                }
                 let first = 2 + kept.len();
                 let state: Vec<_> =
                     range.clone().enumerate().map(|(k, _)| Expression::input(first + k)).collect();
@@ -109,8 +118,59 @@ fn rules(
                 leaves.push(state.take().filter(|state| state.value().is_some()).ok_or_else(missing)?);
             }
         }
+        let on_leaf = members.iter().zip(&on).filter(|(_, on)| **on).map(|(member, _)| member);
+        let scalars = on_leaf.filter_map(|(_, rules, _)| rules.at(index).scalar().cloned()).collect();
         let inputs = if writes_params { vec![u.clone()] } else { vec![u.clone(), p] };
-        parts.push(Part { inputs, leaves, output: (!writes_params).then_some(output), program });
+        parts.push(Part { inputs, leaves, output: (!writes_params).then_some(output), program, scalars });
     }
     sweep(parts)
+}
+
+/// The rules that multiply by factors of sums, which stay on the device.
+pub(crate) fn factors(
+    current: &Leaves,
+    present: &[bool],
+    on: &[bool],
+    terms: &dyn ErasedTerms,
+    factors: &Factors,
+    target: &Target<'_>,
+) -> Result<Rules> {
+    let expressions = terms.traced();
+    let mut programs: HashMap<bool, Arc<Program>> = HashMap::new();
+    let (mut parts, mut positions) = (Vec::new(), Vec::new());
+    for index in (0..current.len()).filter(|&index| on[index] && present[index]) {
+        let Some((u, p)) = current.get(index).zip(target.param(index)) else { continue };
+        let is_wide = compute_dtype(u, p) == DType::F64;
+        let program = programs.entry(is_wide).or_insert_with(|| Program::new(is_wide, &expressions));
+        parts.push(Part {
+            inputs: vec![u.clone(), p.clone()],
+            leaves: Vec::new(),
+            output: None,
+            program: Arc::clone(program),
+            scalars: Vec::new(),
+        });
+        positions.push(index);
+    }
+    if parts.is_empty() {
+        return Ok(factors.on_host(&Sums::default()));
+    }
+    let count = parts.len();
+    match factors {
+        Factors::One(factor) => {
+            let all = 0..count;
+            let factor = sums(parts, &[all], &[factor.traced()])?;
+            Ok(Rules::One(Box::new(TimesScalar(factor))))
+        }
+        Factors::Each(factors) => {
+            let ranges: Vec<_> = (0..count).map(|part| part..part + 1).collect();
+            let functions: Vec<_> = positions.iter().map(|&index| factors[index].traced()).collect();
+            let all = sums(parts, &ranges, &functions)?;
+            let mut rules: Vec<Box<dyn ErasedRule>> =
+                (0..current.len()).map(|_| Box::new(RuleImpl(Times(1.))) as _).collect();
+            for (number, index) in positions.into_iter().enumerate() {
+                rules[index] = Box::new(TimesScalar(all.narrow(0, number, 1)?));
+            }
+            Ok(Rules::Each(rules))
+        }
+    }
 }

@@ -23,6 +23,10 @@ pub(crate) trait ErasedRule: Send + Sync {
     fn run_f64(&self, chunk: Chunk<'_, '_, f64>);
     /// The expressions of the next update and the next state.
     fn traced(&self, u: Expression, p: Expression, state: &[Expression]) -> Vec<Expression>;
+    /// The factor of [`TimesScalar`], in whose place nothing is traced.
+    fn scalar(&self) -> Option<&Tensor> {
+        None
+    }
     /// The same as tensor operations: the update, then the state.
     fn reference(&self, u: &Tensor, p: &Tensor, state: &[Tensor]) -> Result<Vec<Tensor>>;
 }
@@ -69,6 +73,40 @@ impl<R: Rule<K>, const K: usize> ErasedRule for RuleImpl<R, K> {
     }
 }
 
+/// `u = factor * g`, with a factor in `F64` that is known to the device alone.
+pub(crate) struct TimesScalar(pub(crate) Tensor);
+
+impl ErasedRule for TimesScalar {
+    fn width(&self) -> usize {
+        0
+    }
+
+    fn fusable(&self) -> Option<Fusable> {
+        None
+    }
+
+    /// The loops of the CPU have no such factor: what they would compute shows.
+    fn run_f32(&self, chunk: Chunk<'_, '_, f32>) {
+        chunk.to.fill(f32::NAN);
+    }
+
+    fn run_f64(&self, chunk: Chunk<'_, '_, f64>) {
+        chunk.to.fill(f64::NAN);
+    }
+
+    fn traced(&self, u: Expression, _: Expression, _: &[Expression]) -> Vec<Expression> {
+        vec![u * Expression::scalar(0)]
+    }
+
+    fn scalar(&self) -> Option<&Tensor> {
+        Some(&self.0)
+    }
+
+    fn reference(&self, u: &Tensor, _: &Tensor, _: &[Tensor]) -> Result<Vec<Tensor>> {
+        Ok(vec![u.broadcast_mul(&self.0.reshape(())?.to_dtype(u.dtype())?)?])
+    }
+}
+
 /// One rule for all leaves, or one for each.
 pub(crate) enum Rules {
     One(Box<dyn ErasedRule>),
@@ -91,6 +129,8 @@ pub(crate) trait ErasedTerms: Send + Sync {
     /// Adds the sums over a chunk to `sums`.
     fn sum_f32(&self, u: &[f32], p: &[f32], sums: &mut [f64]);
     fn sum_f64(&self, u: &[f64], p: &[f64], sums: &mut [f64]);
+    /// The terms of the inputs 0 and 1, update and parameter.
+    fn traced(&self) -> Vec<Expression>;
     /// The terms as tensors.
     fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>>;
 }
@@ -109,6 +149,10 @@ impl<S: Terms<M>, const M: usize> ErasedTerms for TermsImpl<S, M> {
 
     fn sum_f64(&self, u: &[f64], p: &[f64], sums: &mut [f64]) {
         add(sums, dispatch_256(Sum::<_, _, M> { terms: &self.0, u, p }));
+    }
+
+    fn traced(&self) -> Vec<Expression> {
+        self.0.terms(Expression::input(0), Expression::input(1)).into()
     }
 
     fn reference(&self, u: &Tensor, p: &Tensor) -> Result<Vec<Tensor>> {

@@ -4,7 +4,8 @@ use candle_core::{DType, Tensor};
 use treex_core::{Handle, Leaves};
 
 use super::erased::{ErasedTerms, Rules};
-use super::updates::{Mask, Sums};
+use super::sums::Sums;
+use super::updates::Mask;
 
 /// The destination of the updates.
 pub(crate) enum Target<'t> {

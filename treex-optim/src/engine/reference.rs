@@ -8,7 +8,7 @@ use treex_core::autograd::storage_id;
 use treex_core::{Leaves, Result};
 
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
-use super::updates::Sums;
+use super::sums::Sums;
 use crate::numerics::chunk_sums;
 use crate::transfer::{cast, to_device_of, to_vec_f64};
 

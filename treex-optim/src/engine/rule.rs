@@ -28,6 +28,16 @@ pub trait Rule<const K: usize>: Send + Sync + 'static {
     fn apply<N: Number>(&self, u: N, p: N, state: [N; K]) -> (N, [N; K]);
 }
 
+/// `u = factor * g`.
+pub(crate) struct Times(pub(crate) f64);
+
+impl Rule<0> for Times {
+    #[inline(always)]
+    fn apply<N: Number>(&self, g: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
+        (g * self.0, [])
+    }
+}
+
 /// `M` sums over the elements of each leaf.
 pub trait Terms<const M: usize>: Send + Sync + 'static {
     /// The terms of one element. `#[inline(always)]`, as [`Rule::apply`].

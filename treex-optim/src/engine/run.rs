@@ -12,7 +12,8 @@ use treex_core::{Leaves, Result};
 use super::erased::TermsImpl;
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::rule::Terms;
-use super::updates::{Mask, Op, Sums, TensorFn, Updates, Work};
+use super::sums::Sums;
+use super::updates::{Mask, Op, TensorFn, Updates, Work};
 use super::{cpu, device, reference};
 use crate::constant::check_constant;
 
@@ -27,7 +28,7 @@ pub(crate) fn run(
 ) -> Result<Option<Leaves>> {
     let Updates { incoming, params, present, ops, .. } = updates;
     incoming.tensors().chain(params.tensors()).try_for_each(|x| check_constant("update", x))?;
-    let pass = pass_for(&incoming, &params);
+    let backend = Backend::of(&incoming, &params);
     // From here on the model is the only holder of its cells.
     drop(params);
     let mut ops = VecDeque::from(ops);
@@ -48,7 +49,7 @@ pub(crate) fn run(
             None => {
                 let keep = matches!(target, Target::Updates(_));
                 let output = if keep { Output::Updates } else { Output::Params };
-                let result = pass(&current, &present, pending, output, &mut target)?;
+                let result = backend.pass(&current, &present, pending, output, &mut target)?;
                 if !keep {
                     return Ok(None);
                 }
@@ -59,16 +60,34 @@ pub(crate) fn run(
             }
             Some(Op { on, work: Work::Measured { terms, then, state } }) => {
                 let output = Output::Sums(&*terms, &on);
-                let result = pass(&current, &present, std::mem::take(&mut pending), output, &mut target)?;
+                let before = std::mem::take(&mut pending);
+                let result = backend.pass(&current, &present, before, output, &mut target)?;
                 current = result.updates.unwrap_or(current);
                 let rules = then(result.sums)?;
                 pending.push(PendingRules { on, rules, state });
+            }
+            Some(Op { on, work: Work::Scaled { terms, factors } }) => {
+                let before = std::mem::take(&mut pending);
+                let rules = if backend == Backend::Device {
+                    if !before.is_empty() {
+                        let result =
+                            backend.pass(&current, &present, before, Output::Updates, &mut target)?;
+                        current = result.updates.unwrap_or(current);
+                    }
+                    device::factors(&current, &present, &on, &*terms, &factors, &target)?
+                } else {
+                    let output = Output::Sums(&*terms, &on);
+                    let result = backend.pass(&current, &present, before, output, &mut target)?;
+                    current = result.updates.unwrap_or(current);
+                    factors.on_host(&result.sums)
+                };
+                pending.push(PendingRules { on, rules, state: Vec::new() });
             }
             Some(Op { on, work: Work::Tensors(f) }) => {
                 // Without rules a pass would only compare the shapes, which the function may change.
                 if !pending.is_empty() {
                     let rules = std::mem::take(&mut pending);
-                    let result = pass(&current, &present, rules, Output::Updates, &mut target)?;
+                    let result = backend.pass(&current, &present, rules, Output::Updates, &mut target)?;
                     current = result.updates.unwrap_or(current);
                 }
                 current = apply_tensor_fn(&current, &present, &on, f, &target)?;
@@ -95,23 +114,48 @@ pub(crate) fn sum<S: Terms<M>, const M: usize>(terms: S, updates: &Leaves, param
     let both = |index| updates.get(index).is_some() && params.get(index).is_some();
     let on: Mask = (0..updates.len()).map(both).collect();
     let (terms, mut target) = (TermsImpl(terms), Target::Updates(params));
-    let pass = pass_for(updates, params);
-    Ok(pass(updates, &on, Vec::new(), Output::Sums(&terms, &on), &mut target)?.sums)
+    let backend = Backend::of(updates, params);
+    Ok(backend.pass(updates, &on, Vec::new(), Output::Sums(&terms, &on), &mut target)?.sums)
 }
 
-/// One pass over memory.
-type Pass = fn(&Leaves, &[bool], Vec<PendingRules<'_>>, Output<'_>, &mut Target<'_>) -> Result<PassResult>;
+/// Where a pass runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    /// Loops over slices.
+    Cpu,
+    /// Kernels of a device.
+    Device,
+    /// Tensor operations.
+    Reference,
+}
 
-/// The pass for tensors of these devices and types.
-fn pass_for(updates: &Leaves, params: &Leaves) -> Pass {
-    if is_reference() {
-        reference::pass
-    } else if updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu)) {
-        cpu::pass
-    } else if device::is_supported(updates.tensors().chain(params.tensors())) {
-        device::pass
-    } else {
-        reference::pass
+impl Backend {
+    /// The one for tensors of these devices and types.
+    fn of(updates: &Leaves, params: &Leaves) -> Self {
+        if is_reference() {
+            Self::Reference
+        } else if updates.tensors().all(|tensor| matches!(tensor.device(), Device::Cpu)) {
+            Self::Cpu
+        } else if device::is_supported(updates.tensors().chain(params.tensors())) {
+            Self::Device
+        } else {
+            Self::Reference
+        }
+    }
+
+    fn pass(
+        self,
+        current: &Leaves,
+        present: &[bool],
+        pending: Vec<PendingRules<'_>>,
+        output: Output<'_>,
+        target: &mut Target<'_>,
+    ) -> Result<PassResult> {
+        match self {
+            Self::Cpu => cpu::pass(current, present, pending, output, target),
+            Self::Device => device::pass(current, present, pending, output, target),
+            Self::Reference => reference::pass(current, present, pending, output, target),
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use candle_core::Tensor;
 use treex_core::{Error, ErrorKind, Filter, Leaves, Result};
 
 use super::erased::{ErasedTerms, RuleImpl, Rules, TermsImpl};
+use super::factor::{Factor, FactorImpl, Factors};
 use super::rule::{Rule, Terms};
+use super::sums::Sums;
 use crate::extra::Extra;
 
 /// The updates of one step, aligned with the parameters; empty where a leaf is not part of the step.
@@ -48,33 +50,17 @@ pub(crate) enum Work<'a> {
         then: Then<'a>,
         state: Vec<&'a mut Leaves>,
     },
+    /// Factors that are functions of sums.
+    Scaled {
+        terms: Box<dyn ErasedTerms>,
+        factors: Factors,
+    },
     /// A function of updates and parameters.
     Tensors(TensorFn<'a>),
 }
 
 type Then<'a> = Box<dyn FnOnce(Sums) -> Result<Rules> + 'a>;
 pub(crate) type TensorFn<'a> = Box<dyn FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a>;
-
-/// The result of [`Updates::measure`]: `M` sums for each leaf.
-#[derive(Clone, Debug, Default)]
-pub struct Sums {
-    pub(crate) width: usize,
-    pub(crate) values: Vec<f64>,
-}
-
-impl Sums {
-    /// The sum of term `term` over the leaf at a position; 0 without an update.
-    #[must_use]
-    pub fn leaf(&self, index: usize, term: usize) -> f64 {
-        self.values.get(index * self.width + term).copied().unwrap_or(0.)
-    }
-
-    /// The sum of term `term` over all leaves.
-    #[must_use]
-    pub fn total(&self, term: usize) -> f64 {
-        self.values.iter().skip(term).step_by(self.width.max(1)).sum()
-    }
-}
 
 impl<'a> Updates<'a> {
     /// The incoming updates, usually gradients, and their parameters.
@@ -102,11 +88,6 @@ impl<'a> Updates<'a> {
     #[must_use]
     pub fn extra(&self) -> Extra<'a> {
         self.extra
-    }
-
-    /// Whether all updates are on CUDA devices, where sums over them can stay: these have f64.
-    pub(crate) fn is_on_cuda(&self) -> bool {
-        self.incoming.tensors().all(|update| update.device().is_cuda())
     }
 
     /// The number of positions, empty ones included.
@@ -182,6 +163,25 @@ impl<'a> Updates<'a> {
         let count = self.len();
         let then = Box::new(move |sums| Ok(each(count, then(sums)?)));
         Ok(self.with(Work::Measured { terms: Box::new(TermsImpl(terms)), then, state: state.into() }))
+    }
+
+    /// Multiplies all updates by a function of sums over all their elements. On a device that has kernels nothing is read
+    /// back.
+    pub fn scale_by_sums<S: Terms<M>, F: Factor<M>, const M: usize>(self, terms: S, factor: F) -> Self {
+        let factors = Factors::One(Box::new(FactorImpl(factor)));
+        self.with(Work::Scaled { terms: Box::new(TermsImpl(terms)), factors })
+    }
+
+    /// [`scale_by_sums`](Self::scale_by_sums) with sums over each leaf, and a function for each. These differ in their
+    /// constants alone.
+    pub fn scale_each_by_sums<S: Terms<M>, F: Factor<M>, const M: usize>(
+        self,
+        terms: S,
+        mut factor: impl FnMut(usize) -> F,
+    ) -> Self {
+        let factors =
+            Factors::Each((0..self.len()).map(|index| Box::new(FactorImpl(factor(index))) as _).collect());
+        self.with(Work::Scaled { terms: Box::new(TermsImpl(terms)), factors })
     }
 
     /// Applies a function of all updates and parameters as tensors, in the compute type, for computations

@@ -2,9 +2,8 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Squares, Updates};
-use crate::numerics::{at_least, check_positive, sizes};
-use crate::transform::scale::Times;
+use crate::engine::{Factor, Number, Squares, Updates};
+use crate::numerics::{check_positive, sizes};
 use crate::transformation::Stateless;
 
 /// See [`clip_by_block_rms`].
@@ -30,9 +29,19 @@ impl Stateless for ClipByBlockRms {
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         let sizes = sizes(updates.params());
-        updates.measure_each(Squares, [], move |squares| {
-            let rms = move |index| (squares.leaf(index, 0) / sizes[index]).sqrt();
-            Ok(move |index| Times(1. / at_least(rms(index) / self.threshold, 1.)))
-        })
+        let clip = |index: usize| Clip { size: sizes[index], threshold: self.threshold };
+        Ok(updates.scale_each_by_sums(Squares, clip))
+    }
+}
+
+struct Clip {
+    size: f64,
+    threshold: f64,
+}
+
+impl Factor<1> for Clip {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        let rms = (squares / self.size).sqrt();
+        N::constant(1.) / (rms / self.threshold).at_least(1.)
     }
 }

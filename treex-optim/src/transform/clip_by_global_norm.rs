@@ -1,12 +1,9 @@
 //! Gradient clipping.
 
-use candle_core::DType;
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Squares, Updates};
-use crate::numerics::{check_not_negative, global_norm_on_device};
-use crate::transfer::{scalar_on, to_device_of};
-use crate::transform::scale::Times;
+use crate::engine::{Factor, Number, Squares, Updates};
+use crate::numerics::check_not_negative;
 use crate::transformation::Stateless;
 
 /// See [`clip_by_global_norm`].
@@ -37,21 +34,20 @@ impl Stateless for ClipByGlobalNorm {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        if updates.is_on_cuda() {
-            return Ok(updates.tensors(|grads, _| clipped_on_device(&grads, self.max_norm)));
-        }
-        updates.measure(Squares, [], |squares| {
-            let norm = squares.total(0).sqrt();
-            Ok(Times(if norm < self.max_norm || norm == 0. { 1. } else { self.max_norm / norm }))
-        })
+        Ok(updates.scale_by_sums(Squares, Clip { max_norm: self.max_norm }))
     }
 }
 
-/// The same with the norm and the factor where the gradients are.
-fn clipped_on_device(grads: &Leaves, max_norm: f64) -> Result<Leaves> {
-    let norm = global_norm_on_device(grads)?;
-    let max_norm = scalar_on(max_norm, DType::F64, norm.device())?;
-    let stays = (norm.lt(&max_norm)? + norm.eq(&norm.zeros_like()?)?)?;
-    let factor = stays.where_cond(&norm.ones_like()?, &(max_norm / &norm)?)?;
-    grads.apply(|g| Ok(g.broadcast_mul(&to_device_of(&factor.to_dtype(g.dtype())?, g)?)?))
+struct Clip {
+    max_norm: f64,
+}
+
+impl Factor<1> for Clip {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        let (norm, max_norm) = (squares.sqrt(), N::constant(self.max_norm));
+        // 1 for a norm of 0, and NaN for NaN.
+        let of_zero = norm.clone() * 0. + 1.;
+        let clipped = N::constant(0.).if_less(norm.clone(), max_norm.clone() / norm.clone(), of_zero);
+        norm.if_less(max_norm, N::constant(1.), clipped)
+    }
 }

@@ -2,9 +2,8 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Squares, Updates};
+use crate::engine::{Factor, Number, Squares, Updates};
 use crate::numerics::{check_finite, check_not_negative};
-use crate::transform::scale::Times;
 use crate::transformation::Stateless;
 
 /// See [`normalize_by_update_norm`].
@@ -35,8 +34,12 @@ impl Stateless for NormalizeByUpdateNorm {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        updates.measure(Squares, [], |squares| {
-            Ok(Times(self.scale_factor / (squares.total(0).sqrt() + self.eps)))
-        })
+        Ok(updates.scale_by_sums(Squares, self.clone()))
+    }
+}
+
+impl Factor<1> for NormalizeByUpdateNorm {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        N::constant(self.scale_factor) / (squares.sqrt() + self.eps)
     }
 }

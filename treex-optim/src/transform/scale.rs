@@ -2,7 +2,7 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Number, Rule, Updates};
+use crate::engine::{Times, Updates};
 use crate::numerics;
 use crate::step_size::StepSize;
 use crate::transformation::Stateless;
@@ -30,15 +30,5 @@ impl Stateless for Scale {
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         updates.map(Times(self.step_size), [])
-    }
-}
-
-/// `u = factor * g`.
-pub(crate) struct Times(pub(crate) f64);
-
-impl Rule<0> for Times {
-    #[inline(always)]
-    fn apply<N: Number>(&self, g: N, _: N, []: [N; 0]) -> (N, [N; 0]) {
-        (g * self.0, [])
     }
 }

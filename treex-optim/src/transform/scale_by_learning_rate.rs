@@ -2,10 +2,9 @@
 
 use treex_core::{LeafRef, Leaves, Result};
 
-use crate::engine::Updates;
+use crate::engine::{Times, Updates};
 use crate::schedule::Schedule;
 use crate::step_size::StepSize;
-use crate::transform::scale::Times;
 use crate::transform::scale_by_schedule::ScaleByScheduleState;
 use crate::transformation::{GradientTransformation, Member};
 

@@ -2,9 +2,8 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Number, Terms, Updates};
-use crate::numerics::{at_least, check_not_negative};
-use crate::transform::scale::Times;
+use crate::engine::{Factor, Number, Terms, Updates};
+use crate::numerics::check_not_negative;
 use crate::transformation::Stateless;
 
 /// See [`scale_by_param_block_norm`].
@@ -30,9 +29,7 @@ impl Stateless for ScaleByParamBlockNorm {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        updates.measure_each(ParamSquares, [], move |squares| {
-            Ok(move |index| Times(at_least(squares.leaf(index, 0).sqrt(), self.min_scale)))
-        })
+        Ok(updates.scale_each_by_sums(ParamSquares, |_| self.clone()))
     }
 }
 
@@ -43,5 +40,11 @@ impl Terms<1> for ParamSquares {
     #[inline(always)]
     fn terms<N: Number>(&self, _: N, p: N) -> [N; 1] {
         [p.sqr()]
+    }
+}
+
+impl Factor<1> for ScaleByParamBlockNorm {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        squares.sqrt().at_least(self.min_scale)
     }
 }

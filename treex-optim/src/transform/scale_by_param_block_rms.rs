@@ -2,9 +2,8 @@
 
 use treex_core::{Leaves, Result};
 
-use crate::engine::Updates;
-use crate::numerics::{at_least, check_not_negative, sizes};
-use crate::transform::scale::Times;
+use crate::engine::{Factor, Number, Updates};
+use crate::numerics::{check_not_negative, sizes};
 use crate::transform::scale_by_param_block_norm::ParamSquares;
 use crate::transformation::Stateless;
 
@@ -33,8 +32,18 @@ impl Stateless for ScaleByParamBlockRms {
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
         let sizes = sizes(updates.params());
-        updates.measure_each(ParamSquares, [], move |squares| {
-            Ok(move |index| Times(at_least((squares.leaf(index, 0) / sizes[index]).sqrt(), self.min_scale)))
-        })
+        let rms = |index: usize| Rms { size: sizes[index], min_scale: self.min_scale };
+        Ok(updates.scale_each_by_sums(ParamSquares, rms))
+    }
+}
+
+struct Rms {
+    size: f64,
+    min_scale: f64,
+}
+
+impl Factor<1> for Rms {
+    fn factor<N: Number>(&self, [squares]: [N; 1]) -> N {
+        (squares / self.size).sqrt().at_least(self.min_scale)
     }
 }

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Squares, Updates};
+use crate::engine::{Squares, Times, Updates};
 use crate::numerics::{at_least, check_finite, check_not_negative};
 use crate::step_size::StepSize;
-use crate::transform::scale::Times;
 use crate::transformation::Stateless;
 
 /// See [`scale_by_polyak`].

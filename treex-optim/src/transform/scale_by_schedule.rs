@@ -2,11 +2,10 @@
 
 use treex_core::{LeafRef, Leaves, Result, TreeObject};
 
-use crate::engine::Updates;
+use crate::engine::{Times, Updates};
 use crate::scalar::Count;
 use crate::schedule::Schedule;
 use crate::step_size::StepSize;
-use crate::transform::scale::Times;
 use crate::transformation::{GradientTransformation, Member};
 
 /// The state of [`scale_by_schedule`].

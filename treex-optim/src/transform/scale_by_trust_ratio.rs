@@ -2,10 +2,9 @@
 
 use treex_core::{Filter, Leaves, Result};
 
-use crate::engine::{Number, Terms, Updates};
-use crate::numerics::{at_least, check_finite, check_not_negative};
+use crate::engine::{Factor, Number, Terms, Updates};
+use crate::numerics::{check_finite, check_not_negative};
 use crate::selection::Selection;
-use crate::transform::scale::Times;
 use crate::transformation::Stateless;
 
 /// See [`scale_by_trust_ratio`].
@@ -51,15 +50,6 @@ impl ScaleByTrustRatio {
     pub fn mask(self, filter: impl Filter + Send + Sync + 'static) -> Self {
         Self { selection: Some(Selection::new(filter)), ..self }
     }
-
-    fn ratio(&self, update_norm: f64, param_norm: f64) -> f64 {
-        let update_norm = at_least(update_norm, self.min_norm);
-        let param_norm = at_least(param_norm, self.min_norm);
-        if update_norm == 0. || param_norm == 0. {
-            return 1.;
-        }
-        self.trust_coefficient * param_norm / (update_norm + self.eps)
-    }
 }
 
 impl Stateless for ScaleByTrustRatio {
@@ -73,13 +63,7 @@ impl Stateless for ScaleByTrustRatio {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        let rescaled = move |updates: Updates<'a>| {
-            updates.measure_each(Norms, [], move |squares| {
-                Ok(move |index| {
-                    Times(self.ratio(squares.leaf(index, 0).sqrt(), squares.leaf(index, 1).sqrt()))
-                })
-            })
-        };
+        let rescaled = |updates: Updates<'a>| Ok(updates.scale_each_by_sums(Norms, |_| self.clone()));
         match &self.selection {
             Some(selection) => updates.masked(selection, rescaled),
             None => rescaled(updates),
@@ -94,5 +78,17 @@ impl Terms<2> for Norms {
     #[inline(always)]
     fn terms<N: Number>(&self, g: N, p: N) -> [N; 2] {
         [g.sqr(), p.sqr()]
+    }
+}
+
+impl Factor<2> for ScaleByTrustRatio {
+    fn factor<N: Number>(&self, squares: [N; 2]) -> N {
+        let [update_norm, param_norm] = squares.map(|squares| squares.sqrt().at_least(self.min_norm));
+        // 1 for a norm of 0, and NaN for NaN.
+        let of_zero = |norm: &N| norm.clone() * 0. + 1.;
+        let ratio = param_norm.clone() * self.trust_coefficient / (update_norm.clone() + self.eps);
+        let zero = N::constant(0.);
+        let ratio = zero.clone().if_less(update_norm.clone(), ratio, of_zero(&update_norm));
+        zero.if_less(param_norm.clone(), ratio, of_zero(&param_norm))
     }
 }

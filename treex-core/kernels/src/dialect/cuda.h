@@ -4,6 +4,10 @@ typedef unsigned long long ulong;
 
 #define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
 #define TABLE(name) const __grid_constant__ Table name
+#define TABLE_REFERENCE(name) const Table& name
+#define INLINE __device__ __forceinline__
+#define SHARED(type, name, size) __shared__ type name[size];
+#define BARRIER __syncthreads()
 #define LOCAL_ID threadIdx.x
 #define GROUP_ID blockIdx.x
 #define UNROLL _Pragma("unroll")

@@ -1,7 +1,9 @@
 //! The language of device kernels: a part of C++ that is CUDA with one header, and other languages with others. A kernel's text
 //! follows the header of the language that it is compiled as.
 //!
-//! - `KERNEL(name, parameters)` declares a kernel, `TABLE(name)` its parameter of the struct `Table`, by value.
+//! - `KERNEL(name, parameters)` declares a kernel, `TABLE(name)` its parameter of the struct `Table`, by value;
+//!   `INLINE` a function, and `TABLE_REFERENCE(name)` the same parameter in it.
+//! - `SHARED(type, name, size)` is memory of a group, `BARRIER` waits for all threads of it.
 //! - `LOCAL_ID` and `GROUP_ID` are the positions of a thread in its group and of the group in the grid.
 //! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16` and `BF16`, access element `i` of the
 //!   memory at an address. Half types are loaded as `float` and rounded to nearest, ties to even, when stored.
@@ -12,6 +14,15 @@
 /// The header for CUDA.
 pub const CUDA: &str = include_str!("cuda.h");
 
-/// One launch over many tensors: `WORDS`, `STRIDE`, `GROUP_SIZE` and `EACH` are defined before it, and `PROGRAMS` stands for
-/// the cases, one for each program.
+/// The parameter of a launch over many tensors, and the elements of a thread: `WORDS`, `STRIDE`, `GROUP_SIZE` and `EACH` are
+/// defined before it.
+pub const TABLE: &str = include_str!("table.h");
+
+/// An elementwise function over many tensors, behind [`TABLE`]. `PROGRAMS` stands for the cases, one for each program.
 pub const SWEEP: &str = include_str!("sweep.h");
+
+/// The sums of `TERMS` functions over each group of a launch, behind [`TABLE`]. `PROGRAMS` stands for the cases.
+pub const SUMS: &str = include_str!("sums.h");
+
+/// The totals of such sums over ranges of groups, and a function of each range's, behind [`TABLE`]. `FUNCTION` stands for it.
+pub const TOTALS: &str = include_str!("totals.h");

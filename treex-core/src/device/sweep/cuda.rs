@@ -1,18 +1,23 @@
-//! A sweep on a CUDA device.
+//! Sweeps and sums on a CUDA device.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, sys,
 };
 use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout, Shape, Storage, Tensor};
+use candle_core::{
+    CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout as Place, Shape, Storage, Tensor,
+};
+use treex_kernels::expression::Source;
 
-use super::part::Part;
-use super::source::{Case, GROUP_SIZE, kernel};
-use super::table::{Launch, Row, launches, stride};
+use super::part::{Part, Program};
+use super::source::{self, Case};
+use super::table::{self, GROUP_SIZE, Launch, Layout, Row, TOTAL, Total, groups, launches, stride};
 use crate::device::compile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensors::storage_id;
@@ -22,32 +27,36 @@ use crate::tree::kind::{KindTag, TreePart};
 /// takes, the last that of devices from compute capability 7.0 on, with CUDA 12.1.
 const SIZES: [usize; 3] = [120, 500, 4080];
 
+/// The device, and the sizes of parameters that it takes.
+struct Target {
+    device: CudaDevice,
+    sizes: &'static [usize],
+}
+
 /// Tensors of a part, ready for the launch.
 struct Open {
+    program: Arc<Program>,
     inputs: Vec<Tensor>,
     variables: Vec<Tensor>,
     output: Option<Tensor>,
+    scalars: Vec<Tensor>,
 }
 
 pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
-    let Some(device) = parts.first().and_then(|part| part.inputs.first()).map(|x| x.device().clone()) else {
-        return Ok(());
-    };
-    let device = device.as_cuda_device()?;
+    let Some(target) = Target::of(&parts)? else { return Ok(()) };
     // Everything that allocates or compiles comes before the first launch.
-    let (mut open, mut outputs, mut programs) = (Vec::new(), Vec::new(), Vec::new());
-    for Part { inputs, leaves, output, program } in parts {
+    let (mut open, mut outputs) = (Vec::new(), Vec::new());
+    for Part { inputs, leaves, output, program, scalars } in parts {
         let mut variables = Vec::with_capacity(leaves.len());
         for leaf in leaves {
             variables.push(leaf.make_mut(KindTag::of::<TreePart>())?.clone());
         }
         let new = match (&output, inputs.first()) {
-            (Some(_), Some(like)) => Some(uninitialized(like.shape(), program.is_wide, device)?),
+            (Some(_), Some(like)) => Some(uninitialized(like.shape(), program.is_wide, &target.device)?),
             _ => None,
         };
         outputs.push(output);
-        programs.push(program);
-        open.push(Open { inputs, variables, output: new });
+        open.push(Open { program, inputs, variables, output: new, scalars });
     }
     let written: HashSet<usize> = open.iter().flat_map(|part| &part.variables).map(storage_id).collect();
     for input in open.iter_mut().flat_map(|part| &mut part.inputs) {
@@ -57,63 +66,144 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
             *input = input.contiguous()?;
         }
     }
-
-    let mut cases: HashMap<String, usize> = HashMap::new();
-    let mut known: HashMap<(usize, Vec<DType>, Vec<DType>), usize> = HashMap::new();
-    let (mut rows, mut constants, mut slots) = (Vec::with_capacity(open.len()), Vec::new(), 0);
-    for (part, program) in open.iter().zip(&programs) {
-        let dtypes = |tensors: &[Tensor]| tensors.iter().map(Tensor::dtype).collect::<Vec<_>>();
-        let (inputs, leaves) = (dtypes(&part.inputs), dtypes(&part.variables));
-        let address = std::ptr::from_ref(&**program).addr();
-        let key = (address, inputs.clone(), leaves.clone());
-        let number = *known.entry(key).or_insert_with(|| {
-            let case = Case { program, inputs, leaves, has_output: part.output.is_some() };
-            slots = slots.max(case.slots());
-            let next = cases.len();
-            *cases.entry(case.text()).or_insert(next)
-        });
-        let bits = |constant: &f64| {
-            if program.is_wide { constant.to_bits() } else { u64::from((*constant as f32).to_bits()) }
-        };
-        constants.push(program.source.constants.iter().map(bits).collect::<Vec<_>>());
-        rows.push((number, part));
-    }
-    let mut texts = vec![String::new(); cases.len()];
-    cases.into_iter().for_each(|(text, number)| texts[number] = text);
-
-    let rows = rows.iter().zip(&constants).map(|((case, part), constants)| {
-        Ok(Row { case: *case, len: part.len(), constants, addresses: part.addresses()? })
-    });
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    let has_large_parameters = compile::compute_capability(device)? >= 70 && sys::CUDA_VERSION >= 12010;
-    let sizes = if has_large_parameters { &SIZES[..] } else { &SIZES[..2] };
-    let most = sizes.last().copied().unwrap_or_default();
-    let launches = launches(&rows, stride(slots), most).ok_or_else(|| {
-        Error::argument("the constants of a program do not fit into a launch")
-            .expected(format!("less than {most}"))
-    })?;
-    let mut functions = Vec::with_capacity(launches.len());
-    for launch in &launches {
-        let size = sizes.iter().copied().find(|size| launch.words.len() <= *size).unwrap_or(most);
-        functions.push((size, compile::kernel(device, "sweep", &kernel(&texts, size, stride(slots)))?));
-    }
-    for (launch, (size, function)) in launches.into_iter().zip(&functions) {
-        match *size {
-            120 => run::<120>(device, function, launch)?,
-            500 => run::<500>(device, function, launch)?,
-            _ => run::<4080>(device, function, launch)?,
-        }
-    }
-    if device.is_event_tracking() {
-        // Opening it again records that it was used up to here.
-        open.iter().try_for_each(|part| part.addresses().map(drop))?;
-    }
+    let (launches, texts, stride) = target.plan(&open, |case| case.sweep())?;
+    target.launch("sweep", launches, stride, |layout| source::sweep(&texts, layout))?;
+    target.used(&open)?;
     for (output, part) in outputs.into_iter().zip(open) {
         if let Some(output) = output {
             *output = part.output;
         }
     }
     Ok(())
+}
+
+/// The first value of a function of the sums over each range of parts, in `F64`.
+pub(super) fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Source]) -> Result<Tensor> {
+    let (Some(target), Some(function)) = (Target::of(&parts)?, functions.first()) else {
+        return Err(Error::argument("there is nothing to sum").expected("parts and ranges"));
+    };
+    let terms = parts.first().map_or(0, |part| part.program.source.values.len());
+    let open = parts.into_iter().map(|Part { inputs, program, scalars, .. }| -> Result<Open> {
+        let inputs = inputs.iter().map(Tensor::contiguous).collect::<candle_core::Result<_>>()?;
+        Ok(Open { program, inputs, variables: Vec::new(), output: None, scalars })
+    });
+    let open = open.collect::<Result<Vec<_>>>()?;
+    let mut starts = vec![0];
+    for part in &open {
+        starts.push(starts.last().copied().unwrap_or(0) + groups(part.len()));
+    }
+    let (mut launches, texts, stride) = target.plan(&open, |case| case.sums())?;
+    let partial = uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), true, &target.device)?;
+    let results = uninitialized(&ranges.len().into(), true, &target.device)?;
+    let (bytes, partial_address) = ((terms * 8) as u64, address(&partial)?);
+    let mut before = 0;
+    for launch in &mut launches {
+        launch.words[1] = partial_address + before as u64 * bytes;
+        before += launch.groups;
+    }
+    let ranges: Vec<_> = ranges
+        .iter()
+        .zip(functions)
+        .map(|(range, function)| Total {
+            sums: partial_address + starts[range.start] as u64 * bytes,
+            count: starts[range.end] - starts[range.start],
+            constants: function.constants.iter().map(|constant| constant.to_bits()).collect(),
+        })
+        .collect();
+    let most = target.most_words();
+    let totals = table::totals(&ranges, address(&results)?, most).ok_or_else(|| too_many(most))?;
+    target.launch("sums", launches, stride, |layout| source::sums(&texts, terms, layout))?;
+    target.launch("totals", totals, TOTAL, |layout| source::totals(function, terms, layout))?;
+    target.used(&open)?;
+    Ok(results)
+}
+
+fn too_many(most: usize) -> Error {
+    Error::argument("the constants of a program do not fit into a launch")
+        .expected(format!("less than {most}"))
+}
+
+impl Target {
+    /// The device of the parts, if there are any.
+    fn of(parts: &[Part<'_>]) -> Result<Option<Self>> {
+        let Some(first) = parts.first().and_then(|part| part.inputs.first()) else { return Ok(None) };
+        let device = first.device().as_cuda_device()?.clone();
+        let takes_large = compile::compute_capability(&device)? >= 70 && sys::CUDA_VERSION >= 12010;
+        Ok(Some(Self { device, sizes: if takes_large { &SIZES } else { &SIZES[..2] } }))
+    }
+
+    fn most_words(&self) -> usize {
+        self.sizes.last().copied().unwrap_or_default()
+    }
+
+    /// The launches over all parts, the texts of their cases, and the words of a leaf.
+    fn plan(
+        &self,
+        open: &[Open],
+        text: fn(&Case<'_>) -> String,
+    ) -> Result<(Vec<Launch>, Vec<String>, usize)> {
+        let mut cases: HashMap<String, usize> = HashMap::new();
+        let mut known: HashMap<(usize, Vec<DType>, Vec<DType>), usize> = HashMap::new();
+        let (mut numbers, mut constants, mut slots) = (Vec::new(), Vec::new(), 0);
+        for part in open {
+            let dtypes = |tensors: &[Tensor]| tensors.iter().map(Tensor::dtype).collect::<Vec<_>>();
+            let (program, inputs, leaves) = (&*part.program, dtypes(&part.inputs), dtypes(&part.variables));
+            let key = (std::ptr::from_ref(program).addr(), inputs.clone(), leaves.clone());
+            numbers.push(*known.entry(key).or_insert_with(|| {
+                let (has_output, scalars) = (part.output.is_some(), part.scalars.len());
+                let case = Case { program, inputs, leaves, has_output, scalars };
+                slots = slots.max(case.slots());
+                let next = cases.len();
+                *cases.entry(text(&case)).or_insert(next)
+            }));
+            let bits = |constant: &f64| match program.is_wide {
+                true => constant.to_bits(),
+                false => u64::from((*constant as f32).to_bits()),
+            };
+            constants.push(program.source.constants.iter().map(bits).collect::<Vec<_>>());
+        }
+        let rows = open.iter().zip(numbers).zip(&constants).map(|((part, case), constants)| {
+            Ok(Row { case, len: part.len(), constants, addresses: part.addresses()? })
+        });
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let (stride, most) = (stride(slots), self.most_words());
+        let launches = launches(&rows, stride, most).ok_or_else(|| too_many(most))?;
+        let mut texts = vec![String::new(); cases.len()];
+        cases.into_iter().for_each(|(text, number)| texts[number] = text);
+        Ok((launches, texts, stride))
+    }
+
+    /// Runs all launches of a kernel, whose text depends on the layout of its table.
+    fn launch(
+        &self,
+        name: &str,
+        launches: Vec<Launch>,
+        stride: usize,
+        text: impl Fn(Layout) -> String,
+    ) -> Result<()> {
+        let mut functions = Vec::with_capacity(launches.len());
+        for launch in &launches {
+            let fits = |size: &usize| launch.words.len() <= *size;
+            let words = self.sizes.iter().copied().find(fits).unwrap_or(self.most_words());
+            functions.push((words, compile::kernel(&self.device, name, &text(Layout { words, stride }))?));
+        }
+        for (launch, (words, function)) in launches.into_iter().zip(&functions) {
+            match *words {
+                120 => run::<120>(&self.device, function, launch)?,
+                500 => run::<500>(&self.device, function, launch)?,
+                _ => run::<4080>(&self.device, function, launch)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that tensors were used up to here, where they have events: opening one does.
+    fn used(&self, open: &[Open]) -> Result<()> {
+        if self.device.is_event_tracking() {
+            open.iter().try_for_each(|part| part.addresses().map(drop))?;
+        }
+        Ok(())
+    }
 }
 
 impl Open {
@@ -125,7 +215,8 @@ impl Open {
     /// Where the tensors are on the device.
     fn addresses(&self) -> Result<Vec<u64>> {
         let inputs = self.inputs.iter().map(address);
-        inputs.chain(self.variables.iter().chain(&self.output).map(address_to_write)).collect()
+        let written = self.variables.iter().chain(&self.output).map(address_to_write);
+        inputs.chain(written).chain(self.scalars.iter().map(address)).collect()
     }
 }
 
@@ -175,11 +266,11 @@ fn address_to_write(variable: &Tensor) -> Result<u64> {
             "sweep"
         }
 
-        fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        fn cpu_fwd(&self, _: &mut CpuStorage, _: &Place) -> candle_core::Result<()> {
             Err(candle_core::Error::Msg("a tensor has left its device".into()))
         }
 
-        fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> candle_core::Result<()> {
+        fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Place) -> candle_core::Result<()> {
             let stream = storage.device.cuda_stream();
             self.0.set(with_slice!(&mut storage.slice, slice => slice.device_ptr_mut(&stream).0)?);
             Ok(())
@@ -207,11 +298,15 @@ fn run<const WORDS: usize>(device: &CudaDevice, function: &CudaFunction, launch:
         words.into_boxed_slice().try_into().map_err(|_| Error::argument("a table of another size"))?;
     let table = Box::new(Table(*words));
     let stream = device.cuda_stream();
-    let config =
-        LaunchConfig { grid_dim: (groups, 1, 1), block_dim: (GROUP_SIZE as u32, 1, 1), shared_mem_bytes: 0 };
+    let config = LaunchConfig {
+        grid_dim: (groups as u32, 1, 1),
+        block_dim: (GROUP_SIZE as u32, 1, 1),
+        shared_mem_bytes: 0,
+    };
     // SAFETY: the kernel has one parameter, of this size. It reads and writes the first `len` elements at the addresses of
-    // each row, which are those of tensors with `len` elements that live until this function's caller has returned; memory
-    // that is freed later is freed in this stream, behind the launch. What is written has no other holder.
+    // each row, which are those of tensors with `len` elements, and the memory for sums and results, which has an element for
+    // each group and range. All of it lives until this function's caller has returned; memory that is freed later is freed in
+    // this stream, behind the launch. What is written has no other holder.
     #[expect(unsafe_code, reason = "a launch")]
     let launched = unsafe { stream.launch_builder(function).arg(&*table).launch(config) };
     launched.map(drop).map_err(|error| Error::from(candle_core::Error::wrap(error)))

@@ -8,9 +8,14 @@ mod source;
 #[cfg(any(feature = "cuda", test))]
 mod table;
 
-use crate::error::Result;
+use std::ops::Range;
+
+use candle_core::Tensor;
+use treex_kernels::expression::{Expression, Source};
+
 #[cfg(not(feature = "cuda"))]
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 
 pub use part::{Part, Program, supports};
 
@@ -23,14 +28,52 @@ pub use part::{Part, Program, supports};
 /// If a tensor is not [supported](supports()) or not on the device of the others; if the numbers of elements, or those of a
 /// program's inputs and values, differ; if memory cannot be allocated or the kernel not be compiled.
 pub fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
-    let device = parts.first().and_then(|part| part.inputs.first()).map(|x| x.device().clone());
-    parts.iter().try_for_each(|part| part.check(device.as_ref()))?;
+    check(&parts, |part| part.leaves.len() + usize::from(part.output.is_some()))?;
     #[cfg(feature = "cuda")]
     return cuda::sweep(parts);
     #[cfg(not(feature = "cuda"))]
-    match parts.first() {
-        None => Ok(()),
-        Some(_) => Err(Error::new(ErrorKind::Candle, "a program that was built without CUDA has no kernels")
-            .remedy("build it with `--features cuda`")),
+    if parts.is_empty() { Ok(()) } else { Err(without_cuda()) }
+}
+
+/// A number for each range of parts, as a tensor in `F64` that stays on the device: the function of the sums over all
+/// elements of these parts. The values of a program are the terms of a sum each, and the inputs of the range's function are
+/// their sums. Two launches for about 500 parts; the same bits each time.
+///
+/// A thread sums in the type of the program, and all threads in `F64`.
+///
+/// # Errors
+/// As [`sweep`], and if parts have leaves or an output, or other numbers of terms; if there is not one function for each
+/// range, or two differ in more than their constants.
+pub fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Expression]) -> Result<Tensor> {
+    let terms = parts.first().map_or(0, |part| part.program.source.values.len());
+    check(&parts, |_| terms)?;
+    let writes = |part: &Part<'_>| !part.leaves.is_empty() || part.output.is_some();
+    let functions: Vec<_> =
+        functions.iter().map(|function| Source::of(std::slice::from_ref(function))).collect();
+    let is_alike =
+        |other: &Source| other.statements == functions[0].statements && other.values == functions[0].values;
+    if parts.iter().any(writes)
+        || functions.len() != ranges.len()
+        || !functions.iter().all(is_alike)
+        || ranges.iter().any(|range| range.start > range.end || range.end > parts.len())
+    {
+        return Err(Error::argument("sums of parts that are written, or of other ranges")
+            .expected("parts that are read alone, and one function of one form for each range of them"));
     }
+    #[cfg(feature = "cuda")]
+    return cuda::sums(parts, ranges, &functions);
+    #[cfg(not(feature = "cuda"))]
+    Err(without_cuda())
+}
+
+/// An error if parts do not belong together, or a program has another number of values than its part needs.
+fn check(parts: &[Part<'_>], values: impl Fn(&Part<'_>) -> usize) -> Result<()> {
+    let device = parts.first().and_then(|part| part.inputs.first()).map(|x| x.device().clone());
+    parts.iter().try_for_each(|part| part.check(device.as_ref(), values(part)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn without_cuda() -> Error {
+    Error::new(ErrorKind::Candle, "a program that was built without CUDA has no kernels")
+        .remedy("build it with `--features cuda`")
 }

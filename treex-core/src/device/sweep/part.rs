@@ -36,6 +36,8 @@ pub struct Part<'p> {
     pub output: Option<&'p mut Option<Tensor>>,
     /// Parts that share it are one case in the kernel. Programs that differ in their constants alone are one case, too.
     pub program: Arc<Program>,
+    /// Tensors of one `F64` number, the scalars of the program.
+    pub scalars: Vec<Tensor>,
 }
 
 /// Whether [`sweep`](super::sweep()) has kernels for tensors of this type on this device.
@@ -48,7 +50,7 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
 
 impl Part<'_> {
     /// An error if its tensors do not belong together, if they are not on `device`, or if its program is one for others.
-    pub(super) fn check(&self, device: Option<&Device>) -> Result<()> {
+    pub(super) fn check(&self, device: Option<&Device>, values: usize) -> Result<()> {
         let (Some(first), Some(device)) = (self.inputs.first(), device) else {
             return Err(Error::argument("a part of a sweep has no inputs").expected("at least one"));
         };
@@ -66,7 +68,14 @@ impl Part<'_> {
                     .found(format!("{:?} of `{dtype}` on {place:?}", tensor.dims())));
             }
         }
-        let values = self.leaves.len() + usize::from(self.output.is_some());
+        let is_scalar = |scalar: &Tensor| {
+            scalar.elem_count() == 1 && scalar.dtype() == DType::F64 && scalar.device().same_device(device)
+        };
+        if let Some(scalar) = self.scalars.iter().find(|scalar| !is_scalar(scalar)) {
+            return Err(Error::new(ErrorKind::DType, "a scalar of a program is none")
+                .expected("one `f64` number on the device of the others")
+                .found(format!("{:?} of `{}`", scalar.dims(), scalar.dtype().as_str())));
+        }
         if self.program.source.values.len() != values {
             return Err(Error::argument("a program has another number of values than its part")
                 .expected(values)

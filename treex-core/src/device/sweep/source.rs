@@ -1,17 +1,13 @@
-//! The text of a kernel that has a case for each program.
+//! The text of kernels that have a case for each program.
 
 use std::fmt::Write;
 
 use candle_core::DType;
-use treex_kernels::dialect::SWEEP;
+use treex_kernels::dialect::{SUMS, SWEEP, TABLE, TOTALS};
+use treex_kernels::expression::Source;
 
 use super::part::Program;
-
-/// Threads of a group.
-pub(super) const GROUP_SIZE: usize = 256;
-
-/// Elements of a thread, which it loads before it writes one.
-pub(super) const EACH: usize = 4;
+use super::table::{BEFORE, EACH, GROUP_SIZE, Layout};
 
 /// The types of a part's tensors, and its program.
 #[derive(Clone, Debug)]
@@ -20,84 +16,144 @@ pub(super) struct Case<'c> {
     pub(super) inputs: Vec<DType>,
     pub(super) leaves: Vec<DType>,
     pub(super) has_output: bool,
+    pub(super) scalars: usize,
 }
 
 /// The dialect's name of an element type.
-pub(super) fn name_of(dtype: DType) -> Option<&'static str> {
-    Some(match dtype {
-        DType::F32 => "F32",
+fn name_of(dtype: DType) -> &'static str {
+    match dtype {
         DType::F64 => "F64",
         DType::F16 => "F16",
         DType::BF16 => "BF16",
-        _ => return None,
-    })
+        _ => "F32", // a part with another type was refused
+    }
 }
 
 impl Case<'_> {
     /// The tensors of a part.
     pub(super) fn slots(&self) -> usize {
-        self.inputs.len() + self.leaves.len() + usize::from(self.has_output)
+        self.inputs.len() + self.leaves.len() + usize::from(self.has_output) + self.scalars
     }
 
-    /// The statements of the case: the constants, the loads of all elements of a thread, then the function of each.
-    pub(super) fn text(&self) -> String {
+    /// The case of a sweep: the constants, the loads of all elements of a thread, then the function of each.
+    pub(super) fn sweep(&self) -> String {
+        let values = &self.program.source.values;
+        let output = if self.program.is_wide { DType::F64 } else { DType::F32 };
+        let written = self.leaves.iter().copied().chain(self.has_output.then_some(output));
+        let mut stores = String::new();
+        for ((number, dtype), value) in written.enumerate().zip(values) {
+            let (dtype, slot) = (name_of(dtype), self.slot(self.inputs.len() + number));
+            put(&mut stores, format_args!("STORE_{dtype}({slot}, i, {value});"));
+        }
+        format!("{}{}", self.loads(), self.each_element(&stores))
+    }
+
+    /// The case of sums over a group: those of a thread in the compute type, then in `F64`.
+    pub(super) fn sums(&self) -> String {
+        let (mut starts, mut adds, mut ends) = (String::new(), String::new(), String::new());
+        for (term, value) in self.program.source.values.iter().enumerate() {
+            put(&mut starts, format_args!("real sum{term} = 0;"));
+            put(&mut adds, format_args!("sum{term} += {value};"));
+            put(&mut ends, format_args!("sums[{term}] = sum{term};"));
+        }
+        format!("{}{starts}{}{ends}", self.loads(), self.each_element(&adds))
+    }
+
+    /// The address in a slot.
+    fn slot(&self, slot: usize) -> String {
+        format!("table.words[share.at + {}]", BEFORE + slot)
+    }
+
+    /// The types of the inputs and leaves.
+    fn read(&self) -> impl Iterator<Item = &'static str> {
+        self.inputs.iter().chain(&self.leaves).map(|dtype| name_of(*dtype))
+    }
+
+    fn loads(&self) -> String {
         let Program { is_wide, source } = self.program;
-        let (real, bits, output) = if *is_wide {
-            ("double", "bits_to_double(", "F64")
-        } else {
-            ("float", "bits_to_float((uint)", "F32")
-        };
-        let mut text = format!("typedef {real} real;\n");
-        // Writing into memory does not fail.
-        for number in 0..source.constants.len() {
-            let _ = writeln!(text, "const real c{number} = {bits}table.words[constants + {number}]);");
+        let mut text = constants(*is_wide, source, "share.constants");
+        let first = self.slots() - self.scalars;
+        for scalar in 0..self.scalars {
+            let slot = self.slot(first + scalar);
+            put(&mut text, format_args!("const real s{scalar} = (real)LOAD_F64({slot}, 0);"));
         }
-        let read: Vec<_> =
-            self.inputs.iter().chain(&self.leaves).map(|dtype| name_of(*dtype).unwrap_or_default()).collect();
+        let all: Vec<_> = (0..self.read().count()).map(|x| format!("all{x}[EACH]")).collect();
+        put(&mut text, format_args!("real {};", all.join(", ")));
+        let mut loads = String::new();
+        for (x, dtype) in self.read().enumerate() {
+            put(&mut loads, format_args!("all{x}[k] = LOAD_{dtype}({}, i);", self.slot(x)));
+        }
+        text + &in_range(&loads)
+    }
+
+    /// The statements of the program, then `end`, for each element.
+    fn each_element(&self, end: &str) -> String {
         let mut element = String::new();
-        let _ = writeln!(
-            text,
-            "real {};",
-            (0..read.len()).map(|x| format!("all{x}[EACH]")).collect::<Vec<_>>().join(", ")
-        );
-        let _ = writeln!(
-            text,
-            "UNROLL for (uint k = 0; k < EACH; ++k) {{\nconst ulong i = start + k * GROUP_SIZE;\nif (i < length) {{"
-        );
-        for (x, dtype) in read.iter().enumerate() {
-            let _ = writeln!(text, "all{x}[k] = LOAD_{dtype}(table.words[at + {}], i);", 3 + x);
-            let _ = writeln!(element, "const real x{x} = all{x}[k];");
+        for x in 0..self.read().count() {
+            put(&mut element, format_args!("const real x{x} = all{x}[k];"));
         }
-        let _ = writeln!(
-            text,
-            "}}\n}}\nUNROLL for (uint k = 0; k < EACH; ++k) {{\nconst ulong i = start + k * GROUP_SIZE;\nif (i < length) {{"
-        );
-        text.push_str(&element);
-        text.push_str(&source.statements);
-        let written = self
-            .leaves
-            .iter()
-            .map(|dtype| name_of(*dtype).unwrap_or_default())
-            .chain(self.has_output.then_some(output));
-        for ((number, dtype), value) in written.enumerate().zip(&source.values) {
-            let slot = 3 + self.inputs.len() + number;
-            let _ = writeln!(text, "STORE_{dtype}(table.words[at + {slot}], i, {value});");
-        }
-        text.push_str("}\n}\n");
-        text
+        in_range(&format!("{element}{}{end}", self.program.source.statements))
     }
 }
 
-/// The kernel with these cases, whose table has so many words, and so many for each leaf.
-pub(super) fn kernel(cases: &[String], words: usize, stride: usize) -> String {
-    let mut programs = String::new();
-    for (number, case) in cases.iter().enumerate() {
-        let _ = writeln!(programs, "case {number}: {{\n{case}break;\n}}");
+/// Adds a line; writing into memory does not fail.
+fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(text, "{line}");
+}
+
+/// The type `real`, and the constants from the place `from` of the table on.
+fn constants(is_wide: bool, source: &Source, from: &str) -> String {
+    let (real, bits) =
+        if is_wide { ("double", "bits_to_double(") } else { ("float", "bits_to_float((uint)") };
+    let mut text = format!("typedef {real} real;\n");
+    for number in 0..source.constants.len() {
+        put(&mut text, format_args!("const real c{number} = {bits}table.words[{from} + {number}]);"));
     }
+    text
+}
+
+/// `statements` for each element `i` of a thread, the `k`-th of them.
+fn in_range(statements: &str) -> String {
     format!(
-        "#define WORDS {words}\n#define STRIDE {stride}\n#define GROUP_SIZE {GROUP_SIZE}\n#define EACH {EACH}\n{}",
-        SWEEP.replace("PROGRAMS", &programs)
+        "UNROLL for (uint k = 0; k < EACH; ++k) {{\nconst ulong i = share.start + k * GROUP_SIZE;\n\
+         if (i < share.length) {{\n{statements}}}\n}}\n"
     )
+}
+
+/// The kernel of a sweep with these cases.
+pub(super) fn sweep(cases: &[String], layout: Layout) -> String {
+    head(layout) + TABLE + &SWEEP.replace("PROGRAMS", &switched(cases))
+}
+
+/// The kernel of sums of so many terms with these cases.
+pub(super) fn sums(cases: &[String], terms: usize, layout: Layout) -> String {
+    let head = format!("{}#define TERMS {terms}\n", head(layout));
+    head + TABLE + &SUMS.replace("PROGRAMS", &switched(cases))
+}
+
+/// The kernel of totals of so many terms, and of the first value of `function` of them.
+pub(super) fn totals(function: &Source, terms: usize, layout: Layout) -> String {
+    let mut text = constants(true, function, "(uint)table.words[at + 2]");
+    for term in 0..terms {
+        put(&mut text, format_args!("const real x{term} = total[{term}];"));
+    }
+    text.push_str(&function.statements);
+    for value in function.values.iter().take(1) {
+        put(&mut text, format_args!("STORE_F64(table.words[1], GROUP_ID, {value});"));
+    }
+    let head = format!("{}#define TERMS {terms}\n", head(layout));
+    head + TABLE + &TOTALS.replace("FUNCTION", &text)
+}
+
+fn head(Layout { words, stride }: Layout) -> String {
+    format!(
+        "#define WORDS {words}\n#define STRIDE {stride}\n#define GROUP_SIZE {GROUP_SIZE}\n#define EACH {EACH}\n"
+    )
+}
+
+fn switched(cases: &[String]) -> String {
+    let case = |(number, case): (usize, &String)| format!("case {number}: {{\n{case}break;\n}}\n");
+    cases.iter().enumerate().map(case).collect()
 }
 
 #[cfg(test)]
@@ -110,33 +166,39 @@ mod tests {
     #[test]
     fn a_case_loads_all_elements_before_it_writes_one() {
         let [u, p, trace] = [0, 1, 2].map(Expression::input);
-        let trace = u + trace * 0.9;
+        let trace = u * Expression::scalar(0) + trace * 0.9;
         let program = Program::new(false, &[p + trace.clone() * -0.1, trace.sqrt()]);
         let case = Case {
             program: &program,
             inputs: vec![DType::BF16],
             leaves: vec![DType::F32, DType::F64],
             has_output: false,
+            scalars: 1,
         };
-        let text = case.text();
+        let text = case.sweep();
         let lines: Vec<_> =
             text.lines().filter(|line| line.contains("LOAD") || line.contains("STORE")).collect();
         assert_eq!(
             lines,
             [
-                "all0[k] = LOAD_BF16(table.words[at + 3], i);",
-                "all1[k] = LOAD_F32(table.words[at + 4], i);",
-                "all2[k] = LOAD_F64(table.words[at + 5], i);",
-                "STORE_F32(table.words[at + 4], i, t8);",
-                "STORE_F64(table.words[at + 5], i, t9);",
+                "const real s0 = (real)LOAD_F64(table.words[share.at + 6], 0);",
+                "all0[k] = LOAD_BF16(table.words[share.at + 3], i);",
+                "all1[k] = LOAD_F32(table.words[share.at + 4], i);",
+                "all2[k] = LOAD_F64(table.words[share.at + 5], i);",
+                "STORE_F32(table.words[share.at + 4], i, t10);",
+                "STORE_F64(table.words[share.at + 5], i, t11);",
             ]
         );
         assert!(
             text.starts_with("typedef float real;\nconst real c0 = bits_to_float((uint)table.words"),
             "{text}"
         );
-        assert_eq!(case.slots(), 3);
-        let kernel = kernel(&[text], 120, 6);
-        assert!(kernel.contains("#define STRIDE 6") && kernel.contains("case 0: {\ntypedef"), "{kernel}");
+        assert_eq!(case.slots(), 4);
+        let kernel = sweep(&[text], Layout { words: 120, stride: 7 });
+        assert!(kernel.contains("#define STRIDE 7") && kernel.contains("case 0: {\ntypedef"), "{kernel}");
+        let sums = sums(&[case.sums()], 2, Layout { words: 120, stride: 7 });
+        assert!(sums.contains("sum1 += t11;") && sums.contains("#define TERMS 2"), "{sums}");
+        let totals = totals(&Source::of(&[Expression::input(0).sqrt()]), 2, Layout { words: 9, stride: 3 });
+        assert!(totals.contains("const real t1 = sqrt(x0);"), "{totals}");
     }
 }
