@@ -254,7 +254,14 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
         origins: origins_of(tree),
         metadata: options.metadata.clone(),
     };
-    for Entry { name, path, kind, leaf } in entries(tree)? {
+    let entries = entries(tree)?;
+    if !entries.is_empty() && entries.iter().all(|entry| entry.leaf.is_nothing()) {
+        return Err(Error::new(ErrorKind::Checkpoint, "a tree without values is not saved")
+            .expected("at least one leaf with a value")
+            .found(format!("{} that were filtered out", entries.len()))
+            .remedy("save the whole tree: a filter selected nothing"));
+    }
+    for Entry { name, path, kind, leaf } in entries {
         if leaf.is_nothing() {
             continue;
         }
@@ -267,11 +274,6 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
         }
         header.kinds.insert(name.clone(), kind.name().to_owned());
         tensors.insert(name, value);
-    }
-    if tensors.is_empty() {
-        return Err(Error::new(ErrorKind::Checkpoint, "a tree without values is not saved")
-            .expected("at least one leaf with a value")
-            .remedy("save the whole tree: a filter may have selected nothing"));
     }
     let json = serde_json::to_string(&header).map_err(|error| cannot("write", file).caused_by(error))?;
     container::write(file, &tensors, HashMap::from([(METADATA.to_owned(), json)]))

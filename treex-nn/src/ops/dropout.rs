@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::device::random::bernoulli;
 use treex_core::random::Bernoulli;
 use treex_core::transfers::transfer;
 use treex_core::{Key, Result, match_float};
@@ -26,8 +27,14 @@ pub(crate) fn dropout(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f3
 }
 
 fn reference(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
-    let instead = "set the rate to 0: the bits of a mask are drawn on the CPU";
-    let mask = transfer(&key.bernoulli(kept, mask)?, x.device(), instead)?.broadcast_as(x.shape())?;
+    let samples = match bernoulli(key, Bernoulli::new(kept as f32), &mask.into(), x.device())? {
+        Some(samples) => samples,
+        None => {
+            let instead = "set the rate to 0: the bits of a mask are drawn on the CPU";
+            transfer(&key.bernoulli(kept, mask)?, x.device(), instead)?
+        }
+    };
+    let mask = samples.broadcast_as(x.shape())?;
     let scaled = (x * f64::from(scale))?;
     Ok(mask.where_cond(&scaled, &scaled.zeros_like()?)?)
 }

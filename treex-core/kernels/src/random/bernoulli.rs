@@ -17,6 +17,12 @@ impl Bernoulli {
         Self { below: (p * (1 << 23) as f32).ceil() as u32 }
     }
 
+    /// How many of 2^23 uniform numbers are true.
+    #[must_use]
+    pub fn below(self) -> u32 {
+        self.below
+    }
+
     /// The sample for two random words.
     #[inline(always)]
     #[must_use]

@@ -1,25 +1,20 @@
 //! Sweeps and sums on a CUDA device.
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, sys,
-};
-use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
-use candle_core::op::BackpropOp;
-use candle_core::{
-    CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout as Place, Shape, Storage, Tensor,
-};
+use candle_core::cuda_backend::cudarc::driver::sys;
+use candle_core::{CudaDevice, DType, Tensor};
 use treex_kernels::expression::Source;
 
 use super::part::{Part, Program};
 use super::source::{self, Case};
-use super::table::{self, GROUP_SIZE, Launch, Layout, Row, TOTAL, Total, groups, launches, stride};
+use super::table::{self, Launch, Layout, Row, TOTAL, Total, launches, stride};
 use crate::device::compile;
-use crate::error::{Error, ErrorKind, Result};
+use crate::device::groups;
+use crate::device::launch::{address, address_to_write, launch, uninitialized};
+use crate::error::{Error, Result};
 use crate::tensors::storage_id;
 use crate::tree::kind::{KindTag, TreePart};
 
@@ -52,7 +47,7 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
             variables.push(leaf.make_mut(KindTag::of::<TreePart>())?.clone());
         }
         let new = match (&output, inputs.first()) {
-            (Some(_), Some(like)) => Some(uninitialized(like.shape(), program.is_wide, &target.device)?),
+            (Some(_), Some(like)) => Some(uninitialized(like.shape(), program.dtype(), &target.device)?),
             _ => None,
         };
         outputs.push(output);
@@ -93,8 +88,9 @@ pub(super) fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[S
         starts.push(starts.last().copied().unwrap_or(0) + groups(part.len()));
     }
     let (mut launches, texts, stride) = target.plan(&open, |case| case.sums())?;
-    let partial = uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), true, &target.device)?;
-    let results = uninitialized(&ranges.len().into(), true, &target.device)?;
+    let partial =
+        uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), DType::F64, &target.device)?;
+    let results = uninitialized(&ranges.len().into(), DType::F64, &target.device)?;
     let (bytes, partial_address) = ((terms * 8) as u64, address(&partial)?);
     let mut before = 0;
     for launch in &mut launches {
@@ -187,11 +183,16 @@ impl Target {
             let words = self.sizes.iter().copied().find(fits).unwrap_or(self.most_words());
             functions.push((words, compile::kernel(&self.device, name, &text(Layout { words, stride }))?));
         }
-        for (launch, (words, function)) in launches.into_iter().zip(&functions) {
-            match *words {
-                120 => run::<120>(&self.device, function, launch)?,
-                500 => run::<500>(&self.device, function, launch)?,
-                _ => run::<4080>(&self.device, function, launch)?,
+        for (Launch { groups, words }, (size, function)) in launches.into_iter().zip(&functions) {
+            // SAFETY: rows have the addresses of tensors with as many elements as they say, and the memory for sums and results
+            // has an element for each group and range. What is written is a variable without another holder, or new.
+            #[expect(unsafe_code, reason = "a launch")]
+            unsafe {
+                match *size {
+                    120 => launch::<120>(&self.device, function, groups, words)?,
+                    500 => launch::<500>(&self.device, function, groups, words)?,
+                    _ => launch::<4080>(&self.device, function, groups, words)?,
+                }
             }
         }
         Ok(())
@@ -218,96 +219,4 @@ impl Open {
         let written = self.variables.iter().chain(&self.output).map(address_to_write);
         inputs.chain(written).chain(self.scalars.iter().map(address)).collect()
     }
-}
-
-/// A tensor for a launch to fill.
-fn uninitialized(shape: &Shape, is_wide: bool, device: &CudaDevice) -> Result<Tensor> {
-    fn new<T: CudaDType + DeviceRepr>(len: usize, device: &CudaDevice) -> candle_core::Result<CudaStorage> {
-        // SAFETY: the launch writes every element before anything reads one.
-        #[expect(unsafe_code, reason = "memory that a launch fills")]
-        let slice = unsafe { device.alloc::<T>(len) }?;
-        Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
-    }
-    let len = shape.elem_count();
-    let storage = if is_wide { new::<f64>(len, device) } else { new::<f32>(len, device) }?;
-    Ok(Tensor::from_storage(Storage::Cuda(storage), shape.clone(), BackpropOp::none(), false))
-}
-
-/// Runs `$body` with `$slice` bound to the memory in `$storage`, whatever float type it has.
-macro_rules! with_slice {
-    ($storage:expr, $slice:ident => $body:expr) => {
-        match $storage {
-            CudaStorageSlice::F32($slice) => Ok($body),
-            CudaStorageSlice::F64($slice) => Ok($body),
-            CudaStorageSlice::F16($slice) => Ok($body),
-            CudaStorageSlice::BF16($slice) => Ok($body),
-            _ => Err(candle_core::Error::Msg("an element type without kernels".into())),
-        }
-    };
-}
-
-/// The address of the first element of a contiguous tensor.
-fn address(tensor: &Tensor) -> Result<u64> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cuda(storage) = &*storage else {
-        return Err(Error::new(ErrorKind::Candle, "a tensor has left its device"));
-    };
-    let offset = layout.start_offset() * tensor.dtype().size_in_bytes();
-    let start = with_slice!(&storage.slice, slice => slice.device_ptr(&storage.device.cuda_stream()).0)?;
-    Ok(start + offset as u64)
-}
-
-/// The address of a variable, whose memory is its own.
-fn address_to_write(variable: &Tensor) -> Result<u64> {
-    struct Open(Cell<u64>);
-
-    impl InplaceOp1 for Open {
-        fn name(&self) -> &'static str {
-            "sweep"
-        }
-
-        fn cpu_fwd(&self, _: &mut CpuStorage, _: &Place) -> candle_core::Result<()> {
-            Err(candle_core::Error::Msg("a tensor has left its device".into()))
-        }
-
-        fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Place) -> candle_core::Result<()> {
-            let stream = storage.device.cuda_stream();
-            self.0.set(with_slice!(&mut storage.slice, slice => slice.device_ptr_mut(&stream).0)?);
-            Ok(())
-        }
-    }
-
-    let open = Open(Cell::new(0));
-    variable.inplace_op1(&open)?;
-    Ok(open.0.get())
-}
-
-/// The parameter of a launch.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Table<const WORDS: usize>([u64; WORDS]);
-
-// SAFETY: it is plain words, the kernel's `struct Table`.
-#[expect(unsafe_code, reason = "a parameter by value")]
-unsafe impl<const WORDS: usize> DeviceRepr for Table<WORDS> {}
-
-fn run<const WORDS: usize>(device: &CudaDevice, function: &CudaFunction, launch: Launch) -> Result<()> {
-    let Launch { groups, mut words } = launch;
-    words.resize(WORDS, 0);
-    let words: Box<[u64; WORDS]> =
-        words.into_boxed_slice().try_into().map_err(|_| Error::argument("a table of another size"))?;
-    let table = Box::new(Table(*words));
-    let stream = device.cuda_stream();
-    let config = LaunchConfig {
-        grid_dim: (groups as u32, 1, 1),
-        block_dim: (GROUP_SIZE as u32, 1, 1),
-        shared_mem_bytes: 0,
-    };
-    // SAFETY: the kernel has one parameter, of this size. It reads and writes the first `len` elements at the addresses of
-    // each row, which are those of tensors with `len` elements, and the memory for sums and results, which has an element for
-    // each group and range. All of it lives until this function's caller has returned; memory that is freed later is freed in
-    // this stream, behind the launch. What is written has no other holder.
-    #[expect(unsafe_code, reason = "a launch")]
-    let launched = unsafe { stream.launch_builder(function).arg(&*table).launch(config) };
-    launched.map(drop).map_err(|error| Error::from(candle_core::Error::wrap(error)))
 }

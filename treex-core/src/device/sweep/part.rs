@@ -48,6 +48,14 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
         && matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
 }
 
+impl Program {
+    /// The type that it computes in.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "kernels need it"))]
+    pub(super) fn dtype(&self) -> DType {
+        if self.is_wide { DType::F64 } else { DType::F32 }
+    }
+}
+
 impl Part<'_> {
     /// An error if its tensors do not belong together, if they are not on `device`, or if its program is one for others.
     pub(super) fn check(&self, device: Option<&Device>, values: usize) -> Result<()> {

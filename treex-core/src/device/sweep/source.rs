@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use candle_core::DType;
-use treex_kernels::dialect::{SUMS, SWEEP, TABLE, TOTALS};
+use treex_kernels::dialect::{SHARE, SUMS, SWEEP, TABLE, TOTALS};
 use treex_kernels::expression::Source;
 
 use super::part::Program;
-use super::table::{BEFORE, EACH, GROUP_SIZE, Layout};
+use super::table::{BEFORE, Layout};
+use crate::device::{EACH, GROUP_SIZE};
 
 /// The types of a part's tensors, and its program.
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ impl Case<'_> {
     /// The case of a sweep: the constants, the loads of all elements of a thread, then the function of each.
     pub(super) fn sweep(&self) -> String {
         let values = &self.program.source.values;
-        let output = if self.program.is_wide { DType::F64 } else { DType::F32 };
-        let written = self.leaves.iter().copied().chain(self.has_output.then_some(output));
+        let output = self.has_output.then_some(self.program.dtype());
+        let written = self.leaves.iter().copied().chain(output);
         let mut stores = String::new();
         for ((number, dtype), value) in written.enumerate().zip(values) {
             let (dtype, slot) = (name_of(dtype), self.slot(self.inputs.len() + number));
@@ -122,13 +123,13 @@ fn in_range(statements: &str) -> String {
 
 /// The kernel of a sweep with these cases.
 pub(super) fn sweep(cases: &[String], layout: Layout) -> String {
-    head(layout) + TABLE + &SWEEP.replace("PROGRAMS", &switched(cases))
+    head(layout) + TABLE + SHARE + &SWEEP.replace("PROGRAMS", &switched(cases))
 }
 
 /// The kernel of sums of so many terms with these cases.
 pub(super) fn sums(cases: &[String], terms: usize, layout: Layout) -> String {
     let head = format!("{}#define TERMS {terms}\n", head(layout));
-    head + TABLE + &SUMS.replace("PROGRAMS", &switched(cases))
+    head + TABLE + SHARE + &SUMS.replace("PROGRAMS", &switched(cases))
 }
 
 /// The kernel of totals of so many terms, and of the first value of `function` of them.

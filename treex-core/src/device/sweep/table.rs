@@ -2,11 +2,7 @@
 
 use std::collections::HashMap;
 
-/// Threads of a group.
-pub(super) const GROUP_SIZE: usize = 256;
-
-/// Elements of a thread, which it loads before it writes one.
-pub(super) const EACH: usize = 4;
+use crate::device::groups;
 
 /// The sizes of a kernel's table, as it is compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,11 +45,6 @@ const MOST_GROUPS: usize = 1 << 30;
 /// The words of a leaf with so many tensors.
 pub(super) fn stride(slots: usize) -> usize {
     BEFORE + slots
-}
-
-/// The groups of a leaf with so many elements.
-pub(super) fn groups(len: usize) -> usize {
-    len.div_ceil(GROUP_SIZE * EACH)
 }
 
 /// Divides the rows among as few launches as `most_words` words each allow. Rows with the same constants share them.
