@@ -10,7 +10,7 @@
 use std::process::{Command, ExitCode};
 
 use treex::optim::{
-    GradientTransformation, adagrad, adamw, add_decayed_weights, chain, clip_by_block_rms,
+    Boxed, GradientTransformation, adagrad, adamw, add_decayed_weights, chain, clip_by_block_rms,
     clip_by_global_norm, lamb, lion, masked, nadam, rmsprop, scale_by_param_block_rms, scale_by_trust_ratio,
     sgd, warmup_cosine, yogi,
 };
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     };
     let failed: Vec<_> = ["forward", "reversed", "7"].into_iter().filter(fails).collect();
     if failed.is_empty() {
-        println!("optimizer_step: 5 tests passed in 3 orders");
+        println!("optimizer_step: 6 tests passed in 3 orders");
         ExitCode::SUCCESS
     } else {
         eprintln!("optimizer_step: failed with groups and warps in the order {failed:?}");
@@ -55,6 +55,7 @@ fn steps(simulator: Simulator) -> Result<()> {
     every_type_has_the_bits_of_the_cpu(&device)?;
     factors_of_sums_stay_on_the_device(&device, simulator)?;
     a_thousand_leaves_are_three_launches(&device, simulator)?;
+    the_floor_of_bytes_is_kept(&device, simulator)?;
     memory_that_is_shared_is_read_before_it_is_written(&device)
 }
 
@@ -205,6 +206,38 @@ fn a_thousand_leaves_are_three_launches(device: &Device, simulator: Simulator) -
                 .expected("3, 0, 0, 0")
                 .found(format!("{counts:?}")));
         }
+    }
+    Ok(())
+}
+
+/// AdamW in `f32` reads 16 bytes of a parameter and writes 12, each sector of 32 bytes once; a norm reads 4, in two launches
+/// whose sums have no conflict of banks.
+fn the_floor_of_bytes_is_kept(device: &Device, simulator: Simulator) -> Result<()> {
+    const LEN: usize = 100_000;
+    const GROUPS: u64 = (LEN as u64).div_ceil(1024);
+    let mut model = model(&[LEN], |_| DType::F32)?.into_device(device)?;
+    let grads = model.map(|x| Ok(x.affine(0.5, 0.25)?))?;
+    let mut counted = |transformation: Boxed| -> Result<[u64; 5]> {
+        let mut optimizer = Optimizer::new(transformation).init(&model)?;
+        optimizer.update(&grads, &mut model)?;
+        device.synchronize()?;
+        simulator.reset_counts();
+        optimizer.update(&grads, &mut model)?;
+        device.synchronize()?;
+        Ok(["bytes read", "bytes written", "sectors read", "sectors written", "bank conflicts"]
+            .map(|name| simulator.count(name)))
+    };
+    let len = LEN as u64;
+    let adamw_alone = counted(adamw(1e-2).boxed())?;
+    let clipped = counted(chain((clip_by_global_norm(0.1), adamw(1e-2))).boxed())?;
+    if adamw_alone != [16 * len, 12 * len, len / 2, 3 * len / 8, 0] {
+        return Err(Error::argument("bytes and sectors of AdamW").found(format!("{adamw_alone:?}")));
+    }
+    // The sums of the groups, and the factor that each thread reads.
+    let more = clipped[0] - adamw_alone[0];
+    let threads = 256 * GROUPS;
+    if more > 4 * len + 8 * GROUPS + 8 * threads || clipped[4] > 0 {
+        return Err(Error::argument("bytes of a clipped step").found(format!("{clipped:?}")));
     }
     Ok(())
 }

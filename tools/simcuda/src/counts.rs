@@ -116,29 +116,22 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{name}: {value}");
         }
-        let mut row = |name: &str, runs: u64, l: &LaunchCounts| {
-            let _ = writeln!(
-                text,
-                "{name}\t{runs}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-                l.warp_instructions,
-                l.thread_instructions,
-                l.bytes_read,
-                l.bytes_written,
-                l.sectors_read,
-                l.sectors_written,
-                l.atomics,
-                l.bank_conflicts,
-                l.barriers
-            );
+        let mut heading = String::from("kernel\truns");
+        for (name, _) in c.kernels.named() {
+            let _ = write!(heading, "\t{name}");
+        }
+        let _ = writeln!(text, "{heading}");
+        let mut row = |name: &str, runs: u64, counts: &LaunchCounts| {
+            let _ = write!(text, "{name}\t{runs}");
+            for (_, value) in counts.named() {
+                let _ = write!(text, "\t{value}");
+            }
+            let _ = writeln!(text);
         };
         row("all kernels", c.kernels_run, &c.kernels);
         for (name, (runs, counts)) in &self.kernels {
             row(name, *runs, counts);
         }
-        let heading = "kernel\truns\twarp instructions\tthread instructions\tbytes read\tbytes written\tsectors read\t\
-                       sectors written\tatomics\tbank conflicts\tbarriers\n";
-        let table = text.find("all kernels\t").unwrap_or(text.len());
-        text.insert_str(table, heading);
         text
     }
 }

@@ -68,6 +68,24 @@ pub struct LaunchCounts {
     pub barriers: u64,
 }
 
+impl LaunchCounts {
+    /// The counts, each with its name in reports.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 9] {
+        [
+            ("warp instructions", self.warp_instructions),
+            ("thread instructions", self.thread_instructions),
+            ("bytes read", self.bytes_read),
+            ("bytes written", self.bytes_written),
+            ("sectors read", self.sectors_read),
+            ("sectors written", self.sectors_written),
+            ("atomics", self.atomics),
+            ("bank conflicts", self.bank_conflicts),
+            ("barriers", self.barriers),
+        ]
+    }
+}
+
 impl AddAssign for LaunchCounts {
     fn add_assign(&mut self, other: Self) {
         self.warp_instructions += other.warp_instructions;

@@ -1,6 +1,7 @@
 //! A pass as a kernel of a device: one launch for about 500 leaves, whatever the chain.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
@@ -14,6 +15,7 @@ use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::reference;
 use super::rule::Times;
 use super::sums::Sums;
+use super::updates::Mask;
 
 /// Runs rules over all leaves with an update; sums over the result are those of the reference.
 pub(crate) fn pass(
@@ -47,6 +49,14 @@ pub(crate) fn is_supported<'t>(mut tensors: impl Iterator<Item = &'t Tensor>) ->
     is_beside(first) && tensors.all(is_beside)
 }
 
+/// Rules of a pass, their positions, and which of all state tensors are theirs.
+struct Member {
+    on: Mask,
+    rules: Rules,
+    states: Range<usize>,
+}
+
+/// Applies the rules, and adds the updates to the parameters or puts them into `new_updates`.
 fn rules(
     current: &Leaves,
     present: &[bool],
@@ -59,7 +69,7 @@ fn rules(
     for PendingRules { on, rules, state } in pending {
         let first = states.len();
         states.extend(state.into_iter().map(|state| state.handles_mut().iter_mut()));
-        members.push((on, rules, first..states.len()));
+        members.push(Member { on, rules, states: first..states.len() });
     }
     let (mut handles, params) = match target {
         Target::Model(handles) if writes_params => (Some(handles.iter_mut()), None),
@@ -67,63 +77,63 @@ fn rules(
     };
     // Leaves with the same rules share a program.
     let mut programs: HashMap<(Vec<bool>, bool), Arc<Program>> = HashMap::new();
-    let is_shared = members.iter().all(|(_, rules, _)| matches!(rules, Rules::One(_)));
+    let is_shared = members.iter().all(|member| matches!(member.rules, Rules::One(_)));
     let mut parts = Vec::new();
     for (index, output) in new_updates.iter_mut().enumerate() {
         let mut state: Vec<_> = states.iter_mut().map(|state| state.next()).collect();
         let handle = handles.as_mut().and_then(|handles| handles.next());
         let Some(u) = current.get(index).filter(|_| present[index]) else { continue };
-        let on: Vec<bool> = members.iter().map(|(on, ..)| on[index]).collect();
-        if !writes_params && !on.contains(&true) {
+        let here: Vec<&Member> = members.iter().filter(|member| member.on[index]).collect();
+        if !writes_params && here.is_empty() {
             continue;
         }
-        let p = match &handle {
-            Some(handle) => handle.value(),
-            None => params.and_then(|params| params.param(index)),
-        };
         let missing = || {
             Error::new(ErrorKind::FilteredOut, "an update has no parameter or no state")
                 .at(current.path(index))
         };
+        let p = match &handle {
+            Some(handle) => handle.value(),
+            None => params.and_then(|params| params.param(index)),
+        };
         let p = p.ok_or_else(missing)?.clone();
         let is_wide = compute_dtype(u, &p) == DType::F64;
-        let trace = || {
-            let (mut next, mut kept, p) = (Expression::input(0), Vec::new(), Expression::input(1));
-            let mut scalars = 0;
-            for ((_, rules, range), _) in members.iter().zip(&on).filter(|(_, on)| **on) {
-                if rules.at(index).scalar().is_some() {
-                    next = next * Expression::scalar(scalars);
-                    scalars += 1;
-                    continue;
-                }
-                let first = 2 + kept.len();
-                let state: Vec<_> =
-                    range.clone().enumerate().map(|(k, _)| Expression::input(first + k)).collect();
-                let mut traced = rules.at(index).traced(next, p.clone(), &state).into_iter();
-                next = traced.next().unwrap_or_else(|| Expression::input(0));
-                kept.extend(traced);
-            }
-            let values =
-                if writes_params { [vec![p + next], kept].concat() } else { [kept, vec![next]].concat() };
-            Program::new(is_wide, &values)
-        };
+        let trace = || Program::new(is_wide, &traced(&here, index, writes_params));
         let program = if is_shared {
-            Arc::clone(programs.entry((on.clone(), is_wide)).or_insert_with(trace))
+            let on = members.iter().map(|member| member.on[index]).collect();
+            Arc::clone(programs.entry((on, is_wide)).or_insert_with(trace))
         } else {
             trace()
         };
         let mut leaves: Vec<_> = handle.map(|handle| &mut **handle).into_iter().collect();
-        for (_, _, range) in members.iter().zip(&on).filter(|(_, on)| **on).map(|(member, _)| member) {
-            for state in &mut state[range.clone()] {
-                leaves.push(state.take().filter(|state| state.value().is_some()).ok_or_else(missing)?);
-            }
+        for number in here.iter().flat_map(|member| member.states.clone()) {
+            let state = state[number].take().filter(|state| state.value().is_some());
+            leaves.push(state.ok_or_else(missing)?);
         }
-        let on_leaf = members.iter().zip(&on).filter(|(_, on)| **on).map(|(member, _)| member);
-        let scalars = on_leaf.filter_map(|(_, rules, _)| rules.at(index).scalar().cloned()).collect();
+        let scalars = here.iter().filter_map(|member| member.rules.at(index).scalar().cloned()).collect();
         let inputs = if writes_params { vec![u.clone()] } else { vec![u.clone(), p] };
         parts.push(Part { inputs, leaves, output: (!writes_params).then_some(output), program, scalars });
     }
     sweep(parts)
+}
+
+/// The values of a leaf's program: those of what it writes, in order. Its inputs are the update, the parameter and the state.
+fn traced(members: &[&Member], index: usize, writes_params: bool) -> Vec<Expression> {
+    let (mut next, mut kept, mut scalars) = (Expression::input(0), Vec::new(), 0);
+    let p = Expression::input(1);
+    for Member { rules, states, .. } in members {
+        let rule = rules.at(index);
+        if rule.scalar().is_some() {
+            next = next * Expression::scalar(scalars);
+            scalars += 1;
+            continue;
+        }
+        let first = 2 + kept.len();
+        let state: Vec<_> = (first..first + states.len()).map(Expression::input).collect();
+        let mut traced = rule.traced(next, p.clone(), &state).into_iter();
+        next = traced.next().unwrap_or_else(|| Expression::input(0));
+        kept.extend(traced);
+    }
+    if writes_params { [vec![p + next], kept].concat() } else { [kept, vec![next]].concat() }
 }
 
 /// The rules that multiply by factors of sums, which stay on the device.

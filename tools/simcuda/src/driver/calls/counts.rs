@@ -12,11 +12,12 @@ calls! { Error;
     /// Writes the counts.
     fn simcuda_counts(device, counts: Out<Counts>) { counts.set(device.report().counts) }
 
-    /// Writes the count of this name, one of [`Counts::named`]: for programs that do not know the layout of [`Counts`].
+    /// Writes the count of this name, one of [`Counts::named`], or of the kernels that ran: for programs that do not know the layout of [`Counts`].
     fn simcuda_count(device, name: In<c_char>, count: Out<u64>) {
         let name = name.text()?;
-        let counts = device.report().counts.named();
-        let found = counts.iter().find(|(known, _)| *known == name).ok_or(Error::NOT_FOUND)?;
+        let counts = device.report().counts;
+        let (counts, of_kernels) = (counts.named(), counts.kernels.named());
+        let found = counts.iter().chain(&of_kernels).find(|(known, _)| *known == name).ok_or(Error::NOT_FOUND)?;
         count.set(found.1)
     }
 
