@@ -83,7 +83,8 @@ impl Rotary {
                 .expected(format!("an offset of at most {}", usize::MAX - length))
                 .found(offset));
         };
-        self.turn(x, &(offset..end).map(|position| position as f64).collect::<Vec<_>>(), &[length])
+        let positions = (offset..end).map(|position| position as f64).collect();
+        self.turn(x, &Tensor::from_vec::<_, f64>(positions, length, &Device::Cpu)?)
     }
 
     /// Rotates `x`, `[batch.., length, heads, depth]`, at `positions`: integers that broadcast to
@@ -98,12 +99,16 @@ impl Rotary {
                 .expected(format!("integers that broadcast to [batch.., length], here {rows:?}"))
                 .found(format!("{:?}", positions.dims())));
         }
-        let instead = "rotate by `apply`, or make the positions on the CPU: their angles are computed there";
-        let on_host = transfer(positions, &Device::Cpu, instead)?.to_dtype(DType::F64)?;
-        self.turn(x, &on_host.flatten_all()?.to_vec1::<f64>()?, positions.dims())
+        // Candle has no casts of these types on a device.
+        let stays = positions.device().same_device(x.device())
+            && !matches!(positions.dtype(), DType::I16 | DType::I32);
+        let instead = "make the positions on the device of the input, in `u32` or `i64`";
+        let device = if stays { x.device() } else { &Device::Cpu };
+        self.turn(x, &transfer(positions, device, instead)?.to_dtype(DType::F64)?)
     }
 
-    fn turn(&self, x: &Tensor, positions: &[f64], shape: &[usize]) -> Result<Tensor> {
+    /// Rotates at `positions` in `F64`.
+    fn turn(&self, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
         let depth = x.dims().last().copied().unwrap_or(0);
         let features = self.features.unwrap_or(depth);
         if x.rank() < 3 || features > depth || features % 2 == 1 {
@@ -121,15 +126,15 @@ impl Rotary {
         let pairs = features / 2;
         let frequencies: Vec<_> =
             (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();
-        // Angles are computed in `F64` on the host: at position 100,000, `F32` would lose 2 digits.
-        let table = |f: fn(f64) -> f64| -> Result<Tensor> {
-            let angles =
-                positions.iter().flat_map(|position| frequencies.iter().map(move |each| position * each));
-            let values: Vec<_> = angles.map(f).collect();
-            let values = Tensor::from_vec(values, [shape, &[1, pairs]].concat(), &Device::Cpu)?;
-            constant(&values.to_dtype(dtype)?, x.device())
+        // Angles are computed in `F64`, where the positions are: at position 100,000, `F32` would lose 2 digits.
+        let frequencies = constant(&Tensor::from_vec(frequencies, pairs, &Device::Cpu)?, positions.device())?;
+        let positions = positions.reshape([positions.dims(), &[1, 1]].concat())?;
+        let angles = positions.broadcast_mul(&frequencies)?;
+        let table = |values: Tensor| {
+            let values = values.to_dtype(dtype)?;
+            if values.device().is_cpu() { constant(&values, x.device()) } else { Ok(values) }
         };
-        let (cos, sin) = (table(f64::cos)?, table(f64::sin)?);
+        let (cos, sin) = (table(angles.cos()?)?, table(angles.sin()?)?);
 
         let turned = x.narrow(D::Minus1, 0, features)?.to_dtype(dtype)?;
         let rows = &x.dims()[..x.rank() - 1];
