@@ -4,7 +4,8 @@
 
 use candle_core::Tensor;
 use treex_core::{
-    Error, ErrorKind, Leaf, Parameter, Result, grad, prelude::*, stop_gradient, unreached, value_and_grad_aux,
+    Error, ErrorKind, Leaf, Parameter, Result, grad, prelude::*, remat, scan, scan_blocks, stop_gradient,
+    unreached, value_and_grad_aux,
 };
 use treex_testing::{device, skip};
 
@@ -191,4 +192,54 @@ fn a_gradient_is_not_cut_by_a_write() {
         })
         .unwrap();
     assert_eq!((values(&gradients.0), values(&gradients.1)), (vec![2.], vec![7.]));
+}
+
+/// (2 w)² + w at 3, by a flat tree: 8 w + 1.
+#[test]
+fn a_flat_tree_stays_in_the_graph() {
+    let mut w = Leaf::<Parameter>::new(tensor(&[3.])).unwrap();
+    let (_, grad) = w
+        .value_and_grad(Parameter, |w| {
+            let doubled = w.unflatten(&w.flatten().apply(|x| Ok((x * 2.)?))?)?;
+            Ok((doubled.get()?.sqr()? + w.get()?)?.sum_all()?)
+        })
+        .unwrap();
+    assert_eq!(values(&grad), [25.]);
+}
+
+/// What a loop or a rematerialization captures has its gradient too: Σ x w² over x = 1, 2, 3, plus w, at w = 2.
+#[test]
+fn a_captured_tensor_has_its_gradient() {
+    let xs = tensor(&[1., 2., 3.]);
+    let mut w = Leaf::<Parameter>::new(tensor(&[2.])).unwrap();
+    let mut check = |name: &str, f: &dyn Fn(&mut Leaf<Parameter>, Tensor) -> Result<Tensor>| {
+        let (loss, grad) = w
+            .value_and_grad(Parameter, |w| {
+                let captured = w.get()?;
+                let sum = f(w, captured)?;
+                Ok((sum + w.get()?)?.sum_all()?)
+            })
+            .unwrap();
+        assert_eq!((loss.to_scalar::<f32>().unwrap(), values(&grad)), (26., vec![25.]), "{name}");
+    };
+    check("scan", &|w, captured| {
+        let (carry, _) =
+            scan(w, &[captured.zeros_like()?], std::slice::from_ref(&xs), move |w, carry, x| {
+                let term = (w.get()? * &captured)?.broadcast_mul(&x[0])?;
+                Ok((vec![(&carry[0] + term)?], vec![]))
+            })?;
+        Ok(carry[0].clone())
+    });
+    check("remat", &|w, captured| {
+        let xs = xs.sum_all()?;
+        let y = remat(w, &[xs], move |w, xs| Ok(vec![(w.get()? * &captured)?.broadcast_mul(&xs[0])?]))?;
+        Ok(y[0].clone())
+    });
+    check("scan_blocks", &|w, captured| {
+        let mut blocks = Leaf::stack(&[w.clone(), w.clone(), w.clone()])?;
+        let carry = scan_blocks(&mut blocks, &[captured.zeros_like()?], move |w, carry| {
+            Ok(vec![(&carry[0] + ((w.get()? * &captured)? * 2.)?)?])
+        })?;
+        Ok(carry[0].clone())
+    });
 }

@@ -1,9 +1,10 @@
 //! Batches in parts, in the memory of one.
 
-use candle_core::Tensor;
-use treex_core::{Error, Result, Tree};
+use candle_core::{DType, Tensor};
+use treex_core::{Error, ErrorKind, Leaves, Result, Tree};
 
 use crate::numerics::wide;
+use crate::transfer::to_f64;
 use crate::tree::{add, scale};
 
 /// How [`microbatch`] combines the results of the parts.
@@ -71,21 +72,63 @@ pub fn microbatch<T: Tree>(
     if accumulator == Accumulator::Concat {
         return concat(&first, &parts.collect::<Result<Vec<_>>>()?);
     }
-    // A sum of thousands of parts would stall in half precision.
-    let widened = |part: &T| part.map(|x| Ok(x.to_dtype(wide(x.dtype()))?));
-    let sum = parts.try_fold(widened(&first)?, |sum, part| add(&sum, &widened(&part?)?))?;
-    let combined = match accumulator {
-        Accumulator::Mean => scale(microbatch_size as f64 / examples as f64, &sum)?,
-        _ => sum,
+    let flat = first.flatten();
+    let is_mean = accumulator == Accumulator::Mean;
+    if let Some(leaf) = flat.iter().find(|leaf| is_mean && leaf.dtype().is_some_and(|dtype| dtype.is_int())) {
+        return Err(Error::new(ErrorKind::DType, "a mean of integers is none")
+            .at(leaf.segments())
+            .remedy("return floats, or take `Accumulator::Sum`"));
+    }
+    // A sum of thousands of parts would stall in half precision, and integers would overflow.
+    let widened = |part: &T| {
+        part.map(|x| Ok(x.to_dtype(if x.dtype().is_int() { DType::I64 } else { wide(x.dtype()) })?))
     };
-    first.zip_map(&combined, |first, combined| Ok(combined.to_dtype(first.dtype())?))
+    let sum = parts.enumerate().try_fold(widened(&first)?, |sum, (index, part)| {
+        let part = part?;
+        check_alike(&flat, &part.flatten(), index + 1)?;
+        add(&sum, &widened(&part)?)
+    })?;
+    let combined = if is_mean { scale(microbatch_size as f64 / examples as f64, &sum)? } else { sum };
+    first.zip_map(&combined, |first, combined| narrowed(combined, first.dtype()))
+}
+
+/// An error if a part has no value where the first has one, or the other way round: it would be left out.
+fn check_alike(first: &Leaves, part: &Leaves, number: usize) -> Result<()> {
+    first.check_aligned(part, "the result of another part")?;
+    let differs = |&index: &usize| first.get(index).is_some() != part.get(index).is_some();
+    match (0..first.len()).find(differs) {
+        None => Ok(()),
+        Some(index) => {
+            Err(Error::new(ErrorKind::Structure, "a part of the batch has other leaves than the first")
+                .at(first.path(index))
+                .expected("a value in each part, or in none")
+                .found(format!("another in part {number}"))
+                .remedy("return zeros where a part has no value"))
+        }
+    }
+}
+
+/// A sum in the type of its parts, which must hold it.
+fn narrowed(sum: &Tensor, dtype: DType) -> Result<Tensor> {
+    let narrow = sum.to_dtype(dtype)?;
+    if dtype.is_int() && sum.elem_count() > 0 {
+        let lost = to_f64(&narrow.to_dtype(DType::I64)?.ne(sum)?.to_dtype(DType::F32)?.sum_all()?)?;
+        if lost > 0. {
+            return Err(Error::new(
+                ErrorKind::DType,
+                format!("a sum does not fit into `{}`", dtype.as_str()),
+            )
+            .remedy("return a wider integer type"));
+        }
+    }
+    Ok(narrow)
 }
 
 /// The trees' leaves, each concatenated along its first axis.
 fn concat<T: Tree>(first: &T, others: &[T]) -> Result<T> {
     let flat = first.flatten();
     let all: Vec<_> = [flat.clone()].into_iter().chain(others.iter().map(Tree::flatten)).collect();
-    all.iter().try_for_each(|part| flat.check_aligned(part, "the result of another part"))?;
+    all.iter().enumerate().try_for_each(|(number, part)| check_alike(&flat, part, number))?;
     let whole = flat.rebuild(|at| {
         let tensors: Vec<_> = all.iter().filter_map(|part| part.get(at)).collect();
         Ok(if tensors.is_empty() { None } else { Some(Tensor::cat(&tensors, 0)?) })

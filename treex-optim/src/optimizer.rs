@@ -85,6 +85,22 @@ struct Initialized<S> {
     plan: Arc<Leaves>,
 }
 
+/// A step that runs. When it ends, by a panic too, the optimizer has a state again: that from before, while it is there, or the
+/// next one.
+struct Running<'o, S> {
+    slot: &'o mut Option<Initialized<S>>,
+    before: Option<Initialized<S>>,
+    next: Option<Initialized<S>>,
+}
+
+impl<S> Drop for Running<'_, S> {
+    fn drop(&mut self) {
+        if self.slot.is_none() {
+            *self.slot = self.before.take().or(self.next.take());
+        }
+    }
+}
+
 impl<S: fmt::Debug> fmt::Debug for Initialized<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Initialized")
@@ -154,11 +170,13 @@ impl<T: GradientTransformation> Optimizer<T> {
         let mut next = self.initialized()?.clone();
         next.step.advance()?;
         let updates = Updates::new(grads, params).with_extra(*extra);
-        let updates = self.transformation.update(updates, &mut next.state)?;
-        let mut before = self.initialized.take();
-        let result = run(updates, model, Box::new(|| before = None));
-        let is_whole = before.is_some();
-        self.initialized = before.filter(|_| result.is_err()).or(Some(next));
+        let mut running = Running { slot: &mut self.initialized, before: None, next: None };
+        let updates = self.transformation.update(updates, &mut running.next.insert(next).state)?;
+        running.before = running.slot.take();
+        let before = &mut running.before;
+        let result = run(updates, model, Box::new(|| *before = None));
+        let is_whole = running.before.is_some();
+        running.before.take_if(|_| result.is_ok());
         result.map(drop).map_err(|error| if is_whole { error } else { in_part(error) })
     }
 
@@ -238,12 +256,16 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// [`schedule_free`](crate::schedule_free).
     ///
     /// # Errors
-    /// If the optimizer was not initialized, or `model` is not the one that it trains.
+    /// If the optimizer was not initialized, or `model` is not the one that it trains; if `model` is being differentiated, and
+    /// parameters were replaced.
     pub fn eval_model<M: TreeObject + Clone>(&self, model: &M) -> Result<M> {
         let Initialized { plan, state, .. } = self.initialized()?;
         let params = planned(plan, &model.flatten(), "model")?.without_frozen();
         match self.transformation.eval_params(state, &params)? {
-            Some(params) => model.updated(&model.unflatten(&params)?),
+            Some(params) => {
+                check_constant(model)?;
+                model.updated(&model.unflatten(&params)?)
+            }
             None => Ok(model.clone()),
         }
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use candle_core::{DType, Tensor};
 use serde_json::Value;
-use treex_core::{Key, Leaf, Parameter, Result, path, prelude::*};
+use treex_core::{ErrorKind, Key, Leaf, Parameter, Result, path, prelude::*};
 use treex_optim::tree::{self, Order};
+use treex_optim::{Accumulator, Optimizer, microbatch, schedule_free_sgd};
 use treex_testing::compare::{assert_close, tree_values, values};
 use treex_testing::device;
 use treex_testing::fixture;
@@ -153,4 +154,30 @@ fn allclose_compares_with_tolerances() {
     assert!(!tree::allclose(&a, &b, 1e-5, 1e-8).unwrap());
     assert!(!tree::allclose(&leaf(&[f32::NAN]), &leaf(&[f32::NAN]), 1., 1.).unwrap());
     assert!(tree::add(&a, &leaf(&[1.])).is_err());
+}
+
+/// What treex makes of a tree inside of a function stays in its graph, or is an error: outputs of parts that are joined, and
+/// the parameters that an optimizer keeps for evaluation.
+#[test]
+fn trees_that_are_made_inside_of_a_function_have_gradients() {
+    let leaf = |values: &[f64]| Leaf::<Parameter>::new(Tensor::new(values, device()).unwrap()).unwrap();
+    let number = |leaf: &Leaf<Parameter>| values(&leaf.get().unwrap());
+    let mut w = leaf(&[3.]);
+    let xs = Tensor::new(&[1f64, 2.], device()).unwrap();
+    let (_, grad) = w
+        .value_and_grad(Parameter, |w| {
+            let part = |x: &[Tensor]| w.map(|w| Ok((w * &x[0])?));
+            let all = microbatch(std::slice::from_ref(&xs), 1, Accumulator::Concat, part)?;
+            Ok((all.get()?.sum_all()? + w.get()?.sum_all()?)?)
+        })
+        .unwrap();
+    assert_eq!(number(&grad), [4.]);
+
+    let mut optimizer = Optimizer::new(schedule_free_sgd(0.1)).init(&w).unwrap();
+    for _ in 0..3 {
+        optimizer.update(&leaf(&[1.]), &mut w).unwrap();
+    }
+    let loss = |w: &mut Leaf<Parameter>| Ok((optimizer.eval_model(w)?.get()? + w.get()?)?.sum_all()?);
+    let error = w.value_and_grad(Parameter, loss).unwrap_err();
+    assert!(error.kind() == ErrorKind::Gradient, "the average depends on the parameters: {error}");
 }

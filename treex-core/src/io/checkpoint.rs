@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::container::{self, Container, RESERVED, Unique, broken};
 use super::file::cannot;
-use super::origins::origins_of;
+use super::origins::{origin_of, origins_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nearest::{nearest, no_leaf};
 use crate::transfers::transfer;
@@ -281,8 +281,8 @@ pub(crate) fn save<T: TreeObject>(tree: &T, file: &FilePath, options: &Save) -> 
 
 pub(crate) fn load<T: TreeObject + Clone>(tree: &mut T, file: &FilePath, options: &Load) -> Result<Report> {
     let mut contents = Contents::open(file, options)?;
-    contents.check_origins(&origins_of(tree))?;
     let leaves = entries(tree)?;
+    contents.check_origins(&origins_of(tree), &leaves)?;
     if let Some(allowed) = options.missing.as_deref()
         && !leaves.iter().any(|entry| allowed.selects(&entry.as_ref()))
     {
@@ -365,11 +365,17 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// An error for a part of the tree that was saved as another's.
-    fn check_origins(&self, origins: &BTreeMap<String, String>) -> Result<()> {
-        let Some(header) = &self.header else { return Ok(()) };
-        for (path, expected) in origins {
-            if let Some(found) = header.origins.get(path).filter(|found| *found != expected) {
+    /// An error for a leaf whose part of the tree was saved as another's. Names are followed through `rename`.
+    fn check_origins(&self, origins: &BTreeMap<String, String>, leaves: &[Entry<'_>]) -> Result<()> {
+        let Some(header) = self.header.as_ref().filter(|header| !header.origins.is_empty()) else {
+            return Ok(());
+        };
+        for entry in leaves {
+            let own = origin_of(origins, &entry.name);
+            let stored = self.stored.get(&entry.name).and_then(|stored| origin_of(&header.origins, stored));
+            if let (Some((path, expected)), Some((_, found))) = (own, stored)
+                && expected != found
+            {
                 let message =
                     format!("the checkpoint `{}` holds the state of something else", self.file.display());
                 return Err(Error::new(ErrorKind::Checkpoint, message)

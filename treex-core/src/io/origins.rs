@@ -2,6 +2,7 @@
 //! another's.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use crate::tree::handle::Handle;
 use crate::tree::kind::KindTag;
@@ -13,6 +14,14 @@ pub(super) fn origins_of<T: TreeObject>(tree: &T) -> BTreeMap<String, String> {
     let mut origins = Origins { path: Path::default(), found: BTreeMap::new() };
     origins.child(ChildInfo::new(&[]), tree);
     origins.found
+}
+
+/// The path and the origin of the innermost part that has one and holds the leaf of this name.
+pub(super) fn origin_of<'o>(origins: &'o BTreeMap<String, String>, name: &str) -> Option<(&'o str, &'o str)> {
+    let above = iter::successors(Some(name), |path| path.rsplit_once('.').map(|(above, _)| above));
+    let root = Path::default().to_string();
+    let mut found = above.chain([&*root]).filter_map(|path| origins.get_key_value(path));
+    found.next().map(|(path, origin)| (path.as_str(), origin.as_str()))
 }
 
 struct Origins {

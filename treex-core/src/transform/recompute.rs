@@ -1,5 +1,7 @@
 //! Recomputation in the backward pass, for [`remat`](crate::remat) and [`scan`](crate::scan).
 
+use std::cell::Cell;
+
 use candle_core::{Tensor, Var};
 
 use crate::autograd::{is_reference, with_reference};
@@ -104,6 +106,27 @@ impl<M: TreeObject + Clone> Recompute<M> {
 fn written_parameter() -> Error {
     Error::new(ErrorKind::Gradient, "a step of `scan` or `remat` writes a leaf by which it is differentiated")
         .remedy("return the new value, for the next step in the carry")
+}
+
+/// Whether a function captured a tensor that an open scope tracks: its arguments are detached, and yet a result depends on one.
+#[derive(Debug, Default)]
+pub(crate) struct Captured(Cell<bool>);
+
+impl Captured {
+    /// Notes it, and ends the function by an error that is not reported.
+    pub(crate) fn check<'t>(&self, mut results: impl Iterator<Item = &'t Tensor>) -> Result<()> {
+        if results.any(|result| result.track_op() && Scope::owner_of(result).is_some()) {
+            self.0.set(true);
+            return Err(Error::new(ErrorKind::Gradient, "a function captured a tensor that is tracked")
+                .remedy("give it as a part of the model or as an input"));
+        }
+        Ok(())
+    }
+
+    /// Whether one was found.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.get()
+    }
 }
 
 /// A variable with the values of `tensor`: itself, if it is one.

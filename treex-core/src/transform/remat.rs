@@ -1,12 +1,14 @@
 //! Rematerialization: less memory for more time.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use crate::autograd::{custom_vjp, is_nested};
 use crate::deep;
 use crate::error::Result;
 use crate::transform::pull_back::pull_back;
-use crate::transform::recompute::{Recompute, variable};
+use crate::transform::recompute::{Captured, Recompute, variable};
 use crate::tree::object::TreeObject;
 
 /// Runs `f` on `model` and `inputs` without saving intermediate results: the backward pass recomputes them, from the
@@ -28,7 +30,8 @@ use crate::tree::object::TreeObject;
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// The gradient is with respect to the arguments of `f` only: tracked tensors that it captures are constants.
+/// A tracked tensor that `f` captures has its gradient too, but then nothing is recomputed: give it as part of the model, or as
+/// an input.
 ///
 /// # Errors
 /// The error of `f`, in the forward or the backward pass.
@@ -42,18 +45,20 @@ where
         // Rematerialization saves memory only where a gradient is of first order.
         return f(model, inputs);
     }
+    let (f, captured) = (Arc::new(f), Captured::default());
     let (before, parameters) = Recompute::of(model);
     let count = parameters.len();
     let sources = [&parameters, inputs].concat();
-    let template = before.clone();
-    before.untracked(model, |model| {
+    let (template, again) = (before.clone(), Arc::clone(&f));
+    let outputs = before.untracked(model, |model| {
         custom_vjp(&sources.clone(), |detached| {
             let outputs = f(model, &detached[count..])?;
+            captured.check(outputs.iter())?;
             let backward = move |cotangents: &[Option<Tensor>]| {
                 let variables = sources.iter().map(variable).collect::<Result<Vec<_>>>()?;
                 let (parameters, inputs) = variables.split_at(count);
                 let start = deep::mark();
-                let outputs = template.run(parameters, &[inputs], |model| f(model, inputs))?;
+                let outputs = template.run(parameters, &[inputs], |model| again(model, inputs))?;
                 deep::with_room(start, || {
                     let gradients = pull_back(&outputs, cotangents, &variables, true);
                     drop(outputs);
@@ -62,5 +67,6 @@ where
             };
             Ok((outputs, backward))
         })
-    })
+    });
+    if captured.is_some() { f(model, inputs) } else { outputs }
 }

@@ -3,13 +3,15 @@
 //! The forward pass saves only the carries. The backward pass recomputes the steps, from the last to the first, so
 //! neither its memory nor its recursion depth depends on what a step computes.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use crate::autograd::{GradientSum, custom_vjp, is_nested};
 use crate::deep;
 use crate::error::{Error, Result};
 use crate::transform::pull_back::pull_back;
-use crate::transform::recompute::{Recompute, variable};
+use crate::transform::recompute::{Captured, Recompute, variable};
 use crate::transform::stack::{unstack, write_back};
 use crate::tree::object::TreeObject;
 
@@ -40,7 +42,8 @@ use crate::tree::object::TreeObject;
 /// # Ok::<(), treex_core::Error>(())
 /// ```
 ///
-/// The gradient is with respect to the arguments of `f` only: tracked tensors that it captures are constants.
+/// A tracked tensor that `f` captures has its gradient too, but costs the memory of all steps: give it as part of the model,
+/// or in the carry.
 ///
 /// # Errors
 /// If there is no step, if `xs` differ in length, or if the carry changes its shape, or its type after the first
@@ -54,18 +57,23 @@ where
     if is_nested() {
         return unrolled(length, carry, xs, |_, carry, x| f(model, carry, x));
     }
+    let (f, captured) = (Arc::new(f), Captured::default());
     let (before, parameters) = Recompute::of(model);
     let sources = Sources { constants: parameters, carry: carry.to_vec(), xs: xs.to_vec() };
-    let recompute = |f: &F, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
-        snapshot.run(constants, &[carry, x], |model| f(model, carry, x))
-    };
-    before.untracked(model, |model| {
-        let forward = |f: &F, carry: &[Tensor], x: &[Tensor]| {
-            let snapshot = before.with_model(model.clone());
-            Ok((f(model, carry, x)?, snapshot))
+    let recompute =
+        |f: &Arc<F>, snapshot: &Recompute<M>, constants: &[Tensor], carry: &[Tensor], x: &[Tensor]| {
+            snapshot.run(constants, &[carry, x], |model| f(model, carry, x))
         };
-        run(sources, length, f, forward, recompute)
-    })
+    let outputs = before.untracked(model, |model| {
+        let forward = |f: &Arc<F>, carry: &[Tensor], x: &[Tensor]| {
+            let snapshot = before.with_model(model.clone());
+            let step = f(model, carry, x)?;
+            captured.check(step.0.iter().chain(&step.1))?;
+            Ok((step, snapshot))
+        };
+        run(sources, length, Arc::clone(&f), forward, recompute)
+    });
+    if captured.is_some() { unrolled(length, carry, xs, |_, carry, x| f(model, carry, x)) } else { outputs }
 }
 
 /// Runs `f(block, carry)` for each block of a [`stack`](crate::Tree::stack)ed tree, from the first to the
@@ -99,30 +107,45 @@ where
     F: Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
     if is_nested() {
-        let before = unstack(blocks)?;
-        let mut after = before.clone();
-        let step = |t: usize, carry: &[Tensor], _: &[Tensor]| Ok((f(&mut after[t], carry)?, Vec::new()));
-        let (carry, _) = unrolled(before.len(), carry, &[], step)?;
-        write_back(blocks, &before, &after)?;
-        return Ok(carry);
+        return unrolled_blocks(blocks, carry, f);
     }
+    let (f, captured) = (Arc::new(f), Captured::default());
     let (detached, parameters) = Recompute::of(blocks);
     let before = unstack(&detached.model)?;
     let (mut after, mut step) = (before.clone(), 0);
     let sources = Sources { constants: Vec::new(), carry: carry.to_vec(), xs: parameters };
     let template = detached.clone();
-    let forward = |f: &F, carry: &[Tensor], _: &[Tensor]| {
+    let forward = |f: &Arc<F>, carry: &[Tensor], _: &[Tensor]| {
         let snapshot = template.with_model(after[step].clone());
         let carry = f(&mut after[step], carry)?;
+        captured.check(carry.iter())?;
         step += 1;
         Ok(((carry, Vec::new()), snapshot))
     };
     let recompute =
-        |f: &F, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
+        |f: &Arc<F>, snapshot: &Recompute<M>, _: &[Tensor], carry: &[Tensor], parameters: &[Tensor]| {
             Ok((snapshot.run(parameters, &[carry], |block| f(block, carry))?, Vec::new()))
         };
-    let (carry, _) = run(sources, before.len(), f, forward, recompute)?;
+    let outputs = run(sources, before.len(), Arc::clone(&f), forward, recompute);
+    if captured.is_some() {
+        return unrolled_blocks(blocks, carry, |block, carry| f(block, carry));
+    }
+    let (carry, _) = outputs?;
     detached.untracked(blocks, |blocks| write_back(blocks, &before, &after))?;
+    Ok(carry)
+}
+
+/// [`scan_blocks`] as plain operations.
+fn unrolled_blocks<M: TreeObject + Clone>(
+    blocks: &mut M,
+    carry: &[Tensor],
+    f: impl Fn(&mut M, &[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    let before = unstack(blocks)?;
+    let mut after = before.clone();
+    let step = |t: usize, carry: &[Tensor], _: &[Tensor]| Ok((f(&mut after[t], carry)?, Vec::new()));
+    let (carry, _) = unrolled(before.len(), carry, &[], step)?;
+    write_back(blocks, &before, &after)?;
     Ok(carry)
 }
 

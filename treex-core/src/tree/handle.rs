@@ -152,6 +152,12 @@ impl Handle {
     pub(crate) fn to_owned_storage(&self) -> Result<Self> {
         match &*self.slot {
             Slot::Value { tensor, .. } if !tensor.track_op() => Self::variable(tensor),
+            // A value of a function that is being differentiated stays in its graph.
+            Slot::Value { tensor, .. } if !tensor.is_variable() && self.scope().is_none() => {
+                let mut traced = self.clone();
+                traced.set_scope(Scope::owner_of(tensor));
+                Ok(traced)
+            }
             _ => Ok(self.clone()),
         }
     }

@@ -80,7 +80,8 @@ pub enum Skip {
 /// ```
 ///
 /// The inner transformation does not run between its steps, so its counts and moments are those of training
-/// with the larger batch. A leaf without a gradient at a call keeps its accumulated gradient.
+/// with the larger batch. A leaf without a gradient at a call keeps its accumulated gradient; without one at the last of the
+/// `every_k` calls it makes no step, and the next mean replaces what it had: give zeros to a leaf that has no gradient.
 ///
 /// ```
 /// use treex_optim::{adamw, multi_steps, piecewise_constant};

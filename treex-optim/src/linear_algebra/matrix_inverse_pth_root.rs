@@ -85,7 +85,7 @@ pub fn matrix_inverse_pth_root_with(
     }
     let distance = |m: &Tensor| -> Result<f64> { to_f64(&(m - &identity)?.abs()?.flatten_all()?.max(0)?) };
     let norm = to_f64(&damped.sqr()?.sum_all()?.sqrt()?)?;
-    let z = f64::from(1 + p) / (2. * norm);
+    let z = (1. + f64::from(p)) / (2. * norm);
     let mut m = (damped * z)?;
     let mut h = (&identity * z.powf(root))?;
     let mut error = distance(&m)?;

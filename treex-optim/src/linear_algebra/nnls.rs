@@ -53,7 +53,12 @@ pub fn nnls_with(a: &Tensor, b: &Tensor, iters: usize, bound: Option<f64>) -> Re
     let transposed = wide.t()?.contiguous()?;
     let (q, right) = (transposed.matmul(&wide)?, transposed.matmul(&columns.contiguous()?)?);
     let bound = match bound {
-        Some(bound) => bound,
+        Some(bound) if bound >= 0. => bound,
+        Some(bound) => {
+            return Err(Error::argument("the bound of `nnls` is out of range")
+                .expected("at least 0")
+                .found(bound));
+        }
         None => {
             let frobenius = to_f64(&q.sqr()?.sum_all()?.sqrt()?)?;
             to_vec_f64(&q.abs()?.sum(0)?)?.into_iter().fold(0., f64::max).min(frobenius)

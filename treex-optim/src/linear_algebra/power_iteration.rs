@@ -1,6 +1,6 @@
 //! The dominant eigenvalue.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use treex_core::{Key, Leaf, Parameter, Result, Tree};
 
 use super::square;
@@ -79,7 +79,7 @@ pub fn power_iteration_with<T: Tree>(
     let mut value = 0.;
     for _ in 0..options.num_iters {
         if value != 0. {
-            let error = global_norm(&add_scale(&image, -value, &vector)?)? / value;
+            let error = length(&add_scale(&image, -value, &vector)?)? / value;
             if error.abs() < options.error_tolerance {
                 break;
             }
@@ -91,7 +91,36 @@ pub fn power_iteration_with<T: Tree>(
     Ok((value, normalized(&image)?))
 }
 
+/// `tree` divided by its norm; zeros stay.
 fn normalized<T: Tree>(tree: &T) -> Result<T> {
-    let norm = global_norm(tree)?;
-    scale(if norm == 0. { 0. } else { 1. / norm }, tree)
+    let whole = global_norm(tree)?;
+    if whole.is_normal() {
+        return scale(1. / whole, tree);
+    }
+    let largest = largest(tree)?;
+    if largest == 0. {
+        return Ok(tree.clone());
+    }
+    let unit = scale(1. / largest, tree)?;
+    scale(1. / global_norm(&unit)?, &unit)
+}
+
+/// The norm, also of numbers whose squares overflow or vanish.
+fn length<T: Tree>(tree: &T) -> Result<f64> {
+    let whole = global_norm(tree)?;
+    let largest = if whole.is_normal() { 0. } else { largest(tree)? };
+    if largest == 0. || !largest.is_finite() {
+        return Ok(whole);
+    }
+    Ok(largest * global_norm(&scale(1. / largest, tree)?)?)
+}
+
+/// The largest magnitude; 0 without elements.
+fn largest<T: Tree>(tree: &T) -> Result<f64> {
+    let leaves = tree.flatten();
+    let some = leaves.tensors().filter(|leaf| leaf.elem_count() > 0);
+    some.map(|leaf| to_f64(&leaf.to_dtype(DType::F64)?.abs()?.max_all()?))
+        .try_fold(0., |largest: f64, leaf| {
+            leaf.map(|leaf| if leaf > largest || leaf.is_nan() { leaf } else { largest })
+        })
 }

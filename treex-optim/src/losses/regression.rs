@@ -3,8 +3,8 @@
 use std::f64::consts::LN_2;
 
 use candle_core::Tensor;
-use treex_core::Result;
 use treex_core::extrema::{clamp, maximum};
+use treex_core::{Error, Result};
 
 use super::math::softplus;
 use super::{Over, aligned};
@@ -45,6 +45,11 @@ pub fn huber_loss(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`squared_error`].
 pub fn huber_loss_with(predictions: &Tensor, targets: &Tensor, delta: f64) -> Result<Tensor> {
+    if delta.is_nan() || delta < 0. {
+        return Err(Error::argument("`delta` of `huber_loss` is out of range")
+            .expected("at least 0")
+            .found(delta));
+    }
     let errors = errors("huber_loss", predictions, targets)?;
     // A constant beyond `delta`, chosen and not computed, so that the gradient at an infinity is no NaN.
     let beyond = clamp(&errors.detach(), -delta, delta)?;

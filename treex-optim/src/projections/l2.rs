@@ -25,7 +25,8 @@ pub fn projection_l2_sphere<T: Tree>(tree: &T, scale: f64) -> Result<T> {
 pub fn projection_l2_ball<T: Tree>(tree: &T, scale: f64) -> Result<T> {
     check_scale("projection_l2_ball", scale)?;
     check_floats("projection_l2_ball", tree)?;
-    let unit = unit(tree)?.max(1.);
+    // Also of `scale`, whose square would overflow.
+    let unit = unit(tree)?.max(1.).max(scale);
     let tree = tree::scale(1. / unit, tree)?;
     // The maximum under the root, where it keeps the gradient at 0 a number.
     scaled(&tree, &maximum(&vdot(&tree, &tree)?, (scale / unit).powi(2))?, scale)

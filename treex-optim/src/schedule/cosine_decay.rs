@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use treex_core::Result;
 
-use super::{Curve, check_steps, fmt_option};
+use super::{Curve, check_power, check_steps, fmt_option};
 
 /// See [`cosine_decay`].
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,7 @@ impl Curve for CosineDecay {
     }
 
     fn check(&self) -> Result<()> {
+        check_power(self, "exponent", self.exponent)?;
         check_steps(self, "decay_steps", self.decay_steps, 0)
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use treex_core::Result;
 
-use super::{Curve, fmt_option};
+use super::{Curve, check_power, fmt_option};
 
 /// See [`exponential_decay`].
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,10 @@ impl Curve for ExponentialDecay {
             Some(end) if rate < 1. => value.max(end),
             Some(end) => value.min(end),
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        check_power(self, "rate", self.rate)
     }
 }
 

@@ -198,6 +198,17 @@ fn fmt_option<T: fmt::Debug + PartialEq>(
     if value == default { Ok(()) } else { write!(f, ".{name}({value:?})") }
 }
 
+/// An error unless a power, or what has one, is a number and not negative: its values would be NaN or infinite.
+fn check_power(curve: &impl fmt::Debug, name: &str, value: f64) -> Result<()> {
+    if value >= 0. && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::argument(format!("`{name}` of `{curve:?}` is out of range"))
+        .expected("a finite number, at least 0")
+        .found(value)
+        .remedy("the schedule would be NaN or infinite at some step"))
+}
+
 /// An error unless `steps` is more than `least`.
 fn check_steps(curve: &impl fmt::Debug, name: &str, steps: u64, least: u64) -> Result<()> {
     if steps > least {

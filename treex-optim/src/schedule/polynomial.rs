@@ -3,8 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use treex_core::Result;
 
-use super::{Curve, fmt_option};
+use super::{Curve, check_power, fmt_option};
 
 /// See [`polynomial`] and [`linear`].
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,10 @@ impl Curve for Polynomial {
         }
         let done = count.saturating_sub(self.begin).min(self.steps) as f64 / self.steps as f64;
         (self.init - self.end) * (1. - done).powf(self.power) + self.end
+    }
+
+    fn check(&self) -> Result<()> {
+        check_power(self, "power", self.power)
     }
 }
 

@@ -32,7 +32,8 @@ pub struct ApplyEvery {
 /// ```
 ///
 /// It is a sum, not a mean, and later members of the chain see the zeros: momentum continues and weights
-/// decay at every step. Optax resets the sum one step later, which changes no update.
+/// decay at every step. Optax resets the sum one step later, which changes no update. A leaf without a gradient at the
+/// `k`-th step keeps its sum for the next one.
 #[must_use]
 pub fn apply_every(k: u64) -> ApplyEvery {
     ApplyEvery { k }

@@ -1,5 +1,10 @@
 //! Misuse is an error that changes nothing.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use treex_optim::engine::Updates;
+
 use super::*;
 
 /// The error of `attempt`, after which model and optimizer must be unchanged.
@@ -317,4 +322,52 @@ fn polyak_needs_the_value_of_the_loss() {
     let text = "`scale_by_polyak` needs the value of the loss: expected `Extra::value(loss)`; step with \
                 `optimizer.update_with(&grads, &mut model, &Extra::value(loss))` or `minimize`";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::Argument, text.to_owned()));
+}
+
+/// A file is followed through `rename`: by prefix, and from one key of a map to another.
+#[test]
+fn the_state_of_another_optimizer_is_refused_under_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pair.safetensors");
+    let model = model(DType::F32);
+    let right = Optimizer::new(adam(0.1)).init(&model).unwrap();
+    let wrong = Optimizer::new(adabelief(0.1)).init(&model).unwrap();
+    (model.clone(), right.clone()).save(&file).unwrap();
+    let second = |name: &str| name.strip_prefix("1.").unwrap_or(name).to_owned();
+    let options = || Load::strict().allow_unused().rename(second);
+    right.clone().load_with(&file, &options()).unwrap();
+    let error = wrong.clone().load_with(&file, &options()).unwrap_err().to_string();
+    assert!(error.contains("holds the state of something else"), "{error}");
+    // The model of the pair is none of the optimizer's parts.
+    let first = |name: &str| name.strip_prefix("0.").unwrap_or(name).to_owned();
+    model.clone().load_with(&file, &Load::strict().allow_unused().rename(first)).unwrap();
+
+    let keyed = |key: &str| BTreeMap::from([(key.to_owned(), right.clone())]);
+    keyed("a").save(&file).unwrap();
+    let options = Load::strict().rename(|name| name.replacen("a.", "b.", 1));
+    keyed("b").load_with(&file, &options).unwrap();
+    let mut wrong = BTreeMap::from([("b".to_owned(), wrong)]);
+    let error = wrong.load_with(&file, &options).unwrap_err().to_string();
+    assert!(error.contains("at `b` that of"), "{error}");
+}
+
+/// A panic of a user's closure in the middle of a step, before and after the state was written.
+#[test]
+fn a_panic_leaves_a_state() {
+    #[derive(Clone, Debug)]
+    struct Panics;
+
+    impl Stateless for Panics {
+        fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
+            Ok(updates.tensors(|_, _| panic!("of a user's closure")))
+        }
+    }
+
+    let mut model = model(DType::F32);
+    let mut optimizer = Optimizer::new(chain((adam(0.1), Panics))).init(&model).unwrap();
+    let (before, grads) = (optimizer.clone(), gradient(&model, 0));
+    let panic = catch_unwind(AssertUnwindSafe(|| optimizer.update(&grads, &mut model)));
+    assert!(panic.is_err());
+    assert_eq!(optimizer.step_count().unwrap(), 0);
+    assert_eq!(optimizer.flatten(), before.flatten());
 }
