@@ -101,7 +101,7 @@ fn bits(tree: &impl Tree) -> Result<Vec<u64>> {
 /// An error unless the steps on both devices give the same bits.
 fn compare(
     name: &str,
-    transformation: impl GradientTransformation + Clone,
+    transformation: impl GradientTransformation,
     model: &Model,
     device: &Device,
 ) -> Result<()> {
