@@ -3,12 +3,14 @@
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use treex_kernels::expression::{Expression, Source};
 use treex_kernels::fill;
 use treex_kernels::float::{Float as _, bf16, f16};
 use treex_kernels::gather_gemm::{Offsets as _, Strided, max_width};
 use treex_kernels::isa;
 use treex_kernels::log_sum_exp::LogSumExp;
 use treex_kernels::math::Real;
+use treex_kernels::number::{Lane, Number};
 use treex_kernels::output::Output;
 use treex_kernels::parallel::{self, Shared};
 use treex_kernels::random::bernoulli::Bernoulli;
@@ -21,6 +23,14 @@ use treex_kernels::xla_math;
 use crate::{ABSURD, HALF, Row, refused, too_large};
 
 const MAX: usize = usize::MAX;
+
+/// A function of one number that no number makes panic, and that is NaN for NaN.
+fn keeps_nan(f: impl Fn(Lane<f64>) -> Lane<f64>) {
+    for x in SPECIAL {
+        let y = f(Lane(x)).0;
+        assert!(!x.is_nan() || y.is_nan(), "{x} {y}");
+    }
+}
 
 pub(crate) const ROWS: &[Row] = &[
     ("fill::Fill::check", || {
@@ -133,6 +143,50 @@ pub(crate) const ROWS: &[Row] = &[
                 range.next();
             });
         }
+    }),
+    ("expression::Expression::as_multiple_of", || {
+        assert_eq!(Expression::input(usize::MAX).as_multiple_of(usize::MAX), None);
+    }),
+    ("expression::Expression::as_sum_with", || {
+        assert!(Expression::input(0).as_sum_with(usize::MAX).is_none());
+    }),
+    ("expression::Expression::input", || {
+        assert_eq!(Source::of(&[Expression::input(usize::MAX)]).values, [format!("x{}", usize::MAX)]);
+    }),
+    ("expression::Expression::scalar", || {
+        assert_eq!(Source::of(&[Expression::scalar(usize::MAX)]).values, [format!("s{}", usize::MAX)]);
+    }),
+    ("expression::Source::of", || {
+        assert_eq!(Source::of(&[]), Source::default());
+        let source = Source::of(&SPECIAL.map(Expression::constant));
+        assert!(source.statements.is_empty() && source.constants.len() == SPECIAL.len());
+    }),
+    ("number::Number::abs", || keeps_nan(Number::abs)),
+    ("number::Number::exp", || keeps_nan(Number::exp)),
+    ("number::Number::ln", || keeps_nan(Number::ln)),
+    ("number::Number::sqr", || keeps_nan(Number::sqr)),
+    ("number::Number::sqrt", || keeps_nan(Number::sqrt)),
+    ("number::Number::tanh", || keeps_nan(Number::tanh)),
+    ("number::Number::sign", || keeps_nan(Number::sign)),
+    ("number::Number::at_least", || SPECIAL.iter().for_each(|least| keeps_nan(|x| x.at_least(*least)))),
+    ("number::Number::powf", || {
+        SPECIAL.iter().filter(|power| **power != 0.).for_each(|power| keeps_nan(|x| x.powf(*power)));
+    }),
+    ("number::Number::max", || SPECIAL.iter().for_each(|other| keeps_nan(|x| x.max(Lane(*other))))),
+    ("number::Number::min", || SPECIAL.iter().for_each(|other| keeps_nan(|x| x.min(Lane(*other))))),
+    ("number::Number::constant", || {
+        assert!(SPECIAL.iter().all(|x| <Lane<f64> as Number>::constant(*x).0.to_bits() == x.to_bits()));
+    }),
+    ("number::Number::if_less", || {
+        assert_eq!(Lane(f64::NAN).if_less(Lane(0.), Lane(1.), Lane(2.)).0, 2.);
+    }),
+    ("number::Number::if_nan", || {
+        for x in SPECIAL {
+            assert_eq!(Lane(x).if_nan(Lane(1.), Lane(2.)).0, if x.is_nan() { 1. } else { 2. });
+        }
+    }),
+    ("random::bernoulli::Bernoulli::below", || {
+        assert_eq!((Bernoulli::new(f32::NAN).below(), Bernoulli::new(f32::INFINITY).below()), (0, u32::MAX));
     }),
     ("random::bernoulli::Bernoulli::new", || {
         for p in SPECIAL {
