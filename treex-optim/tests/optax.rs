@@ -8,7 +8,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use table::{Row, all, golden, options};
 use treex_core::autograd::with_reference;
@@ -16,9 +16,9 @@ use treex_core::{Leaf, Leaves, Parameter, path, prelude::*};
 use treex_optim::engine::Updates;
 use treex_optim::*;
 use treex_testing::compare::{assert_close, distance, values};
+use treex_testing::device;
 use treex_testing::fixture;
 use treex_testing::oracle::{numbers, tensor};
-use treex_testing::{device, skip};
 
 /// Optax sums in f64 in another order than Candle; nothing else differs.
 const F64: f64 = 1e-10;
@@ -249,9 +249,12 @@ fn sorts(first: f64, dtype: DType) -> Vec<Leaf<Parameter>> {
     };
     let leaf = |dims: &&[usize]| {
         let values: Vec<f64> = (0..dims.iter().product::<usize>()).map(|_| next()).collect();
-        Leaf::new(Tensor::from_vec(values, *dims, device()).unwrap().to_dtype(dtype).unwrap()).unwrap()
+        let values = Tensor::from_vec(values, *dims, &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        Leaf::new(values.to_device(device()).unwrap()).unwrap()
     };
-    shapes.iter().map(leaf).collect()
+    // On a device Candle does not cast what has no elements.
+    let has_kernels = |dims: &&&[usize]| device().is_cpu() || !dims.contains(&0);
+    shapes.iter().filter(has_kernels).map(leaf).collect()
 }
 
 /// The engine and the reference operations, from the same state at every step.
@@ -286,10 +289,6 @@ fn check_reference(dtype: DType, tolerance: f64) {
 
 #[test]
 fn the_engine_matches_the_reference_operations() {
-    let reason = "the loops of the engine are for the CPU; a device runs the reference operations";
-    if skip("the_engine_matches_the_reference_operations", reason) {
-        return;
-    }
     check_reference(DType::F64, 1e-12);
     // Norms are summed in another order, in f32 within a chunk; and Adam divides by a root.
     check_reference(DType::F32, 2e-6);
