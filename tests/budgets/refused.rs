@@ -83,6 +83,11 @@ fn out_of_range(device: &Device) -> Result<Option<String>> {
     let labels = Tensor::new(&[1u32, 2, u32::MAX], device)?;
     let losses =
         treex::optim::softmax_cross_entropy_with_integer_labels(&logits, &labels)?.to_vec1::<f32>()?;
+    let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+    let error = treex::nn::Linear::new(3, 2).init(0, device)?.call(&x).map(drop);
+    if !error.is_err_and(|error| error.to_string().contains("different devices")) {
+        return Ok(Some("a batch on the CPU for a model on the device is not refused in words".into()));
+    }
     if let Some(fault) = gradients_out_of_range(device)? {
         return Ok(Some(fault));
     }

@@ -14,7 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The kernel `name` of `text`, in the dialect without its header.
 ///
-/// Products and sums are rounded one by one (`--fmad=false`), as they are on the CPU, so that both give the same digits.
+/// Products and sums are rounded one by one (`--fmad=false`), as they are on the CPU, so that both give the same bits; powers,
+/// exponentials, logarithms and `tanh` are CUDA's own.
 ///
 /// # Errors
 /// If the compiler or the driver refuses it.

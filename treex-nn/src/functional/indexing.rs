@@ -196,7 +196,7 @@ fn arg_sort(x: &Tensor, ascending: bool) -> candle_core::Result<Tensor> {
 }
 
 /// `x` in `F64` with infinity in the place of NaN, and the largest finite number in that of infinity: Candle's kernel for
-/// devices loses the order of a row with NaN.
+/// devices loses the order of a row with NaN. In `F64` the largest finite number and infinity count as equal.
 fn above_all_numbers(x: &Tensor) -> candle_core::Result<Tensor> {
     let x = x.to_dtype(DType::F64)?;
     let full = |value: f64| x.zeros_like()?.affine(1., value);

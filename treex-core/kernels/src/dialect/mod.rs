@@ -5,8 +5,8 @@
 //!   `INLINE` a function, and `TABLE_REFERENCE(name)` the same parameter in it.
 //! - `SHARED(type, name, size)` is memory of a group, `BARRIER` waits for all threads of it.
 //! - `LOCAL_ID` and `GROUP_ID` are the positions of a thread in its group and of the group in the grid.
-//! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16` and `BF16` (and `STORE_U8`), access element `i` of the
-//!   memory at an address. Half types are loaded as `float` and rounded to nearest, ties to even, when stored.
+//! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16` and `BF16`, access element `i` of the
+//!   memory at an address; `STORE_U8` stores a byte. Half types are loaded as `float` and rounded to nearest, ties to even, when stored.
 //! - `bits_to_float` and `bits_to_double` give the number of a bit pattern, `round_to_odd` a `float` from which a `double` is
 //!   rounded once to a half type.
 //! - `uint` and `ulong` have 32 and 64 bits.
