@@ -113,7 +113,7 @@ treex_tests() {
 # What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out, and
 # where the driver is missing or old.
 budgets() {
-    on_device --test budgets --test optimizer_step --test out_of_memory --test driver
+    on_device --test budgets --test kernels --test optimizer_step --test out_of_memory --test driver
 }
 
 # The main example on the device. Its packages are other ones, for which Candle is built again.

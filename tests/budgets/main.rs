@@ -3,6 +3,7 @@
 //! ```text
 //! scripts/test-cuda-sim.sh                     # this, and all else that needs the simulated device
 //! cargo test --features cuda --test budgets    # this alone, with the simulator in LD_LIBRARY_PATH
+//! .. --test budgets -- lstm                    # the step of this name alone; `SIMCUDA_REPORT` then tells its kernels
 //! ```
 //!
 //! It prints for each step the counts before treex kept data on the device, and now. A step that may transfer nothing also
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     let mut faults = refused::faults(&simulator);
     let budgets = budgets::read();
     println!("{}", budgets::heading());
-    for case in CASES {
+    let only = std::env::args().nth(1).filter(|name| CASES.iter().any(|case| case.name == name));
+    for case in CASES.iter().filter(|case| only.as_ref().is_none_or(|name| name == case.name)) {
         let Some(budget) = budgets.get(case.name) else {
             faults.push(format!("{}: `budgets.txt` has no line for this step", case.name));
             continue;

@@ -54,7 +54,7 @@ pub mod id_map;
 pub mod indices;
 pub mod init;
 pub mod io;
-mod matmul;
+pub mod matmul;
 mod nearest;
 pub mod random;
 pub mod size;

@@ -1,19 +1,19 @@
 //! Products of matrices, as an operation that sums half types in `F32`.
 
-use std::marker::PhantomData;
-
-use candle_core::{DType, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{DType, Shape, Storage, Tensor};
 use treex_kernels::float::Float;
 use treex_kernels::matmul::MatMul;
 
 use crate::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference};
+use crate::device::has_kernels;
 use crate::error::{Error, Result};
-use crate::match_float;
+use crate::with_elements;
 
 /// `a · b` over the last two axes, `[batch.., m, k]` by `[batch.., k, n]`.
 ///
-/// Half types are multiplied and summed in `F32` and rounded once, and so are their gradients; Candle's `matmul` adds up
-/// some products of half types in their own precision. On the CPU it runs on all cores, and each row of a result has
+/// Half types are multiplied and summed in `F32` and rounded once, and so are their gradients; on the CPU, Candle's `matmul` adds
+/// up some products of half types in their own precision. On the CPU it runs on all cores, and each row of a result has
 /// the same bits in a product of any number of rows.
 ///
 /// ```
@@ -28,14 +28,21 @@ use crate::match_float;
 /// If shapes, element types or devices do not fit.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let sizes = Sizes::of(a, b)?;
-    if is_reference() || !a.device().is_cpu() || !b.device().is_cpu() {
+    let have_kernels = has_kernels(a) && has_kernels(b) && a.device().same_device(b.device());
+    if is_reference() || !have_kernels {
         return reference(a, b);
     }
-    match_float!(
-        a.dtype(),
-        T in [f32, f64, bf16, f16] => forward::<<T as Float>::Wide>(sizes, a, b),
-        else reference(a, b)
-    )
+    let operation = Product { a: Operand::new(a)?, b: Operand::new(b)?, sizes };
+    let y = multiply(sizes, &operation.a, &operation.b, batch(a))?;
+    attach(operation, &[a, b], y)
+}
+
+/// [`matmul`] outside of any graph, of tensors that have kernels.
+///
+/// # Errors
+/// As `matmul`.
+pub fn product(a: &Tensor, b: &Tensor) -> Result<OwnedStorage> {
+    multiply(Sizes::of(a, b)?, &Operand::new(a)?, &Operand::new(b)?, batch(a))
 }
 
 /// The number of matrices, and their sizes `[m, k, n]`.
@@ -95,52 +102,81 @@ impl Operand {
     fn t(&self) -> Self {
         Self { x: self.x.clone(), is_transposed: !self.is_transposed }
     }
+
+    /// As a view `[count, rows, columns]`.
+    fn matrices(&self, count: usize, [rows, columns]: [usize; 2]) -> Result<Tensor> {
+        if self.is_transposed {
+            return Ok(self.x.reshape((count, columns, rows))?.t()?);
+        }
+        Ok(self.x.reshape((count, rows, columns))?)
+    }
 }
 
-/// `a · b`, in the type to compute in.
-fn product<T: Element + MatMul>(sizes: Sizes, a: &Operand, b: &Operand) -> Result<Vec<T>> {
+/// The dimensions before those of matrices.
+fn batch(x: &Tensor) -> &[usize] {
+    &x.dims()[..x.rank() - 2]
+}
+
+/// `a · b`, `[batch.., m, n]`.
+fn multiply(sizes: Sizes, a: &Operand, b: &Operand, batch: &[usize]) -> Result<OwnedStorage> {
+    let [m, _, n] = sizes.matrix;
+    let dims = [batch, &[m, n]].concat();
+    if !a.x.device().is_cpu() {
+        return on_device(sizes, a, b, dims.into());
+    }
+    with_elements!(a.x, T => on_cpu::<<T as Float>::Wide>(sizes, a, b, &dims))
+}
+
+/// In the type to compute in, rounded to that of `a`.
+fn on_cpu<T: Element + MatMul>(
+    sizes: Sizes,
+    a: &Operand,
+    b: &Operand,
+    dims: &[usize],
+) -> Result<OwnedStorage> {
     let (x, y) = (widened(&a.x)?, widened(&b.x)?);
     let (x, y) = (elements::<T>(&x)?, elements::<T>(&y)?);
-    Ok(T::matmul_each(&x, &y, sizes.count, sizes.matrix, [a.is_transposed, b.is_transposed])?)
-}
-
-/// Numbers in the type `dtype`, which they are rounded to.
-fn rounded<T: Element>(numbers: Vec<T>, dims: &[usize], dtype: DType) -> Result<OwnedStorage> {
+    let numbers = T::matmul_each(&x, &y, sizes.count, sizes.matrix, [a.is_transposed, b.is_transposed])?;
     let wide = OwnedStorage::new(numbers, dims)?;
+    let dtype = a.x.dtype();
     if T::DTYPE == dtype { Ok(wide) } else { OwnedStorage::take(wide.into_tensor().to_dtype(dtype)?) }
 }
 
-fn forward<T: Element + MatMul>(sizes: Sizes, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let operation = Product::<T> { a: Operand::new(a)?, b: Operand::new(b)?, sizes, element: PhantomData };
-    let [m, _, n] = sizes.matrix;
-    let dims = [&a.dims()[..a.rank() - 2], &[m, n]].concat();
-    let y = rounded::<T>(product(sizes, &operation.a, &operation.b)?, &dims, a.dtype())?;
-    attach(operation, &[a, b], y)
+/// By the device's library, which sums half types in `F32`.
+fn on_device(sizes: Sizes, a: &Operand, b: &Operand, shape: Shape) -> Result<OwnedStorage> {
+    let Sizes { count, matrix: [m, k, n] } = sizes;
+    let (x, y) = (a.matrices(count, [m, k])?, b.matrices(count, [k, n])?);
+    let ((x, x_layout), (y, y_layout)) = (x.storage_and_layout(), y.storage_and_layout());
+    let storage = match (&*x, &*y) {
+        (Storage::Cuda(x), Storage::Cuda(y)) => {
+            Storage::Cuda(x.matmul(y, (count, m, n, k), x_layout, y_layout)?)
+        }
+        (Storage::Metal(x), Storage::Metal(y)) => {
+            Storage::Metal(x.matmul(y, (count, m, n, k), x_layout, y_layout)?)
+        }
+        _ => return Err(Error::argument("two matrices are on different devices").expected("one device")),
+    };
+    Ok(OwnedStorage { storage, shape })
 }
 
-struct Product<T> {
+struct Product {
     a: Operand,
     b: Operand,
     sizes: Sizes,
-    element: PhantomData<fn() -> T>,
 }
 
-impl<T: Element + MatMul> Operation for Product<T> {
+impl Operation for Product {
     fn name(&self) -> &'static str {
         "matmul"
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let Sizes { count, matrix: [m, k, n] } = self.sizes;
-        let dy = cx.cotangent()?;
-        let (batch, dtype, dy) = (&dy.dims()[..dy.rank() - 2], dy.dtype(), Operand::new(dy)?);
+        let gradient = cx.cotangent()?;
+        let dy = Operand::new(gradient)?;
         let gradient = |index: usize, x: &Operand, y: &Operand, matrix: [usize; 3]| {
-            let gradient = || -> Result<_> {
-                let dims = [batch, &[matrix[0], matrix[2]]].concat();
-                let numbers = product::<T>(Sizes { count, matrix }, x, y)?;
-                Ok(rounded(numbers, &dims, dtype)?.into_tensor())
-            };
-            cx.wanted(index).then(gradient).transpose()
+            let product = || multiply(Sizes { count, matrix }, x, y, batch(gradient));
+            Ok::<_, Error>(cx.wanted(index).then(product).transpose()?.map(OwnedStorage::into_tensor))
         };
         Ok(vec![gradient(0, &dy, &self.b.t(), [m, n, k])?, gradient(1, &self.a.t(), &dy, [k, m, n])?])
     }

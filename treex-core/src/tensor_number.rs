@@ -141,33 +141,37 @@ impl Number for TensorNumber {
     }
 
     fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self {
-        let like = [&self, &other, &then, &otherwise].into_iter().find_map(|number| match &number.0 {
-            Value::Tensor(tensor) => Some(tensor.clone()),
-            _ => None,
-        });
-        let Some(like) = like else { return self.if_less_of_constants(other, then, otherwise) };
-        let select = || {
-            let [a, b, then, otherwise] = [self, other, then, otherwise].map(|number| number.0.full(&like));
-            a?.lt(&b?)?.where_cond(&then?, &otherwise?)
-        };
-        Self(Value::of(select()))
+        choose([self, other, then, otherwise], |a, b| a < b, |a, b| a.lt(b))
+    }
+
+    fn if_at_most(self, other: Self, then: Self, otherwise: Self) -> Self {
+        choose([self, other, then, otherwise], |a, b| a <= b, |a, b| a.le(b))
     }
 }
 
-impl TensorNumber {
-    /// [`Number::if_less`] without a tensor.
-    fn if_less_of_constants(self, other: Self, then: Self, otherwise: Self) -> Self {
-        match (self.0, other.0) {
-            (Value::Constant(a), Value::Constant(b)) => {
-                if a < b {
-                    then
-                } else {
-                    otherwise
-                }
-            }
-            (failed @ Value::Failed(_), _) | (_, failed) => Self(failed),
-        }
-    }
+/// The third of four numbers where the first two compare, elsewhere the fourth.
+fn choose(
+    all: [TensorNumber; 4],
+    of_constants: impl FnOnce(f64, f64) -> bool,
+    of_tensors: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> TensorNumber {
+    let like = all.iter().find_map(|number| match &number.0 {
+        Value::Tensor(tensor) => Some(tensor.clone()),
+        _ => None,
+    });
+    let Some(like) = like else {
+        let [a, b, then, otherwise] = all;
+        return match (a.0, b.0) {
+            (Value::Constant(a), Value::Constant(b)) if of_constants(a, b) => then,
+            (Value::Constant(_), Value::Constant(_)) => otherwise,
+            (failed @ Value::Failed(_), _) | (_, failed) => TensorNumber(failed),
+        };
+    };
+    let select = || {
+        let [a, b, then, otherwise] = all.map(|number| number.0.full(&like));
+        of_tensors(&a?, &b?)?.where_cond(&then?, &otherwise?)
+    };
+    TensorNumber(Value::of(select()))
 }
 
 #[cfg(test)]
@@ -184,6 +188,8 @@ mod tests {
             + (N::constant(2.) + x.clone());
         let c = (x.clone().tanh().exp() + 1.).ln().sqrt().powf(1.5);
         let d = (-x.clone()).max(y.clone()).min(N::constant(0.75)).sign();
+        let d = d + x.clone().exp_m1().mul_add(y.clone().abs().ln_1p(), y.clone().sigmoid());
+        let d = y.clone().if_at_most(x.clone(), d.clone(), d * 2.);
         let e = N::constant(1.).if_less(N::constant(2.), a, b.clone());
         x.clone().if_less(y, e, b) + c * d - x / 3.
     }

@@ -9,6 +9,9 @@ use crate::fill::{Fill, collect};
 use crate::float::Float;
 use crate::sum_axis0::SumAxis0;
 
+/// The kernel for devices, of [all elements](crate::dialect::EACH).
+pub const DIALECT: &str = include_str!("add.h");
+
 entry_points! {
     /// Sums of two arrays of floats.
     pub trait Add: Float for [f32, f64, bf16, f16] {

@@ -20,6 +20,9 @@ use crate::reduce::sums2;
 /// The loss of each row, and what its backward pass needs of the row.
 pub type Losses<T> = (Vec<f64>, Vec<LogSumExp<<T as Float>::Wide>>);
 
+/// The kernels for devices, of [rows](crate::dialect::ROWS), with `IS_LONG` defined.
+pub const DIALECT: &str = include_str!("cross_entropy.h");
+
 entry_points! {
     /// Cross entropy with labels that are class indices, one for each row.
     pub trait IntegerCrossEntropy: Float for [f32, f64, bf16, f16] {

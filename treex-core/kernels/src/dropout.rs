@@ -9,6 +9,9 @@ use crate::float::Float;
 use crate::random::bernoulli::Bernoulli;
 use crate::random::sampler::{Sampler, Samples};
 
+/// The kernel for devices, of [all elements](crate::dialect::EACH), behind [threefry](crate::dialect::THREEFRY).
+pub const DIALECT: &str = include_str!("dropout.h");
+
 entry_points! {
     /// Dropout by a mask of an element each.
     pub trait Dropout: Float for [f32, f64, bf16, f16] {

@@ -6,9 +6,10 @@ use std::mem::MaybeUninit;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::expression::Expression;
 use crate::fill::{Fill, collect};
 use crate::float::Float;
-use crate::math::Real;
+use crate::number::{Lane, Number};
 
 /// A function of one number. At corners its derivative is JAX's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,41 +34,6 @@ pub enum Elementwise {
     Softplus,
 }
 
-impl Elementwise {
-    /// Its name in errors.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::Relu6 => "relu6",
-            Self::LeakyRelu(_) => "leaky_relu",
-            Self::Elu(_) => "elu",
-            Self::Gelu => "gelu",
-            Self::Silu => "silu",
-            Self::Sigmoid => "sigmoid",
-            Self::Tanh => "tanh",
-            Self::Softplus => "softplus",
-        }
-    }
-}
-
-entry_points! {
-    /// Elementwise functions of arrays.
-    pub trait ElementwiseKernels: Float for [f32, f64, bf16, f16] {
-        /// `function(x)`.
-        ///
-        /// # Errors
-        /// If memory cannot be allocated.
-        fn map(function: Elementwise, x: &[Self]) -> Result<Vec<Self>> = map;
-
-        /// `function'(x) * dy`.
-        ///
-        /// # Errors
-        /// If the lengths differ, or memory cannot be allocated.
-        fn map_backward(function: Elementwise, x: &[Self], dy: &[Self]) -> Result<Vec<Self>> = map_backward;
-    }
-}
-
 /// Evaluates `$run` with the function of its own type, for which loops are compiled.
 macro_rules! with_type {
     ($function:expr, $name:ident => $run:expr) => {
@@ -89,6 +55,66 @@ macro_rules! with_type {
     }};
 }
 
+impl Elementwise {
+    /// Its name in errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Relu6 => "relu6",
+            Self::LeakyRelu(_) => "leaky_relu",
+            Self::Elu(_) => "elu",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Softplus => "softplus",
+        }
+    }
+
+    /// The number that distinguishes functions of one name.
+    #[must_use]
+    pub fn option(self) -> f64 {
+        match self {
+            Self::LeakyRelu(option) | Self::Elu(option) => option,
+            _ => 0.,
+        }
+    }
+
+    /// The value at input 0, traced.
+    #[must_use]
+    pub fn traced(self) -> Expression {
+        with_type!(self, function => function.value(Expression::input(0)))
+    }
+
+    /// The gradient at input 0 for that of the value, input 1, traced.
+    #[must_use]
+    pub fn traced_gradient(self) -> Expression {
+        with_type!(self, function => function.gradient(Expression::input(0), Expression::input(1)))
+    }
+}
+
+/// The kernel for devices, of [all elements](crate::dialect::EACH), with `IS_BACKWARD` defined. `CONSTANTS`, `STATEMENTS` and
+/// `RESULT` stand for what is [printed](crate::expression::Source) of the function.
+pub const DIALECT: &str = include_str!("elementwise.h");
+
+entry_points! {
+    /// Elementwise functions of arrays.
+    pub trait ElementwiseKernels: Float for [f32, f64, bf16, f16] {
+        /// `function(x)`.
+        ///
+        /// # Errors
+        /// If memory cannot be allocated.
+        fn map(function: Elementwise, x: &[Self]) -> Result<Vec<Self>> = map;
+
+        /// `function'(x) * dy`.
+        ///
+        /// # Errors
+        /// If the lengths differ, or memory cannot be allocated.
+        fn map_backward(function: Elementwise, x: &[Self], dy: &[Self]) -> Result<Vec<Self>> = map_backward;
+    }
+}
+
 fn map<T: Float>(function: Elementwise, x: &[T]) -> Result<Vec<T>> {
     with_type!(function, function => collect(x.len(), &Value { function, x }))
 }
@@ -100,15 +126,15 @@ fn map_backward<T: Float>(function: Elementwise, x: &[T], dy: &[T]) -> Result<Ve
     with_type!(function, function => collect(x.len(), &Derivative { function, x, dy }))
 }
 
-/// A function and its derivative; both `#[inline(always)]`.
+/// A function and its derivative, of any [`Number`]; all `#[inline(always)]`.
 trait Derivable: Copy + Sync {
     /// The value at `x`.
-    fn value<R: Real>(self, x: R) -> R;
+    fn value<N: Number>(self, x: N) -> N;
     /// The derivative at `x`: at corners, JAX's.
-    fn derivative<R: Real>(self, x: R) -> R;
+    fn derivative<N: Number>(self, x: N) -> N;
     /// The derivative times the gradient of the value, as JAX's: what it selects is 0 elsewhere, also if `dy` is infinite.
     #[inline(always)]
-    fn gradient<R: Real>(self, x: R, dy: R) -> R {
+    fn gradient<N: Number>(self, x: N, dy: N) -> N {
         self.derivative(x) * dy
     }
 }
@@ -126,7 +152,7 @@ unsafe impl<F: Derivable, T: Float> Fill<T> for Value<'_, F, T> {
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
         let x = &self.x[first..first + piece.len()];
         for (y, x) in piece.iter_mut().zip(x) {
-            y.write(T::narrow(self.function.value(x.widen())));
+            y.write(T::narrow(self.function.value(Lane(x.widen())).0));
         }
     }
 }
@@ -145,7 +171,7 @@ unsafe impl<F: Derivable, T: Float> Fill<T> for Derivative<'_, F, T> {
     fn write(&self, first: usize, piece: &mut [MaybeUninit<T>]) {
         let range = first..first + piece.len();
         for ((dx, x), dy) in piece.iter_mut().zip(&self.x[range.clone()]).zip(&self.dy[range]) {
-            dx.write(T::narrow(self.function.gradient(x.widen(), dy.widen())));
+            dx.write(T::narrow(self.function.gradient(Lane(x.widen()), Lane(dy.widen())).0));
         }
     }
 }
@@ -156,19 +182,19 @@ struct Relu;
 
 impl Derivable for Relu {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
+    fn value<N: Number>(self, x: N) -> N {
         // NaN stays NaN.
-        if x <= R::of(0.) { R::of(0.) } else { x }
+        x.clone().if_at_most(N::constant(0.), N::constant(0.), x)
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        self.gradient(x, R::of(1.))
+    fn derivative<N: Number>(self, x: N) -> N {
+        self.gradient(x, N::constant(1.))
     }
 
     #[inline(always)]
-    fn gradient<R: Real>(self, x: R, dy: R) -> R {
-        if x > R::of(0.) { dy } else { R::of(0.) }
+    fn gradient<N: Number>(self, x: N, dy: N) -> N {
+        N::constant(0.).if_less(x, dy, N::constant(0.))
     }
 }
 
@@ -178,19 +204,20 @@ struct Relu6;
 
 impl Derivable for Relu6 {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
+    fn value<N: Number>(self, x: N) -> N {
         let y = Relu.value(x);
-        if y >= R::of(6.) { R::of(6.) } else { y }
+        N::constant(6.).if_at_most(y.clone(), N::constant(6.), y)
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        self.gradient(x, R::of(1.))
+    fn derivative<N: Number>(self, x: N) -> N {
+        self.gradient(x, N::constant(1.))
     }
 
     #[inline(always)]
-    fn gradient<R: Real>(self, x: R, dy: R) -> R {
-        if x > R::of(0.) && x < R::of(6.) { dy } else { R::of(0.) }
+    fn gradient<N: Number>(self, x: N, dy: N) -> N {
+        let above = N::constant(0.).if_less(x.clone(), dy, N::constant(0.));
+        x.if_less(N::constant(6.), above, N::constant(0.))
     }
 }
 
@@ -200,13 +227,13 @@ struct LeakyRelu(f64);
 
 impl Derivable for LeakyRelu {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
-        if x >= R::of(0.) { x } else { x * R::of(self.0) }
+    fn value<N: Number>(self, x: N) -> N {
+        N::constant(0.).if_at_most(x.clone(), x.clone(), x * self.0)
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        R::of(if x >= R::of(0.) { 1. } else { self.0 })
+    fn derivative<N: Number>(self, x: N) -> N {
+        N::constant(0.).if_at_most(x, N::constant(1.), N::constant(self.0))
     }
 }
 
@@ -216,15 +243,15 @@ struct Elu(f64);
 
 impl Derivable for Elu {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
-        let below = x.exp_m1() * R::of(self.0);
-        if x > R::of(0.) { x } else { below }
+    fn value<N: Number>(self, x: N) -> N {
+        let below = x.clone().exp_m1() * self.0;
+        N::constant(0.).if_less(x.clone(), x, below)
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        let below = x.exp() * R::of(self.0);
-        if x > R::of(0.) { R::of(1.) } else { below }
+    fn derivative<N: Number>(self, x: N) -> N {
+        let below = x.clone().exp() * self.0;
+        N::constant(0.).if_less(x, N::constant(1.), below)
     }
 }
 
@@ -235,26 +262,36 @@ struct Gelu;
 impl Gelu {
     const SCALE: f64 = 1.595_769_121_605_730_8;
     const CUBE: f64 = 0.044_715;
+
+    /// `2 c x (1 + factor x²)`, if `x` is given, otherwise without it.
+    #[inline(always)]
+    fn polynomial<N: Number>(start: N, square: N, factor: f64) -> N {
+        start * square.mul_add(N::constant(factor), N::constant(1.))
+    }
 }
 
 impl Derivable for Gelu {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
-        let inner = x * R::of(Self::SCALE) * (x * x).mul_add(R::of(Self::CUBE), R::of(1.));
+    fn value<N: Number>(self, x: N) -> N {
+        let inner = Self::polynomial(x.clone() * Self::SCALE, x.clone().sqr(), Self::CUBE);
         x * inner.sigmoid()
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        let square = x * x;
-        let inner = x * R::of(Self::SCALE) * square.mul_add(R::of(Self::CUBE), R::of(1.));
-        let slope = R::of(Self::SCALE) * square.mul_add(R::of(3. * Self::CUBE), R::of(1.));
+    fn derivative<N: Number>(self, x: N) -> N {
+        let square = x.clone().sqr();
+        let inner = Self::polynomial(x.clone() * Self::SCALE, square.clone(), Self::CUBE);
+        let slope = Self::polynomial(N::constant(Self::SCALE), square, 3. * Self::CUBE);
         let s = inner.sigmoid();
-        // Far out, 0 times what is infinite would be NaN.
-        let bend = s * (R::of(1.) - s);
-        let bend = if bend > R::of(0.) { x * slope * bend } else { bend };
-        s + bend
+        s.clone() + bend(s, x * slope)
     }
+}
+
+/// `factor s (1 - s)`; far out, where the rest is 0, not 0 times what is infinite.
+#[inline(always)]
+fn bend<N: Number>(s: N, factor: N) -> N {
+    let bend = s.clone() * (N::constant(1.) - s);
+    N::constant(0.).if_less(bend.clone(), factor * bend.clone(), bend)
 }
 
 /// `x sigmoid(x)`.
@@ -263,16 +300,14 @@ struct Silu;
 
 impl Derivable for Silu {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
-        x * x.sigmoid()
+    fn value<N: Number>(self, x: N) -> N {
+        x.clone() * x.sigmoid()
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        let s = x.sigmoid();
-        let bend = s * (R::of(1.) - s);
-        let bend = if bend > R::of(0.) { x * bend } else { bend };
-        s + bend
+    fn derivative<N: Number>(self, x: N) -> N {
+        let s = x.clone().sigmoid();
+        s.clone() + bend(s, x)
     }
 }
 
@@ -282,13 +317,13 @@ struct Sigmoid;
 
 impl Derivable for Sigmoid {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
+    fn value<N: Number>(self, x: N) -> N {
         x.sigmoid()
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
-        x.sigmoid() * (-x).sigmoid()
+    fn derivative<N: Number>(self, x: N) -> N {
+        x.clone().sigmoid() * (-x).sigmoid()
     }
 }
 
@@ -298,15 +333,15 @@ struct Tanh;
 
 impl Derivable for Tanh {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
+    fn value<N: Number>(self, x: N) -> N {
         x.tanh()
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
+    fn derivative<N: Number>(self, x: N) -> N {
         // 1 - tanh² loses its digits where tanh is near 1.
-        let twice = x + x;
-        R::of(4.) * twice.sigmoid() * (-twice).sigmoid()
+        let twice = x.clone() + x;
+        twice.clone().sigmoid() * (-twice).sigmoid() * 4.
     }
 }
 
@@ -316,13 +351,13 @@ struct Softplus;
 
 impl Derivable for Softplus {
     #[inline(always)]
-    fn value<R: Real>(self, x: R) -> R {
-        let positive = if x < R::of(0.) { R::of(0.) } else { x };
+    fn value<N: Number>(self, x: N) -> N {
+        let positive = x.clone().if_less(N::constant(0.), N::constant(0.), x.clone());
         positive + (-x.abs()).exp().ln_1p()
     }
 
     #[inline(always)]
-    fn derivative<R: Real>(self, x: R) -> R {
+    fn derivative<N: Number>(self, x: N) -> N {
         x.sigmoid()
     }
 }
@@ -330,6 +365,7 @@ impl Derivable for Softplus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::Real;
 
     /// As by JAX's selections, an infinite gradient meets no 0.
     #[test]
@@ -400,11 +436,11 @@ mod tests {
     #[test]
     fn limits() {
         let ends = [f64::NEG_INFINITY, f64::INFINITY];
-        assert_eq!(ends.map(|x| Gelu.derivative(x)), [0., 1.]);
-        assert_eq!(ends.map(|x| Silu.derivative(x)), [0., 1.]);
-        assert_eq!(ends.map(|x| Tanh.derivative(x as f32)), [0., 0.]);
-        assert_eq!(ends.map(|x| Softplus.value(x as f32)), [0., f32::INFINITY]);
-        assert_eq!(ends.map(|x| Elu(2.).value(x as f32)), [-2., f32::INFINITY]);
-        assert!(Relu.value(f32::NAN).is_nan() && Elu(1.).value(f32::NAN).is_nan());
+        assert_eq!(ends.map(|x| Gelu.derivative(Lane(x)).0), [0., 1.]);
+        assert_eq!(ends.map(|x| Silu.derivative(Lane(x)).0), [0., 1.]);
+        assert_eq!(ends.map(|x| Tanh.derivative(Lane(x as f32)).0), [0., 0.]);
+        assert_eq!(ends.map(|x| Softplus.value(Lane(x as f32)).0), [0., f32::INFINITY]);
+        assert_eq!(ends.map(|x| Elu(2.).value(Lane(x as f32)).0), [-2., f32::INFINITY]);
+        assert!(Relu.value(Lane(f32::NAN)).0.is_nan() && Elu(1.).value(Lane(f32::NAN)).0.is_nan());
     }
 }

@@ -11,6 +11,9 @@ use crate::isa::{Kernel, dispatch};
 use crate::memory::{product, zeros};
 use crate::parallel::pieces;
 
+/// The kernels for devices, of [rows](crate::dialect::ROWS) and [all elements](crate::dialect::EACH), with `IS_LONG` defined.
+pub const DIALECT: &str = include_str!("embedding.h");
+
 entry_points! {
     /// Rows of a table, `[n, features]`.
     pub trait Embedding: Float for [f32, f64, bf16, f16] {

@@ -19,7 +19,8 @@ enum Node {
     Constant(f64),
     Unary(Unary, Expression),
     Binary(Binary, Expression, Expression),
-    IfLess(Expression, Expression, Expression, Expression),
+    MulAdd(Expression, Expression, Expression),
+    If(Comparison, [Expression; 4]),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,15 @@ enum Unary {
     Powf(f64),
     Tanh,
     Exp,
+    ExpM1,
     Ln,
+    Ln1P,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Comparison {
+    Less,
+    AtMost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,7 +132,9 @@ impl Source {
                     Unary::Powf(exponent) => format!("pow({a}, {})", self.constant(*exponent)),
                     Unary::Tanh => format!("tanh({a})"),
                     Unary::Exp => format!("exp({a})"),
+                    Unary::ExpM1 => format!("expm1({a})"),
                     Unary::Ln => format!("log({a})"),
+                    Unary::Ln1P => format!("log1p({a})"),
                 };
                 self.variable(&text, known.len())
             }
@@ -137,9 +148,17 @@ impl Source {
                 };
                 self.variable(&format!("{a} {op} {b}"), known.len())
             }
-            Node::IfLess(a, b, then, otherwise) => {
-                let [a, b, then, otherwise] = [a, b, then, otherwise].map(|part| self.value(part, known));
-                self.variable(&format!("{a} < {b} ? {then} : {otherwise}"), known.len())
+            Node::MulAdd(a, b, c) => {
+                let [a, b, c] = [a, b, c].map(|part| self.value(part, known));
+                self.variable(&format!("fma({a}, {b}, {c})"), known.len())
+            }
+            Node::If(comparison, parts) => {
+                let [a, b, then, otherwise] = parts.each_ref().map(|part| self.value(part, known));
+                let comparison = match comparison {
+                    Comparison::Less => "<",
+                    Comparison::AtMost => "<=",
+                };
+                self.variable(&format!("{a} {comparison} {b} ? {then} : {otherwise}"), known.len())
             }
         };
         known.insert(address, name.clone());
@@ -219,7 +238,23 @@ impl Number for Expression {
     }
 
     fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self {
-        Self::new(Node::IfLess(self, other, then, otherwise))
+        Self::new(Node::If(Comparison::Less, [self, other, then, otherwise]))
+    }
+
+    fn if_at_most(self, other: Self, then: Self, otherwise: Self) -> Self {
+        Self::new(Node::If(Comparison::AtMost, [self, other, then, otherwise]))
+    }
+
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self::new(Node::MulAdd(self, factor, addend))
+    }
+
+    fn exp_m1(self) -> Self {
+        Self::new(Node::Unary(Unary::ExpM1, self))
+    }
+
+    fn ln_1p(self) -> Self {
+        Self::new(Node::Unary(Unary::Ln1P, self))
     }
 }
 
@@ -255,6 +290,10 @@ mod tests {
             (x().tanh(), "tanh(x0)"),
             (x().exp(), "exp(x0)"),
             (x().ln(), "log(x0)"),
+            (x().exp_m1(), "expm1(x0)"),
+            (x().ln_1p(), "log1p(x0)"),
+            (x().mul_add(Expression::input(1), Expression::input(2)), "fma(x0, x1, x2)"),
+            (x().if_at_most(Expression::input(1), Expression::input(2), x()), "x0 <= x1 ? x2 : x0"),
             (x() - Expression::input(1), "x0 - x1"),
             (x() / Expression::input(1), "x0 / x1"),
             (x().if_less(Expression::input(1), Expression::input(2), x()), "x0 < x1 ? x2 : x0"),

@@ -7,7 +7,7 @@ use crate::xla_math;
 
 /// A computing type: the [`Wide`](super::float::Float::Wide) type of an element, `f32` or `f64`.
 ///
-/// In `f32` each function is within 3 units in the last place over its whole domain, infinities included; NaN
+/// In `f32` each function but `powf` is within 3 units in the last place over its whole domain, infinities included; NaN
 /// stays NaN. In `f64`, the standard library's functions.
 pub trait Real:
     Sealed
@@ -42,6 +42,8 @@ pub trait Real:
     fn ln_1p(self) -> Self;
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// The power, by the standard library.
+    fn powf(self, exponent: Self) -> Self;
 
     /// The larger one; `other` if `self` is NaN.
     #[inline(always)]
@@ -104,7 +106,7 @@ impl Real for f32 {
         self.into()
     }
 
-    standard!(mul_add(a, b) sqrt() abs());
+    standard!(mul_add(a, b) sqrt() abs() powf(exponent));
 
     #[inline(always)]
     fn exp(self) -> Self {
@@ -156,7 +158,7 @@ impl Real for f64 {
         self
     }
 
-    standard!(mul_add(a, b) sqrt() abs() exp() exp_m1() ln() ln_1p() tanh());
+    standard!(mul_add(a, b) sqrt() abs() exp() exp_m1() ln() ln_1p() tanh() powf(exponent));
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use crate::math::Real;
+
 /// A number that an elementwise function computes with: a lane of a vector register ([`Lane`]), a whole tensor, or an
 /// [`Expression`](crate::expression::Expression) that becomes a device kernel. A function is generic over it, so its
 /// mathematics is written once.
@@ -40,6 +42,38 @@ pub trait Number:
 
     /// `then` where `self < other`, elsewhere `otherwise`, also if either is NaN.
     fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// `then` where `self <= other`, elsewhere `otherwise`, also if either is NaN.
+    fn if_at_most(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// `self * factor + addend`, rounded once where that is as fast.
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        self * factor + addend
+    }
+
+    /// `exp(self) - 1`, accurate near 0.
+    #[inline(always)]
+    fn exp_m1(self) -> Self {
+        (self.clone() * 0.5).tanh() * (self.exp() + 1.)
+    }
+
+    /// `ln(1 + self)` of a number that is not negative, accurate near 0.
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        let sum = self.clone() + 1.;
+        let lost = self - (sum.clone() - 1.);
+        sum.clone().ln() + lost / sum
+    }
+
+    /// `1 / (1 + exp(-self))`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        // By exp(-|x|), which cannot overflow; both tails are accurate.
+        let small = (-self.clone().abs()).exp();
+        let numerator = self.if_less(Self::constant(0.), small.clone(), Self::constant(1.));
+        numerator / (small + 1.)
+    }
 
     /// The square.
     #[inline(always)]
@@ -91,14 +125,14 @@ fn equal_or_nan<N: Number>(a: &N, b: &N) -> N {
     a.clone() * 0.5 + b.clone() * 0.5
 }
 
-/// One element in a register.
+/// One element in a register, with the functions of [`Real`], which are vectorized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(transparent)]
 pub struct Lane<T>(pub T);
 
 macro_rules! operators {
-    ($($type:ident: $($trait:ident $method:ident $operator:tt),*);* $(;)?) => {$($(
-        impl $trait for Lane<$type> {
+    ($($trait:ident $method:ident $operator:tt),*) => {$(
+        impl<R: Real> $trait for Lane<R> {
             type Output = Self;
 
             #[inline(always)]
@@ -107,78 +141,66 @@ macro_rules! operators {
             }
         }
 
-        impl $trait<f64> for Lane<$type> {
+        impl<R: Real> $trait<f64> for Lane<R> {
             type Output = Self;
 
             #[inline(always)]
             fn $method(self, other: f64) -> Self {
-                Self(self.0 $operator other as $type)
-            }
-        }
-    )*)*};
-}
-
-operators! {
-    f32: Add add +, Sub sub -, Mul mul *, Div div /;
-    f64: Add add +, Sub sub -, Mul mul *, Div div /;
-}
-
-macro_rules! number {
-    ($($type:ident),*) => {$(
-        impl Neg for Lane<$type> {
-            type Output = Self;
-
-            #[inline(always)]
-            fn neg(self) -> Self {
-                Self(-self.0)
-            }
-        }
-
-        impl Number for Lane<$type> {
-            #[inline(always)]
-            fn constant(value: f64) -> Self {
-                Self(value as $type)
-            }
-
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                Self(self.0.sqrt())
-            }
-
-            #[inline(always)]
-            fn abs(self) -> Self {
-                Self(self.0.abs())
-            }
-
-            #[inline(always)]
-            fn powf(self, exponent: f64) -> Self {
-                Self(self.0.powf(exponent as $type))
-            }
-
-            #[inline(always)]
-            fn tanh(self) -> Self {
-                Self(self.0.tanh())
-            }
-
-            #[inline(always)]
-            fn exp(self) -> Self {
-                Self(self.0.exp())
-            }
-
-            #[inline(always)]
-            fn ln(self) -> Self {
-                Self(self.0.ln())
-            }
-
-            #[inline(always)]
-            fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self {
-                if self.0 < other.0 { then } else { otherwise }
+                Self(self.0 $operator R::of(other))
             }
         }
     )*};
 }
 
-number!(f32, f64);
+operators!(Add add +, Sub sub -, Mul mul *, Div div /);
+
+impl<R: Real> Neg for Lane<R> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+/// The functions of [`Real`] of the same name.
+macro_rules! of_real {
+    ($($name:ident)*) => {$(
+        #[inline(always)]
+        fn $name(self) -> Self {
+            Self(self.0.$name())
+        }
+    )*};
+}
+
+impl<R: Real> Number for Lane<R> {
+    of_real!(sqrt abs tanh exp exp_m1 ln ln_1p);
+
+    #[inline(always)]
+    fn constant(value: f64) -> Self {
+        Self(R::of(value))
+    }
+
+    #[inline(always)]
+    fn powf(self, exponent: f64) -> Self {
+        Self(self.0.powf(R::of(exponent)))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(self.0.mul_add(factor.0, addend.0))
+    }
+
+    #[inline(always)]
+    fn if_less(self, other: Self, then: Self, otherwise: Self) -> Self {
+        if self.0 < other.0 { then } else { otherwise }
+    }
+
+    #[inline(always)]
+    fn if_at_most(self, other: Self, then: Self, otherwise: Self) -> Self {
+        if self.0 <= other.0 { then } else { otherwise }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,9 @@ use crate::math::Real;
 use crate::parallel::pieces;
 use crate::reduce::{largest, sums, sums2};
 
+/// The kernels for devices: of [rows](crate::dialect::ROWS), with `IS_LOG` defined.
+pub const DIALECT: &str = include_str!("softmax.h");
+
 entry_points! {
     /// Softmax of rows of `row` elements, of which an array holds any number.
     pub trait Softmax: Float for [f32, f64, bf16, f16] {

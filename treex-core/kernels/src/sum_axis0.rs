@@ -12,6 +12,9 @@ const BLOCK: usize = 256;
 /// Fewer elements than this run on the calling thread.
 const PARALLEL: usize = 1 << 16;
 
+/// The kernel for devices, of [columns](crate::dialect::COLUMNS), with `IS_PARTIAL` and `IS_ROUNDED` defined.
+pub const DIALECT: &str = include_str!("sum_axis0.h");
+
 entry_points! {
     /// Sums over the first axis of a matrix.
     pub trait SumAxis0: Real for [f32, f64] {

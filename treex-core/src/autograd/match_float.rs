@@ -34,3 +34,18 @@ macro_rules! match_float {
     (@ bf16 dtype) => { $crate::candle::DType::BF16 };
     (@ f16 dtype) => { $crate::candle::DType::F16 };
 }
+
+/// Evaluates an expression with the type `$T` of a tensor's elements, which are floats on the CPU: for the part of an operation
+/// that runs there. An error for other types.
+#[macro_export]
+macro_rules! with_elements {
+    ($tensor:expr, $T:ident => $run:expr) => {
+        $crate::match_float!(
+            $tensor.dtype(),
+            $T in [f32, f64, bf16, f16] => $run,
+            else Err($crate::Error::new($crate::ErrorKind::DType, "an operation has no kernel for an element type")
+                .expected("`f32`, `f64`, `bf16` or `f16`")
+                .found(format!("`{}`", $tensor.dtype().as_str())))
+        )
+    };
+}

@@ -58,6 +58,8 @@ pub(super) struct Producer {
 /// The cotangents and gradients of one backward pass.
 #[derive(Default)]
 struct BackwardState {
+    /// Whether the anchor has a gradient in Candle's graph: one token is enough.
+    is_reached: bool,
     cotangents: Vec<Option<Tensor>>,
     gradients: Vec<Option<Tensor>>,
 }
@@ -120,6 +122,13 @@ impl OpInstance {
         };
         self.state(|state| state.cotangents[index] = Some(sum));
         Ok(())
+    }
+
+    /// `token`, a scalar without meaning, as the anchor's gradient in Candle's graph, unless it has one. Candle adds up what a
+    /// tensor gets, at the cost of two allocations and a launch each.
+    pub(super) fn reach(&self, token: &Tensor) -> Option<Tensor> {
+        let was_reached = self.state(|state| std::mem::replace(&mut state.is_reached, true));
+        (!was_reached).then(|| token.detach())
     }
 
     pub(super) fn run(&self) -> Result<()> {
@@ -205,7 +214,7 @@ impl OpInstance {
             if let Some(gradient) = gradient {
                 producer.instance.receive(producer.index, gradient)?;
             }
-            return Ok(Some(token.clone()));
+            return Ok(producer.instance.reach(token));
         }
         match gradient {
             Some(gradient) if tensor.is_variable() => accumulate::accumulate(tensor, gradient),

@@ -16,8 +16,8 @@ use crate::tensors::len;
 /// Memory that an operation has filled and owns: its future output.
 #[derive(Debug)]
 pub struct OwnedStorage {
-    pub(super) storage: Storage,
-    pub(super) shape: Shape,
+    pub(crate) storage: Storage,
+    pub(crate) shape: Shape,
 }
 
 impl OwnedStorage {

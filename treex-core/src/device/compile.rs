@@ -1,15 +1,18 @@
 //! Kernels in the dialect, compiled by NVRTC when they are first used, and kept for the life of the process.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use candle_core::CudaDevice;
 use candle_core::cuda_backend::DeviceId;
-use candle_core::cuda_backend::cudarc::driver::CudaFunction;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use candle_core::{CudaDevice, DType};
 use treex_kernels::dialect;
+use treex_kernels::expression::Source;
 
+use super::kernel::{Function, Kernel};
+use super::{EACH, GROUP_SIZE};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The kernel `name` of `text`, in the dialect without its header.
@@ -20,17 +23,17 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Errors
 /// If the compiler or the driver refuses it.
 pub(super) fn kernel(device: &CudaDevice, name: &str, text: &str) -> Result<CudaFunction> {
-    type Known = Mutex<HashMap<DeviceId, HashMap<String, CudaFunction>>>;
+    type Known = Mutex<HashMap<DeviceId, HashMap<String, Arc<CudaModule>>>>;
     static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.entry(device.id()).or_default();
-    if let Some(function) = known.get(text) {
-        return Ok(function.clone());
-    }
     let refused = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Candle, format!("the kernel `{name}` cannot be compiled: {error}"))
             .remedy("report it: kernels are part of treex; `Device::Cpu` needs none")
     };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.entry(device.id()).or_default();
+    if let Some(module) = known.get(text) {
+        return module.load_function(name).map_err(|error| refused(&error));
+    }
     let options = CompileOptions {
         fmad: Some(false),
         options: vec![format!("--gpu-architecture=compute_{}", compute_capability(device)?)],
@@ -41,7 +44,52 @@ pub(super) fn kernel(device: &CudaDevice, name: &str, text: &str) -> Result<Cuda
         .map_err(|error| refused(&format!("{error:?}")))?;
     let module = device.cuda_stream().context().load_module(ptx).map_err(|error| refused(&error))?;
     let function = module.load_function(name).map_err(|error| refused(&error))?;
-    known.insert(text.to_owned(), function.clone());
+    known.insert(text.to_owned(), module);
+    Ok(function)
+}
+
+/// A kernel for elements of this type, with these names defined and this function in it; the same text is put together and looked up only once.
+///
+/// # Errors
+/// As [`kernel`].
+pub(super) fn of_element(
+    device: &CudaDevice,
+    kernel: &Kernel,
+    element: DType,
+    defines: &[(&'static str, usize)],
+    function: Option<Function<'_>>,
+) -> Result<CudaFunction> {
+    type Key = (DeviceId, &'static str, DType, Vec<usize>, Option<(&'static str, u64)>);
+    static KNOWN: LazyLock<Mutex<HashMap<Key, CudaFunction>>> = LazyLock::new(Mutex::default);
+    let values = defines.iter().map(|(_, value)| *value).collect();
+    let name = function.as_ref().map(|function| (function.name, function.option));
+    let key = (device.id(), kernel.name, element, values, name);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(function) = known.get(&key) {
+        return Ok(function.clone());
+    }
+    let is_wide = u8::from(element == DType::F64);
+    let element = element.as_str().to_uppercase();
+    let mut text = format!(
+        "#define GROUP_SIZE {GROUP_SIZE}\n#define EACH_THREAD {EACH}\n#define ELEMENT {element}\n#define IS_WIDE {is_wide}\n"
+    );
+    for (name, value) in defines {
+        text += &format!("#define {name} {value}\n");
+    }
+    text.extend(kernel.texts.iter().copied());
+    if let Some(function) = function {
+        let Source { statements, values, constants } = Source::of(&[(function.traced)()]);
+        let mut named = String::new();
+        for (number, constant) in constants.iter().enumerate() {
+            named += &format!("const real c{number} = (real)bits_to_double({:#x}ull);\n", constant.to_bits());
+        }
+        text = text
+            .replace("CONSTANTS", &named)
+            .replace("STATEMENTS", &statements)
+            .replace("RESULT", &values.concat());
+    }
+    let function = self::kernel(device, kernel.name, &text)?;
+    known.insert(key, function.clone());
     Ok(function)
 }
 

@@ -37,7 +37,7 @@ mod cuda {
     pub(super) fn bernoulli(key: Key, p: Bernoulli, shape: &Shape, device: &CudaDevice) -> Result<Tensor> {
         let head = format!("#define WORDS {WORDS}\n#define GROUP_SIZE {GROUP_SIZE}\n#define EACH {EACH}\n");
         let function = compile::kernel(device, "bernoulli", &[&head, TABLE, THREEFRY, BERNOULLI].concat())?;
-        let samples = uninitialized(shape, DType::U8, device)?;
+        let samples = uninitialized(shape, DType::U8, device)?.into_tensor();
         let len = shape.elem_count();
         let [key0, key1] = key.words().map(u64::from);
         let words = vec![address(&samples)?, len as u64, key0, key1, p.below().into()];

@@ -20,3 +20,9 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
 pub(crate) fn enter_device(_: &Device) -> Result<()> {
     Ok(())
 }
+
+/// The error of a launch.
+pub(super) fn no_kernels() -> Error {
+    Error::new(ErrorKind::Candle, "a program that was built without CUDA has no kernels")
+        .remedy("build it with `--features cuda`")
+}

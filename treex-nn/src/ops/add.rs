@@ -1,12 +1,9 @@
 //! A sum of two tensors, as one operation that passes its gradient on without a copy.
 
-use std::marker::PhantomData;
-
 use candle_core::{Shape, Tensor};
-use treex_core::autograd::{
-    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
-};
-use treex_core::{Result, match_float};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::device::{self, has_kernels};
+use treex_core::{Result, with_elements};
 use treex_kernels::add::Add;
 
 use super::broadcast::broadcast;
@@ -27,28 +24,27 @@ use super::broadcast::broadcast;
 /// # Errors
 /// If the shapes do not fit.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let has_kernel = x.dims().ends_with(y.dims()) && x.dtype() == y.dtype() && x.device().is_cpu();
-    if is_reference() || !has_kernel {
+    let fits = x.dims().ends_with(y.dims()) && x.dtype() == y.dtype() && x.device().same_device(y.device());
+    if is_reference() || !fits || !has_kernels(x) {
         return Ok(broadcast(x, y, Tensor::broadcast_add)?);
     }
-    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => forward::<T>(x, y), else Ok(x.broadcast_add(y)?))
+    let sum = sum(&x.detach().contiguous()?, &y.detach().contiguous()?)?;
+    attach(BroadcastAdd { y_shape: y.shape().clone() }, &[x, y], sum)
 }
 
-fn forward<T: Element + Add>(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let sum = {
-        let (x, y) = (x.detach().contiguous()?, y.detach().contiguous()?);
-        T::broadcast_add(&elements(&x)?, &elements(&y)?)?
-    };
-    let operation = BroadcastAdd { y_shape: y.shape().clone(), element: PhantomData::<fn() -> T> };
-    attach(operation, &[x, y], OwnedStorage::new(sum, x.shape())?)
+/// `x + y`, of contiguous tensors.
+fn sum(x: &Tensor, y: &Tensor) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::add::add(x, y);
+    }
+    with_elements!(x, T => OwnedStorage::new(T::broadcast_add(&elements(x)?, &elements(y)?)?, x.shape()))
 }
 
-struct BroadcastAdd<T> {
+struct BroadcastAdd {
     y_shape: Shape,
-    element: PhantomData<fn() -> T>,
 }
 
-impl<T: Element + Add> Operation for BroadcastAdd<T> {
+impl Operation for BroadcastAdd {
     fn name(&self) -> &'static str {
         "add"
     }
@@ -59,10 +55,16 @@ impl<T: Element + Add> Operation for BroadcastAdd<T> {
             if gradient.shape() == &self.y_shape {
                 return Ok(gradient.clone());
             }
-            let sums =
-                T::broadcast_add_backward(&elements(&gradient.contiguous()?)?, self.y_shape.elem_count())?;
-            Ok(OwnedStorage::new(sums, &self.y_shape)?.into_tensor())
+            Ok(sum_axis0(&gradient.contiguous()?, &self.y_shape)?.into_tensor().reshape(&self.y_shape)?)
         };
         Ok(vec![Some(gradient.clone()), cx.wanted(1).then(y_gradient).transpose()?])
     }
+}
+
+/// The sums over the leading dimensions of a contiguous `x`, of which `shape` are the others.
+fn sum_axis0(x: &Tensor, shape: &Shape) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::sum_axis0::sum_axis0(x, shape.elem_count());
+    }
+    with_elements!(x, T => OwnedStorage::new(T::broadcast_add_backward(&elements(x)?, shape.elem_count())?, shape))
 }

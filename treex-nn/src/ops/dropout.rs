@@ -1,29 +1,23 @@
 //! Dropout as one operation that does not store its mask: backward draws it again.
 
-use std::marker::PhantomData;
-
-use candle_core::Tensor;
-use treex_core::autograd::{
-    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
-};
+use candle_core::{Tensor, WithDType};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
 use treex_core::device::random::bernoulli;
+use treex_core::device::{self, has_kernels};
 use treex_core::random::Bernoulli;
 use treex_core::transfers::transfer;
-use treex_core::{Key, Result, match_float};
+use treex_core::{Key, Result, with_elements};
 use treex_kernels::dropout::Dropout;
 
 /// `x * scale` with probability `kept`, otherwise 0, also where `x` is not finite. The mask is
 /// `jax.random.bernoulli(key, kept, mask)`, whose shape broadcasts to that of `x`.
 pub(crate) fn dropout(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
-    if is_reference() || !x.device().is_cpu() || mask != x.dims() {
+    if is_reference() || !has_kernels(x) || mask != x.dims() {
         return reference(x, key, mask, kept, scale);
     }
-    let options = Options { key, kept: Bernoulli::new(kept as f32), scale };
-    match_float!(
-        x.dtype(),
-        T in [f32, f64, bf16, f16] => forward::<T>(x, options),
-        else reference(x, key, mask, kept, scale)
-    )
+    let operation = Masked { key, kept: Bernoulli::new(kept as f32), scale };
+    let y = operation.apply(x)?;
+    attach(operation, &[x], y)
 }
 
 fn reference(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Result<Tensor> {
@@ -39,38 +33,34 @@ fn reference(x: &Tensor, key: Key, mask: &[usize], kept: f64, scale: f32) -> Res
     Ok(mask.where_cond(&scaled, &scaled.zeros_like()?)?)
 }
 
-fn forward<T: Element + Dropout>(x: &Tensor, options: Options) -> Result<Tensor> {
-    attach(Masked::<T> { options, element: PhantomData }, &[x], options.apply::<T>(x)?)
-}
-
-#[derive(Clone, Copy)]
-struct Options {
+struct Masked {
     key: Key,
     kept: Bernoulli,
     scale: f32,
 }
 
-impl Options {
-    fn apply<T: Element + Dropout>(self, x: &Tensor) -> Result<OwnedStorage> {
-        let x = x.detach().contiguous()?;
-        let y = T::dropout(&elements(&x)?, self.key.words(), self.kept, T::from_f64(self.scale.into()))?;
-        OwnedStorage::new(y, x.shape())
+impl Masked {
+    fn apply(&self, x: &Tensor) -> Result<OwnedStorage> {
+        let Self { key, kept, scale } = *self;
+        let x = &x.detach().contiguous()?;
+        if !x.device().is_cpu() {
+            return device::dropout::dropout(x, key, kept, scale.into());
+        }
+        with_elements!(x, T => {
+            let y = T::dropout(&elements(x)?, key.words(), kept, T::from_f64(scale.into()))?;
+            OwnedStorage::new(y, x.shape())
+        })
     }
 }
 
-struct Masked<T> {
-    options: Options,
-    element: PhantomData<fn() -> T>,
-}
-
-impl<T: Element + Dropout> Operation for Masked<T> {
+impl Operation for Masked {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
     /// The Jacobian is diagonal, so its product with the gradient is the forward pass again.
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.options.apply::<T>(cx.cotangent()?)?.into_tensor())])
+        Ok(vec![Some(self.apply(cx.cotangent()?)?.into_tensor())])
     }
 }
 

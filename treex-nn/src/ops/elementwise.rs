@@ -1,12 +1,9 @@
 //! Functions of one number, element by element, as one operation that saves nothing but its input.
 
-use std::marker::PhantomData;
-
 use candle_core::Tensor;
-use treex_core::autograd::{
-    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
-};
-use treex_core::{Result, match_float};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::device::{elementwise as device, has_kernels};
+use treex_core::{Result, with_elements};
 use treex_kernels::elementwise::{Elementwise, ElementwiseKernels};
 
 use crate::dtype::as_float;
@@ -18,33 +15,40 @@ pub(crate) fn map(
     reference: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let x = &as_float(x)?;
-    if is_reference() || !x.device().is_cpu() {
+    if is_reference() || !has_kernels(x) {
         return reference(x);
     }
-    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => forward::<T>(function, x), else reference(x))
-}
-
-fn forward<T: Element + ElementwiseKernels>(function: Elementwise, x: &Tensor) -> Result<Tensor> {
     let input = x.detach().contiguous()?;
-    let y = T::map(function, &elements(&input)?)?;
-    let operation = Map { function, x: input, element: PhantomData::<T> };
-    attach(operation, &[x], OwnedStorage::new(y, x.shape())?)
+    let y = value(function, &input)?;
+    attach(Map { function, x: input }, &[x], y)
 }
 
-struct Map<T> {
+fn value(function: Elementwise, x: &Tensor) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::map(function, x);
+    }
+    with_elements!(x, T => OwnedStorage::new(T::map(function, &elements(x)?)?, x.shape()))
+}
+
+struct Map {
     function: Elementwise,
     x: Tensor,
-    element: PhantomData<T>,
 }
 
-impl<T: Element + ElementwiseKernels> Operation for Map<T> {
+impl Operation for Map {
     fn name(&self) -> &'static str {
         self.function.name()
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let dy = cx.cotangent()?.contiguous()?;
-        let dx = T::map_backward(self.function, &elements(&self.x)?, &elements(&dy)?)?;
-        Ok(vec![Some(OwnedStorage::new(dx, self.x.shape())?.into_tensor())])
+        Ok(vec![Some(gradient(self.function, &self.x, &dy)?.into_tensor())])
     }
+}
+
+fn gradient(function: Elementwise, x: &Tensor, dy: &Tensor) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::map_backward(function, x, dy);
+    }
+    with_elements!(x, T => OwnedStorage::new(T::map_backward(function, &elements(x)?, &elements(dy)?)?, x.shape()))
 }

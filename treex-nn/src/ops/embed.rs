@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::device::{self, has_kernels};
 use treex_core::indices::Checked;
 use treex_core::transfers::transfer;
 use treex_core::{Result, match_float};
@@ -30,13 +31,18 @@ pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor
 }
 
 /// `table[ids]` of ids that are on a device, where they stay: an id of no row gives NaN. The table has a row.
-pub(crate) fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+pub fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (n, features) = table.dims2()?;
     let shape = [ids.dims(), &[features]].concat();
     if ids.elem_count() == 0 {
         return reference(table, Vec::new(), &shape);
     }
     let ids = transfer(ids, table.device(), "make the ids on the device of the table")?;
+    if !is_reference() && has_kernels(table) && matches!(ids.dtype(), DType::U32 | DType::I64) && n > 1 {
+        let ids = ids.contiguous()?;
+        let y = device::embedding::gather_rows(&table.detach().contiguous()?, &ids)?;
+        return attach(EmbedOnDevice { ids, n }, &[table], y);
+    }
     let ids = if n == 1 { ids.zeros_like()? } else { ids };
     let rows = Checked::new(&ids, n, true)?;
     let selected = select(table, &rows.indices.flatten_all()?, &shape)?;
@@ -83,9 +89,24 @@ impl<T: Element + Embedding> Operation for Embed<T> {
     }
 }
 
+struct EmbedOnDevice {
+    ids: Tensor,
+    n: usize,
+}
+
+impl Operation for EmbedOnDevice {
+    fn name(&self) -> &'static str {
+        "embed"
+    }
+
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
+        Ok(vec![Some(device::embedding::scatter_rows(&self.ids, &dy, self.n)?.into_tensor())])
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::DType;
     use treex_core::Key;
     use treex_core::autograd::with_reference;
 

@@ -5,8 +5,10 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{Tensor, WithDType};
+use candle_core::{Shape, Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::device::{self, has_kernels};
+use treex_core::matmul::product;
 use treex_core::{Result, match_float, matmul};
 use treex_kernels::matmul::{MatMul, Matrix};
 use treex_kernels::sum_axis0::SumAxis0;
@@ -16,8 +18,11 @@ use super::add::add;
 /// The product of `x` and `kernel` over the last `axes` axes of `x` and the first `axes` axes of `kernel`, plus `bias`,
 /// which has the other axes of `kernel`. All have one type, and the sizes match.
 pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
-    if is_reference() || !x.device().is_cpu() {
+    if is_reference() || [x, kernel].into_iter().any(|x| !has_kernels(x)) {
         return reference(x, kernel, bias, axes);
+    }
+    if !x.device().is_cpu() {
+        return on_device(x, kernel, bias, axes);
     }
     match_float!(
         x.dtype(),
@@ -65,6 +70,44 @@ fn forward<T: Element>(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes:
     attach(operation, &operands, OwnedStorage::new(y, shape)?)
 }
 
+/// Products by the device's library, and a launch for the bias.
+fn on_device(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, axes: usize) -> Result<Tensor> {
+    let ([rows, inputs, outputs], shape) = sizes(x, kernel, axes);
+    let Some(bias) = bias else { return reference(x, kernel, None, axes) };
+    let x_now = x.detach().reshape((rows, inputs))?;
+    let kernel_now = kernel.detach().reshape((inputs, outputs))?;
+    let y = product(&x_now, &kernel_now)?.into_tensor().reshape(shape)?;
+    let y = device::add::add(&y, &bias.detach().contiguous()?)?;
+    let shapes = [x, kernel, bias].map(|operand| operand.shape().clone());
+    attach(LinearOnDevice { x: x_now, kernel: kernel_now, shapes }, &[x, kernel, bias], y)
+}
+
+struct LinearOnDevice {
+    x: Tensor,
+    kernel: Tensor,
+    shapes: [Shape; 3],
+}
+
+impl Operation for LinearOnDevice {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let (rows, outputs) = (self.x.dim(0)?, self.kernel.dim(1)?);
+        let dy = cx.cotangent()?.contiguous()?.reshape((rows, outputs))?;
+        let gradient = |index: usize, compute: &dyn Fn() -> Result<OwnedStorage>| {
+            let gradient = || -> Result<_> { Ok(compute()?.into_tensor().reshape(&self.shapes[index])?) };
+            cx.wanted(index).then(gradient).transpose()
+        };
+        Ok(vec![
+            gradient(0, &|| product(&dy, &self.kernel.t()?))?,
+            gradient(1, &|| product(&self.x.t()?, &dy))?,
+            gradient(2, &|| device::sum_axis0::sum_axis0(&dy, outputs))?,
+        ])
+    }
+}
+
 /// The element types that matrices are multiplied in.
 trait Element: WithDType + MatMul + SumAxis0 {}
 
@@ -109,7 +152,7 @@ impl<T: Element> Operation for Linear<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Shape};
+    use candle_core::DType;
     use treex_core::autograd::with_reference;
     use treex_core::{Key, Leaf, Parameter, value_and_grad};
 

@@ -28,7 +28,7 @@ pub(crate) mod vdot;
 
 // What `tests/operations.rs` calls, and the layers do not export.
 pub use convolution::{convolution, local_convolution};
-pub use embed::rows_of;
+pub use embed::{rows_of, rows_on_device};
 pub use linear::linear;
 pub use norm::{Extent, Normalized, Source, normalize};
 pub use treex_kernels::window::Axis;

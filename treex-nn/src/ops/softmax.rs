@@ -1,80 +1,77 @@
 //! Softmax along the last axes, as one operation.
 
-use std::marker::PhantomData;
-
 use candle_core::Tensor;
-use treex_core::autograd::{
-    BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
-};
+use treex_core::autograd::{BackwardContext, Operation, OwnedStorage, attach, elements, is_reference};
+use treex_core::device::{has_kernels, softmax as device};
 use treex_core::size::check_elements;
-use treex_core::{Result, match_float};
+use treex_core::{Result, with_elements};
 use treex_kernels::softmax::Softmax;
 
-/// `softmax(x)` over `dims`, or its logarithm, where there is a kernel for it: along the last axes, on the CPU.
+/// `softmax(x)` over `dims`, or its logarithm, where there is a kernel for it: along the last axes.
 ///
 /// The reference composition is that of [`crate::softmax`] and [`crate::log_softmax`].
 pub(crate) fn softmax(x: &Tensor, dims: &[usize], is_log: bool) -> Result<Option<Tensor>> {
     check_elements("softmax", x)?;
     let first = x.rank() - dims.len().min(x.rank());
     let is_last = !dims.is_empty() && (first..x.rank()).all(|dim| dims.contains(&dim));
-    if is_reference() || !is_last || !x.device().is_cpu() || x.elem_count() == 0 {
+    if is_reference() || !is_last || !has_kernels(x) || x.elem_count() == 0 {
         return Ok(None);
     }
     let row = x.dims()[first..].iter().product();
-    match_float!(x.dtype(), T in [f32, f64, bf16, f16] => forward::<T>(x, row, is_log).map(Some), else Ok(None))
-}
-
-fn forward<T: Element + Softmax>(x: &Tensor, row: usize, is_log: bool) -> Result<Tensor> {
     let input = x.detach().contiguous()?;
-    let y = {
-        let x = elements::<T>(&input)?;
-        if is_log { T::log_softmax(&x, row)? } else { T::softmax(&x, row)? }
-    };
-    let y = OwnedStorage::new(y, x.shape())?;
-    if is_log {
-        attach(OfLogSoftmax::<T> { x: input, row, element: PhantomData }, &[x], y)
-    } else {
-        attach(OfSoftmax::<T> { row, element: PhantomData }, &[x], y)
+    let y = forward(&input, row, is_log)?;
+    let operation = OfSoftmax { x: is_log.then_some(input), row };
+    attach(operation, &[x], y).map(Some)
+}
+
+fn forward(x: &Tensor, row: usize, is_log: bool) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::softmax(x, row, is_log);
     }
+    with_elements!(x, T => {
+        let all = elements::<T>(x)?;
+        let y = if is_log { T::log_softmax(&all, row)? } else { T::softmax(&all, row)? };
+        OwnedStorage::new(y, x.shape())
+    })
 }
 
-struct OfSoftmax<T> {
+/// Backward, a softmax needs its output, its logarithm the input.
+struct OfSoftmax {
+    x: Option<Tensor>,
     row: usize,
-    element: PhantomData<T>,
 }
 
-impl<T: Element + Softmax> Operation for OfSoftmax<T> {
+impl Operation for OfSoftmax {
     fn name(&self) -> &'static str {
-        "softmax"
+        if self.x.is_some() { "log_softmax" } else { "softmax" }
     }
 
     fn saves_outputs(&self) -> bool {
-        true
-    }
-
-    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
-        let (y, dy) = (cx.output()?, cx.cotangent()?.contiguous()?);
-        let dx = T::softmax_backward(&elements(y)?, &elements(&dy)?, self.row)?;
-        Ok(vec![Some(OwnedStorage::new(dx, y.shape())?.into_tensor())])
-    }
-}
-
-struct OfLogSoftmax<T> {
-    x: Tensor,
-    row: usize,
-    element: PhantomData<T>,
-}
-
-impl<T: Element + Softmax> Operation for OfLogSoftmax<T> {
-    fn name(&self) -> &'static str {
-        "log_softmax"
+        self.x.is_none()
     }
 
     fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
         let dy = cx.cotangent()?.contiguous()?;
-        let dx = T::log_softmax_backward(&elements(&self.x)?, &elements(&dy)?, self.row)?;
-        Ok(vec![Some(OwnedStorage::new(dx, self.x.shape())?.into_tensor())])
+        let dx = match &self.x {
+            Some(x) => log_softmax_backward(x, &dy, self.row),
+            None => softmax_backward(cx.output()?, &dy, self.row),
+        };
+        Ok(vec![Some(dx?.into_tensor())])
     }
+}
+
+fn softmax_backward(y: &Tensor, dy: &Tensor, row: usize) -> Result<OwnedStorage> {
+    if !y.device().is_cpu() {
+        return device::softmax_backward(y, dy, row);
+    }
+    with_elements!(y, T => OwnedStorage::new(T::softmax_backward(&elements(y)?, &elements(dy)?, row)?, y.shape()))
+}
+
+fn log_softmax_backward(x: &Tensor, dy: &Tensor, row: usize) -> Result<OwnedStorage> {
+    if !x.device().is_cpu() {
+        return device::log_softmax_backward(x, dy, row);
+    }
+    with_elements!(x, T => OwnedStorage::new(T::log_softmax_backward(&elements(x)?, &elements(dy)?, row)?, x.shape()))
 }
 
 #[cfg(test)]

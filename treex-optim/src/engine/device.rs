@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use treex_core::device::sweep::{Part, Program, sums, supports, sweep};
+use treex_core::device::supports;
+use treex_core::device::sweep::{Part, Program, sums, sweep};
 use treex_core::{Error, ErrorKind, Leaves, Result};
 use treex_kernels::expression::Expression;
 

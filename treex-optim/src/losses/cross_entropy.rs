@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::device::{cross_entropy as device, has_kernels};
 use treex_core::{Result, match_float};
 use treex_kernels::cross_entropy::{IntegerCrossEntropy, SoftCrossEntropy};
 use treex_kernels::log_sum_exp::LogSumExp;
@@ -14,11 +15,17 @@ use treex_kernels::math::Real;
 
 use crate::numerics::wide;
 
-/// `-log_softmax(logits)[label]` of each row of `[.., classes]`, in `f32` or `f64`, for labels below `classes`. `None`
-/// where there is no kernel.
+/// `-log_softmax(logits)[label]` of each row of `[.., classes]`, in `f32` or `f64`, for labels below `classes`, in `U32` or `I64`; on
+/// a device, a label that is no class gives NaN. `None` where there is no kernel.
 pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
-    if !has_kernel(logits) || !labels.device().is_cpu() {
+    if !has_kernel(logits) {
         return Ok(None);
+    }
+    if !logits.device().same_device(labels.device()) {
+        return Ok(None);
+    }
+    if !logits.device().is_cpu() {
+        return on_device(logits, labels).map(Some);
     }
     match_float!(
         logits.dtype(),
@@ -30,7 +37,7 @@ pub(super) fn with_integer_labels(logits: &Tensor, labels: &Tensor) -> Result<Op
 /// `-sum(labels * log_softmax(logits))` of each row of `[.., classes]`, both in the same type: `f32` or `f64`.
 /// `None` where there is no kernel.
 pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
-    if !has_kernel(logits) || !labels.device().is_cpu() || labels.dtype() != logits.dtype() {
+    if !has_kernel(logits) || !logits.device().is_cpu() || labels.dtype() != logits.dtype() {
         return Ok(None);
     }
     match_float!(
@@ -41,7 +48,7 @@ pub(super) fn with_soft_labels(logits: &Tensor, labels: &Tensor) -> Result<Optio
 }
 
 fn has_kernel(logits: &Tensor) -> bool {
-    !is_reference() && logits.device().is_cpu() && logits.rank() > 0 && logits.elem_count() > 0
+    !is_reference() && has_kernels(logits) && logits.rank() > 0 && logits.elem_count() > 0
 }
 
 /// The number of classes, and the shape of the losses.
@@ -93,6 +100,32 @@ impl<T: Element + IntegerCrossEntropy> Operation for Integer<T> {
             &cotangents::<T::Wide>(cx)?,
         )?;
         Ok(vec![Some(OwnedStorage::new(gradient, self.logits.shape())?.into_tensor())])
+    }
+}
+
+/// Labels are class indices, and stay with the logits on a device.
+struct IntegerOnDevice {
+    logits: Tensor,
+    labels: Tensor,
+    saved: Tensor,
+}
+
+fn on_device(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (inputs, labels) = (logits.detach().contiguous()?, labels.contiguous()?);
+    let (losses, saved) = device::integer_cross_entropy(&inputs, &labels)?;
+    attach(IntegerOnDevice { logits: inputs, labels, saved }, &[logits], losses)
+}
+
+impl Operation for IntegerOnDevice {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy_with_integer_labels"
+    }
+
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dlosses = cx.cotangent()?.contiguous()?;
+        let gradient =
+            device::integer_cross_entropy_backward(&self.logits, &self.labels, &self.saved, &dlosses)?;
+        Ok(vec![Some(gradient.into_tensor())])
     }
 }
 

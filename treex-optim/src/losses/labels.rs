@@ -16,8 +16,8 @@ pub(super) fn without_classes(loss: &str, name: &str, logits: &Tensor) -> Error 
 /// Labels as `[.., 1]`, in a type that can index.
 pub(super) struct ClassNumbers {
     pub(super) numbers: Tensor,
-    /// On another device than the CPU: which of them are classes.
-    checked: Option<Checked>,
+    /// How many classes there are, where it was not checked that labels are below: on another device than the CPU.
+    unchecked: Option<usize>,
 }
 
 /// Labels for `logits` of shape `[.., classes]`. On the CPU one that is no class is an error; on another device, where
@@ -47,11 +47,8 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
     };
     let column = labels.unsqueeze(D::Minus1)?.contiguous()?;
     if !labels.device().is_cpu() {
-        if labels.elem_count() == 0 {
-            return Ok(ClassNumbers { numbers: column, checked: None });
-        }
-        let checked = Checked::new(&column, classes, false)?;
-        return Ok(ClassNumbers { numbers: checked.indices.clone(), checked: Some(checked) });
+        let unchecked = (labels.elem_count() > 0).then_some(classes);
+        return Ok(ClassNumbers { numbers: column, unchecked });
     }
     let numbers = labels.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
     if let Some(number) =
@@ -62,20 +59,23 @@ pub(super) fn class_numbers(loss: &str, logits: &Tensor, labels: &Tensor) -> Res
             .found(number)
             .remedy("give the last layer one output per class, or count labels from 0"));
     }
-    Ok(ClassNumbers { numbers: column, checked: None })
+    Ok(ClassNumbers { numbers: column, unchecked: None })
 }
 
 /// The value of each row's label: `[.., classes]`, [`class_numbers`] to `[.., 1]`.
 pub(super) fn of_label(rows: &Tensor, labels: &ClassNumbers) -> Result<Tensor> {
+    let checked =
+        labels.unchecked.map(|classes| Checked::new(&labels.numbers, classes, false)).transpose()?;
+    let numbers = checked.as_ref().map_or(&labels.numbers, |checked| &checked.indices);
     let values = if is_nested() {
         // Candle cannot differentiate the gradient of `gather`. Chosen and not multiplied, since 0 times infinity is NaN.
         let classes = arange(rows.dim(D::Minus1)?, rows.device())?;
-        let is_label = classes.broadcast_eq(&labels.numbers.to_dtype(DType::I64)?)?;
+        let is_label = classes.broadcast_eq(&numbers.to_dtype(DType::I64)?)?;
         is_label.where_cond(rows, &rows.zeros_like()?)?.sum_keepdim(D::Minus1)?
     } else {
-        rows.gather(&labels.numbers, D::Minus1)?
+        rows.gather(numbers, D::Minus1)?
     };
-    match &labels.checked {
+    match checked {
         Some(checked) => checked.or_nan(&values, 0),
         None => Ok(values),
     }

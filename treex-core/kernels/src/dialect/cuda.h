@@ -3,10 +3,16 @@ typedef unsigned short ushort;
 typedef unsigned long long ulong;
 
 #define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+#define READ(index, name) const void* __restrict__ name
+#define WRITE(index, name) void* __restrict__ name
+#define VALUE(index, type, name) const type name
+#define MEMORY const void*
 #define TABLE(name) const __grid_constant__ Table name
 #define TABLE_REFERENCE(name) const Table& name
 #define INLINE __device__ __forceinline__
 #define SHARED(type, name, size) __shared__ type name[size];
+#define SHARED_POINTER(type, name) type* name
+#define SHUFFLE_XOR(x, mask) __shfl_xor_sync(0xffffffffu, x, mask)
 #define BARRIER __syncthreads()
 #define LOCAL_ID threadIdx.x
 #define GROUP_ID blockIdx.x
@@ -42,6 +48,12 @@ __device__ inline float round_to_odd(double x) {
     return is_exact ? toward_zero : __uint_as_float(__float_as_uint(toward_zero) | 1);
 }
 
+#define INFINITE bits_to_float(0x7f800000u)
+#define NOT_A_NUMBER bits_to_float(0x7fc00000u)
+
+#define LOAD_U8(address, i) ((const unsigned char*)(address))[i]
+#define LOAD_U32(address, i) ((const uint*)(address))[i]
+#define LOAD_U64(address, i) ((const ulong*)(address))[i]
 #define LOAD_F32(address, i) ((const float*)(address))[i]
 #define LOAD_F64(address, i) ((const double*)(address))[i]
 #define LOAD_F16(address, i) from_f16(((const ushort*)(address))[i])

@@ -31,6 +31,14 @@ pub struct BackwardOptions {
     pub differentiates_moments: bool,
 }
 
+/// The kernels for devices that pass over all elements, of [columns](crate::dialect::COLUMNS), with `IS_OF_ROWS`, `IS_CENTERED`,
+/// `HAS_SCALE`, `HAS_BIAS` and `HAS_TERMS` defined.
+pub const DIALECT: &str = include_str!("group_norm.h");
+
+/// The kernels for devices between these passes, of [rows](crate::dialect::ROWS) behind [`STATISTICS`](super::STATISTICS), with `IS_CENTERED` and
+/// `HAS_SCALE` defined.
+pub const TOTALS: &str = include_str!("group_totals.h");
+
 entry_points! {
     /// Batch, group and instance norm.
     pub trait GroupNorm: Float for [f32, f64, bf16, f16] {

@@ -31,6 +31,10 @@ pub enum Moments {
 /// The output, and the statistics of each row, which the backward pass needs.
 pub type Normalized<T> = (Vec<T>, Vec<Statistics<<T as Float>::Wide>>);
 
+/// The kernels for devices, of [rows](crate::dialect::ROWS) behind [`STATISTICS`](super::STATISTICS), with `IS_CENTERED`, `IS_FAST`, `HAS_SCALE` and
+/// `HAS_BIAS` defined.
+pub const DIALECT: &str = include_str!("layer_norm.h");
+
 entry_points! {
     /// Layer and RMS norm of rows, whose length is that of `scale`.
     pub trait LayerNorm: Float for [f32, f64, bf16, f16] {

@@ -14,6 +14,9 @@ pub mod layer_norm;
 use crate::error::{Error, Result};
 use crate::math::Real;
 
+/// What device kernels save of a variance, with `epsilon` as a parameter: behind [`ROWS`](crate::dialect::ROWS).
+pub const STATISTICS: &str = include_str!("statistics.h");
+
 /// The sizes of an input, `[outer, rows, groups, size]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {

@@ -11,6 +11,7 @@ use treex_kernels::dropout::Dropout as _;
 use treex_kernels::elementwise::{Elementwise, ElementwiseKernels as _};
 use treex_kernels::embedding::Embedding as _;
 use treex_kernels::exact_gelu::ExactGelu as _;
+use treex_kernels::expression::Source;
 use treex_kernels::float::{bf16, f16};
 use treex_kernels::im2col::{self, Im2col as _};
 use treex_kernels::log_sum_exp::LogSumExp;
@@ -183,6 +184,19 @@ pub(crate) const ROWS: &[Row] = &[
     ("dropout::Dropout::dropout", || {
         assert_eq!(f32::dropout(&[], [0; 2], Bernoulli::new(f32::NAN), f32::INFINITY), Ok(vec![]));
         assert_eq!(f32::dropout(&[f32::NAN], [0; 2], Bernoulli::new(-1.), 1.), Ok(vec![0.]));
+    }),
+    ("elementwise::Elementwise::option", || {
+        assert!(Elementwise::Elu(f64::NAN).option().is_nan() && Elementwise::Relu.option() == 0.);
+    }),
+    ("elementwise::Elementwise::traced", || {
+        assert_eq!(
+            Source::of(&[Elementwise::LeakyRelu(f64::INFINITY).traced()]).constants,
+            [0., f64::INFINITY]
+        );
+    }),
+    ("elementwise::Elementwise::traced_gradient", || {
+        let constants = Source::of(&[Elementwise::Elu(f64::NAN).traced_gradient()]).constants;
+        assert!(constants.iter().any(|constant| constant.is_nan()), "{constants:?}");
     }),
     ("elementwise::Elementwise::name", || assert_eq!(Elementwise::Elu(f64::NAN).name(), "elu")),
     ("elementwise::ElementwiseKernels::map", || {

@@ -92,6 +92,7 @@ pub(crate) const ROWS: &[Row] = &[
             let _ = (<f32 as Real>::of(x), <f64 as Real>::of(x));
         }
     }),
+    ("math::Real::powf", || of_specials(|x| x.powf(0.5), |x| x.powf(0.5))),
     ("math::Real::sigmoid", || of_specials(Real::sigmoid, Real::sigmoid)),
     ("math::Real::sqrt", || of_specials(Real::sqrt, Real::sqrt)),
     ("math::Real::tanh", || of_specials(Real::tanh, Real::tanh)),
@@ -162,6 +163,13 @@ pub(crate) const ROWS: &[Row] = &[
         assert!(source.statements.is_empty() && source.constants.len() == SPECIAL.len());
     }),
     ("number::Number::abs", || keeps_nan(Number::abs)),
+    ("number::Number::exp_m1", || keeps_nan(Number::exp_m1)),
+    ("number::Number::ln_1p", || keeps_nan(Number::ln_1p)),
+    ("number::Number::sigmoid", || keeps_nan(Number::sigmoid)),
+    ("number::Number::mul_add", || keeps_nan(|x| x.mul_add(Lane(1.), Lane(f64::INFINITY)))),
+    ("number::Number::if_at_most", || {
+        assert_eq!(Lane(f64::NAN).if_at_most(Lane(0.), Lane(1.), Lane(2.)).0, 2.);
+    }),
     ("number::Number::exp", || keeps_nan(Number::exp)),
     ("number::Number::ln", || keeps_nan(Number::ln)),
     ("number::Number::sqr", || keeps_nan(Number::sqr)),

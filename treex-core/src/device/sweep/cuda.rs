@@ -47,7 +47,9 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
             variables.push(leaf.make_mut(KindTag::of::<TreePart>())?.clone());
         }
         let new = match (&output, inputs.first()) {
-            (Some(_), Some(like)) => Some(uninitialized(like.shape(), program.dtype(), &target.device)?),
+            (Some(_), Some(like)) => {
+                Some(uninitialized(like.shape(), program.dtype(), &target.device)?.into_tensor())
+            }
             _ => None,
         };
         outputs.push(output);
@@ -89,8 +91,9 @@ pub(super) fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[S
     }
     let (mut launches, texts, stride) = target.plan(&open, |case| case.sums())?;
     let partial =
-        uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), DType::F64, &target.device)?;
-    let results = uninitialized(&ranges.len().into(), DType::F64, &target.device)?;
+        uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), DType::F64, &target.device)?
+            .into_tensor();
+    let results = uninitialized(&ranges.len().into(), DType::F64, &target.device)?.into_tensor();
     let (bytes, partial_address) = ((terms * 8) as u64, address(&partial)?);
     let mut before = 0;
     for launch in &mut launches {

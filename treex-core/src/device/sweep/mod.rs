@@ -14,10 +14,10 @@ use candle_core::Tensor;
 use treex_kernels::expression::{Expression, Source};
 
 #[cfg(not(feature = "cuda"))]
-use crate::error::ErrorKind;
+use crate::device::without_cuda::no_kernels;
 use crate::error::{Error, Result};
 
-pub use part::{Part, Program, supports};
+pub use part::{Part, Program};
 
 /// Runs the programs of all parts, in one launch for about 500 of them. What has no memory or cannot be
 /// compiled fails before the first element is written.
@@ -25,14 +25,14 @@ pub use part::{Part, Program, supports};
 /// Tensors and leaves of different parts may share memory: what one part writes another one reads as it was before.
 ///
 /// # Errors
-/// If a tensor is not [supported](supports()) or not on the device of the others; if the numbers of elements, or those of a
+/// If a tensor is not [supported](super::supports) or not on the device of the others; if the numbers of elements, or those of a
 /// program's inputs and values, differ; if memory cannot be allocated or the kernel not be compiled.
 pub fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
     check(&parts, |part| part.leaves.len() + usize::from(part.output.is_some()))?;
     #[cfg(feature = "cuda")]
     return cuda::sweep(parts);
     #[cfg(not(feature = "cuda"))]
-    if parts.is_empty() { Ok(()) } else { Err(without_cuda()) }
+    if parts.is_empty() { Ok(()) } else { Err(no_kernels()) }
 }
 
 /// A number for each range of parts, as a tensor in `F64` that stays on the device: the function of the sums over all
@@ -63,17 +63,11 @@ pub fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Expressi
     #[cfg(feature = "cuda")]
     return cuda::sums(parts, ranges, &functions);
     #[cfg(not(feature = "cuda"))]
-    Err(without_cuda())
+    Err(no_kernels())
 }
 
 /// An error if parts do not belong together, or a program has another number of values than its part needs.
 fn check(parts: &[Part<'_>], values: impl Fn(&Part<'_>) -> usize) -> Result<()> {
     let device = parts.first().and_then(|part| part.inputs.first()).map(|x| x.device().clone());
     parts.iter().try_for_each(|part| part.check(device.as_ref(), values(part)))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn without_cuda() -> Error {
-    Error::new(ErrorKind::Candle, "a program that was built without CUDA has no kernels")
-        .remedy("build it with `--features cuda`")
 }

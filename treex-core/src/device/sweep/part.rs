@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use treex_kernels::expression::{Expression, Source};
 
+use crate::device::supports;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::handle::Handle;
 
@@ -38,14 +39,6 @@ pub struct Part<'p> {
     pub program: Arc<Program>,
     /// Tensors of one `F64` number, the scalars of the program.
     pub scalars: Vec<Tensor>,
-}
-
-/// Whether [`sweep`](super::sweep()) has kernels for tensors of this type on this device.
-#[must_use]
-pub fn supports(device: &Device, dtype: DType) -> bool {
-    cfg!(feature = "cuda")
-        && device.is_cuda()
-        && matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
 }
 
 impl Program {

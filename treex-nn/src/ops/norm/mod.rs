@@ -2,8 +2,12 @@
 //!
 //! The reference composition is that of [`Normalization`](crate::functional::normalization::Normalization).
 
+mod form;
+mod on_device;
+
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
+use treex_core::device::has_kernels;
 use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
 pub use treex_kernels::norm::Extent;
@@ -11,24 +15,8 @@ use treex_kernels::norm::Statistics;
 use treex_kernels::norm::group_norm::{BackwardOptions, GroupNorm};
 use treex_kernels::norm::layer_norm::{LayerNorm, Moments};
 
-/// Where mean and variance come from.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'t> {
-    /// The input. The variance is `max(mean(x²) - mean(x)², 0)` if it is fast, otherwise `mean((x - mean(x))²)`.
-    Input { use_fast_variance: bool },
-    /// `mean(x²)` of the input's rows, with 0 for the mean.
-    Squares,
-    /// These constants, of shape `[outer * groups]`.
-    Given { mean: &'t Tensor, var: &'t Tensor },
-}
-
-/// A normalized tensor, and the statistics that a layer may store.
-#[derive(Debug)]
-pub struct Normalized {
-    pub y: Tensor,
-    /// Mean and variance, `[outer * groups]` in `F64`, detached, where they are of groups of columns.
-    pub moments: Option<[Tensor; 2]>,
-}
+use form::Form;
+pub use form::{Normalized, Source};
 
 /// `x` normalized, in its own type. Scale and bias are of any float type and have as many elements as a row; default:
 /// 1 and 0. `None` where there is no kernel: for another device, another type, or no elements.
@@ -39,8 +27,11 @@ pub fn normalize(
     epsilon: f64,
     parameters: [Option<&Tensor>; 2],
 ) -> Result<Option<Normalized>> {
-    if !x.device().is_cpu() || x.elem_count() == 0 {
+    if !has_kernels(x) || x.elem_count() == 0 {
         return Ok(None);
+    }
+    if !x.device().is_cpu() {
+        return on_device::normalize(x, extent, source, epsilon, parameters).map(Some);
     }
     let arguments = Arguments { x, extent, source, epsilon, parameters };
     match_float!(x.dtype(), T in [f32, f64, bf16, f16] => arguments.forward::<T>().map(Some), else Ok(None))
@@ -119,15 +110,6 @@ fn columns<W: Real>(parameter: Option<&Tensor>, default: f64, extent: Extent) ->
         Some(parameter) => numbers(parameter)?.into_iter().map(W::of).collect(),
         None => vec![W::of(default); extent.columns()],
     })
-}
-
-/// The kernel that was run.
-#[derive(Clone, Copy)]
-enum Form {
-    /// Statistics of each row.
-    Rows(Moments),
-    /// Statistics of groups of columns.
-    Groups { differentiates_moments: bool },
 }
 
 struct Normalize<T: Element> {

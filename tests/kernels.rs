@@ -1,0 +1,261 @@
+//! Operations with kernels on a CUDA device: their launches, and the numbers of the CPU.
+//!
+//! ```text
+//! scripts/test-cuda-sim.sh                     # this, and all else that needs the simulated device
+//! cargo test --features cuda --test kernels    # this alone, with the simulator in LD_LIBRARY_PATH
+//! ```
+//!
+//! The simulator takes the order of groups and warps when a process starts, so this program starts itself for each, and the
+//! bits of all results are the same in each. Sizes are around those at which a launch shares its work in another way; small
+//! and odd shapes, views and second derivatives are in the contract of operations (`tests/operations.rs` of each crate).
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::process::{Command, ExitCode, Stdio};
+
+use treex::nn::ops::{Extent, Source, linear, normalize, rows_of, rows_on_device};
+use treex::nn::{add, dropout, gelu, log_softmax, softmax};
+use treex::optim::softmax_cross_entropy_with_integer_labels;
+use treex::prelude::*;
+use treex::value_and_grad;
+use treex_testing::simulator::Simulator;
+
+/// An operation, and the launches that it may make.
+struct Case {
+    name: &'static str,
+    on: fn(&[Tensor]) -> Result<Tensor>,
+    /// The shapes of its inputs, of which each set is a case.
+    shapes: &'static [&'static [&'static [usize]]],
+    forward: u64,
+    /// All that its backward pass does, without the loss.
+    backward: u64,
+}
+
+const ROWS: &[&[&[usize]]] = &[&[&[9, 3]], &[&[5, 33]], &[&[3, 1025]], &[&[2, 8200]]];
+
+/// With a scale and a bias.
+const ROWS_WITH_PARAMETERS: &[&[&[usize]]] =
+    &[&[&[9, 3], &[3], &[3]], &[&[130, 33], &[33], &[33]], &[&[3, 8200], &[8200], &[8200]]];
+
+const CASES: &[Case] = &[
+    Case { name: "softmax", on: |x| softmax(&x[0], 1), shapes: ROWS, forward: 1, backward: 1 },
+    Case { name: "log_softmax", on: |x| log_softmax(&x[0], 1), shapes: ROWS, forward: 1, backward: 1 },
+    Case { name: "layer_norm", on: layer_norm, shapes: ROWS_WITH_PARAMETERS, forward: 1, backward: 3 },
+    Case {
+        name: "layer_norm, not fast",
+        on: |x| norm(x, Extent { outer: x[0].dim(0)?, rows: 1, groups: 1, size: x[0].dim(1)? }, false),
+        shapes: ROWS_WITH_PARAMETERS,
+        forward: 1,
+        backward: 3,
+    },
+    Case { name: "rms_norm", on: rms_norm, shapes: ROWS_WITH_PARAMETERS, forward: 1, backward: 3 },
+    Case {
+        name: "batch_norm",
+        on: |x| norm(x, Extent { outer: 1, rows: x[0].dim(0)?, groups: x[0].dim(1)?, size: 1 }, true),
+        shapes: &[&[&[9, 3], &[3], &[3]], &[&[300, 33], &[33], &[33]]],
+        forward: 3,
+        backward: 4,
+    },
+    Case {
+        name: "group_norm, not fast",
+        on: |x| {
+            norm(x, Extent { outer: 2, rows: x[0].dim(0)? / 2, groups: 2, size: x[0].dim(1)? / 2 }, false)
+        },
+        shapes: &[&[&[12, 4], &[4], &[4]], &[&[300, 34], &[34], &[34]]],
+        forward: 5,
+        backward: 4,
+    },
+    Case {
+        name: "cross_entropy",
+        on: |x| {
+            let (rows, classes) = x[0].dims2()?;
+            let labels =
+                Tensor::from_iter((0..rows as u32).map(|row| row * 7 % classes as u32), x[0].device())?;
+            softmax_cross_entropy_with_integer_labels(&x[0], &labels)
+        },
+        shapes: ROWS,
+        forward: 1,
+        backward: 1,
+    },
+    Case {
+        name: "dropout",
+        on: |x| dropout(&x[0], 0.3, Key::from(3), &[]),
+        shapes: &[&[&[3]], &[&[33, 65]]],
+        forward: 1,
+        backward: 1,
+    },
+    Case { name: "gelu", on: |x| gelu(&x[0]), shapes: &[&[&[3]], &[&[33, 65]]], forward: 1, backward: 1 },
+    Case {
+        name: "add",
+        on: |x| add(&x[0], &x[1]),
+        shapes: &[&[&[4, 3], &[3]], &[&[300, 33], &[33]]],
+        forward: 1,
+        backward: 2,
+    },
+    Case {
+        name: "linear",
+        on: |x| linear(&x[0], &x[1], Some(&x[2]), 1),
+        shapes: &[&[&[4, 5], &[5, 3], &[3]], &[&[300, 4], &[4, 33], &[33]]],
+        forward: 1,
+        backward: 2,
+    },
+    Case {
+        name: "embedding",
+        on: |x| {
+            let rows = x[0].dim(0)? as u32;
+            let ids = Tensor::from_iter((0..600u32).map(|at| at * at % 11 % rows), x[0].device())?;
+            if x[0].device().is_cpu() {
+                rows_of(&x[0], ids.to_vec1()?, &[600])
+            } else {
+                rows_on_device(&x[0], &ids)
+            }
+        },
+        shapes: &[&[&[5, 3]], &[&[40, 1100]]],
+        forward: 1,
+        backward: 1,
+    },
+];
+
+fn layer_norm(x: &[Tensor]) -> Result<Tensor> {
+    norm(x, Extent { outer: x[0].dim(0)?, rows: 1, groups: 1, size: x[0].dim(1)? }, true)
+}
+
+fn rms_norm(x: &[Tensor]) -> Result<Tensor> {
+    let extent = Extent { outer: x[0].dim(0)?, rows: 1, groups: 1, size: x[0].dim(1)? };
+    normalized(x, extent, Source::Squares)
+}
+
+fn norm(x: &[Tensor], extent: Extent, use_fast_variance: bool) -> Result<Tensor> {
+    normalized(x, extent, Source::Input { use_fast_variance })
+}
+
+fn normalized(x: &[Tensor], extent: Extent, source: Source<'_>) -> Result<Tensor> {
+    let normalized = normalize(&x[0], extent, source, 1e-5, [Some(&x[1]), Some(&x[2])])?;
+    normalized.map(|normalized| normalized.y).ok_or_else(|| Error::argument("a normalization has no kernel"))
+}
+
+const ORDER: &str = "SIMCUDA_ORDER";
+
+fn main() -> ExitCode {
+    let Some(simulator) = Simulator::loaded() else {
+        eprintln!("kernels: the driver is not the simulated device of `tools/simcuda`");
+        return ExitCode::FAILURE;
+    };
+    if std::env::var_os(ORDER).is_some() {
+        return match run(simulator) {
+            Ok(bits) => {
+                println!("{bits:x}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("kernels: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let program = std::env::current_exe().expect("a program has a file");
+    let mut bits = Vec::new();
+    for order in ["forward", "reversed", "7"] {
+        let run = Command::new(&program).env(ORDER, order).stderr(Stdio::inherit()).output();
+        let run = run.expect("the program starts again");
+        if !run.status.success() {
+            eprintln!("kernels: failed with groups and warps in the order {order}");
+            return ExitCode::FAILURE;
+        }
+        bits.push(run.stdout);
+    }
+    if bits.iter().any(|other| other.is_empty() || *other != bits[0]) {
+        eprintln!("kernels: the bits depend on the order of groups and warps");
+        return ExitCode::FAILURE;
+    }
+    println!("kernels: {} operations passed in 3 orders", CASES.len());
+    ExitCode::SUCCESS
+}
+
+/// Checks all cases, and returns a hash of the bits of their results.
+fn run(simulator: Simulator) -> Result<u64> {
+    let device = treex::cuda_device(0)?;
+    let mut hasher = DefaultHasher::new();
+    let identity: fn(&[Tensor]) -> Result<Tensor> = |x| Ok(x[0].clone());
+    let [_, base] = launches(identity, &inputs(&[&[4, 3]], DType::F32, &device)?, &simulator)?;
+    let mut faults = Vec::new();
+    for case in CASES {
+        for shapes in case.shapes {
+            for (dtype, tolerance) in
+                [(DType::F64, 1e-11), (DType::F32, 2e-5), (DType::F16, 4e-3), (DType::BF16, 3e-2)]
+            {
+                let name = format!("{} of {shapes:?} in `{}`", case.name, dtype.as_str());
+                let expected = gradients(case.on, &inputs(shapes, dtype, &Device::Cpu)?)?;
+                let found = gradients(case.on, &inputs(shapes, dtype, &device)?)?;
+                for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let largest = expected.iter().fold(1e-3f64, |largest, x| largest.max(x.abs()));
+                    let is_close = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * largest;
+                    if found.len() != expected.len() || !found.iter().zip(expected).all(is_close) {
+                        faults.push(format!("{name}: result {index} is not that of the CPU"));
+                    }
+                    found.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+                }
+            }
+            let [forward, all] = launches(case.on, &inputs(shapes, DType::F32, &device)?, &simulator)?;
+            // The identity's gradient is that of the loss, which the operation's gets too; and Candle adds a scalar to zeros, by
+            // which the operation is a node of its graph.
+            let counts = (forward, (all - base).saturating_sub(forward + 1));
+            if counts.0 > case.forward || counts.1 > case.backward {
+                let most = (case.forward, case.backward);
+                faults.push(format!("{} of {shapes:?}: {counts:?} launches, more than {most:?}", case.name));
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(hasher.finish())
+    } else {
+        Err(Error::argument(faults.join("\n")).expected("none of these"))
+    }
+}
+
+fn inputs(shapes: &[&[usize]], dtype: DType, device: &Device) -> Result<Vec<Tensor>> {
+    let input = |(seed, shape): (usize, &&[usize])| -> Result<_> {
+        Ok(Key::from(seed as u64).normal(*shape, DType::F32)?.to_dtype(dtype)?.to_device(device)?)
+    };
+    shapes.iter().enumerate().map(input).collect()
+}
+
+/// A loss in which each element has a weight of its own.
+fn loss(y: &Tensor) -> Result<Tensor> {
+    let y = y.to_dtype(if y.dtype() == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let weights = Tensor::from_iter((0..y.elem_count()).map(|at| (at as f64 * 0.7).sin()), &Device::Cpu)?;
+    let weights = weights.to_dtype(y.dtype())?.reshape(y.shape())?.to_device(y.device())?;
+    Ok((y * weights)?.sum_all()?)
+}
+
+/// The value, and the gradient of each input.
+fn gradients(on: fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+    let leaves = inputs.iter().map(|x| Leaf::<Parameter>::new(x.clone())).collect::<Result<Vec<_>>>()?;
+    let mut values = Vec::new();
+    let (_, grads) = value_and_grad(&leaves, |leaves| {
+        let y = on(&leaves.iter().map(Leaf::get).collect::<Result<Vec<_>>>()?)?;
+        values.push(y.detach());
+        loss(&y)
+    })?;
+    for gradient in &grads {
+        values.push(gradient.get()?);
+    }
+    let numbers =
+        |x: &Tensor| Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+    values.iter().map(numbers).collect()
+}
+
+/// The launches of the operation, and of its value and gradients with the loss.
+fn launches(
+    on: fn(&[Tensor]) -> Result<Tensor>,
+    inputs: &[Tensor],
+    simulator: &Simulator,
+) -> Result<[u64; 2]> {
+    let counted = |f: &dyn Fn() -> Result<()>| -> Result<u64> {
+        f()?;
+        simulator.reset_counts();
+        f()?;
+        Ok(simulator.count("launches"))
+    };
+    Ok([counted(&|| on(inputs).map(drop))?, counted(&|| gradients(on, inputs).map(drop))?])
+}

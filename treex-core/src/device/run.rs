@@ -1,0 +1,85 @@
+//! A launch of one kernel on the memory of tensors.
+
+use candle_core::{DType, Tensor};
+
+use super::kernel::{Function, Launch};
+use crate::autograd::OwnedStorage;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The most groups of a grid, on every device. More elements than these have fit into no memory.
+const MOST_GROUPS: usize = i32::MAX as usize;
+
+impl<const N: usize> Launch<'_, N> {
+    /// Runs the kernel, and returns what it writes.
+    ///
+    /// # Errors
+    /// If memory cannot be allocated, the kernel not be compiled, or the grid is larger than a device takes.
+    ///
+    /// # Safety
+    /// With these parameters the kernel reads elements of the tensors that it reads, and writes every element of those that it
+    /// writes and nothing else.
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    pub(super) unsafe fn run(self) -> Result<[OwnedStorage; N]> {
+        // SAFETY: the caller's.
+        unsafe { self.run_on(false, None) }
+    }
+
+    /// Runs a kernel that writes some elements of new tensors, which are 0 elsewhere.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As [`run`](Self::run), but for the elements that stay 0.
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    pub(super) unsafe fn run_on_zeros(self) -> Result<[OwnedStorage; N]> {
+        // SAFETY: the caller's.
+        unsafe { self.run_on(true, None) }
+    }
+
+    /// Runs a kernel whose text leaves a function open.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    pub(super) unsafe fn run_with(self, function: Function<'_>) -> Result<[OwnedStorage; N]> {
+        // SAFETY: the caller's.
+        unsafe { self.run_on(false, Some(function)) }
+    }
+
+    /// Runs the kernel, with this function, on new memory, which is 0 before if `are_zeros`.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run); zeros may stay as they are.
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    unsafe fn run_on(self, are_zeros: bool, function: Option<Function<'_>>) -> Result<[OwnedStorage; N]> {
+        let name = self.kernel.name;
+        if self.groups > MOST_GROUPS {
+            return Err(Error::argument(format!("`{name}` has more elements than a launch"))
+                .expected(format!("at most {MOST_GROUPS} groups of them"))
+                .found(self.groups)
+                .remedy("call it on parts of the tensor"));
+        }
+        let device = self.reads.first().map(|(x, _)| x.device());
+        let is_read = |(x, dtype): &(&Tensor, DType)| {
+            x.dtype() == *dtype && device.is_some_and(|device| x.device().same_device(device))
+        };
+        if let Some((x, dtype)) = self.reads.iter().find(|read| !is_read(read)) {
+            let place = device.map(|device| device.location());
+            return Err(Error::new(ErrorKind::DType, format!("`{name}` got a tensor that it does not read"))
+                .expected(format!("`{}` on {place:?}", dtype.as_str()))
+                .found(format!("`{}` on {:?}", x.dtype().as_str(), x.device().location())));
+        }
+        #[cfg(feature = "cuda")]
+        // SAFETY: the caller's.
+        return unsafe { super::launch::run(self, are_zeros, function) };
+        #[cfg(not(feature = "cuda"))]
+        {
+            let _ = (are_zeros, function);
+            Err(super::without_cuda::no_kernels())
+        }
+    }
+}
