@@ -3,6 +3,7 @@
 //! ```text
 //! scripts/test-cuda-sim.sh                     # this, and all else that needs the simulated device
 //! cargo test --features cuda --test kernels    # this alone, with the simulator in LD_LIBRARY_PATH
+//! .. --test kernels -- norm                    # operations with this in their names
 //! ```
 //!
 //! The simulator takes the order of groups and warps when a process starts, so this program starts itself for each, and the
@@ -14,7 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::process::{Command, ExitCode, Stdio};
 
 use treex::nn::ops::{Extent, Source, linear, normalize, rows_of, rows_on_device};
-use treex::nn::{add, dropout, gelu, log_softmax, softmax};
+use treex::nn::{AttentionOptions, add, dot_product_attention, dropout, gelu, log_softmax, softmax};
 use treex::optim::softmax_cross_entropy_with_integer_labels;
 use treex::prelude::*;
 use treex::value_and_grad;
@@ -100,6 +101,40 @@ const CASES: &[Case] = &[
         backward: 2,
     },
     Case {
+        name: "attention",
+        on: |x| attention(x, &AttentionOptions::default()),
+        shapes: HEADS,
+        forward: 5,
+        backward: 10,
+    },
+    Case {
+        name: "attention, causal, with a mask and a bias",
+        on: |x| {
+            let (queries, keys) = (x[0].dim(1)?, x[1].dim(1)?);
+            let numbers = |len: usize| Tensor::from_iter((0..len as u32).map(|at| at * 7 % 5), x[0].device());
+            let mask = numbers(2 * keys)?.gt(0u32)?.reshape((2, 1, 1, keys))?;
+            let bias = (numbers(queries * keys)?.to_dtype(x[0].dtype())? * 0.3)?.reshape((queries, keys))?;
+            attention(x, &AttentionOptions::default().causal(true).mask(&mask).bias(&bias))
+        },
+        shapes: HEADS,
+        forward: 9,
+        backward: 10,
+    },
+    Case {
+        name: "attention with dropout",
+        on: |x| attention(x, &AttentionOptions::default().dropout(0.2, 3).broadcast_dropout(false)),
+        shapes: HEADS,
+        forward: 5,
+        backward: 10,
+    },
+    Case {
+        name: "attention with one mask of dropout",
+        on: |x| attention(x, &AttentionOptions::default().dropout(0.2, 3)),
+        shapes: HEADS,
+        forward: 5,
+        backward: 10,
+    },
+    Case {
         name: "embedding",
         on: |x| {
             let rows = x[0].dim(0)? as u32;
@@ -115,6 +150,14 @@ const CASES: &[Case] = &[
         backward: 1,
     },
 ];
+
+/// Queries, keys and values: some heads of queries share those of keys.
+const HEADS: &[&[&[usize]]] =
+    &[&[&[2, 3, 4, 5], &[2, 6, 2, 5], &[2, 6, 2, 3]], &[&[2, 7, 2, 4], &[2, 40, 2, 4], &[2, 40, 2, 4]]];
+
+fn attention(x: &[Tensor], options: &AttentionOptions) -> Result<Tensor> {
+    dot_product_attention(&x[0], &x[1], &x[2], options)
+}
 
 fn layer_norm(x: &[Tensor]) -> Result<Tensor> {
     norm(x, Extent { outer: x[0].dim(0)?, rows: 1, groups: 1, size: x[0].dim(1)? }, true)
@@ -156,7 +199,11 @@ fn main() -> ExitCode {
     let program = std::env::current_exe().expect("a program has a file");
     let mut bits = Vec::new();
     for order in ["forward", "reversed", "7"] {
-        let run = Command::new(&program).env(ORDER, order).stderr(Stdio::inherit()).output();
+        let run = Command::new(&program)
+            .args(std::env::args().skip(1))
+            .env(ORDER, order)
+            .stderr(Stdio::inherit())
+            .output();
         let run = run.expect("the program starts again");
         if !run.status.success() {
             eprintln!("kernels: failed with groups and warps in the order {order}");
@@ -179,7 +226,8 @@ fn run(simulator: Simulator) -> Result<u64> {
     let identity: fn(&[Tensor]) -> Result<Tensor> = |x| Ok(x[0].clone());
     let [_, base] = launches(identity, &inputs(&[&[4, 3]], DType::F32, &device)?, &simulator)?;
     let mut faults = Vec::new();
-    for case in CASES {
+    let only = std::env::args().nth(1).unwrap_or_default();
+    for case in CASES.iter().filter(|case| case.name.contains(&only)) {
         for shapes in case.shapes {
             for (dtype, tolerance) in
                 [(DType::F64, 1e-11), (DType::F32, 2e-5), (DType::F16, 4e-3), (DType::BF16, 3e-2)]

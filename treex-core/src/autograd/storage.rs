@@ -35,25 +35,25 @@ impl OwnedStorage {
         Ok(Self { storage: Storage::Cpu(T::to_cpu_storage_owned(elements)), shape })
     }
 
-    /// The memory of a tensor that is not used elsewhere: without a copy, unless the tensor is a strided view. Other
-    /// holders of that memory find none: Candle's functions fail or panic on it.
+    /// The memory of a tensor that is not used elsewhere: on the CPU without a copy, unless the tensor is a strided view; on other
+    /// devices one copy, whatever the strides. Other holders of that memory on the CPU find none: Candle's functions fail or
+    /// panic on it.
     ///
     /// # Errors
     /// What Candle reports.
     pub fn take(tensor: Tensor) -> Result<Self> {
-        let taken = StorageSlot::default();
         let tensor = tensor.detach();
+        let shape = tensor.shape().clone();
+        if let Some(storage) = copied(&tensor)? {
+            return Ok(Self { storage, shape });
+        }
+        let taken = StorageSlot::default();
         let whole = tensor.is_contiguous() && {
             let (storage, layout) = tensor.storage_and_layout();
-            let len = match &*storage {
-                Storage::Cpu(storage) => len(storage),
-                // Candle tells the length of CPU memory only; on other devices a copy is safe.
-                Storage::Cuda(_) | Storage::Metal(_) => usize::MAX,
-            };
+            let len = if let Storage::Cpu(storage) = &*storage { len(storage) } else { usize::MAX };
             // Other holders of no elements lose none.
             layout.start_offset() == 0 && len > 0 && len == layout.shape().elem_count()
         };
-        let shape = tensor.shape().clone();
         let tensor = if whole { tensor } else { tensor.force_contiguous()? };
         // In one dimension, since Candle takes the strides of an empty tensor for those of a broadcast.
         tensor.reshape(shape.elem_count())?.inplace_op1(&taken)?;
@@ -74,10 +74,47 @@ impl OwnedStorage {
         }
     }
 
+    /// The same elements in another shape.
+    ///
+    /// # Errors
+    /// If the shape has another number of elements.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.elem_count() != self.shape.elem_count() {
+            return Err(Error::shape("an output cannot have this shape")
+                .expected(format!("{} elements", self.shape.elem_count()))
+                .found(format!("{:?}", shape.dims())));
+        }
+        Ok(Self { storage: self.storage, shape })
+    }
+
     /// As a tensor outside any graph.
     #[must_use]
     pub fn into_tensor(self) -> Tensor {
         Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
+    }
+}
+
+/// A copy of a tensor on a device, of any strides; `None` on the CPU.
+fn copied(tensor: &Tensor) -> candle_core::Result<Option<Storage>> {
+    /// A copy in row-major order.
+    fn copy<S>(storage: &S, layout: &Layout) -> candle_core::Result<S>
+    where
+        S: BackendStorage<Device: BackendDevice<Storage = S>>,
+    {
+        let device = storage.device();
+        // SAFETY: the copy writes each element.
+        #[expect(unsafe_code, reason = "memory that is filled at once")]
+        let mut new = unsafe { device.alloc_uninit(layout.shape(), storage.dtype()) }?;
+        storage.copy_strided_src(&mut new, 0, layout)?;
+        Ok(new)
+    }
+
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(_) => Ok(None),
+        Storage::Cuda(storage) => Ok(Some(Storage::Cuda(copy(storage, layout)?))),
+        Storage::Metal(storage) => Ok(Some(Storage::Metal(copy(storage, layout)?))),
     }
 }
 

@@ -28,6 +28,17 @@ pub(super) enum Value {
     Real(f64),
 }
 
+/// How a launch takes memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum How {
+    /// What it reads is contiguous, and it writes all elements.
+    Whole,
+    /// What it writes is 0 before.
+    OnZeros,
+    /// What it reads has any strides, which it knows.
+    Strided,
+}
+
 /// A kernel, and what it is launched with.
 #[derive(Debug)]
 pub(super) struct Launch<'l, const N: usize> {

@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout
 use half::{bf16, f16};
 
 use crate::autograd::OwnedStorage;
-use crate::device::kernel::{Function, Launch, Value};
+use crate::device::kernel::{Function, How, Launch, Value};
 use crate::device::{GROUP_SIZE, compile};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,7 +51,7 @@ macro_rules! with_slice {
     };
 }
 
-/// The address of the first element of a contiguous tensor.
+/// The address of the first element of a tensor.
 pub(super) fn address(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let offset = layout.start_offset() * tensor.dtype().size_in_bytes();
@@ -91,25 +91,27 @@ pub(super) fn address_to_write(variable: &Tensor) -> Result<u64> {
     Ok(open.0.get())
 }
 
-/// Runs a launch whose tensors are on one CUDA device, of the types that it says; on memory that is 0 before if `are_zeros`.
+/// Runs a launch whose tensors are on one CUDA device, of the types that it says.
 ///
 /// # Safety
 /// That of [`Launch::run`].
 #[expect(unsafe_code, reason = "the kernel has addresses")]
 pub(super) unsafe fn run<const N: usize>(
     launch: Launch<'_, N>,
-    are_zeros: bool,
+    how: How,
     function: Option<Function<'_>>,
 ) -> Result<[OwnedStorage; N]> {
     let Launch { kernel, element, defines, groups, reads, writes, values } = launch;
-    let tensors = reads.iter().map(|(x, _)| x.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
+    let read =
+        |(x, _): &(&Tensor, DType)| if how == How::Strided { Ok((*x).clone()) } else { x.contiguous() };
+    let tensors = reads.iter().map(read).collect::<candle_core::Result<Vec<_>>>()?;
     let [(first, _), ..] = reads else {
         return Err(Error::argument("a kernel reads nothing").expected("a tensor whose device it runs on"));
     };
     let device = first.device().as_cuda_device()?;
     let function = compile::of_element(device, kernel, element, defines, function)?;
     let new = |(shape, dtype): &(&Shape, DType)| {
-        if are_zeros {
+        if how == How::OnZeros {
             let storage = Storage::Cuda(device.zeros_impl(shape, *dtype)?);
             return Ok(OwnedStorage { storage, shape: (*shape).clone() });
         }

@@ -4,6 +4,7 @@
 //! treex's other crates need, and any release may change it.
 
 pub mod add;
+pub mod attention;
 mod columns;
 #[cfg(feature = "cuda")]
 mod compile;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::kernel::{Function, Launch};
+use super::kernel::{Function, How, Launch};
 use crate::autograd::OwnedStorage;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,7 +21,7 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run(self) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(false, None) }
+        unsafe { self.run_on(How::Whole, None) }
     }
 
     /// Runs a kernel that writes some elements of new tensors, which are 0 elsewhere.
@@ -34,7 +34,20 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run_on_zeros(self) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(true, None) }
+        unsafe { self.run_on(How::OnZeros, None) }
+    }
+
+    /// Runs a kernel that knows the strides of what it reads.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    pub(super) unsafe fn run_strided(self) -> Result<[OwnedStorage; N]> {
+        // SAFETY: the caller's.
+        unsafe { self.run_on(How::Strided, None) }
     }
 
     /// Runs a kernel whose text leaves a function open.
@@ -47,15 +60,15 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run_with(self, function: Function<'_>) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(false, Some(function)) }
+        unsafe { self.run_on(How::Whole, Some(function)) }
     }
 
-    /// Runs the kernel, with this function, on new memory, which is 0 before if `are_zeros`.
+    /// Runs the kernel, with this function.
     ///
     /// # Safety
     /// As [`run`](Self::run); zeros may stay as they are.
     #[expect(unsafe_code, reason = "the kernel has addresses")]
-    unsafe fn run_on(self, are_zeros: bool, function: Option<Function<'_>>) -> Result<[OwnedStorage; N]> {
+    unsafe fn run_on(self, how: How, function: Option<Function<'_>>) -> Result<[OwnedStorage; N]> {
         let name = self.kernel.name;
         if self.groups > MOST_GROUPS {
             return Err(Error::argument(format!("`{name}` has more elements than a launch"))
@@ -75,10 +88,10 @@ impl<const N: usize> Launch<'_, N> {
         }
         #[cfg(feature = "cuda")]
         // SAFETY: the caller's.
-        return unsafe { super::launch::run(self, are_zeros, function) };
+        return unsafe { super::launch::run(self, how, function) };
         #[cfg(not(feature = "cuda"))]
         {
-            let _ = (are_zeros, function);
+            let _ = (how, function);
             Err(super::without_cuda::no_kernels())
         }
     }

@@ -30,6 +30,10 @@ pub use modifiers::Modifiers;
 pub use sizes::{KEY_TILE, QUERY_TILE, Sizes};
 pub use view::StridedView;
 
+/// The kernels for devices, of [rows](crate::dialect::ROWS) behind [threefry](crate::dialect::THREEFRY), with `HAS_BIAS`, `HAS_MASK`,
+/// `IS_CAUSAL`, `HAS_DROPOUT` and `IS_SHARED` defined.
+pub const DIALECT: &str = include_str!("attention.h");
+
 entry_points! {
     /// Scaled dot-product attention, forward and backward.
     pub trait Attention: Float for [f32, f64, bf16, f16] {

@@ -10,7 +10,7 @@ use crate::dtype::common_dtype;
 use crate::functional::activations::softmax;
 use crate::functional::dropout::{check_rate, dropout};
 use crate::ops::add::add;
-use crate::ops::attention::{Adjustments, attention};
+use crate::ops::attention::{Adjustments, Dropped, attention};
 
 /// The options of [`dot_product_attention`]; `AttentionOptions::default()` has Flax's defaults.
 ///
@@ -152,7 +152,7 @@ fn fused(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOption
     }
     check_values(key, value)?;
     let scores = check_keys(query, key, options)?;
-    let mut kept = None;
+    let mut dropped = None;
     if let Some((rate, key)) = options.dropout {
         check_rate("Dropout", rate)?;
         let mut shape = scores.clone();
@@ -161,14 +161,14 @@ fn fused(query: &Tensor, key: &Tensor, value: &Tensor, options: &AttentionOption
             shape[..shared].fill(1);
         }
         // As in `dropout`, a product with the rounded inverse.
-        let rate_kept = 1. - rate;
-        kept = (rate > 0.).then(|| Ok::<_, Error>((key.bernoulli(rate_kept, shape)?, 1. / rate_kept as f32)));
+        let kept = 1. - rate;
+        dropped = (rate > 0.).then_some(Dropped { key, shape, kept, scale: 1. / kept as f32 });
     }
     let adjustments = Adjustments {
         bias: options.bias.clone(),
         mask: options.mask.as_ref().map(as_mask).transpose()?,
         causal: options.causal,
-        kept: kept.transpose()?,
+        dropped,
     };
     attention(&query.to_dtype(dtype)?, &key.to_dtype(dtype)?, &value.to_dtype(dtype)?, &adjustments)
 }

@@ -3,11 +3,14 @@
 //! The reference composition is that of [`crate::dot_product_attention`]; half types are computed in `f32` from end to
 //! end.
 
+mod on_device;
+
 use std::ops::Deref;
 
 use candle_core::{DType, Layout, Storage, Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach};
-use treex_core::{Error, Result, match_float};
+use treex_core::device::has_kernels;
+use treex_core::{Error, Key, Result, match_float};
 use treex_kernels::attention::{self as kernels, Inputs, Modifiers, RowStatistics, Sizes, StridedView};
 
 /// What is done to scores and weights, as tensors that broadcast to `[batch.., heads, query_length, kv_length]`;
@@ -20,12 +23,22 @@ pub(crate) struct Adjustments {
     pub(crate) mask: Option<Tensor>,
     /// Whether query `i` attends to keys 0 to `i` only.
     pub(crate) causal: bool,
-    /// `U8`, 0 where a weight is dropped, and the factor of the others.
-    pub(crate) kept: Option<(Tensor, f32)>,
+    /// Dropout of the weights.
+    pub(crate) dropped: Option<Dropped>,
+}
+
+/// Dropout of weights: the key of its mask, whose shape broadcasts to that of the scores, the part of the weights that are kept,
+/// and their factor.
+#[derive(Clone, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) key: Key,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) kept: f64,
+    pub(crate) scale: f32,
 }
 
 /// `softmax(query · keyᵀ / √depth) · value` for each head, of tensors of one element type whose shapes fit. `None`
-/// where there is no kernel: on other devices than the CPU, for other types, and for empty tensors.
+/// where there is no kernel: on other devices than the CPU and CUDA, for other types, and for empty tensors.
 pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
@@ -33,8 +46,11 @@ pub(crate) fn attention(
     adjustments: &Adjustments,
 ) -> Result<Option<Tensor>> {
     let is_empty = [query, key, value].iter().any(|x| x.elem_count() == 0);
-    if is_empty || !query.device().is_cpu() {
+    if is_empty || [query, key, value].into_iter().any(|x| !has_kernels(x)) {
         return Ok(None);
+    }
+    if !query.device().is_cpu() {
+        return on_device::attention([query, key, value], adjustments).map(Some);
     }
     match_float!(
         query.dtype(),
@@ -55,6 +71,7 @@ fn forward<T: Element + kernels::Attention>(
         key: contiguous_rows(key)?,
         value: contiguous_rows(value)?,
         adjustments: adjustments.broadcast(T::DTYPE, &scores)?,
+        kept: adjustments.dropped.as_ref().map(|dropped| dropped.mask(&scores)).transpose()?,
         sizes,
         statistics: Vec::new(),
     };
@@ -95,11 +112,15 @@ impl Adjustments {
         let broadcast = |x: &Tensor| -> Result<Tensor> { Ok(x.detach().contiguous()?.broadcast_as(scores)?) };
         let bias = self.bias.as_ref().map(|bias| broadcast(&bias.to_dtype(dtype)?)).transpose()?;
         let mask = self.mask.as_ref().map(broadcast).transpose()?;
-        let kept = match &self.kept {
-            Some((kept, scale)) => Some((broadcast(kept)?, *scale)),
-            None => None,
-        };
-        Ok(Self { bias, mask, causal: self.causal, kept })
+        Ok(Self { bias, mask, causal: self.causal, dropped: None })
+    }
+}
+
+impl Dropped {
+    /// `U8` in the shape of the scores, 0 where a weight is dropped, and the factor of the others.
+    fn mask(&self, scores: &[usize]) -> Result<(Tensor, f32)> {
+        let kept = self.key.bernoulli(self.kept, self.shape.as_slice())?;
+        Ok((kept.broadcast_as(scores)?, self.scale))
     }
 }
 
@@ -135,6 +156,8 @@ struct Attention<T: Element> {
     key: Tensor,
     value: Tensor,
     adjustments: Adjustments,
+    /// Dropout's mask and factor.
+    kept: Option<(Tensor, f32)>,
     sizes: Sizes,
     statistics: Vec<RowStatistics<T::Wide>>,
 }
@@ -142,10 +165,10 @@ struct Attention<T: Element> {
 impl<T: Element> Attention<T> {
     /// Runs `f` on the memory of the inputs.
     fn with_inputs<R>(&self, f: impl FnOnce(&Inputs<'_, T>) -> Result<R>) -> Result<R> {
-        let Adjustments { bias, mask, causal, kept } = &self.adjustments;
+        let Adjustments { bias, mask, causal, .. } = &self.adjustments;
         let [query, key, value] = [&self.query, &self.key, &self.value].map(lock);
         let [bias, mask] = [bias, mask].map(|x| x.as_ref().map(lock));
-        let kept = kept.as_ref().map(|(kept, scale)| (lock(kept), *scale));
+        let kept = self.kept.as_ref().map(|(kept, scale)| (lock(kept), *scale));
         f(&Inputs {
             sizes: self.sizes,
             query: query.view()?,
