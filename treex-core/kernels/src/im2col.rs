@@ -11,6 +11,9 @@ use crate::memory::{collected, product, with_capacity, zeros};
 use crate::parallel::pieces;
 use crate::window::{self, Axis};
 
+/// The kernels for devices, of [all elements](crate::dialect::EACH) behind [`DIALECT`](crate::window::DIALECT) of windows.
+pub const DIALECT: &str = include_str!("im2col.h");
+
 entry_points! {
     /// Windows of an array as the rows of a matrix.
     pub trait Im2col: Real for [f32, f64] {

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
+/// What device kernels know of a window along three axes.
+pub const DIALECT: &str = include_str!("window.h");
+
 /// How a window moves along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axis {

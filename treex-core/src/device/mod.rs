@@ -14,17 +14,20 @@ pub mod cuda;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
+pub mod im2col;
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "launches on devices use it"))]
 mod kernel;
 #[cfg(feature = "cuda")]
 mod launch;
 pub mod norm;
+pub mod pooling;
 pub mod random;
 mod rows;
 mod run;
 pub mod softmax;
 pub mod sum_axis0;
 pub mod sweep;
+mod window;
 #[cfg(not(feature = "cuda"))]
 mod without_cuda;
 

@@ -10,6 +10,8 @@ use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
 use treex_core::constants::constant;
+use treex_core::device::has_kernels;
+use treex_core::device::pooling::{self as device, Windows};
 use treex_core::{Result, match_float};
 pub(crate) use treex_kernels::pooling::Reduction;
 use treex_kernels::pooling::{Plan, Pooling, Taps};
@@ -21,8 +23,15 @@ pub(crate) fn reduce_windows(x: &Tensor, axes: &[Axis], reduction: Reduction) ->
     let (batch, item) = x.dims().split_at(x.rank() - 1 - axes.len());
     let positions = axes.iter().zip(item).map(|(axis, &n)| axis.positions(n));
     let dims: Vec<usize> = batch.iter().copied().chain(positions).chain([item[axes.len()]]).collect();
-    if is_reference() || !x.device().is_cpu() || x.elem_count() == 0 || axes.is_empty() {
+    if is_reference() || !has_kernels(x) || x.elem_count() == 0 || axes.is_empty() {
         return Ok(reference(x, axes, reduction)?);
+    }
+    if !x.device().is_cpu() {
+        let windows = Windows::new(batch.iter().product(), &item[..axes.len()], item[axes.len()], axes)?;
+        return match windows {
+            Some(windows) => on_device(windows, x, reduction, dims),
+            None => Ok(reference(x, axes, reduction)?),
+        };
     }
     let plan = || Plan::new(batch.iter().product(), &item[..axes.len()], item[axes.len()], axes, reduction);
     match_float!(
@@ -56,6 +65,32 @@ impl<T: Element + Pooling> Operation for Pooled<T> {
         let dy = cx.cotangent()?.contiguous()?;
         let dx = T::pool_backward(&self.plan, &elements::<T>(&dy)?, &self.taps)?;
         Ok(vec![Some(OwnedStorage::new(dx, self.dims.clone())?.into_tensor())])
+    }
+}
+
+fn on_device(windows: Windows, x: &Tensor, reduction: Reduction, dims: Vec<usize>) -> Result<Tensor> {
+    let (y, taps) = device::pool(&windows, &x.detach().contiguous()?, reduction)?;
+    let operation = PooledOnDevice { windows, taps, reduction, dims: x.dims().to_vec() };
+    attach(operation, &[x], y.reshape(dims)?)
+}
+
+struct PooledOnDevice {
+    windows: Windows,
+    taps: Tensor,
+    reduction: Reduction,
+    /// The input's.
+    dims: Vec<usize>,
+}
+
+impl Operation for PooledOnDevice {
+    fn name(&self) -> &'static str {
+        "pooling"
+    }
+
+    fn backward(&self, cx: &BackwardContext) -> Result<Vec<Option<Tensor>>> {
+        let dy = cx.cotangent()?.contiguous()?;
+        let dx = device::pool_backward(&self.windows, &dy, &self.taps, self.reduction)?;
+        Ok(vec![Some(dx.reshape(self.dims.as_slice())?.into_tensor())])
     }
 }
 

@@ -10,7 +10,7 @@
 //! - `SHUFFLE_XOR(x, mask)` is `x` of the thread whose number differs by these bits, of 32 threads.
 //! - `LOCAL_ID` and `GROUP_ID` are the positions of a thread in its group and of the group in the grid.
 //! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16`, `BF16` and `U8`, access element `i` of the
-//!   memory at an address; `LOAD_U32` and `LOAD_U64` load an index. Half types are loaded as `float` and rounded to nearest, ties to even, when
+//!   memory at an address; `LOAD_U32` and `LOAD_U64` load an index, `STORE_U32` stores one. Half types are loaded as `float` and rounded to nearest, ties to even, when
 //!   stored.
 //! - `bits_to_float` and `bits_to_double` give the number of a bit pattern, `round_to_odd` a `float` from which a `double` is
 //!   rounded once to a half type.

@@ -20,6 +20,10 @@ use crate::parallel::{pieces, pieces2};
 use plan::{Arguments, Row};
 pub use plan::{Plan, Reduction};
 
+/// The kernels for devices, of [all elements](crate::dialect::EACH) behind [`DIALECT`](crate::window::DIALECT) of windows, with
+/// `REDUCTION` and `COUNTS_PADDING` defined.
+pub const DIALECT: &str = include_str!("pooling.h");
+
 /// For each output, the tap at which its maximum or minimum was found; in bytes if the window has up to 256.
 #[derive(Clone, Debug)]
 pub struct Taps {

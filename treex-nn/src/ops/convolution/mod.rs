@@ -1,12 +1,16 @@
 //! Convolutions as operations on tensors. The kernels are [`treex_kernels::convolution`]; the reference
 //! composition is a product of matrices, of what a window reads (im2col) with the kernel.
 
+mod on_device;
+
 use std::marker::PhantomData;
 
 use candle_core::{DType, Shape, Tensor};
 use treex_core::autograd::{
     BackwardContext, Element, Operation, OwnedStorage, attach, elements, is_reference,
 };
+use treex_core::device::has_kernels;
+use treex_core::device::im2col::Windows;
 use treex_core::size::check_size;
 use treex_core::{Result, match_float, matmul};
 use treex_kernels::convolution::{Channels, Convolution, Plan};
@@ -34,8 +38,15 @@ pub fn convolution(
     let positions = window.iter().zip(item).map(|(axis, &n)| axis.positions(n));
     let dims: Vec<usize> = batch.iter().copied().chain(positions).chain([channels.cout]).collect();
     check_size(&dims.clone().into(), x.dtype())?;
-    if is_reference() || !x.device().is_cpu() || kernel.elem_count() == 0 {
+    if is_reference() || ![x, kernel].into_iter().all(has_kernels) || kernel.elem_count() == 0 {
         return reference(x, kernel, bias, window, groups, dims);
+    }
+    if !x.device().is_cpu() {
+        let windows = Windows::new(batch.iter().product(), &item[..rank], channels.cin, window)?;
+        return match windows {
+            Some(windows) => on_device::convolution(windows, [x, kernel], bias, groups, dims),
+            None => reference(x, kernel, bias, window, groups, dims),
+        };
     }
     let Some(plan) = Plan::new(batch.iter().product(), &item[..rank], channels, window)? else {
         return reference(x, kernel, bias, window, groups, dims);
