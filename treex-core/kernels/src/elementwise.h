@@ -5,6 +5,6 @@ KERNEL(elementwise, READ(0, x), READ(1, dy), WRITE(2, y), VALUE(3, ulong, length
         const real x0 = LOAD(x, i);
         const real x1 = IS_BACKWARD ? LOAD(dy, i) : (real)0;
         STATEMENTS
-        STORE(y, i, RESULT);
+        STORE(y, i, RESULTS);
     }
 }

@@ -95,7 +95,7 @@ impl Elementwise {
 }
 
 /// The kernel for devices, of [all elements](crate::dialect::EACH), with `IS_BACKWARD` defined. `CONSTANTS`, `STATEMENTS` and
-/// `RESULT` stand for what is [printed](crate::expression::Source) of the function.
+/// `RESULTS` stand for what is [printed](crate::expression::Source) of the function.
 pub const DIALECT: &str = include_str!("elementwise.h");
 
 entry_points! {

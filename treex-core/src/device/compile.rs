@@ -78,7 +78,7 @@ pub(super) fn of_element(
     }
     text.extend(kernel.texts.iter().copied());
     if let Some(function) = function {
-        let Source { statements, values, constants } = Source::of(&[(function.traced)()]);
+        let Source { statements, values, constants } = Source::of(&(function.traced)());
         let mut named = String::new();
         for (number, constant) in constants.iter().enumerate() {
             named += &format!("const real c{number} = (real)bits_to_double({:#x}ull);\n", constant.to_bits());
@@ -86,7 +86,7 @@ pub(super) fn of_element(
         text = text
             .replace("CONSTANTS", &named)
             .replace("STATEMENTS", &statements)
-            .replace("RESULT", &values.concat());
+            .replace("RESULTS", &values.join(", "));
     }
     let function = self::kernel(device, kernel.name, &text)?;
     known.insert(key, function.clone());

@@ -44,7 +44,7 @@ fn launch(function: Elementwise, x: &Tensor, dy: Option<&Tensor>) -> Result<Owne
         writes: [(x.shape(), x.dtype())],
         values: &[Value::Index(len)],
     };
-    let traced = || if is_backward { function.traced_gradient() } else { function.traced() };
+    let traced = || vec![if is_backward { function.traced_gradient() } else { function.traced() }];
     let function = Function { name: function.name(), option: function.option().to_bits(), traced: &traced };
     // SAFETY: the tensors have `len` elements each.
     #[expect(unsafe_code, reason = "a launch")]

@@ -11,12 +11,12 @@ pub(super) struct Kernel {
     pub(super) texts: &'static [&'static str],
 }
 
-/// An elementwise function that the text of a kernel leaves open.
+/// An elementwise function, of one value or several, that the text of a kernel leaves open.
 pub(super) struct Function<'f> {
     pub(super) name: &'static str,
     /// What distinguishes functions of one name.
     pub(super) option: u64,
-    pub(super) traced: &'f dyn Fn() -> Expression,
+    pub(super) traced: &'f dyn Fn() -> Vec<Expression>,
 }
 
 /// A parameter that is no tensor.

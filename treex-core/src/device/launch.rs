@@ -99,6 +99,7 @@ pub(super) fn address_to_write(variable: &Tensor) -> Result<u64> {
 pub(super) unsafe fn run<const N: usize>(
     launch: Launch<'_, N>,
     how: How,
+    into: &[&Tensor],
     function: Option<Function<'_>>,
 ) -> Result<[OwnedStorage; N]> {
     let Launch { kernel, element, defines, groups, reads, writes, values } = launch;
@@ -122,7 +123,8 @@ pub(super) unsafe fn run<const N: usize>(
         return Err(Error::argument("a kernel writes another number of tensors").expected(N));
     };
     let addresses = || -> Result<Vec<_>> {
-        tensors.iter().map(address).chain(news.iter().map(|new| start(&new.storage))).collect()
+        let given = tensors.iter().chain(into.iter().copied());
+        given.map(address).chain(news.iter().map(|new| start(&new.storage))).collect()
     };
     let word = |value: &Value| match *value {
         Value::Index(index) => index as u64,

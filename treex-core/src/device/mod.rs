@@ -22,6 +22,7 @@ mod launch;
 pub mod norm;
 pub mod pooling;
 pub mod random;
+pub mod recurrent;
 mod rows;
 mod run;
 pub mod softmax;

@@ -21,7 +21,7 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run(self) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(How::Whole, None) }
+        unsafe { self.run_on(How::Whole, &[], None) }
     }
 
     /// Runs a kernel that writes some elements of new tensors, which are 0 elsewhere.
@@ -34,7 +34,7 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run_on_zeros(self) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(How::OnZeros, None) }
+        unsafe { self.run_on(How::OnZeros, &[], None) }
     }
 
     /// Runs a kernel that knows the strides of what it reads.
@@ -47,7 +47,7 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run_strided(self) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(How::Strided, None) }
+        unsafe { self.run_on(How::Strided, &[], None) }
     }
 
     /// Runs a kernel whose text leaves a function open.
@@ -60,15 +60,37 @@ impl<const N: usize> Launch<'_, N> {
     #[expect(unsafe_code, reason = "the kernel has addresses")]
     pub(super) unsafe fn run_with(self, function: Function<'_>) -> Result<[OwnedStorage; N]> {
         // SAFETY: the caller's.
-        unsafe { self.run_on(How::Whole, Some(function)) }
+        unsafe { self.run_on(How::Whole, &[], Some(function)) }
     }
 
-    /// Runs the kernel, with this function.
+    /// Runs a kernel whose text leaves a function open, and that also writes into these contiguous tensors of the elements' type.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As [`run`](Self::run). What is written has no holder that reads it as it was before.
+    #[expect(unsafe_code, reason = "the kernel has addresses")]
+    pub(super) unsafe fn run_into(
+        self,
+        into: &[&Tensor],
+        function: Function<'_>,
+    ) -> Result<[OwnedStorage; N]> {
+        // SAFETY: the caller's.
+        unsafe { self.run_on(How::Whole, into, Some(function)) }
+    }
+
+    /// Runs the kernel, with this function, which writes into these tensors and then into new memory.
     ///
     /// # Safety
     /// As [`run`](Self::run); zeros may stay as they are.
     #[expect(unsafe_code, reason = "the kernel has addresses")]
-    unsafe fn run_on(self, how: How, function: Option<Function<'_>>) -> Result<[OwnedStorage; N]> {
+    unsafe fn run_on(
+        self,
+        how: How,
+        into: &[&Tensor],
+        function: Option<Function<'_>>,
+    ) -> Result<[OwnedStorage; N]> {
         let name = self.kernel.name;
         if self.groups > MOST_GROUPS {
             return Err(Error::argument(format!("`{name}` has more elements than a launch"))
@@ -86,12 +108,27 @@ impl<const N: usize> Launch<'_, N> {
                 .expected(format!("`{}` on {place:?}", dtype.as_str()))
                 .found(format!("`{}` on {:?}", x.dtype().as_str(), x.device().location())));
         }
+        let is_target = |x: &&Tensor| {
+            x.dtype() == self.element
+                && x.is_contiguous()
+                && device.is_some_and(|device| x.device().same_device(device))
+        };
+        if !into.iter().all(is_target) {
+            return Err(Error::new(
+                ErrorKind::DType,
+                format!("`{name}` got a tensor that it does not write"),
+            )
+            .expected(format!(
+                "contiguous ones of `{}` on the device of the others",
+                self.element.as_str()
+            )));
+        }
         #[cfg(feature = "cuda")]
         // SAFETY: the caller's.
-        return unsafe { super::launch::run(self, how, function) };
+        return unsafe { super::launch::run(self, how, into, function) };
         #[cfg(not(feature = "cuda"))]
         {
-            let _ = (how, function);
+            let _ = (how, into, function);
             Err(super::without_cuda::no_kernels())
         }
     }

@@ -12,6 +12,7 @@ use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
 use crate::matmul::{MatMul, Matrix};
 use crate::microkernel::{PANEL, Product, ROWS, multiply as multiply_tile};
+use crate::number::Lane;
 use crate::output::Output;
 use crate::parallel::pieces;
 use crate::sum_axis0::SumAxis0;
@@ -181,12 +182,12 @@ impl<R: Real, C: Cell<G, S>, const G: usize, const S: usize> Kernel for Step<'_,
                 }
                 for lane in 0..LANES {
                     let (of_gates, of_carry) = run.cell.backward(
-                        from_fn(|gate| gradients[gate][lane]),
-                        from_fn(|state| states[state][lane]),
-                        from_fn(|state| dstates[state][lane]),
+                        from_fn(|gate| Lane(gradients[gate][lane])),
+                        from_fn(|state| Lane(states[state][lane])),
+                        from_fn(|state| Lane(dstates[state][lane])),
                     );
-                    (0..G).for_each(|gate| gradients[gate][lane] = of_gates[gate]);
-                    (0..S).for_each(|state| dstates[state][lane] = of_carry[state]);
+                    (0..G).for_each(|gate| gradients[gate][lane] = of_gates[gate].0);
+                    (0..S).for_each(|state| dstates[state][lane] = of_carry[state].0);
                 }
                 for (gate, gradients) in gradients.iter().enumerate() {
                     all_dgates[at(gate)].write_copy_of_slice(&gradients[..len]);

@@ -11,6 +11,7 @@ use crate::isa::{Kernel, dispatch};
 use crate::math::Real;
 use crate::matmul::{MatMul, Matrix};
 use crate::microkernel::{PANEL, Product, ROWS, multiply as multiply_tile};
+use crate::number::Lane;
 use crate::output::Output;
 use crate::parallel::pieces;
 
@@ -141,11 +142,12 @@ impl<R: Real, C: Cell<G, S>, const G: usize, const S: usize> Kernel for Step<'_,
                 });
                 let mut states: [[R; LANES]; S] = from_fn(|state| padded(&carry[at(state)]));
                 for lane in 0..LANES {
-                    let (of_gates, of_carry) = run
-                        .cell
-                        .forward(from_fn(|gate| saved[gate][lane]), from_fn(|state| states[state][lane]));
-                    (0..G).for_each(|gate| saved[gate][lane] = of_gates[gate]);
-                    (0..S).for_each(|state| states[state][lane] = of_carry[state]);
+                    let (of_gates, of_carry) = run.cell.forward(
+                        from_fn(|gate| Lane(saved[gate][lane])),
+                        from_fn(|state| Lane(states[state][lane])),
+                    );
+                    (0..G).for_each(|gate| saved[gate][lane] = of_gates[gate].0);
+                    (0..S).for_each(|state| states[state][lane] = of_carry[state].0);
                 }
                 for (gate, saved) in saved.iter().enumerate() {
                     gates[at(gate)].write_copy_of_slice(&saved[..len]);

@@ -2,8 +2,8 @@
 //!
 //! `r` and `z` are gates of sigmoids, `n = tanh(n + r m)`, `h = (1 - z) n + z h`.
 
-use super::cell::Cell;
-use crate::math::Real;
+use super::cell::{Cell, of_sigmoid, of_tanh};
+use crate::number::Number;
 
 /// Gates `m` (the part of the carry in the candidate), `r` (reset), `z` (update), `n` (candidate); carry `h`.
 #[derive(Clone, Copy, Debug)]
@@ -15,18 +15,18 @@ impl Cell<4, 1> for Gru {
     const FROM_CARRY: usize = 3;
 
     #[inline(always)]
-    fn forward<R: Real>(self, [m, r, z, n]: [R; 4], [h]: [R; 1]) -> ([R; 4], [R; 1]) {
+    fn forward<N: Number>(self, [m, r, z, n]: [N; 4], [h]: [N; 1]) -> ([N; 4], [N; 1]) {
         let (r, z) = (r.sigmoid(), z.sigmoid());
-        let n = (n + r * m).tanh();
-        ([m, r, z, n], [(R::of(1.) - z) * n + z * h])
+        let n = (n + r.clone() * m.clone()).tanh();
+        let h = (N::constant(1.) - z.clone()) * n.clone() + z.clone() * h;
+        ([m, r, z, n], [h])
     }
 
     #[inline(always)]
-    fn backward<R: Real>(self, [m, r, z, n]: [R; 4], [h]: [R; 1], [dh]: [R; 1]) -> ([R; 4], [R; 1]) {
-        let one = R::of(1.);
-        let dn = dh * (one - z) * (one - n * n);
-        let dz = dh * (h - n) * z * (one - z);
-        let dr = dn * m * r * (one - r);
-        ([dn * r, dr, dz, dn], [dh * z])
+    fn backward<N: Number>(self, [m, r, z, n]: [N; 4], [h]: [N; 1], [dh]: [N; 1]) -> ([N; 4], [N; 1]) {
+        let dn = dh.clone() * (N::constant(1.) - z.clone()) * of_tanh(n.clone());
+        let dz = dh.clone() * (h - n) * of_sigmoid(z.clone());
+        let dr = dn.clone() * m * of_sigmoid(r.clone());
+        ([dn.clone() * r, dr, dz, dn], [dh * z])
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `f` is a gate of a sigmoid, `n = tanh(n + f m)` or `n = tanh(n)`, `h = (1 - f) n + f h`.
 
-use super::cell::Cell;
-use crate::math::Real;
+use super::cell::{Cell, of_sigmoid, of_tanh};
+use crate::number::Number;
 
 /// Gates `m` (the part of the carry in the candidate), `f` (forget), `n` (candidate); carry `h`.
 #[derive(Clone, Copy, Debug)]
@@ -15,18 +15,18 @@ impl Cell<3, 1> for Mgu {
     const FROM_CARRY: usize = 2;
 
     #[inline(always)]
-    fn forward<R: Real>(self, [m, f, n]: [R; 3], [h]: [R; 1]) -> ([R; 3], [R; 1]) {
+    fn forward<N: Number>(self, [m, f, n]: [N; 3], [h]: [N; 1]) -> ([N; 3], [N; 1]) {
         let f = f.sigmoid();
-        let n = (n + f * m).tanh();
-        ([m, f, n], [(R::of(1.) - f) * n + f * h])
+        let n = (n + f.clone() * m.clone()).tanh();
+        let h = (N::constant(1.) - f.clone()) * n.clone() + f.clone() * h;
+        ([m, f, n], [h])
     }
 
     #[inline(always)]
-    fn backward<R: Real>(self, [m, f, n]: [R; 3], [h]: [R; 1], [dh]: [R; 1]) -> ([R; 3], [R; 1]) {
-        let one = R::of(1.);
-        let dn = dh * (one - f) * (one - n * n);
-        let df = (dh * (h - n) + dn * m) * f * (one - f);
-        ([dn * f, df, dn], [dh * f])
+    fn backward<N: Number>(self, [m, f, n]: [N; 3], [h]: [N; 1], [dh]: [N; 1]) -> ([N; 3], [N; 1]) {
+        let dn = dh.clone() * (N::constant(1.) - f.clone()) * of_tanh(n.clone());
+        let df = (dh.clone() * (h - n) + dn.clone() * m) * of_sigmoid(f.clone());
+        ([dn.clone() * f.clone(), df, dn], [dh * f])
     }
 }
 
@@ -38,16 +38,16 @@ impl Cell<2, 1> for MguWithoutReset {
     const NAME: &'static str = "mgu";
 
     #[inline(always)]
-    fn forward<R: Real>(self, [f, n]: [R; 2], [h]: [R; 1]) -> ([R; 2], [R; 1]) {
+    fn forward<N: Number>(self, [f, n]: [N; 2], [h]: [N; 1]) -> ([N; 2], [N; 1]) {
         let (f, n) = (f.sigmoid(), n.tanh());
-        ([f, n], [(R::of(1.) - f) * n + f * h])
+        let h = (N::constant(1.) - f.clone()) * n.clone() + f.clone() * h;
+        ([f, n], [h])
     }
 
     #[inline(always)]
-    fn backward<R: Real>(self, [f, n]: [R; 2], [h]: [R; 1], [dh]: [R; 1]) -> ([R; 2], [R; 1]) {
-        let one = R::of(1.);
-        let dn = dh * (one - f) * (one - n * n);
-        let df = dh * (h - n) * f * (one - f);
+    fn backward<N: Number>(self, [f, n]: [N; 2], [h]: [N; 1], [dh]: [N; 1]) -> ([N; 2], [N; 1]) {
+        let dn = dh.clone() * (N::constant(1.) - f.clone()) * of_tanh(n.clone());
+        let df = dh.clone() * (h - n) * of_sigmoid(f.clone());
         ([df, dn], [dh * f])
     }
 }

@@ -37,6 +37,10 @@ use crate::matmul::MatMul;
 use crate::sum_axis0::SumAxis0;
 use crate::vector::Vectors;
 
+/// The kernels for devices, of [all elements](crate::dialect::EACH), with `GATES`, `STATES`, `FROM_INPUT`, `FROM_CARRY`, `IS_BACKWARD`
+/// and the flags of that kernel defined. `CONSTANTS`, `STATEMENTS` and `RESULTS` stand for what is [printed](crate::expression::Source) of the cell.
+pub const DIALECT: &str = include_str!("recurrent.h");
+
 entry_points! {
     /// A recurrent cell over all steps of its sequences, and its gradients.
     pub trait Recurrent: Vectors for [f32, f64] {

@@ -2,8 +2,8 @@
 //!
 //! `h = tanh(a)`, or with a residual connection `h = tanh(a + h)`, of the pre-activation `a`.
 
-use super::cell::Cell;
-use crate::math::Real;
+use super::cell::{Cell, of_tanh};
+use crate::number::Number;
 
 /// One gate; carry `h`.
 #[derive(Clone, Copy, Debug)]
@@ -16,14 +16,14 @@ impl Cell<1, 1> for Simple {
     const NAME: &'static str = "simple_cell";
 
     #[inline(always)]
-    fn forward<R: Real>(self, [a]: [R; 1], [h]: [R; 1]) -> ([R; 1], [R; 1]) {
+    fn forward<N: Number>(self, [a]: [N; 1], [h]: [N; 1]) -> ([N; 1], [N; 1]) {
         let y = (if self.residual { a + h } else { a }).tanh();
-        ([y], [y])
+        ([y.clone()], [y])
     }
 
     #[inline(always)]
-    fn backward<R: Real>(self, [y]: [R; 1], _: [R; 1], [dh]: [R; 1]) -> ([R; 1], [R; 1]) {
-        let da = dh * (R::of(1.) - y * y);
-        ([da], [if self.residual { da } else { R::of(0.) }])
+    fn backward<N: Number>(self, [y]: [N; 1], _: [N; 1], [dh]: [N; 1]) -> ([N; 1], [N; 1]) {
+        let da = dh * of_tanh(y);
+        ([da.clone()], [if self.residual { da } else { N::constant(0.) }])
     }
 }

@@ -19,6 +19,7 @@ use treex_kernels::matmul::{MatMul as _, Matrix};
 use treex_kernels::norm::Extent;
 use treex_kernels::norm::group_norm::{BackwardOptions, GroupNorm as _};
 use treex_kernels::norm::layer_norm::{LayerNorm as _, Moments};
+use treex_kernels::number::Lane;
 use treex_kernels::pooling::{self, Pooling as _, Reduction};
 use treex_kernels::random::bernoulli::Bernoulli;
 use treex_kernels::recurrent::any_cell::AnyCell;
@@ -449,13 +450,18 @@ pub(crate) const ROWS: &[Row] = &[
     ("recurrent::Recurrent::recurrent", recurrent),
     ("recurrent::Recurrent::recurrent_backward", recurrent_backward),
     ("recurrent::any_cell::AnyCell::name", || assert_eq!(AnyCell::from(Gru).name(), "gru")),
+    ("recurrent::any_cell::AnyCell::counts", || assert_eq!(AnyCell::from(Gru).counts().gates, 4)),
+    ("recurrent::any_cell::AnyCell::traced", || assert_eq!(AnyCell::from(Lstm).traced().len(), 6)),
+    ("recurrent::any_cell::AnyCell::traced_gradient", || {
+        assert_eq!(AnyCell::from(Mgu).traced_gradient().len(), 4)
+    }),
     ("recurrent::cell::Cell::backward", || {
         use treex_kernels::recurrent::cell::Cell as _;
-        assert!(Gru.backward([f32::NAN; 4], [f32::INFINITY], [0.]).0[1].is_nan());
+        assert!(Gru.backward([Lane(f32::NAN); 4], [Lane(f32::INFINITY)], [Lane(0.)]).0[1].0.is_nan());
     }),
     ("recurrent::cell::Cell::forward", || {
         use treex_kernels::recurrent::cell::Cell as _;
-        assert!(Lstm.forward([f64::INFINITY; 4], [f64::NAN; 2]).1[0].is_nan());
+        assert!(Lstm.forward([Lane(f64::INFINITY); 4], [Lane(f64::NAN); 2]).1[0].0.is_nan());
     }),
     ("recurrent::operands::Operands::as_slices", || assert_eq!(NO_OPERANDS.as_slices().iter().count(), 1)),
     ("recurrent::operands::Operands::iter", || assert_eq!(NO_OPERANDS.iter().count(), 1)),

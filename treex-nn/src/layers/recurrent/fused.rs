@@ -7,7 +7,7 @@ use treex_core::{Result, record};
 
 use crate::layers::linear::Linear;
 use crate::ops::recurrent::order::Order;
-use crate::ops::recurrent::{Affine, AnyCell, Operands, recurrent};
+use crate::ops::recurrent::{Affine, AnyCell, Operands, recurrent, recurrent_on_device};
 
 /// A cell as the operation over all steps takes it.
 pub struct Fused<'a> {
@@ -55,6 +55,11 @@ impl<'a> Fused<'a> {
     /// The tensors of the last carry, and the outputs of all steps.
     pub(super) fn run(&self, order: &Order, operands: &Operands) -> Result<(Vec<Tensor>, Tensor)> {
         recurrent(self.cell, order, operands)
+    }
+
+    /// The tensors of the carry behind each step, of an input on a device whose first dimension is time; the last is the output.
+    pub(super) fn run_on_device(&self, operands: &Operands) -> Result<Vec<Tensor>> {
+        recurrent_on_device(self.cell, operands)
     }
 
     /// Reports the layers to a summary.

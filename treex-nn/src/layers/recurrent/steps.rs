@@ -3,9 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::is_reference;
 use treex_core::constants::arange;
+use treex_core::device::has_kernels;
 use treex_core::indices::Checked;
 use treex_core::transfers::transfer;
-use treex_core::{Error, Key, Result, record, scan};
+use treex_core::{Error, ErrorKind, Key, Result, record, scan};
 
 use super::cell::{Carry, RnnCell, check_carry, with_tensors};
 use crate::ops::recurrent::order::Order;
@@ -151,6 +152,28 @@ impl Steps {
         Ok(Some((with_tensors(carry, &last)?, y)))
     }
 
+    /// The tensors of the carry behind each step, of `x` on a device whose leading dimension is time, as one operation; `None` where it
+    /// does not cover the cell.
+    fn run_on_device<C: RnnCell>(
+        &self,
+        cell: &C,
+        carry: &C::Carry,
+        x: &Tensor,
+    ) -> Result<Option<Vec<Tensor>>> {
+        let tensors: Vec<_> = carry.tensors().into_iter().cloned().collect();
+        let is_on_device = |x: &Tensor| !x.device().is_cpu() && has_kernels(x);
+        let fused =
+            cell.fused().filter(|_| !is_reference() && is_on_device(x) && tensors.iter().all(is_on_device));
+        let (Some(fused), Some(h)) = (fused, tensors.last()) else { return Ok(None) };
+        let sample = x.detach().get(0)?;
+        check_carry(cell, carry, &sample, fused.features)?;
+        let Some(operands) = fused.operands(x, &sample, &tensors)? else { return Ok(None) };
+        let carries = fused.run_on_device(&operands)?;
+        record(cell, &sample, h);
+        fused.record(&sample, h);
+        Ok(Some(carries))
+    }
+
     /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
     /// sequence at its end, and the outputs of all steps, stacked.
     fn run_one_by_one<C: RnnCell>(
@@ -160,6 +183,19 @@ impl Steps {
         x: &Tensor,
     ) -> Result<(C::Carry, Tensor)> {
         let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
+        if let Some(carries) = self.run_on_device(cell, carry, x)? {
+            let last = match (&self.order.lengths, &self.lengths) {
+                (None, None) => carries
+                    .iter()
+                    .map(|all| all.get(self.order.time - 1))
+                    .collect::<candle_core::Result<_>>()?,
+                _ => self.at_the_end(&first, &carries)?,
+            };
+            let y = carries
+                .last()
+                .ok_or_else(|| Error::new(ErrorKind::Structure, "a recurrent cell has no carry"))?;
+            return Ok((with_tensors(carry, &last)?, y.clone()));
+        }
         let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
         let keep_all = self.order.lengths.is_some() || self.lengths.is_some();
         let (last, mut ys) = scan(cell, &first, std::slice::from_ref(x), move |cell, carry, x| {

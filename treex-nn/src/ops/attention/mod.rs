@@ -3,39 +3,19 @@
 //! The reference composition is that of [`crate::dot_product_attention`]; half types are computed in `f32` from end to
 //! end.
 
+mod inputs;
 mod on_device;
 
 use std::ops::Deref;
 
-use candle_core::{DType, Layout, Storage, Tensor, WithDType};
+use candle_core::{Layout, Storage, Tensor, WithDType};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach};
 use treex_core::device::has_kernels;
-use treex_core::{Error, Key, Result, match_float};
+use treex_core::{Error, Result, match_float};
 use treex_kernels::attention::{self as kernels, Inputs, Modifiers, RowStatistics, Sizes, StridedView};
 
-/// What is done to scores and weights, as tensors that broadcast to `[batch.., heads, query_length, kv_length]`;
-/// without gradients.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Adjustments {
-    /// Added to the scores.
-    pub(crate) bias: Option<Tensor>,
-    /// `U8`: keys are masked where it is 0.
-    pub(crate) mask: Option<Tensor>,
-    /// Whether query `i` attends to keys 0 to `i` only.
-    pub(crate) causal: bool,
-    /// Dropout of the weights.
-    pub(crate) dropped: Option<Dropped>,
-}
-
-/// Dropout of weights: the key of its mask, whose shape broadcasts to that of the scores, the part of the weights that are kept,
-/// and their factor.
-#[derive(Clone, Debug)]
-pub(crate) struct Dropped {
-    pub(crate) key: Key,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) kept: f64,
-    pub(crate) scale: f32,
-}
+use self::inputs::sizes;
+pub(crate) use self::inputs::{Adjustments, Dropped};
 
 /// `softmax(query · keyᵀ / √depth) · value` for each head, of tensors of one element type whose shapes fit. `None`
 /// where there is no kernel: on other devices than the CPU and CUDA, for other types, and for empty tensors.
@@ -81,47 +61,10 @@ fn forward<T: Element + kernels::Attention>(
     attach(attention, &inputs, OwnedStorage::new(y, dims)?)
 }
 
-/// The batch dimensions, and the sizes that the kernels work with.
-fn sizes<'a>(query: &'a Tensor, key: &Tensor, value: &Tensor) -> Result<(&'a [usize], Sizes)> {
-    let ([batch @ .., queries, heads, depth], [.., keys, kv_heads, _], [.., value_depth]) =
-        (query.dims(), key.dims(), value.dims())
-    else {
-        return Err(Error::shape("attention needs inputs `[batch.., length, heads, depth]`"));
-    };
-    let sizes = Sizes {
-        batch: batch.iter().product(),
-        queries: *queries,
-        keys: *keys,
-        heads: *heads,
-        kv_heads: *kv_heads,
-        depth: *depth,
-        value_depth: *value_depth,
-    };
-    Ok((batch, sizes))
-}
-
 /// `x`, detached; a copy if the elements of a row are apart.
 fn contiguous_rows(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
     Ok(if x.stride().last() == Some(&1) { x } else { x.contiguous()? })
-}
-
-impl Adjustments {
-    /// With the shape of the scores, and the bias in `dtype`.
-    fn broadcast(&self, dtype: DType, scores: &[usize]) -> Result<Self> {
-        let broadcast = |x: &Tensor| -> Result<Tensor> { Ok(x.detach().contiguous()?.broadcast_as(scores)?) };
-        let bias = self.bias.as_ref().map(|bias| broadcast(&bias.to_dtype(dtype)?)).transpose()?;
-        let mask = self.mask.as_ref().map(broadcast).transpose()?;
-        Ok(Self { bias, mask, causal: self.causal, dropped: None })
-    }
-}
-
-impl Dropped {
-    /// `U8` in the shape of the scores, 0 where a weight is dropped, and the factor of the others.
-    fn mask(&self, scores: &[usize]) -> Result<(Tensor, f32)> {
-        let kept = self.key.bernoulli(self.kept, self.shape.as_slice())?;
-        Ok((kept.broadcast_as(scores)?, self.scale))
-    }
 }
 
 /// A tensor's storage, locked for reading.

@@ -10,13 +10,13 @@ use treex_core::matmul::product;
 use treex_core::random::Bernoulli;
 use treex_kernels::attention::Sizes;
 
-use super::sizes;
+use super::inputs::{self, sizes};
 
 /// Scores of a block, unless one head of keys has more.
 const MOST_SCORES: usize = 1 << 26;
 
 /// Attention of tensors with elements.
-pub(super) fn attention(inputs: [&Tensor; 3], adjustments: &super::Adjustments) -> Result<Tensor> {
+pub(super) fn attention(inputs: [&Tensor; 3], adjustments: &inputs::Adjustments) -> Result<Tensor> {
     let [query, key, value] = inputs;
     let (batch, sizes) = sizes(query, key, value)?;
     let Sizes { batch: examples, queries, keys, heads, kv_heads, depth, value_depth } = sizes;

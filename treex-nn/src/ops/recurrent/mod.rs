@@ -2,6 +2,7 @@
 //!
 //! The reference composition is that of the layers: `scan` over the steps of the cell.
 
+mod on_device;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use treex_kernels::recurrent::operands::{self, Sizes};
 use treex_kernels::recurrent::{Forward, Recurrent, Saved};
 pub(crate) use treex_kernels::recurrent::{Gru, Lstm, Mgu, MguWithoutReset, Simple, order};
 
+pub(crate) use self::on_device::recurrent as recurrent_on_device;
 use self::order::Order;
 use crate::dtype::{common_dtype, wide_dtype};
 
