@@ -17,6 +17,7 @@ export CARGO_TERM_PROGRESS_WHEN=never
 target=${CARGO_TARGET_DIR:-$PWD/target}
 case $target in /*) ;; *) target=$PWD/$target ;; esac
 sim_target=$target/simcuda
+kernels=$target/kernels # compiled ones
 libraries=$sim_target/lib # for LD_LIBRARY_PATH: the simulator, by the names of NVIDIA's libraries
 
 names=()
@@ -110,10 +111,16 @@ treex_tests() {
     sort -k1,2 -k3,3gr "$TREEX_TEST_DIFFERENCES"/* | awk '!seen[$1, $2]++'
 }
 
-# What a training step asks of the device, against `tests/budgets/budgets.txt`, and what happens where memory runs out, and
-# where the driver is missing or old.
+# What a training step and each operation ask of the device, and what happens where memory runs out, and where the driver is
+# missing or old.
 budgets() {
-    on_device --test budgets --test kernels --test optimizer_step --test out_of_memory --test driver
+    rm -rf "$kernels"
+    TREEX_TEST_KERNELS=$kernels on_device --test budgets --test kernels --test optimizer_step --test out_of_memory --test driver
+}
+
+# What these launched, by registers, spills and occupancy.
+kernel_table() {
+    python3 scripts/kernel-table.py "$kernels"
 }
 
 # The main example on the device. Its packages are other ones, for which Candle is built again.
@@ -131,4 +138,5 @@ step 'tests of the simulator' simulator_tests
 step 'the library' library
 step 'tests of treex' treex_tests
 step 'budgets, memory, driver' budgets
+step 'table of kernels' kernel_table
 [ -z "$all" ] || step 'digits' digits

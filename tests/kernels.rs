@@ -14,8 +14,11 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::process::{Command, ExitCode, Stdio};
 
-use treex::nn::ops::{Extent, Source, linear, normalize, rows_of, rows_on_device};
-use treex::nn::{AttentionOptions, add, dot_product_attention, dropout, gelu, log_softmax, softmax};
+use treex::nn::ops::{Axis, Extent, Source, convolution, linear, normalize, rows_of, rows_on_device};
+use treex::nn::{
+    AttentionOptions, Padding, add, avg_pool, dot_product_attention, dropout, gelu, log_softmax, max_pool,
+    softmax,
+};
 use treex::optim::softmax_cross_entropy_with_integer_labels;
 use treex::prelude::*;
 use treex::value_and_grad;
@@ -32,11 +35,15 @@ struct Case {
     backward: u64,
 }
 
-const ROWS: &[&[&[usize]]] = &[&[&[9, 3]], &[&[5, 33]], &[&[3, 1025]], &[&[2, 8200]]];
+const ROWS: &[&[&[usize]]] = &[&[&[9, 3]], &[&[5, 33]], &[&[3, 515]], &[&[2, 4100]]];
 
 /// With a scale and a bias.
-const ROWS_WITH_PARAMETERS: &[&[&[usize]]] =
-    &[&[&[9, 3], &[3], &[3]], &[&[130, 33], &[33], &[33]], &[&[3, 8200], &[8200], &[8200]]];
+const ROWS_WITH_PARAMETERS: &[&[&[usize]]] = &[
+    &[&[9, 3], &[3], &[3]],
+    &[&[130, 33], &[33], &[33]],
+    &[&[3, 700], &[700], &[700]],
+    &[&[3, 4100], &[4100], &[4100]],
+];
 
 const CASES: &[Case] = &[
     Case { name: "softmax", on: |x| softmax(&x[0], 1), shapes: ROWS, forward: 1, backward: 1 },
@@ -68,12 +75,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "cross_entropy",
-        on: |x| {
-            let (rows, classes) = x[0].dims2()?;
-            let labels =
-                Tensor::from_iter((0..rows as u32).map(|row| row * 7 % classes as u32), x[0].device())?;
-            softmax_cross_entropy_with_integer_labels(&x[0], &labels)
-        },
+        on: |x| classes(x, x[0].dim(1)? as u32),
         shapes: ROWS,
         forward: 1,
         backward: 1,
@@ -84,6 +86,13 @@ const CASES: &[Case] = &[
         shapes: &[&[&[3]], &[&[33, 65]]],
         forward: 1,
         backward: 1,
+    },
+    Case {
+        name: "dropout with a mask for all rows",
+        on: |x| dropout(&x[0], 0.3, Key::from(3), &[0]),
+        shapes: &[&[&[33, 65]]],
+        forward: 5,
+        backward: 9,
     },
     Case { name: "gelu", on: |x| gelu(&x[0]), shapes: &[&[&[3]], &[&[33, 65]]], forward: 1, backward: 1 },
     Case {
@@ -121,6 +130,34 @@ const CASES: &[Case] = &[
         backward: 10,
     },
     Case {
+        name: "convolution",
+        on: |x| convolution(&x[0], &x[1], Some(&x[2]), &[axis(3, 1, (1, 1)), axis(2, 2, (0, 1))], 1),
+        shapes: &[&[&[2, 5, 6, 3], &[3, 2, 3, 4], &[4]]],
+        forward: 2,
+        backward: 4,
+    },
+    Case {
+        name: "convolution of groups",
+        on: |x| convolution(&x[0], &x[1], None, &[axis(3, 1, (1, 1))], 2),
+        shapes: &[&[&[2, 9, 4], &[3, 2, 6]]],
+        forward: 4,
+        backward: 5,
+    },
+    Case {
+        name: "maxima of windows",
+        on: |x| max_pool(&x[0], [3, 2], [2, 2], Padding::Same),
+        shapes: &[&[&[2, 7, 6, 3]]],
+        forward: 1,
+        backward: 1,
+    },
+    Case {
+        name: "averages of windows",
+        on: |x| avg_pool(&x[0], [3, 2], [2, 2], Padding::Same, false),
+        shapes: &[&[&[2, 7, 6, 3]]],
+        forward: 1,
+        backward: 1,
+    },
+    Case {
         name: "attention with dropout",
         on: |x| attention(x, &AttentionOptions::default().dropout(0.2, 3).broadcast_dropout(false)),
         shapes: HEADS,
@@ -151,12 +188,133 @@ const CASES: &[Case] = &[
     },
 ];
 
+fn axis(size: usize, stride: usize, padding: (usize, usize)) -> Axis {
+    Axis { size, stride, padding, window_dilation: 1, input_dilation: 1 }
+}
+
 /// Queries, keys and values: some heads of queries share those of keys.
 const HEADS: &[&[&[usize]]] =
     &[&[&[2, 3, 4, 5], &[2, 6, 2, 5], &[2, 6, 2, 3]], &[&[2, 7, 2, 4], &[2, 40, 2, 4], &[2, 40, 2, 4]]];
 
 fn attention(x: &[Tensor], options: &AttentionOptions) -> Result<Tensor> {
     dot_product_attention(&x[0], &x[1], &x[2], options)
+}
+
+/// The memory that operations move, by the sectors of 32 bytes that warps ask for, against what they read and write at least.
+struct Floor {
+    name: &'static str,
+    on: fn(&[Tensor]) -> Result<Tensor>,
+    shapes: &'static [&'static [usize]],
+    /// Elements, for the value and for its gradient.
+    least: [u64; 2],
+    /// The bounds for the share of what is moved.
+    most: [f64; 2],
+    why: &'static str,
+}
+
+const N: u64 = 256 * 1024;
+const WIDE: &[&[usize]] = &[&[256, 1024]];
+const CACHED: &str = "a row reads scale and bias, which the caches have";
+
+const FLOORS: &[Floor] = &[
+    Floor {
+        name: "softmax",
+        on: |x| softmax(&x[0], 1),
+        shapes: WIDE,
+        least: [2 * N, 3 * N],
+        most: [1.01, 1.01],
+        why: "",
+    },
+    Floor {
+        name: "log_softmax",
+        on: |x| log_softmax(&x[0], 1),
+        shapes: WIDE,
+        least: [2 * N, 3 * N],
+        most: [1.01, 1.01],
+        why: "",
+    },
+    Floor {
+        name: "layer_norm",
+        on: layer_norm,
+        shapes: &[&[256, 1024], &[1024], &[1024]],
+        least: [2 * N, 5 * N],
+        most: [2.05, 1.55],
+        why: CACHED,
+    },
+    Floor {
+        name: "cross_entropy",
+        on: |x| classes(x, 1024),
+        shapes: WIDE,
+        least: [N, 2 * N],
+        most: [1.05, 1.15],
+        why: "a label is looked up again, and each warp reads the numbers of its row",
+    },
+    Floor {
+        name: "dropout",
+        on: |x| dropout(&x[0], 0.3, Key::from(3), &[]),
+        shapes: WIDE,
+        least: [2 * N, 2 * N],
+        most: [1.01, 1.01],
+        why: "",
+    },
+    Floor {
+        name: "gelu",
+        on: |x| gelu(&x[0]),
+        shapes: WIDE,
+        least: [2 * N, 3 * N],
+        most: [1.01, 1.01],
+        why: "",
+    },
+    Floor {
+        name: "add",
+        on: |x| add(&x[0], &x[1]),
+        shapes: &[&[256, 1024], &[1024]],
+        least: [2 * N, N],
+        most: [1.51, 1.1],
+        why: "what is repeated is read again, from the caches",
+    },
+];
+
+fn classes(x: &[Tensor], classes: u32) -> Result<Tensor> {
+    let labels = Tensor::from_iter((0..x[0].dim(0)? as u32).map(|row| row * 7 % classes), x[0].device())?;
+    softmax_cross_entropy_with_integer_labels(&x[0], &labels)
+}
+
+/// What is moved beyond the bounds, and shared memory that threads wait for.
+fn floors(device: &Device, simulator: &Simulator) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    println!(
+        "{:<16}{:>10}{:>10}  share of the least memory that the value and its gradient move",
+        "", "value", "gradient"
+    );
+    for floor in FLOORS {
+        let inputs = inputs(floor.shapes, DType::F32, device)?;
+        let counted = |f: &dyn Fn() -> Result<()>| -> Result<[u64; 2]> {
+            device.synchronize()?;
+            simulator.reset_counts();
+            f()?;
+            device.synchronize()?;
+            let sectors = simulator.count("sectors read") + simulator.count("sectors written");
+            Ok([32 * sectors, simulator.count("bank conflicts")])
+        };
+        let y = (floor.on)(&inputs)?;
+        let identity: fn(&[Tensor]) -> Result<Tensor> = |x| Ok(x[0].clone());
+        let [value, conflicts] = counted(&|| (floor.on)(&inputs).map(drop))?;
+        let [all, others] = counted(&|| gradients(floor.on, &inputs).map(drop))?;
+        let [loss, _] = counted(&|| gradients(identity, std::slice::from_ref(&y)).map(drop))?;
+        let moved = [value, all.saturating_sub(value + loss)];
+        let shares: Vec<f64> =
+            moved.iter().zip(floor.least).map(|(moved, least)| *moved as f64 / (4 * least) as f64).collect();
+        println!("{:<16}{:>10.3}{:>10.3}  {}", floor.name, shares[0], shares[1], floor.why);
+        if shares.iter().zip(floor.most).any(|(share, most)| *share > most) || conflicts + others > 0 {
+            faults.push(format!(
+                "{}: {shares:?} of the least memory, {} bank conflicts",
+                floor.name,
+                conflicts + others
+            ));
+        }
+    }
+    Ok(faults)
 }
 
 fn layer_norm(x: &[Tensor]) -> Result<Tensor> {
@@ -187,7 +345,7 @@ fn main() -> ExitCode {
     if std::env::var_os(ORDER).is_some() {
         return match run(simulator) {
             Ok(bits) => {
-                println!("{bits:x}");
+                println!("{bits:x} of all results");
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -209,6 +367,9 @@ fn main() -> ExitCode {
             eprintln!("kernels: failed with groups and warps in the order {order}");
             return ExitCode::FAILURE;
         }
+        if order == "forward" {
+            print!("{}", String::from_utf8_lossy(&run.stdout));
+        }
         bits.push(run.stdout);
     }
     if bits.iter().any(|other| other.is_empty() || *other != bits[0]) {
@@ -222,6 +383,9 @@ fn main() -> ExitCode {
 /// Checks all cases, and returns a hash of the bits of their results.
 fn run(simulator: Simulator) -> Result<u64> {
     let device = treex::cuda_device(0)?;
+    if let Some(folder) = std::env::var_os("TREEX_TEST_KERNELS") {
+        treex::cuda::keep_kernels_in(folder)?;
+    }
     let mut hasher = DefaultHasher::new();
     let identity: fn(&[Tensor]) -> Result<Tensor> = |x| Ok(x[0].clone());
     let [_, base] = launches(identity, &inputs(&[&[4, 3]], DType::F32, &device)?, &simulator)?;
@@ -253,6 +417,9 @@ fn run(simulator: Simulator) -> Result<u64> {
                 faults.push(format!("{} of {shapes:?}: {counts:?} launches, more than {most:?}", case.name));
             }
         }
+    }
+    if only.is_empty() {
+        faults.extend(floors(&device, &simulator)?);
     }
     if faults.is_empty() {
         Ok(hasher.finish())

@@ -51,6 +51,9 @@ fn main() -> ExitCode {
 
 fn steps(simulator: Simulator) -> Result<()> {
     let device = treex::cuda_device(0)?;
+    if let Some(folder) = std::env::var_os("TREEX_TEST_KERNELS") {
+        treex::cuda::keep_kernels_in(folder)?;
+    }
     every_rule_has_the_bits_of_the_cpu(&device)?;
     every_type_has_the_bits_of_the_cpu(&device)?;
     factors_of_sums_stay_on_the_device(&device, simulator)?;

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         eprintln!("budgets: the driver is not the simulated device of `tools/simcuda`, which alone counts");
         return ExitCode::FAILURE;
     };
+    if let Some(folder) = std::env::var_os("TREEX_TEST_KERNELS") {
+        treex::cuda::keep_kernels_in(folder).expect("a folder for kernels");
+    }
     let mut faults = refused::faults(&simulator);
     let budgets = budgets::read();
     println!("{}", budgets::heading());

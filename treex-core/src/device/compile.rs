@@ -1,16 +1,18 @@
-//! Kernels in the dialect, compiled by NVRTC when they are first used, and kept for the life of the process.
+//! Kernels in the dialect, compiled by NVRTC when they are first used, and kept for the life of the process,
+//! or on disk where the program asks for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use candle_core::cuda_backend::DeviceId;
-use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
+use candle_core::cuda_backend::cudarc::driver::sys::{self, CUdevice_attribute};
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule};
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, Ptx, compile_ptx_with_opts};
 use candle_core::{CudaDevice, DType};
 use treex_kernels::dialect;
 use treex_kernels::expression::Source;
 
+use super::disk;
 use super::kernel::{Function, Kernel};
 use super::{EACH, GROUP_SIZE};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,8 +42,17 @@ pub(super) fn kernel(device: &CudaDevice, name: &str, text: &str) -> Result<Cuda
         name: Some(format!("{name}.cu")),
         ..CompileOptions::default()
     };
-    let ptx = compile_ptx_with_opts(format!("{}{text}", dialect::CUDA), options)
-        .map_err(|error| refused(&format!("{error:?}")))?;
+    let source = format!("{}{text}", dialect::CUDA);
+    // What else the compiled text depends on.
+    let all = format!("// CUDA {}, {:?}\n{source}", sys::CUDA_VERSION, options.options);
+    let place = disk::place(name, &all);
+    let ptx = match place.as_ref().and_then(|place| disk::read(place, &all)) {
+        Some(compiled) => Ptx::from_src(compiled),
+        None => compile_ptx_with_opts(source, options).map_err(|error| refused(&format!("{error:?}")))?,
+    };
+    if let Some(place) = place {
+        disk::write(&place, &all, &ptx.to_src());
+    }
     let module = device.cuda_stream().context().load_module(ptx).map_err(|error| refused(&error))?;
     let function = module.load_function(name).map_err(|error| refused(&error))?;
     known.insert(text.to_owned(), module);

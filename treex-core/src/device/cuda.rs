@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
 use candle_core::{CudaDevice, Device};
 
+pub use super::disk::keep_kernels_in;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The CUDA device of this number, set up for training; the same one at each call. Other than with Candle's

@@ -11,6 +11,8 @@ mod compile;
 pub mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "cuda")]
+mod disk;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;

@@ -17,7 +17,7 @@ pub(super) struct Rows {
 }
 
 /// The most elements of a row that a thread keeps.
-const MOST_EACH: usize = 32;
+const MOST_EACH: usize = 16;
 
 /// Threads that exchange numbers without memory.
 const WARP: usize = 32;
@@ -76,10 +76,10 @@ mod tests {
             (3, 4, 1, 16),
             (32, 32, 1, 125),
             (33, 32, 2, 125),
-            (1024, 32, 32, 125),
-            (1025, 256, 8, 1000),
-            (8192, 256, 32, 1000),
-            (8193, 256, 0, 1000),
+            (512, 32, 16, 125),
+            (513, 256, 4, 1000),
+            (4096, 256, 16, 1000),
+            (4097, 256, 0, 1000),
         ] {
             let rows = Rows::new(1000, columns);
             assert_eq!((rows.lanes, rows.each, rows.groups()), (lanes, each, groups), "{columns}");

@@ -6,7 +6,7 @@ use treex_core::constants::arange;
 use treex_core::device::has_kernels;
 use treex_core::indices::Checked;
 use treex_core::transfers::transfer;
-use treex_core::{Error, ErrorKind, Key, Result, record, scan};
+use treex_core::{Error, Key, Result, record, scan};
 
 use super::cell::{Carry, RnnCell, check_carry, with_tensors};
 use crate::ops::recurrent::order::Order;
@@ -152,14 +152,14 @@ impl Steps {
         Ok(Some((with_tensors(carry, &last)?, y)))
     }
 
-    /// The tensors of the carry behind each step, of `x` on a device whose leading dimension is time, as one operation; `None` where it
-    /// does not cover the cell.
+    /// The tensors of the carry behind each step and the outputs, of `x` on a device whose leading dimension is time, as one operation;
+    /// `None` where it does not cover the cell.
     fn run_on_device<C: RnnCell>(
         &self,
         cell: &C,
         carry: &C::Carry,
         x: &Tensor,
-    ) -> Result<Option<Vec<Tensor>>> {
+    ) -> Result<Option<(Vec<Tensor>, Tensor)>> {
         let tensors: Vec<_> = carry.tensors().into_iter().cloned().collect();
         let is_on_device = |x: &Tensor| !x.device().is_cpu() && has_kernels(x);
         let fused =
@@ -171,7 +171,7 @@ impl Steps {
         let carries = fused.run_on_device(&operands)?;
         record(cell, &sample, h);
         fused.record(&sample, h);
-        Ok(Some(carries))
+        Ok(carries.last().cloned().map(|y| (carries, y)))
     }
 
     /// Runs `cell` over the leading dimension of `x`, as one node of the gradient's graph: the carry of each
@@ -183,7 +183,7 @@ impl Steps {
         x: &Tensor,
     ) -> Result<(C::Carry, Tensor)> {
         let first: Vec<_> = carry.tensors().into_iter().cloned().collect();
-        if let Some(carries) = self.run_on_device(cell, carry, x)? {
+        if let Some((carries, y)) = self.run_on_device(cell, carry, x)? {
             let last = match (&self.order.lengths, &self.lengths) {
                 (None, None) => carries
                     .iter()
@@ -191,10 +191,7 @@ impl Steps {
                     .collect::<candle_core::Result<_>>()?,
                 _ => self.at_the_end(&first, &carries)?,
             };
-            let y = carries
-                .last()
-                .ok_or_else(|| Error::new(ErrorKind::Structure, "a recurrent cell has no carry"))?;
-            return Ok((with_tensors(carry, &last)?, y.clone()));
+            return Ok((with_tensors(carry, &last)?, y));
         }
         let like = carry.map_tensors(&mut |tensor| Ok(tensor.detach()))?;
         let keep_all = self.order.lengths.is_some() || self.lengths.is_some();
