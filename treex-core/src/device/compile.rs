@@ -45,13 +45,13 @@ pub(super) fn kernel(device: &CudaDevice, name: &str, text: &str) -> Result<Cuda
     let source = format!("{}{text}", dialect::CUDA);
     // What else the compiled text depends on.
     let all = format!("// CUDA {}, {:?}\n{source}", sys::CUDA_VERSION, options.options);
-    let place = disk::place(name, &all);
-    let ptx = match place.as_ref().and_then(|place| disk::read(place, &all)) {
+    let file = disk::file_of(name, &all);
+    let ptx = match file.as_ref().and_then(|file| disk::read(file, &all)) {
         Some(compiled) => Ptx::from_src(compiled),
         None => compile_ptx_with_opts(source, options).map_err(|error| refused(&format!("{error:?}")))?,
     };
-    if let Some(place) = place {
-        disk::write(&place, &all, &ptx.to_src());
+    if let Some(file) = file {
+        disk::write(&file, &all, &ptx.to_src());
     }
     let module = device.cuda_stream().context().load_module(ptx).map_err(|error| refused(&error))?;
     let function = module.load_function(name).map_err(|error| refused(&error))?;

@@ -49,7 +49,7 @@ pub fn keep_kernels_in(folder: impl AsRef<Path>) -> Result<()> {
 }
 
 /// Where the kernel `name`, compiled from `source`, is kept, if the program asked for it.
-pub(super) fn place(name: &str, source: &str) -> Option<PathBuf> {
+pub(super) fn file_of(name: &str, source: &str) -> Option<PathBuf> {
     let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
@@ -60,19 +60,19 @@ pub(super) fn place(name: &str, source: &str) -> Option<PathBuf> {
 const END: &str = "\n//= compiled\n";
 
 /// The compiled text in a file, if it is that of `source` and whole.
-pub(super) fn read(place: &Path, source: &str) -> Option<String> {
-    let file = fs::read_to_string(place).ok()?;
-    let (before, compiled) = file.split_once(END)?;
+pub(super) fn read(file: &Path, source: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let (before, compiled) = text.split_once(END)?;
     let (compiled, end) = compiled.rsplit_once(END)?;
     (before == commented(source) && end.is_empty()).then(|| compiled.to_owned())
 }
 
 /// Writes a file as a whole or not at all. It is a copy, so that one that cannot be written is no error.
-pub(super) fn write(place: &Path, source: &str, compiled: &str) {
+pub(super) fn write(file: &Path, source: &str, compiled: &str) {
     let written = || -> Option<()> {
-        let mut file = tempfile::NamedTempFile::new_in(place.parent()?).ok()?;
-        write!(file, "{}{END}{compiled}{END}", commented(source)).ok()?;
-        file.persist(place).ok().map(drop)
+        let mut new = tempfile::NamedTempFile::new_in(file.parent()?).ok()?;
+        write!(new, "{}{END}{compiled}{END}", commented(source)).ok()?;
+        new.persist(file).ok().map(drop)
     };
     let _ = written(); // a copy
 }
@@ -89,15 +89,15 @@ mod tests {
     #[test]
     fn a_file_is_taken_if_it_is_whole_and_of_the_same_source() -> Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = folder.path().join("k.ptx");
-        assert_eq!(read(&place, "source\n"), None);
-        write(&place, "source\nline", "compiled\n");
-        assert_eq!(read(&place, "source\nline").as_deref(), Some("compiled\n"));
-        assert_eq!(read(&place, "source\nlines"), None);
-        let whole = fs::read_to_string(&place).expect("it was written");
+        let file = folder.path().join("k.ptx");
+        assert_eq!(read(&file, "source\n"), None);
+        write(&file, "source\nline", "compiled\n");
+        assert_eq!(read(&file, "source\nline").as_deref(), Some("compiled\n"));
+        assert_eq!(read(&file, "source\nlines"), None);
+        let whole = fs::read_to_string(&file).expect("it was written");
         for end in 0..whole.len() {
-            fs::write(&place, &whole[..end]).expect("it is there");
-            assert_eq!(read(&place, "source\nline"), None, "{end}");
+            fs::write(&file, &whole[..end]).expect("it is there");
+            assert_eq!(read(&file, "source\nline"), None, "{end}");
         }
         Ok(())
     }
