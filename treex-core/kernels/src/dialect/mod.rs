@@ -54,3 +54,6 @@ pub const THREEFRY: &str = include_str!("threefry.h");
 
 /// Samples that are 0 or 1, behind [`TABLE`] and [`THREEFRY`], with `GROUP_SIZE` and `EACH` defined.
 pub const BERNOULLI: &str = include_str!("bernoulli.h");
+
+/// The header for host C++.
+pub const HOST: &str = include_str!("host.h");

@@ -1,0 +1,17 @@
+//! The texts of device kernels in other forms than CUDA's: run as host C++ with checked memory against the kernels of the CPU,
+//! and parsed as Metal.
+//!
+//! ```text
+//! cargo test -p treex-kernels --test dialect
+//! ```
+//!
+//! Needs `c++`; without it the tests fail, or, where the environment variable `TREEX_NO_CXX` is 1, say that they are skipped.
+
+#![allow(clippy::unwrap_used)] // a test says where it failed
+
+mod compiler;
+mod element;
+mod host;
+mod kernels;
+mod layout;
+mod text;
