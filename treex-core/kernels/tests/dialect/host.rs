@@ -132,11 +132,23 @@ impl Host {
         if self.program.is_none() {
             return;
         }
-        let found = found.chunks_exact(T::Wide::SIZE).map(|bytes| T::Wide::get(bytes).to_f64());
+        let found: Vec<f64> =
+            found.chunks_exact(T::Wide::SIZE).map(|bytes| T::Wide::get(bytes).to_f64()).collect();
+        let what = format!("{what} of {}", T::NAME);
+        self.in_f64(&what, &bytes(&found), expected, scale * T::WIDE);
+    }
+
+    /// Asserts that `f64` numbers differ by at most `tolerance`, relative where they are larger than 1.
+    #[track_caller]
+    pub(crate) fn in_f64(&self, what: &str, found: &[u8], expected: &[f64], tolerance: f64) {
+        if self.program.is_none() {
+            return;
+        }
+        let found: Vec<f64> = found.chunks_exact(f64::SIZE).map(f64::get).collect();
         assert_eq!(found.len(), expected.len(), "{what}");
-        for (i, (found, &expected)) in found.zip(expected).enumerate() {
-            let is_near = (found - expected).abs() <= T::WIDE * expected.abs().max(scale);
-            assert!(is_near || found.is_nan() && expected.is_nan(), "{what} of {}: {i}: {found}, not {expected}", T::NAME);
+        for (i, (found, &expected)) in found.into_iter().zip(expected).enumerate() {
+            let is_near = (found - expected).abs() <= tolerance * expected.abs().max(1.);
+            assert!(is_near || found.is_nan() && expected.is_nan(), "{what}: {i}: {found}, not {expected}");
         }
     }
 }
@@ -169,8 +181,9 @@ pub(crate) fn run(program: &PathBuf, input: &[u8]) -> Result<Vec<u8>, String> {
 /// The input of `serve.h`.
 pub(crate) fn input(kernel: usize, groups: usize, memory: &[&Vec<u8>], parameters: &[Parameter]) -> Vec<u8> {
     let mut input = Vec::new();
-    let mut put = |number: usize| (number as u64).put(&mut input);
-    [kernel, groups, GROUP_SIZE, memory.len()].map(&mut put);
+    for number in [kernel, groups, GROUP_SIZE, memory.len()] {
+        (number as u64).put(&mut input);
+    }
     for memory in memory {
         (memory.len() as u64).put(&mut input);
         input.extend(*memory);

@@ -4,7 +4,7 @@ use treex_kernels::dialect::{EACH, ELEMENT, ROWS};
 use treex_kernels::embedding::{DIALECT, Embedding};
 
 use super::for_each_type;
-use crate::element::{Element, Plain, numbers};
+use crate::element::{Element, numbers};
 use crate::host::{Host, Parameter, long, read, short, write};
 use crate::layout::groups;
 use crate::text::{GROUP_SIZE, Text};
