@@ -109,6 +109,12 @@ impl Host {
         all
     }
 
+    /// Asserts that these are the same bytes.
+    #[track_caller]
+    pub(crate) fn equal(&self, what: &str, found: &[u8], expected: &[u8]) {
+        assert!(self.program.is_none() || found == expected, "{what}: {found:?}, not {expected:?}");
+    }
+
     /// Asserts that elements are near to those of the CPU: within the differences of sums of the size of `scale`, and of one
     /// rounding.
     #[track_caller]

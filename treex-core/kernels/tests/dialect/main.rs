@@ -11,6 +11,7 @@
 
 mod compiler;
 mod element;
+mod faults;
 mod host;
 mod kernels;
 mod layout;
