@@ -57,3 +57,6 @@ pub const BERNOULLI: &str = include_str!("bernoulli.h");
 
 /// The header for host C++.
 pub const HOST: &str = include_str!("host.h");
+
+/// The header for Metal.
+pub const METAL: &str = include_str!("metal.h");

@@ -15,4 +15,6 @@ mod faults;
 mod host;
 mod kernels;
 mod layout;
+mod metal;
+mod sources;
 mod text;

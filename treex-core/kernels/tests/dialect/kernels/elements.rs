@@ -13,7 +13,7 @@ use crate::host::{Host, long, read, real, short, write};
 use crate::layout::groups;
 use crate::text::Text;
 
-const FUNCTIONS: [Elementwise; 9] = [
+pub(crate) const FUNCTIONS: [Elementwise; 9] = [
     Elementwise::Relu,
     Elementwise::Relu6,
     Elementwise::LeakyRelu(0.1),

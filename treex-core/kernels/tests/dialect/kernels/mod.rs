@@ -1,7 +1,7 @@
 //! Each kernel against that of the CPU, at sizes around those at which threads share the work in another way.
 
 mod cross_entropy;
-mod elements;
+pub(crate) mod elements;
 mod embedding;
 mod group_norm;
 mod layer_norm;
