@@ -11,7 +11,10 @@ pub(crate) fn is_there() -> bool {
         return true;
     }
     let is_allowed = std::env::var("TREEX_NO_CXX").is_ok_and(|value| value == "1");
-    assert!(is_allowed, "there is no `c++` to compile kernels with: install one, or set TREEX_NO_CXX=1 to skip");
+    assert!(
+        is_allowed,
+        "there is no `c++` to compile kernels with: install one, or set TREEX_NO_CXX=1 to skip"
+    );
     eprintln!("SKIPPED: there is no `c++`, and TREEX_NO_CXX=1: no kernel was compiled or run");
     false
 }

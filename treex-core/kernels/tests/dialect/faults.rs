@@ -32,7 +32,10 @@ const RUN: &[Fault] = &[
     Fault { check: "different-places", body: "if (LOCAL_ID < 96) BARRIER; else BARRIER;" },
     Fault { check: "different-places", body: "if (LOCAL_ID == 5) BARRIER; else SHUFFLE_XOR(1.0f, 1);" },
     Fault { check: "shuffle", body: "SHUFFLE_XOR(1.0f, 32);" },
-    Fault { check: "not-written", body: "SHARED(float, parts, GROUP_SIZE) STORE_F32(y, LOCAL_ID, parts[LOCAL_ID]);" },
+    Fault {
+        check: "not-written",
+        body: "SHARED(float, parts, GROUP_SIZE) STORE_F32(y, LOCAL_ID, parts[LOCAL_ID]);",
+    },
     Fault {
         check: "race",
         body: "SHARED(float, parts, GROUP_SIZE) parts[LOCAL_ID] = 1.0f;\n\

@@ -1,5 +1,6 @@
 //! Kernels in host form: compiled with their checks, and run in three orders.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -63,20 +64,26 @@ pub(crate) fn address(number: usize) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     texts: Vec<Text>,
+    launched: BTreeSet<String>,
     /// `None` while texts are collected.
     program: Option<PathBuf>,
 }
 
 impl Host {
     /// Runs `checks` twice: first each launch adds its text to the program and writes nothing, then the kernels run.
-    pub(crate) fn check(name: &str, checks: impl Fn(&mut Self)) {
+    /// All of `kernels` are among them.
+    pub(crate) fn check(name: &str, kernels: &[&str], checks: impl Fn(&mut Self)) {
         if !compiler::is_there() {
             return;
         }
         let mut host = Self::default();
         checks(&mut host);
-        host.program = Some(compiler::program(name, &source(&host.texts)).unwrap_or_else(|said| panic!("{said}")));
+        host.program =
+            Some(compiler::program(name, &source(&host.texts)).unwrap_or_else(|said| panic!("{said}")));
         checks(&mut host);
+        for kernel in kernels {
+            assert!(host.launched.contains(*kernel), "`{kernel}` is not launched");
+        }
     }
 
     /// The memory that kernel `name` of `text` writes, in the order of its parameters.
@@ -93,7 +100,9 @@ impl Host {
             }
             return written(parameters).cloned().collect();
         };
-        let kernels = self.texts.iter().flat_map(|of| of.kernels().into_iter().map(move |kernel| (of, kernel)));
+        self.launched.insert(name.to_owned());
+        let kernels =
+            self.texts.iter().flat_map(|of| of.kernels().into_iter().map(move |kernel| (of, kernel)));
         let kernel = kernels.into_iter().position(|(of, kernel)| of == text && kernel == name).unwrap();
         let memory: Vec<_> = parameters.iter().filter_map(memory).collect();
         let found = run(program, &input(kernel, groups, &memory, parameters))
@@ -128,7 +137,11 @@ impl Host {
             let (found, expected) = (found.exact(), expected.exact());
             let bound = T::WIDE * expected.abs().max(scale) + T::ROUNDING * expected.abs();
             let is_near = (found - expected).abs() <= bound || found == expected;
-            assert!(is_near || found.is_nan() && expected.is_nan(), "{what} of {}: {i}: {found}, not {expected}", T::NAME);
+            assert!(
+                is_near || found.is_nan() && expected.is_nan(),
+                "{what} of {}: {i}: {found}, not {expected}",
+                T::NAME
+            );
         }
     }
 

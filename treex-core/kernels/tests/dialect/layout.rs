@@ -28,7 +28,10 @@ impl Rows {
         self.rows.div_ceil(GROUP_SIZE / self.lanes)
     }
 
-    pub(crate) fn defines<const N: usize>(&self, others: [(&'static str, bool); N]) -> Vec<(&'static str, usize)> {
+    pub(crate) fn defines<const N: usize>(
+        &self,
+        others: [(&'static str, bool); N],
+    ) -> Vec<(&'static str, usize)> {
         let others = others.map(|(name, is_so)| (name, is_so.into()));
         [("LANES", self.lanes), ("EACH", self.each)].into_iter().chain(others).collect()
     }
@@ -83,7 +86,10 @@ impl Pieces {
         self.matrices * self.pieces
     }
 
-    pub(crate) fn defines<const N: usize>(&self, others: [(&'static str, bool); N]) -> Vec<(&'static str, usize)> {
+    pub(crate) fn defines<const N: usize>(
+        &self,
+        others: [(&'static str, bool); N],
+    ) -> Vec<(&'static str, usize)> {
         let others = others.map(|(name, is_so)| (name, is_so.into()));
         [("COLUMNS", self.lanes)].into_iter().chain(others).collect()
     }

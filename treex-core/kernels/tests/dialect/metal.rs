@@ -25,8 +25,18 @@ const OF_ROWS: &[&[&str]] = &[
 const OF_PIECES: &[&[&str]] = &[&[sum_axis0::DIALECT], &[group_norm::DIALECT]];
 const OF_ELEMENTS: &[&[&str]] = &[&[add::DIALECT], &[THREEFRY, dropout::DIALECT]];
 const FLAGS: [&str; 12] = [
-    "IS_LOG", "IS_LONG", "IS_CENTERED", "IS_FAST", "HAS_SCALE", "HAS_BIAS", "HAS_TERMS", "IS_OF_ROWS", "IS_PARTIAL",
-    "IS_ROUNDED", "IS_BACKWARD", "TERMS",
+    "IS_LOG",
+    "IS_LONG",
+    "IS_CENTERED",
+    "IS_FAST",
+    "HAS_SCALE",
+    "HAS_BIAS",
+    "HAS_TERMS",
+    "IS_OF_ROWS",
+    "IS_PARTIAL",
+    "IS_ROUNDED",
+    "IS_BACKWARD",
+    "TERMS",
 ];
 
 /// Each text for each element type that Metal has, with all flags and with none.
@@ -125,11 +135,14 @@ fn functions_that_metal_lacks() {
         return;
     }
     let mut checks = String::new();
-    let doubles = [0., -1.5, 0.1, 1e-40, 4e-46, 1e-46, -7e-46, 1e300, 3.402_823_5e38, f64::INFINITY, 1. + 1e-9];
-    for number in doubles.into_iter().chain([1. + 2f64.powi(-24), 1. + 3. * 2f64.powi(-24), 2f64.powi(-150)]) {
+    let doubles =
+        [0., -1.5, 0.1, 1e-40, 4e-46, 1e-46, -7e-46, 1e300, 3.402_823_5e38, f64::INFINITY, 1. + 1e-9];
+    for number in doubles.into_iter().chain([1. + 2f64.powi(-24), 1. + 3. * 2f64.powi(-24), 2f64.powi(-150)])
+    {
         let (bits, expected) = (number.to_bits(), (number as f32).to_bits());
         // Writing into memory does not fail.
-        let _ = writeln!(checks, "    if (as_type<uint>(bits_to_double({bits:#x}ul)) != {expected}u) return 1;");
+        let _ =
+            writeln!(checks, "    if (as_type<uint>(bits_to_double({bits:#x}ul)) != {expected}u) return 1;");
     }
     for x in [-30f32, -1., -0.5, -1e-3, -1e-8, 0., 1e-10, 1e-4, 0.3, 2., 80., f32::INFINITY] {
         let near = |function: &str, expected: f64| {
@@ -137,7 +150,8 @@ fn functions_that_metal_lacks() {
             format!("    if (!near({function}(bits_to_float({x}u)), bits_to_float({expected}u))) return 2;\n")
         };
         checks += &near("expm1", f64::from(x).exp_m1());
-        checks += &near("log1p", f64::from(x.max(-1.)).ln_1p()).replace(&format!("({}u)", x.to_bits()), &format!("({}u)", x.max(-1.).to_bits()));
+        checks += &near("log1p", f64::from(x.max(-1.)).ln_1p())
+            .replace(&format!("({}u)", x.to_bits()), &format!("({}u)", x.max(-1.).to_bits()));
     }
     let near = "static bool near(float a, float b) { return a == b || fabs(a - b) <= 4e-7f * fabs(b); }\n";
     let folder = compiler::folder("metal/functions");

@@ -3,40 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::kernels::KERNELS;
 use crate::metal;
 use crate::text::kernels_of;
-
-/// Kernels that run in host form, each in the test of its file.
-const HOST: &[&str] = &[
-    "add",
-    "bernoulli",
-    "dropout",
-    "elementwise",
-    "gather_rows",
-    "group_gradients",
-    "group_moments",
-    "group_norm",
-    "group_norm_backward",
-    "integer_cross_entropy",
-    "integer_cross_entropy_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "log_softmax_backward",
-    "norm_gradient_sums",
-    "norm_moment_sums",
-    "scatter_rows",
-    "softmax",
-    "softmax_backward",
-    "sum_axis0",
-    "sums",
-    "sweep",
-    "totals",
-];
 
 const TABLE: &str = "addresses in a table are no pointers in Metal";
 
 /// Kernels without a Metal form, and why.
-const NOT_METAL: &[(&str, &str)] = &[("bernoulli", TABLE), ("sums", TABLE), ("sweep", TABLE), ("totals", TABLE)];
+const NOT_METAL: &[(&str, &str)] =
+    &[("bernoulli", TABLE), ("sums", TABLE), ("sweep", TABLE), ("totals", TABLE)];
 
 /// The names of the kernels of all texts in a folder.
 fn kernels_in(folder: &Path, names: &mut BTreeSet<String>) {
@@ -55,9 +30,13 @@ fn every_kernel_has_its_forms() {
     let mut all = BTreeSet::new();
     kernels_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
     let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(all, of(HOST), "kernels of the sources, and those that run in host form");
+    assert_eq!(all, of(KERNELS), "kernels of the sources, and those that run in host form");
     let metal: BTreeSet<_> = metal::texts().iter().flat_map(|text| text.kernels()).collect();
     let not_metal: Vec<_> = NOT_METAL.iter().map(|(name, _)| *name).collect();
     assert!(metal.is_disjoint(&of(&not_metal)));
-    assert_eq!(all, &metal | &of(&not_metal), "kernels of the sources, and those with a Metal form or a reason");
+    assert_eq!(
+        all,
+        &metal | &of(&not_metal),
+        "kernels of the sources, and those with a Metal form or a reason"
+    );
 }

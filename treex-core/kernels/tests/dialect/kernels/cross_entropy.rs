@@ -10,12 +10,11 @@ use crate::host::{Host, read, write};
 use crate::layout::Rows;
 use crate::text::Text;
 
-#[test]
-fn cross_entropy() {
-    Host::check("cross_entropy", |host| for_each_type!(check(host)));
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(check_type(host));
 }
 
-fn check<T: Element + IntegerCrossEntropy>(host: &mut Host) {
+fn check_type<T: Element + IntegerCrossEntropy>(host: &mut Host) {
     for (count, columns) in ROWS {
         let rows = Rows::new(count, columns);
         let x: Vec<T> = numbers(count * columns, 1);
@@ -23,8 +22,7 @@ fn check<T: Element + IntegerCrossEntropy>(host: &mut Host) {
         let labels: Vec<u32> = (0..count).map(|row| (row * 7 % columns) as u32).collect();
         let (losses, sums) = T::integer_cross_entropy(&x, &labels, columns).unwrap();
         let dx = T::integer_cross_entropy_backward(&x, &labels, columns, &sums, &cotangents).unwrap();
-        let saved: Vec<f64> =
-            sums.iter().flat_map(|of| [of.largest, of.log_sum]).map(Real::to_f64).collect();
+        let saved: Vec<f64> = sums.iter().flat_map(|of| [of.largest, of.log_sum]).map(Real::to_f64).collect();
         for is_long in [false, true] {
             let labels = if is_long {
                 read(&labels.iter().map(|label| i64::from(*label)).collect::<Vec<_>>())
@@ -62,8 +60,7 @@ fn labels_that_are_no_class<T: Element>(host: &mut Host) {
     let rows = Rows::new(count, columns);
     let x: Vec<T> = numbers(count * columns, 1);
     for is_long in [false, true] {
-        let labels =
-            if is_long { read(&vec![-1i64; count]) } else { read(&vec![columns as u32; count]) };
+        let labels = if is_long { read(&vec![-1i64; count]) } else { read(&vec![columns as u32; count]) };
         let text =
             Text::of_element(T::NAME, &[ELEMENT, OF_ROWS, DIALECT], &rows.defines([("IS_LONG", is_long)]));
         let [rows_value, columns_value] = rows.values();

@@ -25,13 +25,10 @@ pub(crate) const FUNCTIONS: [Elementwise; 9] = [
     Elementwise::Softplus,
 ];
 
-#[test]
-fn elements() {
-    Host::check("elements", |host| {
-        for_each_type!(add(host));
-        for_each_type!(dropout(host));
-        for_each_type!(functions(host));
-    });
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(add(host));
+    for_each_type!(dropout(host));
+    for_each_type!(functions(host));
 }
 
 fn add<T: Element + Add>(host: &mut Host) {

@@ -9,12 +9,11 @@ use crate::host::{Host, Parameter, long, read, short, write};
 use crate::layout::groups;
 use crate::text::{GROUP_SIZE, Text};
 
-#[test]
-fn embedding() {
-    Host::check("embedding", |host| for_each_type!(check(host)));
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(check_type(host));
 }
 
-fn check<T: Element + Embedding>(host: &mut Host) {
+fn check_type<T: Element + Embedding>(host: &mut Host) {
     for (n, features, count) in [(5, 3, 300), (40, 1100, 20)] {
         let (table, dy): (Vec<T>, Vec<T>) = (numbers(n * features, 1), numbers(count * features, 2));
         let ids: Vec<u32> = (0..count).map(|at| (at * at % 11 % n) as u32).collect();

@@ -22,12 +22,11 @@ const EXTENTS: [Extent; 4] = [
     Extent { outer: 1, rows: 140, groups: 1, size: 1025 },
 ];
 
-#[test]
-fn group_norm() {
-    Host::check("group_norm", |host| for_each_type!(check(host)));
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(check_type(host));
 }
 
-fn check<T: Element + GroupNorm>(host: &mut Host) {
+fn check_type<T: Element + GroupNorm>(host: &mut Host) {
     for extent in EXTENTS {
         for use_fast_variance in [true, false] {
             Norm::<T>::new(extent).check(host, use_fast_variance);

@@ -20,12 +20,11 @@ const MOMENTS: [Moments; 3] = [
     Moments::Uncentered,
 ];
 
-#[test]
-fn layer_norm() {
-    Host::check("layer_norm", |host| for_each_type!(check(host)));
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(check_type(host));
 }
 
-fn check<T: Element + LayerNorm>(host: &mut Host) {
+fn check_type<T: Element + LayerNorm>(host: &mut Host) {
     for (count, columns) in ROWS {
         for moments in MOMENTS {
             with_parameters::<T>(host, count, columns, moments);
@@ -70,8 +69,7 @@ fn with_parameters<T: Element + LayerNorm>(host: &mut Host, count: usize, column
     host.near(&what("y"), &forward[0], &y, 4.);
 
     let saved = Parameter::Read(forward[1].clone());
-    let parameters =
-        [read(&x), read(&dy), read(&scale), saved.clone(), written, rows_value, columns_value];
+    let parameters = [read(&x), read(&dy), read(&scale), saved.clone(), written, rows_value, columns_value];
     let found = host.launch(&text, "layer_norm_backward", rows.groups(), &parameters);
     host.near(&what("dx"), &found[0], &expected.x.unwrap(), 8.);
 

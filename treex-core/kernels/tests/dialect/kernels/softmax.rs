@@ -9,17 +9,17 @@ use crate::host::{Host, read, write};
 use crate::layout::Rows;
 use crate::text::Text;
 
-#[test]
-fn softmax() {
-    Host::check("softmax", |host| for_each_type!(check(host)));
+pub(super) fn check(host: &mut Host) {
+    for_each_type!(check_type(host));
 }
 
-fn check<T: Element + Softmax>(host: &mut Host) {
+fn check_type<T: Element + Softmax>(host: &mut Host) {
     for (rows, columns) in ROWS {
         let (x, dy): (Vec<T>, Vec<T>) = (numbers(rows * columns, 1), numbers(rows * columns, 2));
         let rows = Rows::new(rows, columns);
         let mut run = |name: &str, is_log: bool, all: &[&[T]]| {
-            let text = Text::of_element(T::NAME, &[ELEMENT, OF_ROWS, DIALECT], &rows.defines([("IS_LOG", is_log)]));
+            let text =
+                Text::of_element(T::NAME, &[ELEMENT, OF_ROWS, DIALECT], &rows.defines([("IS_LOG", is_log)]));
             let reads = all.iter().map(|x| read(x));
             let parameters: Vec<_> = reads.chain([write::<T>(x.len())]).chain(rows.values()).collect();
             host.launch(&text, name, rows.groups(), &parameters).remove(0)

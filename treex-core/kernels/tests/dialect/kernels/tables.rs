@@ -18,13 +18,10 @@ const LENGTHS: [usize; 4] = [1, 1024, 3, 2500];
 /// Words of a leaf: three, and its addresses.
 const STRIDE: usize = 5;
 
-#[test]
-fn tables() {
-    Host::check("tables", |host| {
-        bernoulli(host);
-        for_each_type!(sweep(host));
-        for_each_type!(sums(host));
-    });
+pub(super) fn check(host: &mut Host) {
+    bernoulli(host);
+    for_each_type!(sweep(host));
+    for_each_type!(sums(host));
 }
 
 fn bernoulli(host: &mut Host) {
@@ -90,7 +87,8 @@ fn sweep<T: Element>(host: &mut Host) {
     let text = Text::new(&[TABLE, SHARE, &body], &defines(words.len(), STRIDE, 1));
     let mut parameters = vec![Parameter::Value(bytes(&words))];
     for (seed, len) in LENGTHS.into_iter().enumerate() {
-        parameters.extend([read::<T>(&numbers(len, seed)), Parameter::Write(bytes::<T>(&numbers(len, seed + 9)))]);
+        parameters
+            .extend([read::<T>(&numbers(len, seed)), Parameter::Write(bytes::<T>(&numbers(len, seed + 9)))]);
     }
     let found = host.launch(&text, "sweep", groups, &parameters);
     for ((seed, len), found) in LENGTHS.into_iter().enumerate().zip(found) {
