@@ -1,7 +1,7 @@
 //! Mistakes in a kernel are caught, each by the check of its name.
 
 use crate::compiler;
-use crate::host::{Parameter, input, read, run, short, source, write};
+use crate::host::{input, read, run, short, source, write};
 use crate::text::{GROUP_SIZE, Text};
 
 /// A kernel with a mistake, and the check that catches it.
@@ -86,14 +86,7 @@ fn mistakes_that_do_not_run() {
     let program = compiler::program("faults/run", &source(&texts)).unwrap_or_else(|said| panic!("{said}"));
     let x: Vec<f32> = (0..GROUP_SIZE).map(|i| i as f32).collect();
     let parameters = [read(&x), write::<f32>(GROUP_SIZE), short(GROUP_SIZE)];
-    let memory: Vec<_> = parameters
-        .iter()
-        .filter_map(|parameter| match parameter {
-            Parameter::Read(memory) | Parameter::Write(memory) => Some(memory),
-            Parameter::Value(_) => None,
-        })
-        .collect();
-    let run = |kernel| run(&program, &input(kernel, 1, &memory, &parameters));
+    let run = |kernel| run(&program, &input(kernel, 1, &parameters));
 
     let found = run(0).unwrap_or_else(|said| panic!("{said}"));
     let y = found[4 * GROUP_SIZE..].chunks_exact(4).map(|y| f32::from_le_bytes(y.try_into().unwrap()));

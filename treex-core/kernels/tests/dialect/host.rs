@@ -104,8 +104,7 @@ impl Host {
         let kernels =
             self.texts.iter().flat_map(|of| of.kernels().into_iter().map(move |kernel| (of, kernel)));
         let kernel = kernels.into_iter().position(|(of, kernel)| of == text && kernel == name).unwrap();
-        let memory: Vec<_> = parameters.iter().filter_map(memory).collect();
-        let found = run(program, &input(kernel, groups, &memory, parameters))
+        let found = run(program, &input(kernel, groups, parameters))
             .unwrap_or_else(|said| panic!("{name}: {said}\n{}", text.defined()));
         let (mut at, mut all) = (0, Vec::new());
         for parameter in parameters {
@@ -197,33 +196,31 @@ pub(crate) fn run(program: &PathBuf, input: &[u8]) -> Result<Vec<u8>, String> {
     Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The input of `serve.h`.
-pub(crate) fn input(kernel: usize, groups: usize, memory: &[&Vec<u8>], parameters: &[Parameter]) -> Vec<u8> {
+/// The input of `serve.h`. Behind a value that comes first, a table, is the memory of its addresses; otherwise all are parameters.
+pub(crate) fn input(kernel: usize, groups: usize, parameters: &[Parameter]) -> Vec<u8> {
     let mut input = Vec::new();
+    let put = |number: usize, input: &mut Vec<u8>| (number as u64).put(input);
+    let memory: Vec<_> = parameters.iter().filter_map(memory).collect();
     for number in [kernel, groups, GROUP_SIZE, memory.len()] {
-        (number as u64).put(&mut input);
+        put(number, &mut input);
     }
     for memory in memory {
-        (memory.len() as u64).put(&mut input);
-        input.extend(*memory);
+        put(memory.len(), &mut input);
+        input.extend(memory);
     }
-    let is_value = |parameter: &&Parameter| matches!(parameter, Parameter::Value(_));
-    // With a table, memory is behind its addresses.
-    let count = match parameters.iter().filter(is_value).count() {
-        1 if matches!(parameters[0], Parameter::Value(_)) => 1,
-        _ => parameters.len(),
-    };
-    (count as u64).put(&mut input);
-    let mut number = 0u64;
-    for parameter in &parameters[..count] {
-        let value = match parameter {
-            Parameter::Value(value) => value.as_slice(),
-            _ => &[],
+    let has_table = matches!(parameters.first(), Some(Parameter::Value(_)));
+    let parameters = if has_table { &parameters[..1] } else { parameters };
+    put(parameters.len(), &mut input);
+    let mut number = 0;
+    for parameter in parameters {
+        let (next, value) = match parameter {
+            Parameter::Value(value) => (number, value.as_slice()),
+            _ => (number + 1, &[][..]),
         };
-        number.put(&mut input);
-        (value.len() as u64).put(&mut input);
+        put(number, &mut input);
+        put(value.len(), &mut input);
         input.extend(value);
-        number += u64::from(value.is_empty());
+        number = next;
     }
     input
 }

@@ -5,7 +5,11 @@
 //! cargo test -p treex-kernels --test dialect
 //! ```
 //!
-//! Needs `c++`; without it the tests fail, or, where the environment variable `TREEX_NO_CXX` is 1, say that they are skipped.
+//! Needs `c++` with the fibers of POSIX (`ucontext.h`); without it the tests fail, or, where the environment variable `TREEX_NO_CXX`
+//! is 1, say that they are skipped.
+//!
+//! [`kernels`] has a row for each program of kernels, and [`sources`] compares these with the sources. [`faults`] has the mistakes
+//! that the host form catches, [`metal`] those that the Metal form's types catch.
 
 #![allow(clippy::unwrap_used)] // a test says where it failed
 
