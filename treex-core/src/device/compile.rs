@@ -92,7 +92,7 @@ pub(super) fn of_element(
         let Source { statements, values, constants } = Source::of(&(function.traced)());
         let mut named = String::new();
         for (number, constant) in constants.iter().enumerate() {
-            named += &format!("const real c{number} = (real)bits_to_double({:#x}ull);\n", constant.to_bits());
+            named += &format!("const real c{number} = (real)bits_to_double({:#x}ul);\n", constant.to_bits());
         }
         text = text
             .replace("CONSTANTS", &named)

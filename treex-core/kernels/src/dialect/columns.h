@@ -12,14 +12,14 @@ struct Piece {
     bool is_there;
 };
 
-INLINE Piece piece_of(uint group, uint thread, ulong rows, uint columns, ulong piece_rows, uint pieces) {
+INLINE Piece piece_of(uint group, uint local, ulong rows, uint columns, ulong piece_rows, uint pieces) {
     const uint blocks = (columns + COLUMNS - 1) / COLUMNS;
     Piece piece;
     piece.index = group / blocks;
     piece.matrix = piece.index / pieces;
-    piece.column = group % blocks * COLUMNS + thread % COLUMNS;
+    piece.column = group % blocks * COLUMNS + local % COLUMNS;
     const ulong first = piece.index % pieces * piece_rows;
-    piece.row = first + thread / COLUMNS;
+    piece.row = first + local / COLUMNS;
     piece.end = first + piece_rows < rows ? first + piece_rows : rows;
     piece.is_there = piece.column < columns;
     if (!piece.is_there) piece.end = 0;
@@ -32,15 +32,15 @@ INLINE Piece piece_of(uint group, uint thread, ulong rows, uint columns, ulong p
 #define IS_FIRST (piece.is_there && LOCAL_ID < COLUMNS)
 
 // The sum over all threads of a column, for the first of them.
-INLINE real column_sum(real x, uint thread, SHARED_POINTER(real, parts)) {
+INLINE real column_sum(real x, uint local, SHARED_POINTER(real, parts)) {
     BARRIER;
-    parts[thread] = x;
+    parts[local] = x;
     BARRIER;
-    for (uint half = GROUP_SIZE / 2; half >= COLUMNS; half /= 2) {
-        if (thread < half) parts[thread] += parts[thread + half];
+    for (uint rest = GROUP_SIZE / 2; rest >= COLUMNS; rest /= 2) {
+        if (local < rest) parts[local] += parts[local + rest];
         BARRIER;
     }
-    return parts[thread % COLUMNS];
+    return parts[local % COLUMNS];
 }
 
 #define SUM(x) column_sum(x, LOCAL_ID, parts)

@@ -62,5 +62,6 @@ __device__ inline float round_to_odd(double x) {
 #define STORE_U32(address, i, x) (((uint*)(address))[i] = (x))
 #define STORE_F32(address, i, x) (((float*)(address))[i] = (float)(x))
 #define STORE_F64(address, i, x) (((double*)(address))[i] = (x))
+#define STORE_WIDEST(address, i, x) STORE_F64(address, i, x)
 #define STORE_F16(address, i, x) (((ushort*)(address))[i] = to_f16(round_to_odd(x)))
 #define STORE_BF16(address, i, x) (((ushort*)(address))[i] = to_bf16(round_to_odd(x)))

@@ -14,10 +14,37 @@
 //!   stored.
 //! - `bits_to_float` and `bits_to_double` give the number of a bit pattern, `round_to_odd` a `float` from which a `double` is
 //!   rounded once to a half type.
+//! - `STORE_WIDEST` is `STORE_F64` where there is a `double`, otherwise `STORE_F32`.
 //! - `uint` and `ulong` have 32 and 64 bits.
+//!
+//! A text is CUDA C++, Metal and host C++ at once, so it has no more than all of them have:
+//!
+//! - No name is a keyword of one of them: not `half`, `thread`, `device`, `constant` or `kernel`.
+//! - `SHARED` is in kernels only, never in an `INLINE` function, and so are `LOCAL_ID` and `GROUP_ID`.
+//! - `BARRIER` and `SHUFFLE_XOR` are reached by all threads that wait there, and no thread has returned before.
+//! - `double`, `F64` and `TABLE` have no form in Metal: a launch there is of `F32` and half types, and each tensor is a parameter.
+//!   Kernels over many tensors, whose addresses are numbers in a table, are CUDA and host C++ alone.
 
 /// The header for CUDA.
 pub const CUDA: &str = include_str!("cuda.h");
+
+/// The header for Metal. Address spaces are written by four macros, `DEVICE_POINTER`, `GROUP_POINTER`, `GROUP_ARRAY` and
+/// `CONSTANT_VALUE`: a `metal_stdlib` that defines them gives a C++ compiler types in their place, and what mixes them does not
+/// compile.
+///
+/// `F64` is not there, `bits_to_double` rounds to a `float`, and `expm1` and `log1p`, which Metal lacks, are in the header. Kernels
+/// are compiled without fast mathematics. No compiler of Apple's has seen these forms yet.
+pub const METAL: &str = include_str!("metal.h");
+
+/// The header for host C++17, which finds the mistakes of a kernel. Memory of tensors and memory of groups are types of their own, so
+/// that one in the place of the other, or a store to what is `READ`, does not compile. All accesses are checked: one that is out
+/// of bounds ends the program, as does one to shared memory that was not written, or that another thread wrote or reads without a
+/// barrier in between.
+///
+/// The threads of a group are fibers. `host::launch` runs them and the groups forward, reversed or in the order of a seed. Threads
+/// that wait at different places, or for one that has returned, end the program too. In a table, `(n + 1) << 40` is the address of
+/// `host::memory[n]`.
+pub const HOST: &str = include_str!("host.h");
 
 /// The parameter of a launch, of `WORDS` words.
 pub const TABLE: &str = include_str!("table.h");

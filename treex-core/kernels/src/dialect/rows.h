@@ -8,11 +8,11 @@ struct Row {
     uint length; // 0 behind the last row
 };
 
-INLINE Row row_of(uint group, uint thread, ulong rows, uint columns) {
+INLINE Row row_of(uint group, uint local, ulong rows, uint columns) {
     Row row;
-    row.index = (ulong)group * (GROUP_SIZE / LANES) + thread / LANES;
+    row.index = (ulong)group * (GROUP_SIZE / LANES) + local / LANES;
     row.start = row.index * columns;
-    row.lane = thread % LANES;
+    row.lane = local % LANES;
     row.length = row.index < rows ? columns : 0;
     return row;
 }
@@ -35,13 +35,13 @@ INLINE Row row_of(uint group, uint thread, ulong rows, uint columns) {
 #if LANES > 32
 #define PARTS (LANES / 32)
 #define OVER_ROW(name, combine) \
-    INLINE real name(real x, uint thread, SHARED_POINTER(real, parts)) { \
+    INLINE real name(real x, uint local, SHARED_POINTER(real, parts)) { \
         UNROLL for (uint mask = 16; mask > 0; mask /= 2) { \
             const real other = SHUFFLE_XOR(x, mask); \
             x = combine(x, other); \
         } \
         BARRIER; \
-        if (thread % 32 == 0) parts[thread / 32] = x; \
+        if (local % 32 == 0) parts[local / 32] = x; \
         BARRIER; \
         x = parts[0]; \
         UNROLL for (uint part = 1; part < PARTS; ++part) x = combine(x, parts[part]); \

@@ -12,7 +12,7 @@ struct Share {
 };
 
 // The last leaf whose first group is this one or before it.
-INLINE Share share_of(TABLE_REFERENCE(table), uint group, uint thread) {
+INLINE Share share_of(TABLE_REFERENCE(table), uint group, uint local) {
     uint leaf = 0;
     for (uint end = (uint)table.words[0]; end - leaf > 1;) {
         const uint middle = (leaf + end) / 2;
@@ -24,6 +24,6 @@ INLINE Share share_of(TABLE_REFERENCE(table), uint group, uint thread) {
     share.program = (uint)(table.words[share.at] >> 32);
     share.length = table.words[share.at + 1];
     share.constants = (uint)table.words[share.at + 2];
-    share.start = (ulong)(group - (uint)table.words[share.at]) * (GROUP_SIZE * EACH) + thread;
+    share.start = (ulong)(group - (uint)table.words[share.at]) * (GROUP_SIZE * EACH) + local;
     return share;
 }

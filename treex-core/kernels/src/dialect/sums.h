@@ -8,8 +8,8 @@ KERNEL(sums, TABLE(table)) {
     UNROLL for (uint term = 0; term < TERMS; ++term) {
         part[LOCAL_ID] = sums[term];
         BARRIER;
-        for (uint half = GROUP_SIZE / 2; half > 0; half /= 2) {
-            if (LOCAL_ID < half) part[LOCAL_ID] += part[LOCAL_ID + half];
+        for (uint rest = GROUP_SIZE / 2; rest > 0; rest /= 2) {
+            if (LOCAL_ID < rest) part[LOCAL_ID] += part[LOCAL_ID + rest];
             BARRIER;
         }
         if (LOCAL_ID == 0) STORE_F64(table.words[1], (ulong)GROUP_ID * TERMS + term, part[0]);

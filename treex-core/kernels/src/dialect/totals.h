@@ -9,8 +9,8 @@ KERNEL(totals, TABLE(table)) {
         for (ulong i = LOCAL_ID; i < count; i += GROUP_SIZE) sum += LOAD_F64(sums, i * TERMS + term);
         part[LOCAL_ID] = sum;
         BARRIER;
-        for (uint half = GROUP_SIZE / 2; half > 0; half /= 2) {
-            if (LOCAL_ID < half) part[LOCAL_ID] += part[LOCAL_ID + half];
+        for (uint rest = GROUP_SIZE / 2; rest > 0; rest /= 2) {
+            if (LOCAL_ID < rest) part[LOCAL_ID] += part[LOCAL_ID + rest];
             BARRIER;
         }
         total[term] = part[0];

@@ -26,8 +26,8 @@ KERNEL(group_moments, READ(0, sums), READ(1, before), WRITE(2, saved), WRITE(3, 
     STORE_REAL(saved, 3 * row.index, mean);
     STORE_REAL(saved, 3 * row.index + 1, inv_std);
     STORE_REAL(saved, 3 * row.index + 2, SLOPE(var, inv_std));
-    STORE_F64(means, row.index, mean);
-    STORE_F64(vars, row.index, var < 0 ? (real)0 : var);
+    STORE_WIDEST(means, row.index, mean);
+    STORE_WIDEST(vars, row.index, var < 0 ? (real)0 : var);
 }
 
 // The mean of scale dy over each group, and what x - mean is multiplied by in the gradient of x; both are 0 if the moments are

@@ -1,0 +1,53 @@
+//! Each kernel against that of the CPU, at sizes around those at which threads share the work in another way.
+
+mod cross_entropy;
+pub(crate) mod elements;
+mod embedding;
+mod group_norm;
+mod layer_norm;
+mod softmax;
+mod sum_axis0;
+mod tables;
+
+use crate::host::Host;
+
+/// Rows and columns: a thread for an element, then several elements for a thread, all threads of a group for a row, and more
+/// elements than they keep.
+const ROWS: [(usize, usize); 4] = [(65, 3), (9, 33), (3, 1025), (2, 8200)];
+
+/// Calls a generic function for each element type.
+macro_rules! for_each_type {
+    ($check:ident($host:expr)) => {{
+        $check::<f32>($host);
+        $check::<f64>($host);
+        $check::<half::f16>($host);
+        $check::<half::bf16>($host);
+    }};
+}
+use for_each_type;
+
+/// A test for each program, and the list of all kernels that they launch.
+macro_rules! programs {
+    ($($name:ident: $($kernel:literal)+;)*) => {
+        /// The kernels that run in host form.
+        pub(crate) const KERNELS: &[&str] = &[$($($kernel),+),*];
+
+        $(
+            #[test]
+            fn $name() {
+                Host::check(stringify!($name), &[$($kernel),+], $name::check);
+            }
+        )*
+    };
+}
+
+programs! {
+    cross_entropy: "integer_cross_entropy" "integer_cross_entropy_backward";
+    elements: "add" "dropout" "elementwise";
+    embedding: "gather_rows" "scatter_rows";
+    group_norm: "group_gradients" "group_moments" "group_norm" "group_norm_backward" "norm_gradient_sums" "norm_moment_sums";
+    layer_norm: "layer_norm" "layer_norm_backward";
+    softmax: "log_softmax_backward" "softmax" "softmax_backward";
+    sum_axis0: "sum_axis0";
+    tables: "bernoulli" "sums" "sweep" "totals";
+}
