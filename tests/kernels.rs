@@ -14,6 +14,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::process::{Command, ExitCode, Stdio};
 
+use treex::cuda::{MatmulPrecision, matmul_precision, set_matmul_precision};
 use treex::nn::ops::{Axis, Extent, Source, convolution, linear, normalize, rows_of, rows_on_device};
 use treex::nn::{
     AttentionOptions, Padding, add, avg_pool, dot_product_attention, dropout, gelu, log_softmax, max_pool,
@@ -280,6 +281,20 @@ fn classes(x: &[Tensor], classes: u32) -> Result<Tensor> {
     softmax_cross_entropy_with_integer_labels(&x[0], &labels)
 }
 
+/// The device's library takes the type for products that the precision asks for. The simulated one computes it exactly.
+fn precision(device: &Device) -> Result<Option<String>> {
+    let x = Tensor::new(&[[1f32, 2.], [3., 4.]], device)?;
+    let mut found = Vec::new();
+    for precision in [MatmulPrecision::TensorFloat32, MatmulPrecision::Float32] {
+        set_matmul_precision(precision);
+        found.push((matmul_precision(), treex::matmul(&x, &x)?.to_vec2::<f32>()?));
+    }
+    let y = [[7f32, 10.], [15., 22.]].map(Vec::from);
+    let expected =
+        [MatmulPrecision::TensorFloat32, MatmulPrecision::Float32].map(|precision| (precision, y.to_vec()));
+    Ok((found != expected).then(|| format!("products by precision: {found:?}")))
+}
+
 /// What is moved beyond the bounds, and shared memory that threads wait for.
 fn floors(device: &Device, simulator: &Simulator) -> Result<Vec<String>> {
     let mut faults = Vec::new();
@@ -419,6 +434,7 @@ fn run(simulator: Simulator) -> Result<u64> {
         }
     }
     if only.is_empty() {
+        faults.extend(precision(&device)?);
         faults.extend(floors(&device, &simulator)?);
     }
     if faults.is_empty() {
