@@ -281,6 +281,17 @@ fn classes(x: &[Tensor], classes: u32) -> Result<Tensor> {
     softmax_cross_entropy_with_integer_labels(&x[0], &labels)
 }
 
+/// Scores that `f16` does not hold before they are scaled, and a table on the host whose ids are on the device.
+fn corners(device: &Device) -> Result<Option<String>> {
+    let large = (Tensor::ones((1, 3, 1, 64), DType::F16, device)? * 40.)?;
+    let y = dot_product_attention(&large, &large, &large, &AttentionOptions::default())?;
+    let y = y.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let table = Tensor::new(&[[1f32], [2.], [3.]], &Device::Cpu)?;
+    let rows = rows_on_device(&table, &Tensor::new(&[2u32, 0], device)?)?.flatten_all()?.to_vec1::<f32>()?;
+    let is_right = y.iter().all(|y| *y == 40.) && rows == [3., 1.];
+    Ok((!is_right).then(|| format!("corners: {y:?} {rows:?}")))
+}
+
 /// A precision reaches the device's library: the simulated one has no rounded products and refuses to compute them.
 fn precision(device: &Device) -> Result<Option<String>> {
     let x = Tensor::new(&[[1f32, 2.], [3., 4.]], device)?;
@@ -436,6 +447,7 @@ fn run(simulator: Simulator) -> Result<u64> {
     }
     if only.is_empty() {
         faults.extend(precision(&device)?);
+        faults.extend(corners(&device)?);
         faults.extend(floors(&device, &simulator)?);
     }
     if faults.is_empty() {
