@@ -14,6 +14,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::process::{Command, ExitCode, Stdio};
 
+use treex::cuda::{MatmulPrecision, matmul_precision, set_matmul_precision};
 use treex::nn::ops::{Axis, Extent, Source, convolution, linear, normalize, rows_of, rows_on_device};
 use treex::nn::{
     AttentionOptions, Padding, add, avg_pool, dot_product_attention, dropout, gelu, log_softmax, max_pool,
@@ -280,6 +281,32 @@ fn classes(x: &[Tensor], classes: u32) -> Result<Tensor> {
     softmax_cross_entropy_with_integer_labels(&x[0], &labels)
 }
 
+/// Scores that `f16` does not hold before they are scaled, and a table on the host whose ids are on the device.
+fn corners(device: &Device) -> Result<Option<String>> {
+    let large = (Tensor::ones((1, 3, 1, 64), DType::F16, device)? * 40.)?;
+    let y = dot_product_attention(&large, &large, &large, &AttentionOptions::default())?;
+    let y = y.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let table = Tensor::new(&[[1f32], [2.], [3.]], &Device::Cpu)?;
+    let rows = rows_on_device(&table, &Tensor::new(&[2u32, 0], device)?)?.flatten_all()?.to_vec1::<f32>()?;
+    let is_right = y.iter().all(|y| *y == 40.) && rows == [3., 1.];
+    Ok((!is_right).then(|| format!("corners: {y:?} {rows:?}")))
+}
+
+/// A precision reaches the device's library: the simulated one has no rounded products and refuses to compute them.
+fn precision(device: &Device) -> Result<Option<String>> {
+    let x = Tensor::new(&[[1f32, 2.], [3., 4.]], device)?;
+    let product = |precision| {
+        set_matmul_precision(precision);
+        treex::matmul(&x, &x).map_err(|error| error.to_string())
+    };
+    let (rounded, set) = (product(MatmulPrecision::TensorFloat32), matmul_precision());
+    let whole = product(MatmulPrecision::Float32).map(|y| y.to_vec2::<f32>());
+    let is_asked_for = rounded.as_ref().is_err_and(|error| error.contains("NOT_SUPPORTED"));
+    let is_whole = matches!(&whole, Ok(Ok(y)) if y == &[[7f32, 10.], [15., 22.]]);
+    let is_right = is_asked_for && is_whole && set == MatmulPrecision::TensorFloat32;
+    Ok((!is_right).then(|| format!("products by precision: {rounded:?} {whole:?}")))
+}
+
 /// What is moved beyond the bounds, and shared memory that threads wait for.
 fn floors(device: &Device, simulator: &Simulator) -> Result<Vec<String>> {
     let mut faults = Vec::new();
@@ -419,6 +446,8 @@ fn run(simulator: Simulator) -> Result<u64> {
         }
     }
     if only.is_empty() {
+        faults.extend(precision(&device)?);
+        faults.extend(corners(&device)?);
         faults.extend(floors(&device, &simulator)?);
     }
     if faults.is_empty() {

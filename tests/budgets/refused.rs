@@ -1,7 +1,7 @@
 //! A hidden transfer names its place: by the check of treex, and by that of the device.
 
 use treex::ErrorKind;
-use treex::nn::{Embed, Rnn, SimpleCell};
+use treex::nn::{Embed, Rnn, SimpleCell, scatter, scatter_add, segment_sum, take_along_axis};
 use treex::optim::{DynamicLossScale, global_norm};
 use treex::prelude::*;
 use treex_testing::simulator::Simulator;
@@ -16,6 +16,7 @@ pub(crate) fn faults(simulator: &Simulator) -> Vec<String> {
         ("read-backs and uploads of treex", by_treex(&device)),
         ("a read-back of Candle", by_the_device(simulator, &device)),
         ("ids that are out of range", out_of_range(&device)),
+        ("indexes that are out of range", indexed_out_of_range(&device)),
     ];
     let fault = |(name, check): (&str, Result<Option<String>>)| match check {
         Ok(None) => None,
@@ -120,6 +121,48 @@ fn gradients_out_of_range(device: &Device) -> Result<Option<String>> {
         && scores == [0.25, -0.75, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
         && has_outputs == [true, true, true, false, false, false];
     Ok((!is_right).then(|| format!("gradients of what is out of range: {rows:?} {scores:?} {has_outputs:?}")))
+}
+
+/// What is read at an index that is out of range is NaN, and all of what is written to.
+fn indexed_out_of_range(device: &Device) -> Result<Option<String>> {
+    let x = Tensor::new(&[[1f32, 2., 3.]], device)?;
+    let (right, wrong, twice) =
+        (indexes(&[2, 0], device)?, indexes(&[2, 3], device)?, indexes(&[1, 1], device)?);
+    let values = Tensor::new(&[[10f32, 20.]], device)?;
+    let column = Tensor::new(&[5f32, 7.], device)?;
+    let numbers = |x: Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let found = [
+        numbers(take_along_axis(&x, &right, 1)?)?,
+        numbers(take_along_axis(&x, &wrong, 1)?)?,
+        numbers(scatter_add(&x, &right, &values, 1)?)?,
+        numbers(scatter_add(&x, &wrong, &values, 1)?)?,
+        numbers(scatter(&x, &right, &values, 1)?)?,
+        numbers(scatter(&x, &wrong, &values, 1)?)?,
+        numbers(scatter(&x, &twice, &values, 1)?)?,
+        numbers(segment_sum(&column, &right.squeeze(0)?, 3)?)?,
+        numbers(segment_sum(&column, &wrong.squeeze(0)?, 3)?)?,
+    ];
+    let nan = f32::NAN;
+    let expected: [&[f32]; 9] = [
+        &[3., 1.],
+        &[3., nan],
+        &[21., 2., 13.],
+        &[nan; 3],
+        &[20., 2., 10.],
+        &[nan; 3],
+        &[nan; 3],
+        &[7., 0., 5.],
+        &[nan; 3],
+    ];
+    let same = |a: &f32, b: &f32| a == b || a.is_nan() && b.is_nan();
+    let is_right = found.iter().zip(expected).all(|(found, expected)| {
+        found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| same(a, b))
+    });
+    Ok((!is_right).then(|| format!("expected {expected:?}, found {found:?}")))
+}
+
+fn indexes(numbers: &[u32], device: &Device) -> Result<Tensor> {
+    Ok(Tensor::new(numbers, device)?.unsqueeze(0)?)
 }
 
 /// The one tensor of a tree.

@@ -43,12 +43,49 @@ impl Checked {
     /// # Errors
     /// If the shapes do not fit.
     pub fn or_nan(&self, y: &Tensor, axis: usize) -> Result<Tensor> {
+        self.or(f64::NAN, y, axis)
+    }
+
+    /// As [`or_nan`](Self::or_nan), with 0.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn or_zero(&self, y: &Tensor, axis: usize) -> Result<Tensor> {
+        self.or(0., y, axis)
+    }
+
+    fn or(&self, value: f64, y: &Tensor, axis: usize) -> Result<Tensor> {
         let after = y.rank().saturating_sub(axis + self.is_valid.rank());
         let dims = [&vec![1; axis], self.is_valid.dims(), &vec![1; after]].concat();
         let is_valid = self.is_valid.reshape(dims)?.broadcast_as(y.shape())?;
-        let nan = constant(&Tensor::new(f64::NAN, &Device::Cpu)?.to_dtype(y.dtype())?, y.device())?;
-        Ok(is_valid.where_cond(y, &nan.broadcast_as(y.shape())?)?)
+        Ok(is_valid.where_cond(y, &number(value, y)?.broadcast_as(y.shape())?)?)
     }
+
+    /// `y`, with NaN everywhere if an index is out of range: for what indexes write.
+    ///
+    /// # Errors
+    /// If a Candle operation fails.
+    pub fn or_all_nan(&self, y: &Tensor) -> Result<Tensor> {
+        if self.is_valid.elem_count() == 0 {
+            return Ok(y.clone());
+        }
+        // In `F32`, since a kernel for the minimum of `U8` is not on each device.
+        all_nan_unless(&self.is_valid.to_dtype(DType::F32)?.min_all()?.gt(0f64)?, y)
+    }
+}
+
+/// `y`, with NaN everywhere unless `condition`, a scalar in `U8`, is 1.
+///
+/// # Errors
+/// If a Candle operation fails.
+pub fn all_nan_unless(condition: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let marks = condition.where_cond(&number(0., y)?, &number(f64::NAN, y)?)?;
+    Ok(y.broadcast_add(&marks)?)
+}
+
+/// A scalar of the type and on the device of `y`.
+fn number(value: f64, y: &Tensor) -> Result<Tensor> {
+    constant(&Tensor::new(value, &Device::Cpu)?.to_dtype(y.dtype())?, y.device())
 }
 
 /// In `I64`, contiguous.
@@ -95,6 +132,11 @@ mod tests {
         let grads = indices.or_nan(&selected, 0)?.sum_all()?.backward()?;
         let grad = grads.get(&rows).expect("a row was selected").to_vec2::<f32>()?;
         assert_eq!(grad, [[0., 0.], [1., 1.]], "the index that is out of range selects nothing");
+        let marked = indices.or_all_nan(&rows)?.flatten_all()?.to_vec1::<f32>()?;
+        assert!(marked.iter().all(|x| x.is_nan()), "{marked:?}");
+        let valid = Checked::new(&Tensor::new(&[1i64, 0], &Device::Cpu)?, 2, false)?;
+        assert_eq!(valid.or_all_nan(&rows)?.to_vec2::<f32>()?, [[1., 2.], [3., 4.]]);
+        assert_eq!(indices.or_zero(&rows, 0)?.to_vec2::<f32>()?, [[1., 2.], [0., 0.]]);
         let by_column = indices.or_nan(&rows.t()?.contiguous()?, 1)?.to_vec2::<f32>()?;
         assert!(by_column.iter().all(|row| !row[0].is_nan() && row[1].is_nan()), "{by_column:?}");
         for dtype in [DType::U8, DType::U32, DType::I16, DType::I32] {

@@ -88,6 +88,7 @@ pub use transform::check_gradients::check_gradients;
 pub use transform::grad::{grad, value_and_grad, value_and_grad_aux};
 pub use transform::hessian::{Hessian, hessian, hvp};
 pub use transform::jvp::jvp;
+pub use transform::mixed_precision::MixedPrecision;
 pub use transform::per_example::per_example_grads;
 pub use transform::remat::remat;
 pub use transform::scan::{scan, scan_blocks};

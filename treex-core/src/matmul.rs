@@ -120,6 +120,12 @@ fn batch(x: &Tensor) -> &[usize] {
 /// `a · b`, `[batch.., m, n]`.
 fn multiply(sizes: Sizes, a: &Operand, b: &Operand, batch: &[usize]) -> Result<OwnedStorage> {
     let [m, _, n] = sizes.matrix;
+    if !a.x.device().same_device(b.x.device()) {
+        return Err(Error::argument("two matrices are on different devices")
+            .expected(format!("both on {:?}", a.x.device().location()))
+            .found(format!("{:?}", b.x.device().location()))
+            .remedy("move the model and its input to one device with `into_device` and `to_device`"));
+    }
     let dims = [batch, &[m, n]].concat();
     if !a.x.device().is_cpu() {
         return on_device(sizes, a, b, dims.into());
@@ -154,7 +160,11 @@ fn on_device(sizes: Sizes, a: &Operand, b: &Operand, shape: Shape) -> Result<Own
         (Storage::Metal(x), Storage::Metal(y)) => {
             Storage::Metal(x.matmul(y, (count, m, n, k), x_layout, y_layout)?)
         }
-        _ => return Err(Error::argument("two matrices are on different devices").expected("one device")),
+        _ => {
+            return Err(
+                Error::argument("two matrices are on different kinds of devices").expected("one device")
+            );
+        }
     };
     Ok(OwnedStorage { storage, shape })
 }

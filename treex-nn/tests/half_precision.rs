@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use treex_core::{Key, Leaf, Result, prelude::*};
+use treex_core::{BatchStat, Key, Leaf, MixedPrecision, Parameter, Result, prelude::*};
 use treex_nn::{
-    AttentionOptions, Conv, ConvLocal, ConvTranspose, DenseGeneral, Einsum, Embed, Linear,
-    MultiHeadDotProductAttention, dot_product_attention_weights, einsum, initializers,
+    AttentionOptions, BatchNorm, Conv, ConvLocal, ConvTranspose, DenseGeneral, Einsum, Embed, LayerNorm,
+    Linear, MultiHeadDotProductAttention, dot_product_attention_weights, einsum, initializers,
 };
 
 /// A layer as a function of rows, `[rows, 512]`.
@@ -114,5 +114,88 @@ fn large_and_long_sums() -> Result<()> {
         // Half of a unit in the last place.
         assert!((found - exact).abs() <= exact * (0.5 / 1024. + 1e-6), "{found} {exact}");
     }
+    Ok(())
+}
+
+/// A layer that computes in `bf16` by the model's policy has the bits of one that does by its own `dtype`, which are Flax's
+/// (`tests/layers/dtypes.rs`), in value and statistics; gradients of the parameters, in `f32`, differ by a rounding.
+#[test]
+fn a_policy_is_the_dtype_of_each_layer() -> Result<()> {
+    fn check<M: Module + Clone>(
+        name: &str,
+        model: M,
+        own: impl FnOnce(M) -> M,
+        shape: &[usize],
+    ) -> Result<()> {
+        let x = Key::from(5).normal(shape, DType::F32)?.to_dtype(DType::BF16)?;
+        let run = |mut model: M, precision: Option<MixedPrecision>| -> Result<_> {
+            let mut value = None;
+            let (_, grads) = model.value_and_grad(Parameter, |model| {
+                let y = match precision {
+                    Some(precision) => {
+                        let x = precision.input(&x)?;
+                        precision.call(model, |model| model.call(&x))?
+                    }
+                    None => model.call(&x)?.to_dtype(DType::F32)?,
+                };
+                value = Some(y.detach());
+                Ok(y.sqr()?.sum_all()?)
+            })?;
+            let tensors = grads.filter(Parameter).flatten().tensors().cloned().collect::<Vec<_>>();
+            let state = model.filter(BatchStat).flatten().tensors().cloned().collect::<Vec<_>>();
+            Ok(value.into_iter().chain(tensors).chain(state).collect::<Vec<_>>())
+        };
+        let model = model.init(7, &Device::Cpu)?;
+        let gradients = model.filter(Parameter).flatten().tensors().count();
+        let found = run(model.clone(), Some(MixedPrecision::new(DType::BF16)))?;
+        let expected = run(own(model), None)?;
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.dtype(), DType::F32, "{name}");
+            let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let (found, expected) = (numbers(found), numbers(expected));
+            if (1..=gradients).contains(&index) {
+                let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+                let is_close = |(a, b): (&f32, &f32)| (a - b).abs() <= largest / 128.;
+                assert!(found.iter().zip(&expected).all(is_close), "{name}, gradient {index}");
+            } else {
+                assert_eq!(found, expected, "{name}, tensor {index}");
+            }
+        }
+        Ok(())
+    }
+    check("Linear", Linear::new(30, 40), |layer| layer.dtype(DType::BF16), &[5, 30])?;
+    check("Conv", Conv::new(3, 8, [3, 3]), |layer| layer.dtype(DType::BF16), &[2, 7, 6, 3])?;
+    check("LayerNorm", LayerNorm::new(30), |layer| layer.dtype(DType::BF16), &[5, 30])?;
+    check("BatchNorm", BatchNorm::new(30), |layer| layer.dtype(DType::BF16), &[50, 30])?;
+    let attention = MultiHeadDotProductAttention::new(2, 16);
+    check("attention", attention, |layer| layer.dtype(DType::BF16), &[2, 9, 16])
+}
+
+/// Steps that are smaller than the spacing of `bf16` are lost in it, and not in the parameters of a policy.
+#[test]
+fn small_steps_are_not_lost() -> Result<()> {
+    let train = |dtype: DType, precision: Option<MixedPrecision>| -> Result<f32> {
+        let mut model = Linear::new(4, 1).use_bias(false).init(0, &Device::Cpu)?.into_dtype(dtype)?;
+        let x = Tensor::ones((1, 4), dtype, &Device::Cpu)?;
+        let first = model.call(&x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        for _ in 0..100 {
+            let (_, grads) = model.value_and_grad(Parameter, |model| {
+                let y = match precision {
+                    Some(precision) => {
+                        let x = precision.input(&x)?;
+                        precision.call(model, |model| model.call(&x))?
+                    }
+                    None => model.call(&x)?,
+                };
+                Ok(y.sum_all()?)
+            })?;
+            model = model.zip_map(&grads, |p, g| Ok((p - (g * 1e-4)?)?))?;
+        }
+        Ok(model.call(&x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? - first)
+    };
+    assert_eq!(train(DType::BF16, None)?, 0., "each step is rounded away");
+    let moved = train(DType::F32, Some(MixedPrecision::new(DType::BF16)))?;
+    assert!((moved + 0.04).abs() < 1e-5, "{moved}");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::{gemm_reduced_precision_f32, set_gemm_reduced_precision_f32};
 use candle_core::{CudaDevice, Device};
 
 pub use super::disk::keep_kernels_in;
@@ -107,6 +108,29 @@ fn keep_uploads(device: &CudaDevice) {
     if !IS_KEPT.replace(true) {
         std::mem::forget(device.enable_cuda_graph_htod_cache());
     }
+}
+
+/// How `f32` matrices are multiplied on CUDA devices: `jax_default_matmul_precision`, by JAX's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MatmulPrecision {
+    /// JAX's `"float32"`, or `"highest"`: all 24 bits of the factors. The default.
+    #[default]
+    Float32,
+    /// JAX's `"tensorfloat32"`, or `"high"`: factors are rounded to 11 bits, for tensor cores, and products are summed in `f32`. From
+    /// compute capability 8.0 on; older devices multiply as in [`Float32`](Self::Float32).
+    TensorFloat32,
+}
+
+/// Sets how `f32` matrices are multiplied, by all threads of the process and on all CUDA devices, from now on. Half types are always
+/// multiplied as they are, and summed in `f32`.
+pub fn set_matmul_precision(precision: MatmulPrecision) {
+    set_gemm_reduced_precision_f32(precision == MatmulPrecision::TensorFloat32);
+}
+
+/// How `f32` matrices are multiplied.
+#[must_use]
+pub fn matmul_precision() -> MatmulPrecision {
+    if gemm_reduced_precision_f32() { MatmulPrecision::TensorFloat32 } else { MatmulPrecision::Float32 }
 }
 
 /// Loads the kernels of Candle that treex-nn's layers use. The driver compiles a module at its first use, which

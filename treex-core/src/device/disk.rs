@@ -33,15 +33,20 @@ pub fn keep_kernels_in(folder: impl AsRef<Path>) -> Result<()> {
     builder.create(folder).map_err(failed)?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(folder).map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let metadata = fs::metadata(folder).map_err(failed)?;
+        let mode = metadata.permissions().mode() & 0o777;
+        // What this process makes belongs to its user.
+        let own = tempfile::NamedTempFile::new_in(folder)
+            .and_then(|file| file.as_file().metadata())
+            .map_err(failed)?;
+        if mode & 0o077 != 0 || metadata.uid() != own.uid() {
             return Err(Error::new(
                 ErrorKind::Io,
                 format!("kernels cannot be kept in `{}`", folder.display()),
             )
-            .expected("a folder that its owner alone can enter: `chmod 700`")
-            .found(format!("{mode:o}")));
+            .expected("a folder of this user that its owner alone can enter: `chmod 700`")
+            .found(format!("{mode:o} of user {}", metadata.uid())));
         }
     }
     *FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_path_buf());

@@ -60,6 +60,16 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
         && matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
 }
 
+/// A number rounded to the element type, as kernels of the CPU take it.
+#[must_use]
+pub fn rounded(number: f32, dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 => half::f16::from_f32(number).to_f32(),
+        DType::BF16 => half::bf16::from_f32(number).to_f32(),
+        _ => number,
+    }
+}
+
 /// Threads of a group, in a launch of a kernel.
 const GROUP_SIZE: usize = 256;
 

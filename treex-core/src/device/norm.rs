@@ -55,6 +55,13 @@ pub struct Gradients {
 }
 
 impl Norm {
+    /// Whether there are not too many columns and groups for the kernels.
+    #[must_use]
+    pub fn fits(extent: Extent) -> bool {
+        let is_short = extent.columns() <= MOST_COLUMNS / MOST_PIECES;
+        extent.is_rows() || is_short && extent.outer.saturating_mul(extent.groups) <= MOST_COLUMNS
+    }
+
     /// Of `x` with this extent.
     ///
     /// # Errors
@@ -62,9 +69,7 @@ impl Norm {
     pub fn new(x: &Tensor, extent: Extent, scale: Option<&Tensor>) -> Result<Self> {
         let Extent { outer, rows, groups, size } = extent;
         let len = [rows, groups, size].iter().try_fold(outer, |len, &size| len.checked_mul(size));
-        let is_short =
-            extent.columns() <= MOST_COLUMNS / MOST_PIECES && outer.saturating_mul(groups) <= MOST_COLUMNS;
-        if len != Some(x.elem_count()) || x.elem_count() == 0 || !(is_short || extent.is_rows()) {
+        if len != Some(x.elem_count()) || x.elem_count() == 0 || !Self::fits(extent) {
             return Err(Error::shape("a tensor cannot be normalized in this extent")
                 .expected(format!("{extent:?}, at least one element"))
                 .found(format!("{:?}", x.dims())));
@@ -95,6 +100,16 @@ impl Norm {
         (&self.x, self.x.dtype())
     }
 
+    /// The rows, if each has statistics of its own.
+    fn each_row(&self) -> Result<Rows> {
+        if self.extent.is_rows() {
+            return Rows::of(&[&self.x], self.extent.columns());
+        }
+        Err(Error::shape("rows share statistics")
+            .expected("one row and one group")
+            .found(format!("{:?}", self.extent)))
+    }
+
     /// The number of groups, and the elements of each.
     fn groups(&self) -> (usize, f64) {
         let Extent { outer, rows, groups, size } = self.extent;
@@ -112,7 +127,7 @@ impl Norm {
         epsilon: f64,
     ) -> Result<(OwnedStorage, Saved)> {
         let bias = bias.map(|bias| self.of_columns(bias)).transpose()?;
-        let rows = Rows::of(&[&self.x], self.extent.columns())?;
+        let rows = self.each_row()?;
         let [lanes, each] = rows.defines();
         let is_fast = !matches!(moments, Moments::Centered { use_fast_variance: false });
         let wide = real(self.x.dtype());
@@ -144,7 +159,7 @@ impl Norm {
     /// If `dy` has another size, or a launch fails.
     pub fn rows_backward(&self, dy: &Tensor, saved: &Saved, moments: Moments) -> Result<Gradients> {
         let dy = &self.like_x(dy)?;
-        let rows = Rows::of(&[&self.x, dy], self.extent.columns())?;
+        let rows = self.each_row()?;
         let [lanes, each] = rows.defines();
         let launch = Launch {
             kernel: &LAYER_NORM_BACKWARD,

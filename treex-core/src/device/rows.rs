@@ -63,7 +63,7 @@ pub(super) fn whole_group() -> [(&'static str, usize); 2] {
 }
 
 /// The numbers of columns are `uint`, with room to count beyond the last.
-pub(super) const MOST_COLUMNS: usize = 1 << 31;
+pub(super) const MOST_COLUMNS: usize = 1 << 30;
 
 #[cfg(test)]
 mod tests {

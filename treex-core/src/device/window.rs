@@ -37,7 +37,7 @@ impl Windows {
         }
         let windows = Self { batch, channels, axes };
         let numbers = windows.numbers();
-        if numbers.iter().chain([&channels]).any(|&number| number > MOST_COLUMNS) {
+        if numbers.iter().chain([&channels, &windows.taps()]).any(|&number| number > MOST_COLUMNS) {
             return Err(Error::shape("a window is too large for a kernel")
                 .expected(format!("sizes, strides, padding and dilations of at most {MOST_COLUMNS}"))
                 .found(format!("{window:?} over {spatial:?} and {channels} channels")));

@@ -6,6 +6,7 @@ pub(crate) mod differentiation;
 pub mod grad;
 pub mod hessian;
 pub mod jvp;
+pub mod mixed_precision;
 pub mod per_example;
 pub(crate) mod pull_back;
 pub(crate) mod recompute;

@@ -1,12 +1,14 @@
 //! Reading and writing at computed positions, with right gradients of any order; Candle's `gather` and `scatter` have not.
 //!
 //! All stand on Candle's `index_select` and `index_add`, whose gradients are each other. Sums of half types are computed
-//! in `f32`. Indexes that a program gives are checked, which on a device reads their largest back.
+//! in `f32`. Indexes that a program gives are checked: on the CPU one that is out of range is an error. On a device, where the check
+//! would read it back, floats are NaN instead: what is read there, and all of what is written to.
 
 use std::cmp::Ordering;
 
 use candle_core::{D, DType, Device, Tensor};
 use treex_core::constants::arange;
+use treex_core::indices::{Checked, all_nan_unless};
 use treex_core::transfers::transfer;
 use treex_core::{Error, Result, size};
 
@@ -27,10 +29,11 @@ use crate::dtype::widened;
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, or an index is out of range.
+/// If the shapes do not fit, or an index is out of range; on a device, floats are NaN there.
 pub fn take_along_axis(x: &Tensor, indices: &Tensor, axis: isize) -> Result<Tensor> {
-    let (axis, indices) = checked_along("take_along_axis", x, indices, axis)?;
-    take(x, &indices, axis)
+    let (axis, Indices { numbers, checked }) = checked_along("take_along_axis", x, indices, axis)?;
+    let y = take(x, &numbers, axis)?;
+    checked.map_or_else(|| Ok(y.clone()), |checked| checked.or_nan(&y, 0))
 }
 
 /// [`take_along_axis`] at indexes that are in range, in `I64`.
@@ -53,13 +56,14 @@ fn take(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Tensor> {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, an index is out of range, or a sum of integers overflows.
+/// If the shapes do not fit, an index is out of range, or a sum of integers overflows. On a device, floats are all NaN where an index
+/// is out of range.
 pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
     let (axis, checked) = checked_along("scatter_add", x, indices, axis)?;
-    let flat = flat_indices(x, &checked, axis)?;
-    let values = flat_values("scatter_add", indices, values)?;
+    let flat = flat_indices(x, &checked.numbers, axis)?;
+    let values = flat_values("scatter_add", indices, &checked.values(values)?)?;
     let sums = added("scatter_add", &wide(x)?.flatten_all()?, &flat, &wide(&values)?)?;
-    Ok(sums.reshape(x.shape())?.to_dtype(x.dtype())?)
+    checked.written(&sums.reshape(x.shape())?.to_dtype(x.dtype())?)
 }
 
 /// `x` with `values` written at `indices` along `axis`: `x.at[..].set(values)`, PyTorch's `scatter`.
@@ -75,22 +79,27 @@ pub fn scatter_add(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, an index is out of range, or two values are written to one place.
+/// If the shapes do not fit, an index is out of range, or two values are written to one place. On a device, floats are all NaN then.
 pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Result<Tensor> {
     let (axis, checked) = checked_along("scatter", x, indices, axis)?;
-    let flat = flat_indices(x, &checked, axis)?;
-    let values = flat_values("scatter", indices, values)?;
+    let flat = flat_indices(x, &checked.numbers, axis)?;
+    let values = flat_values("scatter", indices, &checked.values(values)?)?;
     let none = wide(x)?.detach().flatten_all()?.zeros_like()?;
     let ones = Tensor::ones(values.shape(), DType::F32, x.device())?;
     let count = none.to_dtype(DType::F32)?.index_add(&flat, &ones, 0)?;
-    if count.elem_count() > 0 && to_host(&count.max_all()?)?.to_scalar::<f32>()? > 1. {
+    let is_written = checked.checked.is_none() && count.elem_count() > 0;
+    if is_written && to_host(&count.max_all()?)?.to_scalar::<f32>()? > 1. {
         return Err(Error::argument("`scatter` writes two values to one place")
             .expected("different indexes")
             .remedy("for sums call `scatter_add`"));
     }
     let written = none.index_add(&flat, &wide(&values)?, 0)?;
     let y = count.gt(0f64)?.where_cond(&written, &wide(x)?.flatten_all()?)?;
-    Ok(y.reshape(x.shape())?.to_dtype(x.dtype())?)
+    let y = y.reshape(x.shape())?.to_dtype(x.dtype())?;
+    if checked.checked.is_none() || count.elem_count() == 0 {
+        return Ok(y);
+    }
+    checked.written(&all_nan_unless(&count.max_all()?.le(1f64)?, &y)?)
 }
 
 /// The sums of the slices of `x` along its first axis that have the same of `segments` segment numbers: `[segments, ..]`,
@@ -107,18 +116,20 @@ pub fn scatter(x: &Tensor, indices: &Tensor, values: &Tensor, axis: isize) -> Re
 /// ```
 ///
 /// # Errors
-/// If there is not one number for each slice, or a number is not below `segments`; if a sum of integers overflows.
+/// If there is not one number for each slice, or a number is not below `segments`; if a sum of integers overflows. On a device, floats
+/// are all NaN where a number is out of range.
 pub fn segment_sum(x: &Tensor, segment_numbers: &Tensor, segments: usize) -> Result<Tensor> {
     if x.rank() == 0 || segment_numbers.dims() != &x.dims()[..1] {
         return Err(Error::shape("`segment_sum` needs a number for each slice along the first axis")
             .expected(format!("numbers of shape {:?}", &x.dims()[..x.rank().min(1)]))
             .found(format!("{:?}", segment_numbers.dims())));
     }
-    let numbers = checked("segment_sum", segment_numbers, segments)?;
+    let checked = checked("segment_sum", segment_numbers, segments, x)?;
     let shape = [&[segments], &x.dims()[1..]].concat();
-    let x_wide = wide(x)?;
-    let sums = added("segment_sum", &size::zeros(shape, x_wide.dtype(), x.device())?, &numbers, &x_wide)?;
-    Ok(sums.to_dtype(x.dtype())?)
+    let values = wide(&checked.values(x)?)?;
+    let zeros = size::zeros(shape, values.dtype(), x.device())?;
+    let sums = added("segment_sum", &zeros, &checked.numbers, &values)?;
+    checked.written(&sums.to_dtype(x.dtype())?)
 }
 
 /// `x` sorted along its last axis, and the indexes from which its elements come: `jnp.sort`. NaN is above all
@@ -242,12 +253,39 @@ fn added(name: &str, x: &Tensor, indices: &Tensor, values: &Tensor) -> Result<Te
     Ok(whole.index_add(indices, values, 0)?)
 }
 
-/// `indices` as `I64`, each checked to be from 0 to `len - 1`.
-fn checked(name: &str, indices: &Tensor, len: usize) -> Result<Tensor> {
+/// Indexes that are in range.
+struct Indices {
+    /// In `I64`.
+    numbers: Tensor,
+    /// Which of them were, if they stayed on a device.
+    checked: Option<Checked>,
+}
+
+impl Indices {
+    /// What is written: nothing at an index that is out of range.
+    fn values(&self, values: &Tensor) -> Result<Tensor> {
+        match &self.checked {
+            Some(checked) if values.dims().starts_with(self.numbers.dims()) => checked.or_zero(values, 0),
+            _ => Ok(values.clone()),
+        }
+    }
+
+    /// What was written to: NaN if an index is out of range.
+    fn written(&self, y: &Tensor) -> Result<Tensor> {
+        self.checked.as_ref().map_or_else(|| Ok(y.clone()), |checked| checked.or_all_nan(y))
+    }
+}
+
+/// `indices` into `len` elements of `x`, each checked to be from 0 to `len - 1`.
+fn checked(name: &str, indices: &Tensor, len: usize, x: &Tensor) -> Result<Indices> {
     if !indices.dtype().is_int() {
         return Err(Error::argument(format!("`{name}` got indexes that are no integers"))
             .expected("an integer type, such as `u32`")
             .found(format!("`{}`", indices.dtype().as_str())));
+    }
+    if !indices.device().is_cpu() && x.dtype().is_float() && indices.elem_count() > 0 && len > 0 {
+        let checked = Checked::new(indices, len, false)?;
+        return Ok(Indices { numbers: checked.indices.clone(), checked: Some(checked) });
     }
     let indices = indices.to_dtype(DType::I64)?.contiguous()?;
     if indices.elem_count() > 0 {
@@ -260,11 +298,11 @@ fn checked(name: &str, indices: &Tensor, len: usize) -> Result<Tensor> {
                 .found(if smallest < 0 { smallest } else { largest }));
         }
     }
-    Ok(indices)
+    Ok(Indices { numbers: indices, checked: None })
 }
 
 /// The position of `axis`, and `indices` along it as `I64`, checked.
-fn checked_along(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result<(usize, Tensor)> {
+fn checked_along(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Result<(usize, Indices)> {
     let misfit = |expected: String| {
         Error::shape(format!("`{name}` got indexes that do not fit"))
             .expected(expected)
@@ -278,7 +316,7 @@ fn checked_along(name: &str, x: &Tensor, indices: &Tensor, axis: isize) -> Resul
     if indices.dims() != fitting {
         return Err(misfit(format!("the shape {:?} but for axis {axis}", x.dims())));
     }
-    Ok((axis, checked(name, indices, x.dims()[axis])?))
+    Ok((axis, checked(name, indices, x.dims()[axis], x)?))
 }
 
 /// The positions in the flat `x` of what `indices` along `axis` select.

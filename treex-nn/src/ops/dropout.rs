@@ -44,7 +44,7 @@ impl Masked {
         let Self { key, kept, scale } = *self;
         let x = &x.detach().contiguous()?;
         if !x.device().is_cpu() {
-            return device::dropout::dropout(x, key, kept, scale.into());
+            return device::dropout::dropout(x, key, kept, device::rounded(scale, x.dtype()).into());
         }
         with_elements!(x, T => {
             let y = T::dropout(&elements(x)?, key.words(), kept, T::from_f64(scale.into()))?;

@@ -30,6 +30,9 @@ pub fn rows_of(table: &Tensor, rows: Vec<u32>, shape: &[usize]) -> Result<Tensor
     )
 }
 
+/// The most ids whose gradients are summed by comparing each with all; for more, Candle adds them up.
+const MOST_IDS: usize = 1 << 16;
+
 /// `table[ids]` of ids that are on a device, where they stay: an id of no row gives NaN. The table has a row.
 pub fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (n, features) = table.dims2()?;
@@ -38,7 +41,13 @@ pub fn rows_on_device(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
         return reference(table, Vec::new(), &shape);
     }
     let ids = transfer(ids, table.device(), "make the ids on the device of the table")?;
-    if !is_reference() && has_kernels(table) && matches!(ids.dtype(), DType::U32 | DType::I64) && n > 1 {
+    let is_beside = !table.device().is_cpu() && ids.elem_count() <= MOST_IDS;
+    if !is_reference()
+        && is_beside
+        && has_kernels(table)
+        && matches!(ids.dtype(), DType::U32 | DType::I64)
+        && n > 1
+    {
         let ids = ids.contiguous()?;
         let y = device::embedding::gather_rows(&table.detach().contiguous()?, &ids)?;
         return attach(EmbedOnDevice { ids, n }, &[table], y);

@@ -12,6 +12,13 @@ INLINE uint elements_of(uint position, uint n, uint size, uint stride, uint padd
 }
 #define ELEMENTS(d, position) elements_of(position, n##d, size##d, stride##d, padding##d)
 
+// The positions whose windows cover an element, and the tap that is there.
+#define FIRST(d, i) \
+    ((ulong)(i) + padding##d < size##d ? 0 : (uint)(((ulong)(i) + padding##d - size##d + stride##d) / stride##d))
+#define OF_COVERING(d, position, i) \
+    for (uint position = FIRST(d, i); position < positions##d && (ulong)position * stride##d <= (ulong)(i) + padding##d; ++position)
+#define TAP(d, position, i) ((uint)((ulong)(i) + padding##d - (ulong)(position) * stride##d))
+
 KERNEL(pool, READ(0, x), WRITE(1, y), WRITE(2, taps), VALUE(3, ulong, length), VALUE(4, uint, channels), AXES(5)) {
     OF_ALL(index, length) {
         ulong rest = index;
@@ -53,13 +60,11 @@ KERNEL(pool_backward, READ(0, dy), READ(1, taps), WRITE(2, dx), VALUE(3, ulong, 
         DIGIT(i1, rest, n1)
         DIGIT(i0, rest, n0)
         real sum = 0;
-        for (uint tap = 0; tap < size0 * size1 * size2; ++tap) {
-            const uint position0 = POSITION(0, i0, tap / size2 / size1), position1 = POSITION(1, i1, tap / size2 % size1);
-            const uint position2 = POSITION(2, i2, tap % size2);
-            if (position0 == NOWHERE || position1 == NOWHERE || position2 == NOWHERE) continue;
+        OF_COVERING(0, position0, i0) OF_COVERING(1, position1, i1) OF_COVERING(2, position2, i2) {
             const ulong window = rest * positions0 * positions1 * positions2
                 + AT(position0, positions1, position1, positions2, position2);
             const ulong at = window * channels + channel;
+            const uint tap = (uint)AT(TAP(0, position0, i0), size1, TAP(1, position1, i1), size2, TAP(2, position2, i2));
             if (REDUCTION == 0) {
                 const real count = (real)ELEMENTS(0, position0) * ELEMENTS(1, position1) * ELEMENTS(2, position2);
                 sum += LOAD(dy, at) / count;

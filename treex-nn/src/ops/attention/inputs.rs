@@ -1,6 +1,7 @@
 //! The sizes of attention, and what is done to its scores and weights.
 
 use candle_core::{DType, Tensor};
+use treex_core::device::rounded;
 use treex_core::{Error, Key, Result};
 use treex_kernels::attention::Sizes;
 
@@ -29,6 +30,12 @@ pub(crate) struct Dropped {
 }
 
 impl Adjustments {
+    /// With dropout's factor rounded to a type, as the kernels of the CPU round it.
+    pub(super) fn rounded_to(&self, dtype: DType) -> Self {
+        let rounded = |dropped: &Dropped| Dropped { scale: rounded(dropped.scale, dtype), ..dropped.clone() };
+        Self { dropped: self.dropped.as_ref().map(rounded), ..self.clone() }
+    }
+
     /// With the shape of the scores, and the bias in `dtype`.
     pub(super) fn broadcast(&self, dtype: DType, scores: &[usize]) -> Result<Self> {
         let broadcast = |x: &Tensor| -> Result<Tensor> { Ok(x.detach().contiguous()?.broadcast_as(scores)?) };

@@ -15,6 +15,8 @@ use treex_core::{Error, Result, match_float};
 use treex_kernels::attention::{self as kernels, Inputs, Modifiers, RowStatistics, Sizes, StridedView};
 
 use self::inputs::sizes;
+use crate::dtype::wide_dtype;
+
 pub(crate) use self::inputs::{Adjustments, Dropped};
 
 /// `softmax(query · keyᵀ / √depth) · value` for each head, of tensors of one element type whose shapes fit. `None`
@@ -30,7 +32,10 @@ pub(crate) fn attention(
         return Ok(None);
     }
     if !query.device().is_cpu() {
-        return on_device::attention([query, key, value], adjustments).map(Some);
+        let wide = wide_dtype(query.dtype());
+        let [q, k, v] = [query, key, value].map(|x| x.to_dtype(wide));
+        let y = on_device::attention([&q?, &k?, &v?], &adjustments.rounded_to(query.dtype()))?;
+        return Ok(Some(y.to_dtype(query.dtype())?));
     }
     match_float!(
         query.dtype(),

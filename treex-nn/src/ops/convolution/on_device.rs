@@ -8,6 +8,8 @@ use treex_core::device::im2col::{Windows, col2im, im2col};
 use treex_core::device::sum_axis0::sum_axis0;
 use treex_core::matmul::product;
 
+use crate::dtype::wide_dtype;
+
 /// Elements of the columns at one time, unless one item has more.
 const MOST_COLUMNS: usize = 1 << 26;
 
@@ -98,6 +100,18 @@ fn joined(blocks: Vec<Tensor>) -> Result<Tensor> {
     }
 }
 
+/// The sum of blocks, if there are any; half types are summed in `F32`.
+fn summed(blocks: Vec<Tensor>) -> Result<Option<Tensor>> {
+    let mut blocks = blocks.into_iter();
+    let Some(first) = blocks.next() else { return Ok(None) };
+    let (dtype, wide) = (first.dtype(), wide_dtype(first.dtype()));
+    let mut sum = first;
+    for block in blocks {
+        sum = (sum.to_dtype(wide)? + block.to_dtype(wide)?)?;
+    }
+    Ok(Some(sum.to_dtype(dtype)?))
+}
+
 impl Operation for Convolve {
     fn name(&self) -> &'static str {
         "convolution"
@@ -123,9 +137,7 @@ impl Operation for Convolve {
         })?;
         let (dx, dkernel): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let dx = dx.into_iter().collect::<Option<Vec<_>>>().map(joined).transpose()?;
-        let mut kernels = dkernel.into_iter().flatten();
-        let first = kernels.next();
-        let dkernel = first.map(|first| kernels.try_fold(first, |sum, next| sum + next)).transpose()?;
+        let dkernel = summed(dkernel.into_iter().flatten().collect())?;
         let ungrouped =
             |dkernel: Tensor| dkernel.transpose(0, 1)?.contiguous()?.reshape(of_kernel.as_slice());
         let mut gradients =

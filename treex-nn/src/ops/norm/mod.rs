@@ -8,6 +8,7 @@ mod on_device;
 use candle_core::{DType, Device, Shape, Tensor};
 use treex_core::autograd::{BackwardContext, Element, Operation, OwnedStorage, attach, elements};
 use treex_core::device::has_kernels;
+use treex_core::device::norm::Norm;
 use treex_core::{Result, match_float};
 use treex_kernels::math::Real;
 pub use treex_kernels::norm::Extent;
@@ -28,6 +29,9 @@ pub fn normalize(
     parameters: [Option<&Tensor>; 2],
 ) -> Result<Option<Normalized>> {
     if !has_kernels(x) || x.elem_count() == 0 {
+        return Ok(None);
+    }
+    if !x.device().is_cpu() && !Norm::fits(extent) {
         return Ok(None);
     }
     if !x.device().is_cpu() {
