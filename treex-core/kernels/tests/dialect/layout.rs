@@ -19,9 +19,9 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn new(rows: usize, columns: usize) -> Self {
-        let lanes = if columns <= 1024 { columns.next_power_of_two().min(32) } else { GROUP_SIZE };
+        let lanes = if columns <= 512 { columns.next_power_of_two().min(32) } else { GROUP_SIZE };
         let each = columns.div_ceil(lanes).next_power_of_two();
-        Self { rows, columns, lanes, each: if each <= 32 { each } else { 0 } }
+        Self { rows, columns, lanes, each: if each <= 16 { each } else { 0 } }
     }
 
     pub(crate) fn groups(&self) -> usize {

@@ -82,5 +82,5 @@ pub(crate) fn printed(source: &Source) -> String {
     ELEMENTWISE
         .replace("CONSTANTS", &named)
         .replace("STATEMENTS", &source.statements)
-        .replace("RESULT", &source.values.concat())
+        .replace("RESULTS", &source.values.join(", "))
 }

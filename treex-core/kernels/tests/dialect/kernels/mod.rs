@@ -13,7 +13,7 @@ use crate::host::Host;
 
 /// Rows and columns: a thread for an element, then several elements for a thread, all threads of a group for a row, and more
 /// elements than they keep.
-const ROWS: [(usize, usize); 4] = [(65, 3), (9, 33), (3, 1025), (2, 8200)];
+const ROWS: [(usize, usize); 4] = [(65, 3), (9, 33), (3, 515), (2, 4100)];
 
 /// Calls a generic function for each element type.
 macro_rules! for_each_type {
