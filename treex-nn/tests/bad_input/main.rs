@@ -18,6 +18,7 @@ const EXEMPT: Exempt = &[
     ("ops::convolution::convolution", AN_ORACLE),
     ("ops::convolution::local_convolution", AN_ORACLE),
     ("ops::embed::rows_of", AN_ORACLE),
+    ("ops::embed::rows_on_device", AN_ORACLE),
     ("ops::linear::linear", AN_ORACLE),
     ("ops::norm::normalize", AN_ORACLE),
     ("functional::normalization::Normalization::mean_and_variance", AN_ORACLE),
