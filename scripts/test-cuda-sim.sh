@@ -115,7 +115,7 @@ treex_tests() {
 # missing or old.
 budgets() {
     rm -rf "$kernels"
-    TREEX_TEST_KERNELS=$kernels on_device --test budgets --test kernels --test optimizer_step --test out_of_memory --test driver
+    TREEX_TEST_KERNELS=$kernels on_device --test budgets --test capture --test kernels --test optimizer_step --test out_of_memory --test driver
 }
 
 # What these launched, by registers, spills and occupancy.

@@ -61,26 +61,37 @@ fn training_with<M: TreeObject + Clone + 'static>(
 }
 
 /// Numbers that are drawn once, on the host.
-fn normal(shape: &[usize], device: &Device) -> Result<Tensor> {
+pub(crate) fn normal(shape: &[usize], device: &Device) -> Result<Tensor> {
     Ok(Key::from(1).normal(shape, DType::F32)?.to_device(device)?)
 }
 
 /// Classes below `classes`.
-fn classes(shape: &[usize], classes: u32, device: &Device) -> Result<Tensor> {
+pub(crate) fn classes(shape: &[usize], classes: u32, device: &Device) -> Result<Tensor> {
     let drawn = (0..shape.iter().product::<usize>() as u32).map(|at| at * at * 7 % 13 % classes);
     Ok(Tensor::from_iter(drawn, &Device::Cpu)?.reshape(shape)?.to_device(device)?)
 }
 
-fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     Ok(softmax_cross_entropy_with_integer_labels(logits, labels)?.mean_all()?)
 }
 
 #[derive(Clone, Debug, TreeObject)]
-struct ConvolutionalNet {
+pub(crate) struct ConvolutionalNet {
     first: Conv,
     norm: BatchNorm,
     second: Conv,
     head: Linear,
+}
+
+impl ConvolutionalNet {
+    pub(crate) fn new() -> Self {
+        Self {
+            first: Conv::new(1, 4, [3, 3]).use_bias(false),
+            norm: BatchNorm::new(4),
+            second: Conv::new(4, 8, [3, 3]).strides([2, 2]),
+            head: Linear::new(8, 3),
+        }
+    }
 }
 
 impl Module for ConvolutionalNet {
@@ -95,14 +106,9 @@ impl Module for ConvolutionalNet {
 
 /// Convolutions, batch norm, both poolings, a dense head.
 fn convolution(device: &Device) -> Result<Step> {
-    let model = ConvolutionalNet {
-        first: Conv::new(1, 4, [3, 3]).use_bias(false),
-        norm: BatchNorm::new(4),
-        second: Conv::new(4, 8, [3, 3]).strides([2, 2]),
-        head: Linear::new(8, 3),
-    };
+    let model = ConvolutionalNet::new().init(42, device)?;
     let (x, labels) = (normal(&[4, 8, 8, 1], device)?, classes(&[4], 3, device)?);
-    training(model.init(42, device)?, move |model| cross_entropy(&model.call(&x)?, &labels))
+    training(model, move |model| cross_entropy(&model.call(&x)?, &labels))
 }
 
 #[derive(Clone, Debug, TreeObject)]
@@ -134,7 +140,7 @@ impl Block {
 }
 
 #[derive(Clone, Debug, TreeObject)]
-struct Transformer {
+pub(crate) struct Transformer {
     tokens: Embed,
     positions: Leaf<Parameter>,
     blocks: Vec<Block>,
@@ -142,10 +148,10 @@ struct Transformer {
 }
 
 /// Tokens of a sequence.
-const LENGTH: usize = 12;
+pub(crate) const LENGTH: usize = 12;
 
 impl Transformer {
-    fn new(vocabulary: usize, features: usize) -> Self {
+    pub(crate) fn new(vocabulary: usize, features: usize) -> Self {
         Self {
             tokens: Embed::new(vocabulary, features),
             positions: Leaf::param(treex::nn::initializers::normal(0.02), (LENGTH, features), DType::F32),
@@ -155,7 +161,7 @@ impl Transformer {
     }
 
     /// The scores of the token behind each; token 0 is padding, which no position sees.
-    fn scores(&mut self, tokens: &Tensor) -> Result<Tensor> {
+    pub(crate) fn scores(&mut self, tokens: &Tensor) -> Result<Tensor> {
         let there = tokens.ne(&tokens.zeros_like()?)?;
         let padding = make_attention_mask(&there, &there, Tensor::broadcast_mul, 0)?;
         let mask = combine_masks([&make_causal_mask(tokens, 0)?, &padding])?;
@@ -185,18 +191,26 @@ fn long_sequence(device: &Device) -> Result<Step> {
 }
 
 #[derive(Clone, Debug, TreeObject)]
-struct Recurrent {
+pub(crate) struct Recurrent {
     rnn: Rnn<LstmCell>,
     head: Linear,
 }
 
+impl Recurrent {
+    pub(crate) fn new() -> Self {
+        Self { rnn: Rnn::new(LstmCell::new(3, 4)), head: Linear::new(4, 3) }
+    }
+
+    pub(crate) fn scores(&mut self, x: &Tensor, lengths: Option<&Tensor>) -> Result<Tensor> {
+        let ((_, last), _) = self.rnn.call_with(x, None, lengths)?;
+        self.head.call(&last)
+    }
+}
+
 fn recurrent(device: &Device, lengths: Option<Tensor>) -> Result<Step> {
-    let model = Recurrent { rnn: Rnn::new(LstmCell::new(3, 4)), head: Linear::new(4, 3) };
+    let model = Recurrent::new().init(42, device)?;
     let (x, labels) = (normal(&[2, 5, 3], device)?, classes(&[2], 3, device)?);
-    training(model.init(42, device)?, move |model| {
-        let ((_, last), _) = model.rnn.call_with(&x, None, lengths.as_ref())?;
-        cross_entropy(&model.head.call(&last)?, &labels)
-    })
+    training(model, move |model| cross_entropy(&model.scores(&x, lengths.as_ref())?, &labels))
 }
 
 /// An LSTM over sequences of one length.

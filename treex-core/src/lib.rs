@@ -44,6 +44,7 @@ extern crate self as treex_core; // the name by which the derive finds this crat
 
 mod allocator;
 pub mod autograd;
+pub mod capture;
 pub mod constants;
 mod deep;
 pub mod device;
@@ -67,6 +68,7 @@ pub mod tree;
 pub use allocator::keep_memory;
 pub use autograd::enable_nested_gradients;
 pub use candle_core as candle; // its types are part of this API
+pub use capture::{Captured, Held, Tensors, Trees, capture};
 #[cfg(feature = "cuda")]
 pub use device::cuda;
 pub use device::cuda_device;

@@ -9,6 +9,7 @@ use std::panic::Location;
 
 use candle_core::{Device, Tensor};
 
+use crate::capture::phase::{Phase, phase};
 use crate::error::{Error, ErrorKind, Result};
 
 thread_local! {
@@ -67,7 +68,8 @@ fn refused(x: &Tensor, device: &Device, instead: &str, place: &Location<'_>) -> 
     let what = if device.is_cpu() { "a read-back" } else { "an upload" };
     let bytes = x.elem_count().saturating_mul(x.dtype().size_in_bytes());
     let (file, line) = (place.file(), place.line());
-    Error::new(ErrorKind::Transfer, format!("{what} of {bytes} bytes in `no_transfers`, by {file}:{line}"))
+    let inside = if phase() == Phase::Outside { "`no_transfers`" } else { "a captured step" };
+    Error::new(ErrorKind::Transfer, format!("{what} of {bytes} bytes in {inside}, by {file}:{line}"))
         .remedy(instead)
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use treex_core::autograd::is_recording;
+use treex_core::capture::plan::{Ahead, look_ahead, on_host};
 use treex_core::{
     Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
     Visitor, VisitorMut, hvp, nearest_paths, prelude::*,
@@ -167,6 +168,7 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// [`update_with`](Self::update_with) for any model.
     fn step(&mut self, grads: Leaves, params: Leaves, model: Target<'_>, extra: &Extra<'_>) -> Result<()> {
         check_params(&grads, &params)?;
+        let (ahead, model) = self.look_ahead(&grads, &params, model, extra)?;
         let mut next = self.initialized()?.clone();
         next.step.advance()?;
         let updates = Updates::new(grads, params).with_extra(*extra);
@@ -177,7 +179,32 @@ impl<T: GradientTransformation> Optimizer<T> {
         let result = run(updates, model, Box::new(|| *before = None));
         let is_whole = running.before.is_some();
         running.before.take_if(|_| result.is_ok());
-        result.map(drop).map_err(|error| if is_whole { error } else { in_part(error) })
+        result.map(drop).map_err(|error| if is_whole { error } else { in_part(error) })?;
+        drop(running);
+        if let (Some(ahead), Some(initialized)) = (ahead, &self.initialized) {
+            ahead.reached(initialized);
+        }
+        Ok(())
+    }
+
+    /// In a captured step: finds the numbers of this step and of later ones, which change nothing but what is on the host.
+    fn look_ahead<'t>(
+        &self,
+        grads: &Leaves,
+        params: &Leaves,
+        model: Target<'t>,
+        extra: &Extra<'_>,
+    ) -> Result<(Option<Ahead>, Target<'t>)> {
+        let (before, mut model) = (self.initialized()?, model);
+        let mut state = before.clone();
+        let ahead = look_ahead(before, || {
+            state.step.advance()?;
+            let updates = Updates::new(grads.clone(), params.clone()).with_extra(*extra);
+            let updates = self.transformation.update(updates, &mut state.state)?;
+            run(updates, model.again(), Box::new(|| ()))?;
+            Ok(on_host(&state))
+        })?;
+        Ok((ahead, model))
     }
 
     /// The parameters after one step, as a new tree; `params` is unchanged: `params = optimizer.update(grads,

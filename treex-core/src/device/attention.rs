@@ -6,8 +6,9 @@ use treex_kernels::attention::DIALECT;
 use treex_kernels::dialect::{ELEMENT, ROWS, THREEFRY};
 use treex_kernels::random::bernoulli::Bernoulli;
 
-use super::kernel::{Kernel, Launch, Value};
+use super::kernel::{Kernel, Launch, Value, is_captured};
 use super::rows::{MOST_COLUMNS, Rows};
+use crate::capture::plan;
 use crate::error::{Error, Result};
 use crate::random::Key;
 
@@ -162,7 +163,7 @@ impl Block {
     }
 }
 
-fn defines(rows: Rows, adjustments: &Adjustments) -> [(&'static str, usize); 7] {
+fn defines(rows: Rows, adjustments: &Adjustments) -> [(&'static str, usize); 8] {
     let Adjustments { bias, mask, causal, dropout, .. } = adjustments;
     let [lanes, each] = rows.defines();
     [
@@ -172,6 +173,7 @@ fn defines(rows: Rows, adjustments: &Adjustments) -> [(&'static str, usize); 7] 
         ("HAS_MASK", mask.is_some().into()),
         ("IS_CAUSAL", (*causal).into()),
         ("HAS_DROPOUT", dropout.is_some().into()),
+        is_captured(),
         ("IS_SHARED", dropout.is_some_and(|dropout| dropout.is_shared).into()),
     ]
 }
@@ -184,8 +186,11 @@ fn strides(x: Option<&Tensor>) -> [Value; 4] {
     strides
 }
 
-fn of_dropout(dropout: Option<&Dropout>) -> [Value; 4] {
-    let Some(Dropout { key, kept, scale, .. }) = dropout else { return [Value::Index(0); 4] };
-    let [key0, key1] = key.words().map(|word| Value::Index(word as usize));
-    [key0, key1, Value::Index(kept.below() as usize), Value::Real((*scale).into())]
+fn of_dropout(dropout: Option<&Dropout>) -> [Value; 3] {
+    let Some(Dropout { key, kept, scale, .. }) = dropout else { return [Value::Index(0); 3] };
+    [
+        Value::Index(plan::key_word(*key) as usize),
+        Value::Index(kept.below() as usize),
+        Value::Real((*scale).into()),
+    ]
 }

@@ -6,8 +6,9 @@ use treex_kernels::dropout::DIALECT;
 use treex_kernels::random::bernoulli::Bernoulli;
 
 use super::groups;
-use super::kernel::{Kernel, Launch, Value};
+use super::kernel::{Kernel, Launch, Value, is_captured};
 use crate::autograd::OwnedStorage;
+use crate::capture::plan;
 use crate::error::Result;
 use crate::random::Key;
 
@@ -18,16 +19,20 @@ static DROPOUT: Kernel = Kernel { name: "dropout", texts: &[ELEMENT, THREEFRY, E
 /// # Errors
 /// If the launch fails.
 pub fn dropout(x: &Tensor, key: Key, kept: Bernoulli, scale: f64) -> Result<OwnedStorage> {
-    let [key0, key1] = key.words().map(|word| Value::Index(word as usize));
     let len = x.elem_count();
     let launch = Launch {
         kernel: &DROPOUT,
         element: x.dtype(),
-        defines: &[],
+        defines: &[is_captured()],
         groups: groups(len),
         reads: &[(x, x.dtype())],
         writes: [(x.shape(), x.dtype())],
-        values: &[Value::Index(len), key0, key1, Value::Index(kept.below() as usize), Value::Real(scale)],
+        values: &[
+            Value::Index(len),
+            Value::Index(plan::key_word(key) as usize),
+            Value::Index(kept.below() as usize),
+            Value::Real(scale),
+        ],
     };
     // SAFETY: `x` and what is written have `len` elements.
     #[expect(unsafe_code, reason = "a launch")]

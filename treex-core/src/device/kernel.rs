@@ -3,6 +3,8 @@
 use candle_core::{DType, Shape, Tensor};
 use treex_kernels::expression::Expression;
 
+use crate::capture::phase::{Phase, phase};
+
 /// A kernel in the dialect.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -58,4 +60,9 @@ pub(super) struct Launch<'l, const N: usize> {
 /// The type that elements of `dtype` are computed in.
 pub(super) fn real(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// Whether a kernel finds the words of keys in memory, for its [defines](Launch::defines).
+pub(super) fn is_captured() -> (&'static str, usize) {
+    ("IS_CAPTURED", usize::from(phase() != Phase::Outside))
 }

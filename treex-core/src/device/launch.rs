@@ -52,7 +52,7 @@ macro_rules! with_slice {
 }
 
 /// The address of the first element of a tensor.
-pub(super) fn address(tensor: &Tensor) -> Result<u64> {
+pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let offset = layout.start_offset() * tensor.dtype().size_in_bytes();
     Ok(start(&storage)? + offset as u64)

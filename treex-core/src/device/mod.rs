@@ -38,6 +38,8 @@ mod without_cuda;
 pub use cuda::cuda_device;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::enter_device;
+#[cfg(feature = "cuda")]
+pub(crate) use launch::address;
 #[cfg(not(feature = "cuda"))]
 pub use without_cuda::cuda_device;
 #[cfg(not(feature = "cuda"))]

@@ -26,21 +26,25 @@ mod cuda {
     use treex_kernels::dialect::{BERNOULLI, TABLE, THREEFRY};
     use treex_kernels::random::bernoulli::Bernoulli;
 
+    use crate::capture::plan;
+    use crate::device::kernel::is_captured;
     use crate::device::launch::{address, launch, uninitialized};
     use crate::device::{EACH, GROUP_SIZE, compile, groups};
     use crate::error::Result;
     use crate::random::Key;
 
     /// Words of the table.
-    const WORDS: usize = 5;
+    const WORDS: usize = 4;
 
     pub(super) fn bernoulli(key: Key, p: Bernoulli, shape: &Shape, device: &CudaDevice) -> Result<Tensor> {
-        let head = format!("#define WORDS {WORDS}\n#define GROUP_SIZE {GROUP_SIZE}\n#define EACH {EACH}\n");
+        let (name, value) = is_captured();
+        let head = format!(
+            "#define WORDS {WORDS}\n#define GROUP_SIZE {GROUP_SIZE}\n#define EACH {EACH}\n#define {name} {value}\n"
+        );
         let function = compile::kernel(device, "bernoulli", &[&head, TABLE, THREEFRY, BERNOULLI].concat())?;
         let samples = uninitialized(shape, DType::U8, device)?.into_tensor();
         let len = shape.elem_count();
-        let [key0, key1] = key.words().map(u64::from);
-        let words = vec![address(&samples)?, len as u64, key0, key1, p.below().into()];
+        let words = vec![address(&samples)?, len as u64, plan::key_word(key), p.below().into()];
         // SAFETY: the kernel writes the first `len` elements of the samples, which are new.
         #[expect(unsafe_code, reason = "a launch")]
         unsafe {

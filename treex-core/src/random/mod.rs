@@ -24,6 +24,7 @@ mod counts;
 mod discrete;
 mod distribution;
 mod gamma;
+pub(crate) mod log;
 mod math64;
 mod mode;
 mod multivariate_normal;
@@ -84,19 +85,26 @@ impl Key {
     /// `n` keys, independent of each other: `jax.random.split(key, n)`.
     #[must_use]
     pub fn split(self, n: usize) -> Vec<Self> {
-        (0..n as u64).map(|index| Self(self.block(index))).collect()
+        (0..n as u64).map(|index| self.block_at(index)).collect()
     }
 
     /// Two keys: `key, next = jax.random.split(key)`.
     #[must_use]
     pub fn split2(self) -> [Self; 2] {
-        [Self(self.block(0)), Self(self.block(1))]
+        [self.block_at(0), self.block_at(1)]
     }
 
     /// A key derived from this one and a number: `jax.random.fold_in(key, data)`.
     #[must_use]
     pub fn fold_in(self, data: u32) -> Self {
-        Self(self.block(u64::from(data)))
+        self.block_at(u64::from(data))
+    }
+
+    /// The key that is the block of this one at an index.
+    pub(crate) fn block_at(self, index: u64) -> Self {
+        let child = Self(self.block(index));
+        log::write(|| log::Derived::Block { parent: self.0, index, child: child.0 });
+        child
     }
 
     fn block(self, index: u64) -> [u32; 2] {

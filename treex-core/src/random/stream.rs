@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use candle_core::{Device, Tensor};
 use sha1::Digest as _;
 
-use super::Key;
+use super::{Key, log};
 use crate::error::Result;
 use crate::tree::path::Segment;
 
@@ -120,10 +120,27 @@ impl RngStream {
     /// The next key of the stream.
     pub(crate) fn advance(&mut self) -> Key {
         self.counter += 1;
-        derive(self.root, &self.scope, self.counter)
+        let key = derive(self.root, &self.scope, self.counter);
+        log::write(|| log::Derived::Drawn { position: self.to_words(), child: key.words() });
+        key
+    }
+
+    /// How many positions behind `start` of the same stream this is.
+    pub(crate) fn steps_from(&self, start: &Self) -> Option<u32> {
+        let steps = self.counter.checked_sub(start.counter)?;
+        (Self { counter: start.counter, ..self.clone() } == *start).then_some(steps)
+    }
+
+    /// The key so many positions on.
+    pub(crate) fn key_after(&self, steps: u32) -> Key {
+        derive(self.root, &self.scope, self.counter.wrapping_add(steps))
     }
 
     pub(crate) fn to_tensor(&self) -> Result<Tensor> {
+        Ok(Tensor::new(self.to_words(), &Device::Cpu)?)
+    }
+
+    fn to_words(&self) -> Vec<u32> {
         let mut names = [self.stream.as_bytes(), self.scope.as_bytes()].concat();
         names.resize(names.len().next_multiple_of(4), 0);
         let (names, _) = names.as_chunks();
@@ -131,12 +148,16 @@ impl RngStream {
         let lengths = [self.stream.len() as u32, self.scope.len() as u32];
         words.extend([self.counter, u32::from(self.falls_back)].into_iter().chain(lengths));
         words.extend(names.iter().map(|bytes| u32::from_le_bytes(*bytes)));
-        Ok(Tensor::new(words, &Device::Cpu)?)
+        words
     }
 
     /// `None` if the tensor is not a stream, for instance a key.
     pub(crate) fn from_tensor(tensor: &Tensor) -> Option<Self> {
-        let words = tensor.to_vec1::<u32>().ok()?;
+        Self::from_words(&tensor.to_vec1::<u32>().ok()?)
+    }
+
+    /// `None` if the words are not those of a stream.
+    pub(crate) fn from_words(words: &[u32]) -> Option<Self> {
         let (&[k0, k1, counter, falls_back, stream, scope], names) = words.split_first_chunk()?;
         let names: Vec<u8> = names.iter().flat_map(|word| word.to_le_bytes()).collect();
         let (stream, rest) = names.split_at_checked(stream as usize)?;

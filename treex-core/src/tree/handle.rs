@@ -200,6 +200,14 @@ impl Handle {
         }
     }
 
+    /// The tensor in this cell, if any: a variable, whose memory is the cell's own, or one that may have other holders.
+    pub(crate) fn stored(&self) -> Option<&Tensor> {
+        match &*self.slot {
+            Slot::Value { tensor, .. } => Some(tensor),
+            _ => None,
+        }
+    }
+
     /// The value as this holder sees it: tracked in its scope.
     pub(crate) fn tracked_value(&self) -> Option<&Tensor> {
         match &*self.slot {

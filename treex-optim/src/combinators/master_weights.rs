@@ -1,6 +1,7 @@
 //! Master weights, for training in half precision.
 
 use candle_core::{DType, Tensor};
+use treex_core::capture::plan::is_looking_ahead;
 use treex_core::{Leaves, Result, TreeObject, by};
 
 use super::{copied, in_place_of};
@@ -86,14 +87,16 @@ impl<T: GradientTransformation> GradientTransformation for MasterWeights<T> {
     }
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
-        let newer = state.written_since(updates.params())?;
+        if !is_looking_ahead() {
+            let newer = state.written_since(updates.params())?;
+            state.master.store(&newer)?;
+        }
         let MasterWeightsState { master, inner_state, .. } = state;
-        master.store(&newer)?;
         // Dropped before the masters are written.
         let before = master.clone();
         let has_master: Vec<_> = (0..before.len()).map(|index| before.get(index).is_some()).collect();
         let extra = updates.extra();
-        let updates = updates.tensors(move |grads, params| {
+        let updates = updates.inner(move |grads, params| {
             let updates = Updates::new(grads, widened(params, &before)?).with_extra(extra);
             self.inner.update(updates, inner_state)?.compute()
         });

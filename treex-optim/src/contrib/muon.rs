@@ -131,7 +131,7 @@ impl GradientTransformation for ScaleByMuon {
             Momentum { beta: self.beta, mu_scale: 1. / bias_correction(self.beta, t), g_scale: 0. }
         };
         let updates = updates.map(rule, [&mut state.mu])?;
-        Ok(updates.tensors(|mu, _| {
+        Ok(updates.each_step(|mu, _| {
             let matrices = self.dimensions.matrices(&mu, kernel)?;
             let at = |index: usize, mu| self.orthogonalize(mu, matrices[index].as_ref());
             mu.rebuild(|index| mu.get(index).map(|mu| at(index, mu)).transpose())

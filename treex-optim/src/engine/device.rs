@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
+use treex_core::capture::plan::is_looking_ahead;
 use treex_core::device::supports;
 use treex_core::device::sweep::{Part, Program, sums, sweep};
 use treex_core::{Error, ErrorKind, Leaves, Result};
@@ -79,6 +80,7 @@ fn rules(
     // Leaves with the same rules share a program.
     let mut programs: HashMap<(Vec<bool>, bool), Arc<Program>> = HashMap::new();
     let is_shared = members.iter().all(|member| matches!(member.rules, Rules::One(_)));
+    let looks_ahead = is_looking_ahead();
     let mut parts = Vec::new();
     for (index, output) in new_updates.iter_mut().enumerate() {
         let mut state: Vec<_> = states.iter_mut().map(|state| state.next()).collect();
@@ -100,8 +102,11 @@ fn rules(
         let is_wide = compute_dtype(u, &p) == DType::F64;
         let trace = || Program::new(is_wide, &traced(&here, index, writes_params));
         let program = if is_shared {
-            let on = members.iter().map(|member| member.on[index]).collect();
-            Arc::clone(programs.entry((on, is_wide)).or_insert_with(trace))
+            let key = (members.iter().map(|member| member.on[index]).collect(), is_wide);
+            if looks_ahead && programs.contains_key(&key) {
+                continue; // its numbers are those of a leaf before
+            }
+            Arc::clone(programs.entry(key).or_insert_with(trace))
         } else {
             trace()
         };
@@ -149,9 +154,13 @@ pub(crate) fn factors(
     let expressions = terms.traced();
     let mut programs: HashMap<bool, Arc<Program>> = HashMap::new();
     let (mut parts, mut positions) = (Vec::new(), Vec::new());
+    let looks_ahead = is_looking_ahead();
     for index in (0..current.len()).filter(|&index| on[index] && present[index]) {
         let Some((u, p)) = current.get(index).zip(target.param(index)) else { continue };
         let is_wide = compute_dtype(u, p) == DType::F64;
+        if looks_ahead && programs.contains_key(&is_wide) && matches!(factors, Factors::One(_)) {
+            continue; // its terms are those of a leaf before
+        }
         let program = programs.entry(is_wide).or_insert_with(|| Program::new(is_wide, &expressions));
         parts.push(Part {
             inputs: vec![u.clone(), p.clone()],

@@ -16,6 +16,14 @@ pub(crate) enum Target<'t> {
 }
 
 impl Target<'_> {
+    /// The same for a shorter time.
+    pub(crate) fn again(&mut self) -> Target<'_> {
+        match self {
+            Self::Model(handles) => Target::Model(handles.iter_mut().map(|handle| &mut **handle).collect()),
+            Self::Updates(params) => Target::Updates(params),
+        }
+    }
+
     /// The parameter at a position.
     pub(crate) fn param(&self, index: usize) -> Option<&Tensor> {
         match self {

@@ -7,15 +7,19 @@ use std::collections::VecDeque;
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::capture::plan::{is_looking_ahead, refuse};
 use treex_core::{Leaves, Result};
 
 use super::erased::TermsImpl;
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::rule::Terms;
 use super::sums::Sums;
-use super::updates::{Mask, Op, TensorFn, Updates, Work};
+use super::updates::{InCapture, Mask, Op, TensorFn, Updates, Work};
 use super::{cpu, device, reference};
 use crate::constant::check_constant;
+
+/// What to write where an optimizer cannot be captured.
+const OUTSIDE: &str = "run this step without `capture`, or take the transformation out";
 
 /// Runs all recorded work. `release` is called after the last check: from there on only an allocation can
 /// fail. It drops the other copy of the state, so that the state is written in place.
@@ -29,6 +33,9 @@ pub(crate) fn run(
     let Updates { incoming, params, present, ops, .. } = updates;
     incoming.tensors().chain(params.tensors()).try_for_each(|x| check_constant("update", x))?;
     let backend = Backend::of(&incoming, &params);
+    if backend != Backend::Device {
+        refuse("an optimizer whose leaves have no kernels steps", "give it floats on one CUDA device")?;
+    }
     // From here on the model is the only holder of its cells.
     drop(params);
     let mut ops = VecDeque::from(ops);
@@ -41,7 +48,7 @@ pub(crate) fn run(
                 pending.push(PendingRules { on, rules, state });
             }
         }
-        let fallible = ops.iter().any(|op| matches!(op.work, Work::Tensors(_)));
+        let fallible = ops.iter().any(|op| matches!(op.work, Work::Tensors(..)));
         if !fallible && let Some(release) = release.take() {
             release();
         }
@@ -59,6 +66,7 @@ pub(crate) fn run(
                     .map(Some);
             }
             Some(Op { on, work: Work::Measured { terms, then, state } }) => {
+                refuse("a transformation reads sums back", OUTSIDE)?;
                 let output = Output::Sums(&*terms, &on);
                 let before = std::mem::take(&mut pending);
                 let result = backend.pass(&current, &present, before, output, &mut target)?;
@@ -83,12 +91,21 @@ pub(crate) fn run(
                 };
                 pending.push(PendingRules { on, rules, state: Vec::new() });
             }
-            Some(Op { on, work: Work::Tensors(f) }) => {
+            Some(Op { on, work: Work::Tensors(f, in_capture) }) => {
+                if in_capture == InCapture::Refused {
+                    refuse(
+                        "a transformation computes with tensors in a way that may change from step to step",
+                        OUTSIDE,
+                    )?;
+                }
                 // Without rules a pass would only compare the shapes, which the function may change.
                 if !pending.is_empty() {
                     let rules = std::mem::take(&mut pending);
                     let result = backend.pass(&current, &present, rules, Output::Updates, &mut target)?;
                     current = result.updates.unwrap_or(current);
+                }
+                if is_looking_ahead() && in_capture == InCapture::Recorded {
+                    continue;
                 }
                 current = apply_tensor_fn(&current, &present, &on, f, &target)?;
             }
@@ -167,6 +184,9 @@ fn apply_tensor_fn(
     f: TensorFn<'_>,
     target: &Target<'_>,
 ) -> Result<Leaves> {
+    if is_looking_ahead() {
+        return f(current.clone(), &current.rebuild(|index| Ok(target.param(index).cloned()))?);
+    }
     let seen = |index: usize| on[index] && present[index];
     let wide = |index: usize| -> Option<DType> {
         let u = current.get(index).filter(|_| seen(index))?;

@@ -56,7 +56,18 @@ pub(crate) enum Work<'a> {
         factors: Factors,
     },
     /// A function of updates and parameters.
-    Tensors(TensorFn<'a>),
+    Tensors(TensorFn<'a>, InCapture),
+}
+
+/// What becomes of a function of tensors in a captured step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InCapture {
+    /// It is an error: the function may be another one in the next step.
+    Refused,
+    /// It is recorded: what it does depends on its arguments alone.
+    Recorded,
+    /// It is recorded, and also called to look ahead: it has work of another optimizer in it, and does nothing else.
+    LooksAhead,
 }
 
 type Then<'a> = Box<dyn FnOnce(Sums) -> Result<Rules> + 'a>;
@@ -186,9 +197,20 @@ impl<'a> Updates<'a> {
 
     /// Applies a function of all updates and parameters as tensors, in the compute type, for computations
     /// that are not elementwise. It runs after all work recorded before it, and must return updates at the
-    /// positions of its argument.
+    /// positions of its argument. An error in a [captured step](treex_core::capture()).
     pub fn tensors(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
-        self.with(Work::Tensors(Box::new(f)))
+        self.with(Work::Tensors(Box::new(f), InCapture::Refused))
+    }
+
+    /// [`tensors`](Self::tensors) for a function that does the same in each step: it depends on its arguments and on tensors of the
+    /// state, not on a count or on another number of the host. A captured step repeats it.
+    pub fn each_step(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
+        self.with(Work::Tensors(Box::new(f), InCapture::Recorded))
+    }
+
+    /// [`tensors`](Self::tensors) for a function whose only work is that of another transformation.
+    pub(crate) fn inner(self, f: impl FnOnce(Leaves, &Leaves) -> Result<Leaves> + 'a) -> Self {
+        self.with(Work::Tensors(Box::new(f), InCapture::LooksAhead))
     }
 
     /// [`tensors`](Self::tensors) that turns the updates of single examples, with a first axis that the parameters do not

@@ -53,7 +53,7 @@ impl Stateless for AdaptiveGradClip {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        Ok(updates.tensors(|updates, params| {
+        Ok(updates.each_step(|updates, params| {
             each_update(&updates, |index, g| self.clipped(g, leaf_at(params, index)?))
         }))
     }

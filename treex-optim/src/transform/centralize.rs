@@ -47,7 +47,7 @@ impl Stateless for Centralize {
     }
 
     fn transform<'a>(&'a self, updates: Updates<'a>) -> Result<Updates<'a>> {
-        Ok(updates.tensors(|updates, _| {
+        Ok(updates.each_step(|updates, _| {
             each_update(&updates, |_, g| {
                 let axes = self.reduced(g.rank())?;
                 if axes.is_empty() {

@@ -78,7 +78,7 @@ impl GradientTransformation for ScaleBySm3 {
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let ScaleBySm3State { mu, nu } = state;
         let rescaled =
-            updates.tensors(|updates, _| each_update(&updates, |index, g| self.rescaled(g, mu, index)));
+            updates.each_step(|updates, _| each_update(&updates, |index, g| self.rescaled(g, mu, index)));
         rescaled.map(Average::raw(self.b1), [nu])
     }
 

@@ -32,6 +32,18 @@ pub enum Scale {
     F64(f64, f64),
 }
 
+impl Scale {
+    /// The type by number, and the bits of `alpha` and `beta`.
+    #[must_use]
+    pub fn words(&self) -> (u64, u64, u64) {
+        match *self {
+            Self::F16(alpha, beta) => (0, alpha.to_bits().into(), beta.to_bits().into()),
+            Self::F32(alpha, beta) => (1, alpha.to_bits().into(), beta.to_bits().into()),
+            Self::F64(alpha, beta) => (2, alpha.to_bits(), beta.to_bits()),
+        }
+    }
+}
+
 /// A product.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {

@@ -9,6 +9,7 @@ use super::event::Event;
 use super::graph::{Executable, Graph};
 use super::heap::Allocation;
 use super::module::{Function, LoadedModule};
+use super::node::Told;
 use super::pinned::Pinned;
 use super::settings::Settings;
 use super::stream::{LEGACY, StreamId, Streams};
@@ -56,6 +57,8 @@ pub struct Device {
     pub(super) capturing: BTreeMap<StreamId, Capturing>,
     pub(super) graphs: HashMap<u64, Graph>,
     pub(super) executables: HashMap<u64, Executable>,
+    /// Nodes of graphs that were asked for.
+    pub(super) nodes: HashMap<u64, Told>,
     pub(super) pool_threshold: u64,
     pub(crate) blas: HashMap<u64, BlasHandle>,
     pub(crate) generators: HashMap<u64, Generator>,
@@ -91,6 +94,7 @@ impl Device {
             capturing: BTreeMap::new(),
             graphs: HashMap::new(),
             executables: HashMap::new(),
+            nodes: HashMap::new(),
             pool_threshold: 0,
             blas: HashMap::new(),
             generators: HashMap::new(),

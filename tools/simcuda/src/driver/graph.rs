@@ -20,7 +20,9 @@ pub(super) struct Node {
 /// A captured graph.
 #[derive(Debug)]
 pub(super) struct Graph {
-    nodes: Arc<[Node]>,
+    pub(super) nodes: Arc<[Node]>,
+    /// Those of the nodes, once they are asked for.
+    pub(super) handles: Vec<u64>,
     /// Length, and whether a node frees it, of memory that the graph owns.
     memory: BTreeMap<u64, (u64, bool)>,
     /// What was made of it, if it owns memory: there may be one.
@@ -46,7 +48,8 @@ const USE_NODE_PRIORITY: u64 = 8;
 impl Device {
     pub(super) fn add_graph(&mut self, nodes: Vec<Node>, memory: BTreeMap<u64, (u64, bool)>) -> u64 {
         let handle = self.new_handle();
-        self.graphs.insert(handle, Graph { nodes: nodes.into(), memory, executable: None });
+        self.graphs
+            .insert(handle, Graph { nodes: nodes.into(), handles: Vec::new(), memory, executable: None });
         handle
     }
 
@@ -166,7 +169,9 @@ impl Device {
     /// `cuGraphDestroy`: what was instantiated of it stays.
     pub fn destroy_graph(&mut self, graph: u64) -> Answer {
         self.context()?;
-        self.graphs.remove(&graph).map(|_| ()).ok_or(Error::INVALID_VALUE)
+        let removed = self.graphs.remove(&graph).ok_or(Error::INVALID_VALUE)?;
+        removed.handles.iter().for_each(|node| drop(self.nodes.remove(node)));
+        Ok(())
     }
 
     /// `cuGraphExecDestroy`: launches that wait in streams are still run.

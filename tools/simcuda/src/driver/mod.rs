@@ -14,6 +14,7 @@ mod event;
 mod graph;
 mod heap;
 pub mod module;
+pub mod node;
 #[allow(unsafe_code)]
 pub mod pinned;
 pub mod settings;

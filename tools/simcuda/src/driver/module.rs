@@ -96,6 +96,15 @@ impl Device {
         handle
     }
 
+    /// The handle of a kernel.
+    pub(super) fn function_of(&mut self, kernel: &Arc<dyn Entry>) -> u64 {
+        let known = self.functions.iter().find(|(_, function)| Arc::ptr_eq(&function.kernel, kernel));
+        match known {
+            Some((handle, _)) => *handle,
+            None => self.add_function(Arc::clone(kernel)),
+        }
+    }
+
     /// `cuModuleGetGlobal`: address and length.
     pub fn variable(&mut self, module: u64, name: &str) -> Answer<(u64, u64)> {
         self.context()?;

@@ -223,6 +223,16 @@ impl Pattern {
         }
     }
 
+    /// It as a number.
+    #[must_use]
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Byte(value) => value.into(),
+            Self::Short(value) => value.into(),
+            Self::Word(value) => value,
+        }
+    }
+
     fn fill(self, bytes: &mut [u8]) {
         match self {
             Self::Byte(value) => bytes.fill(value),

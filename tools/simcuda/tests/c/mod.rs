@@ -7,6 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use simcuda::counts::Counts;
 
+/// `CUDA_KERNEL_NODE_PARAMS_v2`.
+#[repr(C)]
+pub struct KernelNode {
+    pub function: *mut c_void,
+    pub grid: [u32; 6],
+    pub shared: u32,
+    pub parameters: *mut *mut c_void,
+    pub extra: *mut *mut c_void,
+    pub kernel: *mut c_void,
+    pub context: *mut c_void,
+}
+
 unsafe extern "C" {
     pub fn cuInit(flags: u32) -> i32;
     pub fn cuDriverGetVersion(version: *mut i32) -> i32;
@@ -43,6 +55,21 @@ unsafe extern "C" {
     pub fn cuGraphLaunch(run: *mut c_void, stream: *mut c_void) -> i32;
     pub fn cuGraphDestroy(graph: *mut c_void) -> i32;
     pub fn cuGraphExecDestroy(run: *mut c_void) -> i32;
+    pub fn cuGraphGetNodes(graph: *mut c_void, nodes: *mut *mut c_void, count: *mut usize) -> i32;
+    pub fn cuGraphNodeGetType(node: *mut c_void, kind: *mut u32) -> i32;
+    pub fn cuGraphKernelNodeGetParams_v2(node: *mut c_void, kernel: *mut KernelNode) -> i32;
+    pub fn cuGraphMemcpyNodeGetParams(node: *mut c_void, copy: *mut [u64; 25]) -> i32;
+    pub fn cuGraphMemsetNodeGetParams(node: *mut c_void, fill: *mut [u64; 5]) -> i32;
+    pub fn cuGraphMemAllocNodeGetParams(node: *mut c_void, allocation: *mut [u64; 15]) -> i32;
+    pub fn cuGraphMemFreeNodeGetParams(node: *mut c_void, address: *mut u64) -> i32;
+    pub fn cuFuncGetParamInfo(
+        function: *mut c_void,
+        index: usize,
+        offset: *mut usize,
+        len: *mut usize,
+    ) -> i32;
+    pub fn cuFuncGetName(name: *mut *const c_char, function: *mut c_void) -> i32;
+    pub fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, len: usize, stream: *mut c_void) -> i32;
     pub fn cuModuleGetFunction(function: *mut *mut c_void, module: *mut c_void, name: *const c_char) -> i32;
     pub fn cuModuleGetGlobal_v2(
         address: *mut u64,

@@ -15,16 +15,17 @@
 
 // The factor of a weight: dropout's mask has the elements of all rows, or of one head if IS_SHARED.
 #define KEPT(i) \
-    (random_word(key0, key1, ((IS_SHARED ? 0 : MATRIX * queries) + query) * columns + i) >> 9 < below ? factor : (real)0)
+    (random_word(words, ((IS_SHARED ? 0 : MATRIX * queries) + query) * columns + i) >> 9 < below ? factor : (real)0)
 
 #define BIAS(i) (HAS_BIAS ? LOAD(bias, bias_start + i * bias_key) : (real)0)
 
 // softmax(scores * scale + bias), and this times dropout's factor if HAS_DROPOUT.
 KERNEL(attention_weights, READ(0, scores), READ(1, bias), READ(2, mask), WRITE(3, weights), WRITE(4, dropped),
        VALUE(5, ulong, rows), VALUE(6, uint, columns), VALUE(7, ulong, first), VALUE(8, uint, heads), VALUE(9, uint, queries),
-       STRIDES(10, bias), STRIDES(14, mask), VALUE(18, real, scale), VALUE(19, uint, key0), VALUE(20, uint, key1),
-       VALUE(21, uint, below), VALUE(22, real, factor)) {
+       STRIDES(10, bias), STRIDES(14, mask), VALUE(18, real, scale), VALUE(19, ulong, key), VALUE(20, uint, below),
+       VALUE(21, real, factor)) {
     SHARED(real, parts, PARTS)
+    const ulong words = HAS_DROPOUT ? KEY_WORDS(key) : 0;
     const Row row = row_of(GROUP_ID, LOCAL_ID, rows, columns);
     const ulong query = QUERY, bias_start = STARTED(bias), mask_start = STARTED(mask);
     KEEP(scores)
@@ -49,8 +50,9 @@ KERNEL(attention_weights, READ(0, scores), READ(1, bias), READ(2, mask), WRITE(3
 // weights (d - sum(weights d)) scale, where d is the gradient of the weights, behind dropout's factor; 0 for a masked key.
 KERNEL(attention_gradient, READ(0, weights), READ(1, gradient), READ(2, mask), WRITE(3, dscores), VALUE(4, ulong, rows),
        VALUE(5, uint, columns), VALUE(6, ulong, first), VALUE(7, uint, heads), VALUE(8, uint, queries), STRIDES(9, mask),
-       VALUE(13, real, scale), VALUE(14, uint, key0), VALUE(15, uint, key1), VALUE(16, uint, below), VALUE(17, real, factor)) {
+       VALUE(13, real, scale), VALUE(14, ulong, key), VALUE(15, uint, below), VALUE(16, real, factor)) {
     SHARED(real, parts, PARTS)
+    const ulong words = HAS_DROPOUT ? KEY_WORDS(key) : 0;
     const Row row = row_of(GROUP_ID, LOCAL_ID, rows, columns);
     const ulong query = QUERY, mask_start = STARTED(mask);
     KEEP(weights)

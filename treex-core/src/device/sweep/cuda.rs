@@ -11,6 +11,7 @@ use treex_kernels::expression::Source;
 use super::part::{Part, Program};
 use super::source::{self, Case};
 use super::table::{self, Launch, Layout, Row, TOTAL, Total, launches, stride};
+use crate::capture::plan::Constants;
 use crate::device::compile;
 use crate::device::groups;
 use crate::device::launch::{address, address_to_write, launch, uninitialized};
@@ -75,8 +76,13 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
 }
 
 /// The first value of a function of the sums over each range of parts, in `F64`.
-pub(super) fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Source]) -> Result<Tensor> {
-    let (Some(target), Some(function)) = (Target::of(&parts)?, functions.first()) else {
+pub(super) fn sums(
+    parts: Vec<Part<'_>>,
+    ranges: &[Range<usize>],
+    function: &Source,
+    constants: Vec<Constants>,
+) -> Result<Tensor> {
+    let Some(target) = Target::of(&parts)? else {
         return Err(Error::argument("there is nothing to sum").expected("parts and ranges"));
     };
     let terms = parts.first().map_or(0, |part| part.program.source.values.len());
@@ -100,21 +106,34 @@ pub(super) fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[S
         launch.words[1] = partial_address + before as u64 * bytes;
         before += launch.groups;
     }
-    let ranges: Vec<_> = ranges
-        .iter()
-        .zip(functions)
-        .map(|(range, function)| Total {
+    let total = |(range, constants): (&Range<usize>, &Constants)| -> Result<Total> {
+        Ok(Total {
             sums: partial_address + starts[range.start] as u64 * bytes,
             count: starts[range.end] - starts[range.start],
-            constants: function.constants.iter().map(|constant| constant.to_bits()).collect(),
+            constants: words(constants)?.to_vec(),
         })
-        .collect();
+    };
+    let ranges = ranges.iter().zip(&constants).map(total).collect::<Result<Vec<_>>>()?;
     let most = target.most_words();
     let totals = table::totals(&ranges, address(&results)?, most).ok_or_else(|| too_many(most))?;
+    let is_captured = matches!(constants.first(), Some(Constants::Addresses(_)));
     target.launch("sums", launches, stride, |layout| source::sums(&texts, terms, layout))?;
-    target.launch("totals", totals, TOTAL, |layout| source::totals(function, terms, layout))?;
+    target.launch("totals", totals, TOTAL, |layout| source::totals(function, terms, layout, is_captured))?;
     target.used(&open)?;
     Ok(results)
+}
+
+/// A program's words in a table.
+fn words(constants: &Constants) -> Result<&[u64]> {
+    match constants {
+        Constants::Bits(words) | Constants::Addresses(words) => Ok(words),
+        Constants::Unknown => {
+            let message = "a captured step has work of an optimizer whose numbers are not known ahead";
+            Err(Error::argument(message).remedy(
+                "call `Optimizer::update`, whose transformation computes with tensors alone in `Updates::each_step`",
+            ))
+        }
+    }
 }
 
 fn too_many(most: usize) -> Error {
@@ -155,13 +174,9 @@ impl Target {
                 let next = cases.len();
                 *cases.entry(text(&case)).or_insert(next)
             }));
-            let bits = |constant: &f64| match program.is_wide {
-                true => constant.to_bits(),
-                false => u64::from((*constant as f32).to_bits()),
-            };
-            constants.push(program.source.constants.iter().map(bits).collect::<Vec<_>>());
+            constants.push(words(&program.constants)?);
         }
-        let rows = open.iter().zip(numbers).zip(&constants).map(|((part, case), constants)| {
+        let rows = open.iter().zip(numbers).zip(constants).map(|((part, case), constants)| {
             Ok(Row { case, len: part.len(), constants, addresses: part.addresses()? })
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;

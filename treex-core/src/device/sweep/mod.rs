@@ -13,6 +13,8 @@ use std::ops::Range;
 use candle_core::Tensor;
 use treex_kernels::expression::{Expression, Source};
 
+use crate::capture::phase::{Phase, phase};
+use crate::capture::plan;
 #[cfg(not(feature = "cuda"))]
 use crate::device::without_cuda::no_kernels;
 use crate::error::{Error, Result};
@@ -29,6 +31,9 @@ pub use part::{Part, Program};
 /// program's inputs and values, differ; if memory cannot be allocated or the kernel not be compiled.
 pub fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
     check(&parts, |part| part.leaves.len() + usize::from(part.output.is_some()))?;
+    if phase() == Phase::LookingAhead {
+        return Ok(());
+    }
     #[cfg(feature = "cuda")]
     return cuda::sweep(parts);
     #[cfg(not(feature = "cuda"))]
@@ -50,6 +55,7 @@ pub fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Expressi
     let writes = |part: &Part<'_>| !part.leaves.is_empty() || part.output.is_some();
     let functions: Vec<_> =
         functions.iter().map(|function| Source::of(std::slice::from_ref(function))).collect();
+    let constants: Vec<_> = functions.iter().map(|function| plan::constants(function, true)).collect();
     let is_alike =
         |other: &Source| other.statements == functions[0].statements && other.values == functions[0].values;
     if parts.iter().any(writes)
@@ -60,10 +66,16 @@ pub fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Expressi
         return Err(Error::argument("sums of parts that are written, or of other ranges")
             .expected("parts that are read alone, and one function of one form for each range of them"));
     }
+    if let (Phase::LookingAhead, Some(scalar)) = (phase(), plan::scalar()) {
+        return Ok(scalar.broadcast_as(functions.len())?);
+    }
     #[cfg(feature = "cuda")]
-    return cuda::sums(parts, ranges, &functions);
+    return cuda::sums(parts, ranges, &functions[0], constants);
     #[cfg(not(feature = "cuda"))]
-    Err(no_kernels())
+    {
+        let _ = constants;
+        Err(no_kernels())
+    }
 }
 
 /// An error if parts do not belong together, or a program has another number of values than its part needs.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use treex_kernels::expression::{Expression, Source};
 
+use crate::capture::plan::{self, Constants};
 use crate::device::supports;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::handle::Handle;
@@ -15,13 +16,16 @@ pub struct Program {
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "kernels have it"))]
     pub(super) is_wide: bool,
     pub(super) source: Source,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "kernels have them"))]
+    pub(super) constants: Constants,
 }
 
 impl Program {
     /// Prints `values`, computed in `F64` if `is_wide`, otherwise in `F32`.
     #[must_use]
     pub fn new(is_wide: bool, values: &[Expression]) -> Arc<Self> {
-        Arc::new(Self { is_wide, source: Source::of(values) })
+        let source = Source::of(values);
+        Arc::new(Self { is_wide, constants: plan::constants(&source, is_wide), source })
     }
 }
 

@@ -8,6 +8,7 @@ use treex_kernels::expression::Source;
 
 use super::part::Program;
 use super::table::{BEFORE, Layout};
+use crate::capture::plan::Constants;
 use crate::device::{EACH, GROUP_SIZE};
 
 /// The types of a part's tensors, and its program.
@@ -71,8 +72,9 @@ impl Case<'_> {
     }
 
     fn loads(&self) -> String {
-        let Program { is_wide, source } = self.program;
-        let mut text = constants(*is_wide, source, "share.constants");
+        let Program { is_wide, source, constants: words } = self.program;
+        let is_captured = matches!(words, Constants::Addresses(_));
+        let mut text = constants(*is_wide, source, "share.constants", is_captured);
         let first = self.slots() - self.scalars;
         for scalar in 0..self.scalars {
             let slot = self.slot(first + scalar);
@@ -102,13 +104,15 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{line}");
 }
 
-/// The type `real`, and the constants from the place `from` of the table on.
-fn constants(is_wide: bool, source: &Source, from: &str) -> String {
+/// The type `real`, and the constants from the place `from` of the table on; in a captured step their addresses are there.
+fn constants(is_wide: bool, source: &Source, from: &str, is_captured: bool) -> String {
     let (real, bits) =
         if is_wide { ("double", "bits_to_double(") } else { ("float", "bits_to_float((uint)") };
     let mut text = format!("typedef {real} real;\n");
     for number in 0..source.constants.len() {
-        put(&mut text, format_args!("const real c{number} = {bits}table.words[{from} + {number}]);"));
+        let word = format!("table.words[{from} + {number}]");
+        let word = if is_captured { format!("LOAD_U64({word}, 0)") } else { word };
+        put(&mut text, format_args!("const real c{number} = {bits}{word});"));
     }
     text
 }
@@ -133,8 +137,8 @@ pub(super) fn sums(cases: &[String], terms: usize, layout: Layout) -> String {
 }
 
 /// The kernel of totals of so many terms, and of the first value of `function` of them.
-pub(super) fn totals(function: &Source, terms: usize, layout: Layout) -> String {
-    let mut text = constants(true, function, "(uint)table.words[at + 2]");
+pub(super) fn totals(function: &Source, terms: usize, layout: Layout, is_captured: bool) -> String {
+    let mut text = constants(true, function, "(uint)table.words[at + 2]", is_captured);
     for term in 0..terms {
         put(&mut text, format_args!("const real x{term} = total[{term}];"));
     }
@@ -199,7 +203,8 @@ mod tests {
         assert!(kernel.contains("#define STRIDE 7") && kernel.contains("case 0: {\ntypedef"), "{kernel}");
         let sums = sums(&[case.sums()], 2, Layout { words: 120, stride: 7 });
         assert!(sums.contains("sum1 += t11;") && sums.contains("#define TERMS 2"), "{sums}");
-        let totals = totals(&Source::of(&[Expression::input(0).sqrt()]), 2, Layout { words: 9, stride: 3 });
+        let totals =
+            totals(&Source::of(&[Expression::input(0).sqrt()]), 2, Layout { words: 9, stride: 3 }, false);
         assert!(totals.contains("const real t1 = sqrt(x0);"), "{totals}");
     }
 }

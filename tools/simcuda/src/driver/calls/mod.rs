@@ -9,6 +9,7 @@ pub mod counts;
 pub mod graph;
 pub mod memory;
 pub mod module;
+pub mod node;
 pub mod pointer;
 pub mod stream;
 

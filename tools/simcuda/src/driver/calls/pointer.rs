@@ -84,6 +84,12 @@ impl In<c_char> {
 }
 
 impl<T> Out<T> {
+    /// Whether it is null.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
     /// Writes the one value.
     ///
     /// # Errors
@@ -120,7 +126,7 @@ impl<T> Out<T> {
             return Err(Error::INVALID_VALUE);
         }
         // SAFETY: the caller promises that many places, which no other thread uses during the call. The calls that come here
-        // take bytes, of which each value is right.
+        // take bytes and numbers, of which each value is right.
         Ok(unsafe { slice::from_raw_parts_mut(self.0, count) })
     }
 }

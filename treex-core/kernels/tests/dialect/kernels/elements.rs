@@ -48,8 +48,9 @@ fn dropout<T: Element + Dropout>(host: &mut Host) {
     for len in [3, 1024, 5003] {
         let x: Vec<T> = numbers(len, 1);
         let expected = T::dropout(&x, key, kept, T::of(1.25)).unwrap();
-        let [key0, key1, below] = [key[0], key[1], kept.below()].map(|word| short(word as usize));
-        let parameters = [read(&x), write::<T>(len), long(len), key0, key1, below, real::<T>(1.25)];
+        let words = long(key[0] as usize | (key[1] as usize) << 32);
+        let below = short(kept.below() as usize);
+        let parameters = [read(&x), write::<T>(len), long(len), words, below, real::<T>(1.25)];
         let found = host.launch(&text, "dropout", groups(len), &parameters);
         host.near("dropout", &found[0], &expected, 0.);
     }

@@ -25,11 +25,11 @@ pub(super) fn check(host: &mut Host) {
 }
 
 fn bernoulli(host: &mut Host) {
-    let text = Text::new(&[TABLE, THREEFRY, BERNOULLI], &defines(5, STRIDE, 1));
+    let text = Text::new(&[TABLE, THREEFRY, BERNOULLI], &defines(4, STRIDE, 1));
     let (key, p) = ([3, 5], Bernoulli::new(0.3));
     for len in LENGTHS {
         let expected: Vec<u8> = (0..len).map(|i| p.sample(block(key, i as u64)).into()).collect();
-        let words = [address(0), len as u64, key[0].into(), key[1].into(), p.below().into()];
+        let words = [address(0), len as u64, u64::from(key[0]) | u64::from(key[1]) << 32, p.below().into()];
         let table = Parameter::Value(bytes(&words));
         let found = host.launch(&text, "bernoulli", groups(len), &[table, write::<u8>(len)]);
         host.equal("samples", &found[0], &expected);
