@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use treex::nn::{Dropout, Linear};
 use treex::optim::{
-    GradientTransformation, adafactor, adamw, apply_if_finite, lookahead, master_weights, multi_steps, muon,
-    radam, sgd, warmup_cosine,
+    DynamicLossScale, GradientTransformation, adafactor, adamw, apply_if_finite, lookahead, master_weights,
+    multi_steps, muon, radam, sgd, warmup_cosine,
 };
 use treex::prelude::*;
 use treex::{ErrorKind, capture};
@@ -26,6 +26,8 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("optimizers", optimizers),
     ("two steps of an optimizer in one", twice),
     ("keys of a stream", streams),
+    ("gradients that are not finite", not_finite),
+    ("a scale of the loss", loss_scale),
 ];
 
 type Batch = (Tensor, Tensor);
@@ -312,8 +314,8 @@ fn optimizers(device: &Device, _: &Simulator) -> Result<()> {
     optimizer(sgd(0.1).momentum(0.9), device)?;
     optimizer(radam(0.1), device)?; // another rule from step 6 on
     optimizer(master_weights(adamw(0.1)), device)?;
-    let text = error(ErrorKind::Transfer, optimizer(apply_if_finite(adamw(0.1), 3), device))?;
-    contains(&text, &["captured step", "without `capture`"])?;
+    let text = error(ErrorKind::Transfer, optimizer(apply_if_finite(muon(0.1), 3), device))?;
+    contains(&text, &["captured step"])?;
     optimizer(multi_steps(adamw(0.1), 3), device)?; // other work in every third step
     error(ErrorKind::Transfer, optimizer(adafactor(0.1), device))?;
     error(ErrorKind::Transfer, optimizer(muon(0.1), device))?;
@@ -358,4 +360,76 @@ fn streams(device: &Device, _: &Simulator) -> Result<()> {
     }
     captured.finish()?;
     equal("the streams", bits_of(&one)?, bits_of(&other)?)
+}
+
+/// Batches of which some have a gradient that is not finite: those of the numbers.
+fn with_infinities(numbers: &[u32], number: u32, device: &Device) -> Result<Batch> {
+    let (x, labels) = batch(4, device)?;
+    let factor = if numbers.contains(&number) { f64::INFINITY } else { 1. + f64::from(number) / 8. };
+    Ok(((x * factor)?, labels))
+}
+
+/// Steps that are left out, and one that is made after too many of them.
+fn not_finite(device: &Device, simulator: &Simulator) -> Result<()> {
+    for (most, infinities) in [(3, vec![0, 3, 4, 9]), (1, vec![2, 3, 4]), (2, vec![])] {
+        let transformation = || apply_if_finite(adamw(warmup_cosine(1e-1, 3, 9)), most);
+        let (mut model, mut optimizer) = new(transformation(), device)?;
+        let (mut other, mut other_optimizer) = new(transformation(), device)?;
+        let held = (&mut model, &mut optimizer);
+        let first = with_infinities(&infinities, 0, device)?;
+        let mut captured = capture(held, &first, |(model, optimizer), batch| step(model, optimizer, batch))?;
+        for number in 0..12 {
+            let batch = with_infinities(&infinities, number, device)?;
+            device.synchronize()?;
+            simulator.reset_counts();
+            captured.run(&batch)?;
+            if number == 11 {
+                let moved = ["uploads", "read-backs", "synchronizations"].map(|name| simulator.count(name));
+                equal("what a step moves", moved, [0; 3])?;
+            }
+            step(&mut other, &mut other_optimizer, &batch)?;
+        }
+        captured.finish()?;
+        equal("the models differ", bits_of(&model)?, bits_of(&other)?)?;
+        equal("the optimizers differ", bits_of(&optimizer)?, bits_of(&other_optimizer)?)?;
+    }
+    Ok(())
+}
+
+/// A scale that is halved and doubled.
+fn loss_scale(device: &Device, simulator: &Simulator) -> Result<()> {
+    type Held = (Linear, DynamicLossScale);
+    let once = |(model, scale): &mut Held, optimizer: &mut Optimizer<_>, (x, labels): &Batch| {
+        let (loss, grads) =
+            model.value_and_grad(Parameter, |model| scale.scale(&cross_entropy(&model.call(x)?, labels)?))?;
+        scale.update(&grads, optimizer, model)?;
+        Ok(loss)
+    };
+    let new = || -> Result<_> {
+        let (model, optimizer) = new(adamw(warmup_cosine(1e-1, 3, 9)), device)?;
+        Ok(((model, DynamicLossScale::new()?.growth_interval(3)), optimizer))
+    };
+    let infinities = [3, 4, 9];
+    let ((mut held, mut optimizer), (mut other, mut other_optimizer)) = (new()?, new()?);
+    let first = with_infinities(&infinities, 0, device)?;
+    let mut captured = capture((&mut held, &mut optimizer), &first, |(held, optimizer), batch| {
+        once(held, optimizer, batch)
+    })?;
+    for number in 0..14 {
+        let batch = with_infinities(&infinities, number, device)?;
+        device.synchronize()?;
+        simulator.reset_counts();
+        let found = captured.run(&batch)?;
+        if number == 13 {
+            let moved = ["uploads", "read-backs", "synchronizations"].map(|name| simulator.count(name));
+            equal("what a step moves", moved, [0; 3])?;
+        }
+        let expected = once(&mut other, &mut other_optimizer, &batch)?;
+        let [found, expected] = [found, expected].map(|loss| loss.to_scalar::<f32>().map(f32::to_bits));
+        equal("a scaled loss", found?, expected?)?;
+    }
+    captured.finish()?;
+    equal("the factor", held.1.factor()?, other.1.factor()?)?;
+    equal("the models differ", bits_of(&held)?, bits_of(&other)?)?;
+    equal("the optimizers differ", bits_of(&optimizer)?, bits_of(&other_optimizer)?)
 }

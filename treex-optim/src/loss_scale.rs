@@ -1,19 +1,24 @@
 //! Loss scaling, for gradients that half precision would lose.
 
 use candle_core::Tensor;
+use treex_core::capture::condition::{NotFinite, if_finite, scale};
+use treex_core::capture::plan::refuse;
 use treex_core::{Error, Leaves, OptState, Result, TreeObject, prelude::*};
 
-use crate::combinators::is_finite;
+use crate::combinators::{is_finite, is_finite_on_device};
+use crate::engine::times_scalar;
 use crate::numerics::wide;
-use crate::scalar::Count;
-use crate::scalar::Scalar;
+use crate::optimizer::Optimizer;
+use crate::scalar::{Count, Scalar};
+use crate::transformation::GradientTransformation;
 
 /// A dynamic loss scale, for training in half precision.
 ///
 /// Gradients of `f16` below 6e-8 are zero, and above 65504 infinite. So the loss is multiplied by a factor,
 /// and its gradient divided by it; a gradient that is not finite is skipped and halves the factor, and
 /// `growth_interval` consecutive finite ones double it. It is a tree, so it can be saved and loaded. The
-/// factor starts at 2^16, as in PyTorch's `GradScaler`. Whether the gradient is finite is one read-back from a device.
+/// factor starts at 2^16, as in PyTorch's `GradScaler`. Whether the gradient is finite is one read-back from a device; in a
+/// [captured step](treex_core::capture()) the device decides and counts, and nothing is read back.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -28,9 +33,7 @@ use crate::scalar::Scalar;
 ///         let prediction = x.get()?.to_dtype(DType::F32)?; // compute the loss itself in f32
 ///         scale.scale(&(prediction.sqr()?.sum_all()? * 1e-3)?)
 ///     })?;
-///     if let Some(grads) = scale.unscale(&grads)? {
-///         optimizer.update(&grads, &mut x)?;
-///     }
+///     scale.update(&grads, &mut optimizer, &mut x)?;
 /// }
 /// assert_eq!((optimizer.step_count()?, scale.factor()?), (3, 65536.0));
 /// # Ok::<(), treex_core::Error>(())
@@ -85,8 +88,9 @@ impl DynamicLossScale {
     /// The factor on the next loss.
     ///
     /// # Errors
-    /// If its leaf was filtered out.
+    /// If its leaf was filtered out; in a captured step, where the device alone knows it.
     pub fn factor(&self) -> Result<f64> {
+        refuse("the factor of a loss scale is read", "read it behind the step")?;
         self.scale.get()
     }
 
@@ -103,15 +107,48 @@ impl DynamicLossScale {
     /// # Errors
     /// If a Candle operation fails.
     pub fn scale(&self, loss: &Tensor) -> Result<Tensor> {
+        if let Some(factor) = scale(&self.counts())? {
+            let loss = loss.to_dtype(wide(loss.dtype()))?;
+            return Ok(loss.broadcast_mul(&factor.to_dtype(loss.dtype())?.reshape(())?)?);
+        }
         Ok((loss.to_dtype(wide(loss.dtype()))? * self.factor()?)?)
     }
 
-    /// Divides the gradient by the factor, in f32 for narrower types, and adjusts the factor. Returns
-    /// `None` if the gradient is not finite: skip this step.
+    /// What is counted: finite gradients in a row, those that were skipped, and the factor.
+    fn counts(&self) -> (Count, Count, Scalar) {
+        (self.good_steps.clone(), self.skipped.clone(), self.scale.clone())
+    }
+
+    /// [`unscale`](Self::unscale)s the gradient and, if it is finite, makes a step of the optimizer.
     ///
     /// # Errors
-    /// If a Candle operation fails.
+    /// Those of the optimizer.
+    pub fn update<M: TreeObject + Clone, T: GradientTransformation>(
+        &mut self,
+        grads: &M,
+        optimizer: &mut Optimizer<T>,
+        model: &mut M,
+    ) -> Result<()> {
+        let counts = self.counts();
+        let Some(factor) = scale(&counts)? else {
+            let unscaled = self.unscale(grads)?;
+            return unscaled.map_or(Ok(()), |grads| optimizer.update(&grads, model));
+        };
+        let flat: Leaves = grads.flatten();
+        let finite = is_finite_on_device(&flat)?;
+        let unscaled = times_scalar(&flat, &factor.recip()?)?;
+        let grads = grads.unflatten(&unscaled)?;
+        let otherwise = NotFinite::Scale(self.growth_interval);
+        if_finite(&finite, otherwise, &counts, || optimizer.update(&grads, model)).map(drop)
+    }
+
+    /// Divides the gradient by the factor, in f32 for narrower types, and adjusts the factor. Returns
+    /// `None` if the gradient is not finite: skip this step. [`update`](Self::update) is both in one, on a device without a wait.
+    ///
+    /// # Errors
+    /// If a Candle operation fails; in a captured step, where the program cannot decide.
     pub fn unscale<M: TreeObject + Clone>(&mut self, grads: &M) -> Result<Option<M>> {
+        refuse("a program decides by a gradient", "call `DynamicLossScale::update`")?;
         let scale = self.factor()?;
         let flat: Leaves = grads.flatten();
         if !is_finite(&flat)? {

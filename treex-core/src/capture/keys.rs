@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use candle_core::Tensor;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Key;
 use crate::random::log::Derived;
@@ -13,6 +15,15 @@ use crate::random::stream::RngStream;
 pub(super) enum Root {
     Key(Key),
     Stream(RngStream),
+}
+
+impl Root {
+    pub(super) fn to_tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Key(key) => key.to_tensor(),
+            Self::Stream(position) => position.to_tensor(),
+        }
+    }
 }
 
 /// How a key is derived.

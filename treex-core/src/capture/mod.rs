@@ -1,6 +1,12 @@
 //! A captured step: what a whole training step asks of a CUDA device, recorded once and then given to it as one piece of work.
 //! The counterpart of `jax.jit`.
 
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "nothing is recorded"))]
+mod columns;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "nothing is recorded"))]
+pub mod condition;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "nothing is recorded"))]
+mod conditions;
 #[cfg(feature = "cuda")]
 mod graph;
 mod held;

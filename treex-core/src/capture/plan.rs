@@ -8,10 +8,13 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use treex_kernels::expression::Source;
 
+use super::columns::{Column, Columns, MOST_WORDS};
+use super::conditions::{ConditionMemory, Conditions, Count};
 use super::keys::{Keys, Next, Root};
 use super::phase::{Phase, phase, set_phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::{Key, log};
+use crate::tensors::same_bits;
 use crate::tree::handle::Handle;
 use crate::tree::object::TreeObject;
 use crate::tree::walk::walk;
@@ -25,13 +28,9 @@ thread_local! {
 pub(super) struct Plan {
     /// How many steps are looked ahead, with the one that is recorded.
     steps: usize,
-    /// The address of the first column, and the most of them.
-    first: u64,
-    most: usize,
-    /// A tensor of one `F64` number, in the place of what is not computed.
-    scalar: Option<Tensor>,
-    columns: Vec<Column>,
-    numbers: HashMap<Column, usize>,
+    memory: Memory,
+    /// The columns of every step, then those of the steps that each condition lets through.
+    columns: Vec<Columns>,
     keys: Keys,
     /// For each optimizer, how often it is called in a step.
     calls: Vec<usize>,
@@ -40,25 +39,37 @@ pub(super) struct Plan {
     /// The programs of the optimizer's call, in order.
     programs: VecDeque<Program>,
     /// Those of one step, while an optimizer looks ahead.
-    found: Vec<(Source, bool)>,
+    found: Vec<Found>,
+    pub(super) conditions: Conditions,
 }
 
-/// A word that is another one in each step.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Column {
-    /// The key of this number.
-    Key(usize),
-    /// That of this and later calls of an optimizer, whose number comes first.
-    Ahead(usize, Arc<[u64]>),
+/// Memory of a recording, on its device.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    /// The address of the columns: [`MOST_WORDS`] of every step, then as many of each condition.
+    pub(super) columns: u64,
+    /// A tensor of one `F64` number, in the place of what is not computed.
+    pub(super) scalar: Tensor,
+    pub(super) conditions: ConditionMemory,
 }
 
 /// Values of a leaf behind calls of an optimizer.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     optimizer: usize,
+    /// The condition under which it is called, from 1; 0 for none.
+    condition: usize,
     values: Arc<[Tensor]>,
     /// Lives as long as this, so that its cell is that of no other leaf.
     _leaf: Handle,
+}
+
+/// A program that an optimizer told of.
+#[derive(Debug)]
+struct Found {
+    source: Source,
+    is_wide: bool,
+    condition: usize,
 }
 
 /// The form of a program, and the columns of its constants.
@@ -78,21 +89,13 @@ pub(crate) enum Constants {
 }
 
 impl Plan {
-    /// A plan for so many steps, whose columns start at an address.
-    pub(super) fn new(
-        steps: usize,
-        first: u64,
-        most: usize,
-        scalar: Option<Tensor>,
-        roots: Vec<Option<Root>>,
-    ) -> Self {
+    /// A plan for so many steps.
+    pub(super) fn new(steps: usize, memory: Memory, roots: Vec<Option<Root>>) -> Self {
         Self {
             steps,
-            first,
-            most,
-            scalar,
-            columns: Vec::new(),
-            numbers: HashMap::new(),
+            columns: vec![Columns::new(memory.columns)],
+            conditions: Conditions::new(memory.conditions.clone()),
+            memory,
             keys: Keys::new(roots),
             calls: Vec::new(),
             held: HashMap::new(),
@@ -101,43 +104,41 @@ impl Plan {
         }
     }
 
-    /// The address of a column.
-    fn address(&mut self, column: Column) -> u64 {
-        let next = self.columns.len();
-        let number = *self.numbers.entry(column.clone()).or_insert(next);
-        if number == next {
-            self.columns.push(column);
+    /// The address of a column under a condition.
+    fn address(&mut self, condition: usize, column: Column) -> u64 {
+        while self.columns.len() <= condition {
+            let first = self.columns_of(self.columns.len());
+            self.columns.push(Columns::new(first));
         }
-        self.first + 8 * number as u64
+        self.columns[condition].address(column)
     }
 
-    /// Whether all columns have memory.
-    pub(super) fn check(&self) -> Result<()> {
-        if self.columns.len() <= self.most {
-            return Ok(());
-        }
-        Err(Error::argument("a captured step takes more numbers from the host than there is room for")
-            .expected(format!("at most {}", self.most))
-            .found(self.columns.len())
-            .remedy("give fewer leaves rules of their own, or run the step without `capture`"))
+    /// The address of the columns under a condition.
+    pub(super) fn columns_of(&self, condition: usize) -> u64 {
+        self.memory.columns + 8 * (condition * MOST_WORDS) as u64
     }
 
     /// How what a leaf on the host holds goes on, if `value` is what it holds behind this step, in this cell.
     pub(super) fn goes_on(&self, leaf: usize, cell: usize, held: Option<&Root>) -> Option<GoesOn> {
+        if let Some(count) = self.conditions.count(cell) {
+            return Some(GoesOn::Counted(count));
+        }
         if let Some(held) = self.held.get(&cell) {
-            return Some(GoesOn::Ahead(held.clone()));
+            let condition = self.conditions.of(cell).unwrap_or(held.condition);
+            return Some(GoesOn::Ahead(Held { condition, ..held.clone() }));
         }
         self.keys.next(leaf, held?).map(GoesOn::Key)
     }
 
-    /// The rows of the step that was recorded and of later ones, and behind each what the leaves on the host hold. At most as many
+    /// The rows of the step that was recorded and of later ones, and what the leaves on the host hold behind each. At most as many
     /// as were looked ahead.
-    pub(super) fn rows(&self, leaves: &[Option<GoesOn>]) -> Result<Vec<Row>> {
+    pub(super) fn rows(&self, leaves: &[Option<GoesOn>]) -> Result<Rows> {
+        self.columns.iter().try_for_each(Columns::check)?;
         let mut steps = self.steps;
         let mut bound = |optimizer: usize, known: usize| {
             steps = steps.min((known - 1) / self.calls[optimizer] + 1);
         };
-        for column in &self.columns {
+        for column in self.columns.iter().flat_map(Columns::iter) {
             if let Column::Ahead(optimizer, words) = column {
                 bound(*optimizer, words.len());
             }
@@ -151,28 +152,35 @@ impl Plan {
             .iter()
             .map(|leaf| if let Some(GoesOn::Key(next)) = leaf { Some(*next) } else { None })
             .collect();
-        let rows = self.keys.ahead(steps, &next)?.into_iter().enumerate();
-        rows.map(|(step, keys)| {
-            let word = |column: &Column| match column {
-                Column::Key(number) => packed(keys.keys[*number]),
-                Column::Ahead(optimizer, words) => words[step * self.calls[*optimizer]],
+        let keys = self.keys.ahead(steps, &next)?;
+        let word = |step: usize, column: &Column| match column {
+            Column::Key(number) => packed(keys[step].keys[*number]),
+            Column::Ahead(optimizer, words) => words[step * self.calls[*optimizer]],
+        };
+        let row = |columns: &Columns, step| columns.iter().map(|column| word(step, column)).collect();
+        let words = self.columns.iter().map(|columns| (0..steps).map(|step| row(columns, step)).collect());
+        let mut held = Vec::new();
+        for (number, leaf) in leaves.iter().enumerate() {
+            let goes_on = match leaf {
+                None => continue,
+                Some(GoesOn::Counted(count)) => Sequence::Counted(*count),
+                Some(GoesOn::Ahead(ahead)) => Sequence::Values {
+                    condition: ahead.condition,
+                    values: (0..steps)
+                        .map(|step| ahead.values[step * self.calls[ahead.optimizer]].clone())
+                        .collect(),
+                },
+                Some(GoesOn::Key(_)) => {
+                    let behind = keys.iter().filter_map(|step| step.held[number].as_ref());
+                    Sequence::Values {
+                        condition: 0,
+                        values: behind.map(Root::to_tensor).collect::<Result<_>>()?,
+                    }
+                }
             };
-            let mut held = Vec::new();
-            for (number, (leaf, root)) in leaves.iter().zip(&keys.held).enumerate() {
-                held.extend(match (leaf, root) {
-                    (Some(GoesOn::Ahead(ahead)), _) => {
-                        Some((number, ahead.values[step * self.calls[ahead.optimizer]].clone()))
-                    }
-                    (Some(GoesOn::Key(_)), Some(Root::Key(key))) => Some((number, key.to_tensor()?)),
-                    (Some(GoesOn::Key(_)), Some(Root::Stream(position))) => {
-                        Some((number, position.to_tensor()?))
-                    }
-                    _ => None,
-                });
-            }
-            Ok(Row { words: self.columns.iter().map(word).collect(), held })
-        })
-        .collect()
+            held.push((number, goes_on));
+        }
+        Ok(Rows { steps, words: words.collect(), held })
     }
 }
 
@@ -181,13 +189,48 @@ impl Plan {
 pub(super) enum GoesOn {
     Key(Next),
     Ahead(Held),
+    Counted(Count),
 }
 
-/// The words of a step, and what leaves on the host hold behind it, by their numbers.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) words: Vec<u64>,
-    pub(super) held: Vec<(usize, Tensor)>,
+/// The steps of a recording.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) steps: usize,
+    /// The words of each step: those of every step, then those of each condition.
+    pub(super) words: Vec<Vec<Vec<u64>>>,
+    /// What leaves on the host hold, by their numbers in order.
+    pub(super) held: Vec<(usize, Sequence)>,
+}
+
+impl Rows {
+    /// What `next`, the rows of the step behind the first one, has that does not follow from these.
+    pub(super) fn difference(&self, next: &Self) -> Option<&'static str> {
+        let same_words = |(these, next): (&Vec<Vec<u64>>, &Vec<Vec<u64>>)| these.get(1) == next.first();
+        if self.words.len() != next.words.len() || !self.words.iter().zip(&next.words).all(same_words) {
+            return Some("another random key, or another number of the optimizer");
+        }
+        let is_same = |((a, these), (b, next)): (&(usize, Sequence), &(usize, Sequence))| {
+            a == b
+                && match (these, next) {
+                    (Sequence::Values { values: these, .. }, Sequence::Values { values: next, .. }) => {
+                        these.get(1).zip(next.first()).is_some_and(|(a, b)| same_bits(a, b))
+                    }
+                    (Sequence::Counted(these), Sequence::Counted(next)) => these == next,
+                    _ => false,
+                }
+        };
+        let is_same = self.held.len() == next.held.len() && self.held.iter().zip(&next.held).all(is_same);
+        (!is_same).then_some("another value on the host")
+    }
+}
+
+/// What a leaf on the host holds.
+#[derive(Debug)]
+pub(super) enum Sequence {
+    /// Behind each step that a condition lets through; 0 is no condition.
+    Values { condition: usize, values: Vec<Tensor> },
+    /// What the device counts.
+    Counted(Count),
 }
 
 /// The two words of a key in one, the first below.
@@ -209,6 +252,7 @@ pub(super) fn recording<R>(plan: Plan, f: impl FnOnce() -> Result<R>) -> (Result
         }
     }
 
+    let spare = Plan::new(0, plan.memory.clone(), Vec::new());
     PLAN.set(Some(plan));
     set_phase(Phase::Recording);
     log::start();
@@ -221,7 +265,7 @@ pub(super) fn recording<R>(plan: Plan, f: impl FnOnce() -> Result<R>) -> (Result
         None => {
             let error = Error::argument("a captured step captures another one")
                 .remedy("capture the outer step alone, which holds the trees of both");
-            (Err(error), Plan::new(0, 0, 0, None, Vec::new()))
+            (Err(error), spare)
         }
     }
 }
@@ -237,7 +281,7 @@ pub(crate) fn key_word(key: Key) -> u64 {
     let address = with(|plan| {
         plan.keys.read(log::take());
         let number = plan.keys.number(key);
-        plan.address(Column::Key(number))
+        plan.address(0, Column::Key(number))
     });
     address.unwrap_or_else(|| packed(key))
 }
@@ -247,7 +291,10 @@ pub(crate) fn constants(source: &Source, is_wide: bool) -> Constants {
     match phase() {
         Phase::Outside => {}
         Phase::LookingAhead => {
-            with(|plan| plan.found.push((source.clone(), is_wide)));
+            with(|plan| {
+                let condition = plan.conditions.now();
+                plan.found.push(Found { source: source.clone(), is_wide, condition });
+            });
         }
         Phase::Recording => {
             let known = with(|plan| plan.programs.pop_front()).flatten();
@@ -255,7 +302,13 @@ pub(crate) fn constants(source: &Source, is_wide: bool) -> Constants {
             return known.map_or(Constants::Unknown, |program| Constants::Addresses(program.addresses));
         }
     }
-    Constants::Bits(bits(source, is_wide))
+    Constants::bits(source, is_wide)
+}
+
+impl Constants {
+    pub(crate) fn bits(source: &Source, is_wide: bool) -> Self {
+        Self::Bits(bits(source, is_wide))
+    }
 }
 
 fn form(source: &Source) -> (String, Vec<String>) {
@@ -273,7 +326,7 @@ fn bits(source: &Source, is_wide: bool) -> Vec<u64> {
 
 /// A scalar in the place of one that is not computed, while an optimizer looks ahead.
 pub(crate) fn scalar() -> Option<Tensor> {
-    with(|plan| plan.scalar.clone()).flatten()
+    with(|plan| plan.memory.scalar.clone())
 }
 
 /// What an optimizer has told of its calls; see [`look_ahead`].
@@ -317,22 +370,23 @@ pub fn look_ahead<S: TreeObject>(
     let (mut forms, mut words, mut values) =
         (Vec::new(), Vec::<Vec<Vec<u64>>>::new(), Vec::<Vec<Tensor>>::new());
     for number in 0..steps {
+        with(|plan| plan.conditions.look_ahead());
         let behind = match step() {
             Ok(behind) => behind,
             Err(error) if number == 0 => return Err(error),
             Err(_) => break, // the step itself will say it
         };
         let found = with(|plan| std::mem::take(&mut plan.found)).unwrap_or_default();
-        let these: Vec<_> = found.iter().map(|(source, is_wide)| (form(source), *is_wide)).collect();
+        let these: Vec<_> = found.iter().map(|it| (form(&it.source), it.is_wide, it.condition)).collect();
         if number == 0 {
             forms = these;
-            words = found.iter().map(|(source, _)| vec![Vec::new(); source.constants.len()]).collect();
+            words = found.iter().map(|it| vec![Vec::new(); it.source.constants.len()]).collect();
             values = vec![Vec::new(); behind.len()];
         } else if forms != these || values.len() != behind.len() {
             break; // another kernel: the step is captured again
         }
-        for (words, (source, is_wide)) in words.iter_mut().zip(&found) {
-            words.iter_mut().zip(bits(source, *is_wide)).for_each(|(words, word)| words.push(word));
+        for (words, it) in words.iter_mut().zip(&found) {
+            words.iter_mut().zip(bits(&it.source, it.is_wide)).for_each(|(words, word)| words.push(word));
         }
         values.iter_mut().zip(behind).for_each(|(values, value)| values.push(value));
     }
@@ -346,8 +400,8 @@ pub fn look_ahead<S: TreeObject>(
         });
         plan.calls[optimizer] += 1;
         plan.programs = VecDeque::with_capacity(forms.len());
-        for ((form, _), words) in forms.into_iter().zip(words) {
-            let column = |words: Vec<u64>| plan.address(Column::Ahead(optimizer, words.into()));
+        for ((form, _, condition), words) in forms.into_iter().zip(words) {
+            let column = |words: Vec<u64>| plan.address(condition, Column::Ahead(optimizer, words.into()));
             let addresses = words.into_iter().map(column).collect();
             plan.programs.push_back(Program { form, addresses });
         }
@@ -361,12 +415,12 @@ impl Ahead {
     pub fn reached<S: TreeObject>(self, state: &S) {
         with(|plan| {
             plan.programs.clear();
-            let mut values = self.values.into_iter();
+            let (mut values, condition) = (self.values.into_iter(), plan.conditions.now());
             walk(state, |_, _, leaf| {
                 if leaf.value().is_some_and(|value| value.device().is_cpu())
                     && let Some(values) = values.next()
                 {
-                    let held = Held { optimizer: self.optimizer, values, _leaf: leaf.clone() };
+                    let held = Held { optimizer: self.optimizer, condition, values, _leaf: leaf.clone() };
                     plan.held.insert(leaf.cell(), held);
                 }
             });
@@ -380,6 +434,12 @@ pub fn on_host<S: TreeObject>(state: &S) -> Vec<Tensor> {
     let mut values = Vec::new();
     walk(state, |_, _, leaf| values.extend(leaf.value().filter(|value| value.device().is_cpu()).cloned()));
     values
+}
+
+/// Whether a step is captured on this thread.
+#[must_use]
+pub fn is_capturing() -> bool {
+    phase() != Phase::Outside
 }
 
 /// Whether an optimizer looks ahead: it finds the numbers of the steps to come, and runs nothing.

@@ -2,10 +2,12 @@
 
 use candle_core::{CudaDevice, DType, Device, Shape, Tensor};
 
+use super::columns::MOST_WORDS;
+use super::conditions::{ConditionMemory, Count, MOST_CONDITIONS};
 use super::graph::{self, Graph};
 use super::held::{Held, Trees};
 use super::leaves::{self, Leaves};
-use super::plan::{self, Plan, Row};
+use super::plan::{self, Memory, Plan, Rows, Sequence};
 use super::tensors::{Form, Tensors, all, form, with};
 use crate::device::address;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,23 +16,22 @@ use crate::transfers::{no_transfers, transfer};
 /// How many steps the host looks ahead.
 const STEPS: usize = 1024;
 
-/// The most words of a row.
-const MOST_WORDS: usize = 1 << 16;
-
 pub(super) struct Recorded<R> {
     graph: Graph,
     form: Form,
     inputs: Vec<Fixed>,
     outputs: Vec<Output>,
-    /// Where kernels find the words of the step that runs, and the words of all steps.
+    /// Where kernels find the words of the step that runs, and the words of all steps, those of every step first.
     columns: Tensor,
-    words: Option<Tensor>,
-    width: usize,
-    /// What leaves on the host hold, behind each step and before the first.
-    held: Vec<Vec<(usize, Tensor)>>,
+    words: Vec<Option<Tensor>>,
+    conditions: ConditionMemory,
+    has_conditions: bool,
+    /// What leaves on the host hold behind each step, and before the first.
+    held: Vec<(usize, Sequence)>,
     before: Leaves,
-    /// How many of the steps were run.
+    /// How many of the steps were run, and how many there are.
     done: usize,
+    steps: usize,
     result: R,
 }
 
@@ -51,8 +52,10 @@ struct Output {
 /// A recording, the rows of its steps, and the form of its result.
 struct Recording<R> {
     graph: Graph,
-    rows: Vec<Row>,
+    rows: Rows,
     result: R,
+    /// What the device counts, and what that is at first.
+    counts: Vec<(Count, f64)>,
 }
 
 impl Fixed {
@@ -121,46 +124,62 @@ impl<R: Tensors> Recorded<R> {
             |form: &Form| form.iter().map(|form| Fixed::new(form, device)).collect::<Result<Vec<_>>>();
         let inputs = fixed(&form)?;
         let outputs = results.iter().map(|form| Output::new(form, device)).collect::<Result<Vec<_>>>()?;
-        let columns = Tensor::zeros(MOST_WORDS, DType::I64, device)?;
+        let columns = Tensor::zeros(MOST_WORDS * (1 + MOST_CONDITIONS), DType::I64, device)?;
+        let conditions = ConditionMemory::new(device)?;
         let recorder = Recorder {
             cuda,
             batch: with(batch, inputs.iter().map(Fixed::tensor).collect::<Result<_>>()?)
                 .ok_or_else(other_form)?,
             outputs: &outputs,
-            columns: &columns,
-            scalar: Tensor::zeros(1, DType::F64, device)?,
+            memory: Memory {
+                columns: address(&columns)?,
+                scalar: Tensor::zeros(1, DType::F64, device)?,
+                conditions: conditions.clone(),
+            },
             f,
         };
         let before = Leaves::of(held);
         let recorded = recorder.recorded(held, &before);
-        let Recording { graph, rows, result } = match recorded {
+        let Recording { graph, rows, result, counts } = match recorded {
             Ok(recording) => recording,
             Err(error) => {
                 before.put_back(held)?;
                 return Err(in_words(error));
             }
         };
-        let width = rows.first().map_or(0, |row| row.words.len());
-        let words: Vec<i64> = rows.iter().flat_map(|row| &row.words).map(|word| word.cast_signed()).collect();
-        let words = if width > 0 {
-            Some(transfer(&Tensor::new(words, &Device::Cpu)?, device, "run the step outside")?)
-        } else {
-            None
-        };
-        let held = rows.into_iter().map(|row| row.held).collect();
-        Ok(Self { graph, form, inputs, outputs, columns, words, width, held, before, done: 0, result })
+        let words = rows.words.iter().map(|rows| uploaded(rows, device)).collect::<Result<Vec<_>>>()?;
+        let has_conditions = !counts.is_empty();
+        if has_conditions {
+            conditions.start(&counts, &rows.words, &words)?;
+        }
+        let (held, steps) = (rows.held, rows.steps);
+        Ok(Self {
+            graph,
+            form,
+            inputs,
+            outputs,
+            columns,
+            words,
+            conditions,
+            has_conditions,
+            held,
+            before,
+            done: 0,
+            steps,
+            result,
+        })
     }
 
     /// Whether there is another step of it, for a batch of this form.
     pub(super) fn goes_on_with(&self, form: &Form) -> bool {
-        self.done < self.held.len() && self.form == *form
+        self.done < self.steps && self.form == *form
     }
 
     /// One step.
     pub(super) fn run<B: Tensors>(&mut self, batch: &B) -> Result<R> {
         self.inputs.iter().zip(all(batch)).try_for_each(|(input, x)| input.fill(x))?;
-        if let Some(words) = &self.words {
-            copy(&words.narrow(0, self.done * self.width, self.width)?, &self.columns, 0)?;
+        if let Some(Some(words)) = self.words.first() {
+            copy(&words.get(self.done)?, &self.columns, 0)?;
         }
         self.graph.launch()?;
         self.done += 1;
@@ -170,13 +189,40 @@ impl<R: Tensors> Recorded<R> {
 }
 
 impl<R> Recorded<R> {
-    /// Lets the leaves on the host hold what they hold behind the last step.
+    /// Lets the leaves on the host hold what they hold behind the last step. Where the device has counted, this reads back.
     pub(super) fn write_on_host<H: Held>(self, held: &mut H) -> Result<()> {
-        match self.done.checked_sub(1) {
-            Some(last) => leaves::write_on_host(held, &self.held[last]),
-            None => self.before.put_back(held),
+        self.before.put_back(held)?;
+        let counted =
+            if self.has_conditions && self.done > 0 { Some(self.conditions.counted()?) } else { None };
+        let mut values = Vec::with_capacity(self.held.len());
+        for (number, sequence) in &self.held {
+            let value = match (sequence, &counted) {
+                _ if self.done == 0 => None,
+                (Sequence::Counted(count), Some(counted)) => Some(counted.tensor(*count)?),
+                (Sequence::Values { condition, values }, counted) => {
+                    let made = match counted {
+                        Some(counted) if *condition > 0 => counted.made(*condition),
+                        _ => self.done,
+                    };
+                    made.checked_sub(1).and_then(|last| values.get(last)).cloned()
+                }
+                (Sequence::Counted(_), None) => None,
+            };
+            values.extend(value.map(|value| (*number, value)));
         }
+        leaves::write_on_host(held, &values)
     }
+}
+
+/// The rows of all steps as a tensor `[steps, words]`, if there are words.
+fn uploaded(rows: &[Vec<u64>], device: &Device) -> Result<Option<Tensor>> {
+    let width = rows.first().map_or(0, Vec::len);
+    if width == 0 {
+        return Ok(None);
+    }
+    let words: Vec<i64> = rows.iter().flatten().map(|word| word.cast_signed()).collect();
+    let words = Tensor::from_vec(words, (rows.len(), width), &Device::Cpu)?;
+    transfer(&words, device, "run the step outside").map(Some)
 }
 
 /// What each recording of a step needs.
@@ -184,8 +230,7 @@ struct Recorder<'r, B, F> {
     cuda: &'r CudaDevice,
     batch: B,
     outputs: &'r [Output],
-    columns: &'r Tensor,
-    scalar: Tensor,
+    memory: Memory,
     f: &'r F,
 }
 
@@ -198,26 +243,16 @@ impl<B: Tensors, F> Recorder<'_, B, F> {
         F: for<'r> Fn(<H::Trees as Trees>::Refs<'r>, &B) -> Result<R>,
     {
         let recording = self.once(held, before, STEPS)?;
-        let Some(expected) = recording.rows.get(1) else { return Ok(recording) };
+        if recording.rows.steps < 2 {
+            return Ok(recording);
+        }
         let after = Leaves::of(held);
         let next: Recording<R> = self.once(held, &after, 1)?;
         after.put_back(held)?;
-        let found = next.rows.first();
-        let same_on_host = |found: &Row| {
-            let is_same = |(a, b): (&(usize, Tensor), &(usize, Tensor))| {
-                a.0 == b.0 && crate::tensors::same_bits(&a.1, &b.1)
-            };
-            found.held.len() == expected.held.len() && found.held.iter().zip(&expected.held).all(is_same)
-        };
-        let difference = match recording.graph.difference(&next.graph) {
-            None if found.is_none_or(|found| found.words != expected.words) => {
-                Some("another random key, or another number of the optimizer".to_owned())
-            }
-            None if found.is_none_or(|found| !same_on_host(found)) => {
-                Some("another value on the host".to_owned())
-            }
-            difference => difference,
-        };
+        let difference = recording
+            .graph
+            .difference(&next.graph)
+            .or_else(|| recording.rows.difference(&next.rows).map(str::to_owned));
         match difference {
             None => Ok(recording),
             Some(difference) => Err(Error::argument(
@@ -235,8 +270,7 @@ impl<B: Tensors, F> Recorder<'_, B, F> {
         R: Tensors,
         F: for<'r> Fn(<H::Trees as Trees>::Refs<'r>, &B) -> Result<R>,
     {
-        let scalar = Some(self.scalar.clone());
-        let plan = Plan::new(steps, address(self.columns)?, MOST_WORDS, scalar, before.roots());
+        let plan = Plan::new(steps, self.memory.clone(), before.roots());
         let step = || {
             let result = (self.f)(held.again(), &self.batch)?;
             let goes_on = plan::with(|plan| before.write_back(held, plan)).ok_or_else(other_form)??;
@@ -252,8 +286,7 @@ impl<B: Tensors, F> Recorder<'_, B, F> {
         };
         let (recorded, plan) = plan::recording(plan, || no_transfers(|| graph::record(self.cuda, step)));
         let ((result, goes_on), graph) = recorded?;
-        plan.check()?;
-        Ok(Recording { graph, rows: plan.rows(&goes_on)?, result })
+        Ok(Recording { graph, rows: plan.rows(&goes_on)?, result, counts: plan.conditions.first })
     }
 }
 

@@ -73,9 +73,8 @@ pub struct Captured<H: Held, B, R, F> {
 ///
 /// **What cannot be captured** is an error in the second run, before anything has changed: a read-back or an upload in `f`, a
 /// leaf on the host that `f` changes by itself, a leaf that gets another shape, and transformations of an optimizer that compute on
-/// the host in each step, such as [`apply_if_finite`], [`adafactor`] and [`novograd`].
+/// the host in each step, such as [`adafactor`] and [`novograd`]. An error leaves the values of the trees as they were.
 ///
-/// [`apply_if_finite`]: https://docs.rs/treex-optim/latest/treex_optim/fn.apply_if_finite.html
 /// [`adafactor`]: https://docs.rs/treex-optim/latest/treex_optim/fn.adafactor.html
 /// [`novograd`]: https://docs.rs/treex-optim/latest/treex_optim/fn.novograd.html
 ///

@@ -11,6 +11,7 @@ mod compile;
 pub mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub(crate) mod decide;
 #[cfg(feature = "cuda")]
 mod disk;
 pub mod dropout;

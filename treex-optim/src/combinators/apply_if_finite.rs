@@ -1,9 +1,11 @@
 //! Skipping of non-finite gradients.
 
+use treex_core::capture::condition::{NotFinite, if_finite, under_condition};
+use treex_core::capture::plan::is_capturing;
 use treex_core::{Leaves, Result, TreeObject};
 
-use super::{is_finite, unchanged};
-use crate::engine::Updates;
+use super::{is_finite, is_finite_on_device, unchanged};
+use crate::engine::{Updates, unchanged_unless};
 use crate::scalar::Count;
 use crate::transformation::GradientTransformation;
 use crate::transformation::Member;
@@ -28,7 +30,8 @@ pub struct ApplyIfFinite<T> {
 
 /// Skips a step whose gradients have an infinity or a NaN: parameters and the inner state stay bit-identical.
 /// After `max_consecutive_errors` consecutive ones the next one is applied, so that the failure becomes
-/// visible. Whether the gradients are finite is one read-back from a device.
+/// visible. Whether the gradients are finite is one read-back from a device; in a [captured step](treex_core::capture()) the device
+/// decides and counts, and nothing is read back.
 #[must_use]
 pub fn apply_if_finite<T: GradientTransformation>(inner: T, max_consecutive_errors: u64) -> ApplyIfFinite<T> {
     ApplyIfFinite { inner, max_consecutive_errors }
@@ -47,6 +50,20 @@ impl<T: GradientTransformation> GradientTransformation for ApplyIfFinite<T> {
 
     fn update<'a>(&'a self, updates: Updates<'a>, state: &'a mut Self::State) -> Result<Updates<'a>> {
         let extra = updates.extra();
+        if is_capturing() {
+            return Ok(updates.inner(move |grads, params| {
+                let ApplyIfFiniteState { notfinite_count, total_notfinite, inner_state } = state;
+                let finite = is_finite_on_device(&grads)?;
+                let otherwise = NotFinite::AtMost(self.max_consecutive_errors);
+                let counts = (notfinite_count.clone(), total_notfinite.clone());
+                let (is_made, step) = if_finite(&finite, otherwise, &counts, || {
+                    let updates = Updates::new(grads, params.clone()).with_extra(extra);
+                    self.inner.update(updates, inner_state)?.compute()
+                })?;
+                under_condition(inner_state);
+                unchanged_unless(&step, &is_made)
+            }));
+        }
         Ok(updates.tensors(move |grads, params| {
             if is_finite(&grads)? {
                 state.notfinite_count = Count::zero()?;

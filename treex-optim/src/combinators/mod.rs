@@ -18,9 +18,10 @@ pub(crate) mod params_ema;
 pub(crate) mod partition;
 pub(crate) mod snapshot;
 
+use candle_core::Tensor;
 use treex_core::{Leaves, Result};
 
-use crate::engine::{Number, Rule, Terms, sum};
+use crate::engine::{Factor, Number, Rule, Terms, factor_on_device, sum};
 use crate::numerics::wide;
 
 /// Updates that leave parameters bit-identical: minus zero, since `-0.0 + 0.0` is `0.0`.
@@ -38,19 +39,31 @@ impl Rule<0> for Unchanged {
     }
 }
 
+/// A sum that is 0 where all elements are finite, and NaN otherwise.
+struct NotFinite;
+
+impl Terms<1> for NotFinite {
+    #[inline(always)]
+    fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
+        [u * 0.]
+    }
+}
+
+/// 1 for a sum that is 0, otherwise 0.
+impl Factor<1> for NotFinite {
+    fn factor<N: Number>(&self, [sum]: [N; 1]) -> N {
+        sum.abs().if_at_most(N::constant(0.), N::constant(1.), N::constant(0.))
+    }
+}
+
 /// Whether every element of every leaf is finite.
 pub(crate) fn is_finite(updates: &Leaves) -> Result<bool> {
-    struct NotFinite;
-
-    impl Terms<1> for NotFinite {
-        #[inline(always)]
-        fn terms<N: Number>(&self, u: N, _: N) -> [N; 1] {
-            // 0 or NaN.
-            [u * 0.]
-        }
-    }
-
     Ok(sum(NotFinite, updates, updates)?.total(0) == 0.)
+}
+
+/// [`is_finite`] as an `F64` number that stays on the device: 1 or 0.
+pub(crate) fn is_finite_on_device(updates: &Leaves) -> Result<Tensor> {
+    factor_on_device(&NotFinite, NotFinite, updates)
 }
 
 /// A copy of each parameter, in the compute type, for a state to keep.

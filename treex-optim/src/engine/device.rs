@@ -10,12 +10,13 @@ use treex_core::device::supports;
 use treex_core::device::sweep::{Part, Program, sums, sweep};
 use treex_core::{Error, ErrorKind, Leaves, Result};
 use treex_kernels::expression::Expression;
+use treex_kernels::number::Number;
 
 use super::erased::{ErasedRule, ErasedTerms, RuleImpl, Rules, TimesScalar};
-use super::factor::Factors;
+use super::factor::{Factor, Factors};
 use super::job::{Output, PassResult, PendingRules, Target, compute_dtype};
 use super::reference;
-use super::rule::Times;
+use super::rule::{Terms, Times};
 use super::sums::Sums;
 use super::updates::Mask;
 
@@ -193,4 +194,52 @@ pub(crate) fn factors(
             Ok(Rules::Each(rules))
         }
     }
+}
+
+/// A function of the sums over all updates, in `F64`, which stays on the device.
+pub(crate) fn factor_on_device<const M: usize>(
+    terms: &impl Terms<M>,
+    factor: impl Factor<M>,
+    updates: &Leaves,
+) -> Result<Tensor> {
+    let traced = terms.terms(Expression::input(0), Expression::input(1));
+    let mut programs: HashMap<bool, Arc<Program>> = HashMap::new();
+    let part = |u: &Tensor| {
+        let is_wide = u.dtype() == DType::F64;
+        let program = programs.entry(is_wide).or_insert_with(|| Program::fixed(is_wide, &traced));
+        let inputs = vec![u.clone(), u.clone()];
+        Part { inputs, leaves: Vec::new(), output: None, program: Arc::clone(program), scalars: Vec::new() }
+    };
+    let parts: Vec<_> = updates.tensors().filter(|u| u.elem_count() > 0).map(part).collect();
+    let all = 0..parts.len();
+    sums(parts, &[all], &[factor.factor(std::array::from_fn(Expression::input))])
+}
+
+/// The updates where a number on the device is not 0, otherwise -0, which changes no parameter.
+pub(crate) fn unchanged_unless(updates: &Leaves, is_made: &Tensor) -> Result<Leaves> {
+    let [zero, unchanged] = [0., -0.].map(Expression::constant);
+    let [u, is_made_here] = [Expression::input(0), Expression::scalar(0)];
+    by_scalar(updates, is_made, is_made_here.if_at_most(zero, unchanged, u))
+}
+
+/// The updates times an `F64` number on the device, in the compute type.
+pub(crate) fn times_scalar(updates: &Leaves, scalar: &Tensor) -> Result<Leaves> {
+    by_scalar(updates, scalar, Expression::input(0) * Expression::scalar(0))
+}
+
+/// A function of each element and of an `F64` number on the device.
+fn by_scalar(updates: &Leaves, scalar: &Tensor, function: Expression) -> Result<Leaves> {
+    let mut programs: HashMap<bool, Arc<Program>> = HashMap::new();
+    let mut outputs: Vec<Option<Tensor>> = vec![None; updates.len()];
+    let mut parts = Vec::new();
+    for (index, output) in outputs.iter_mut().enumerate() {
+        let Some(u) = updates.get(index).filter(|u| u.elem_count() > 0) else { continue };
+        let is_wide = u.dtype() == DType::F64;
+        let trace = || Program::fixed(is_wide, std::slice::from_ref(&function));
+        let program = Arc::clone(programs.entry(is_wide).or_insert_with(trace));
+        let (inputs, scalars) = (vec![u.clone()], vec![scalar.clone()]);
+        parts.push(Part { inputs, leaves: Vec::new(), output: Some(output), program, scalars });
+    }
+    sweep(parts)?;
+    updates.rebuild(|index| Ok(outputs[index].take().or_else(|| updates.get(index).cloned())))
 }

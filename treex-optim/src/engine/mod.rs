@@ -22,6 +22,7 @@ mod slices;
 mod sums;
 mod updates;
 
+pub(crate) use device::{factor_on_device, times_scalar, unchanged_unless};
 pub use factor::Factor;
 pub(crate) use job::Target;
 pub(crate) use rule::Times;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use candle_core::{DType, Device, Tensor};
 use treex_core::autograd::is_reference;
+use treex_core::capture::condition::is_conditional;
 use treex_core::capture::plan::{is_looking_ahead, refuse};
 use treex_core::{Leaves, Result};
 
@@ -92,7 +93,7 @@ pub(crate) fn run(
                 pending.push(PendingRules { on, rules, state: Vec::new() });
             }
             Some(Op { on, work: Work::Tensors(f, in_capture) }) => {
-                if in_capture == InCapture::Refused {
+                if in_capture == InCapture::Refused || is_conditional() && in_capture == InCapture::Recorded {
                     refuse(
                         "a transformation computes with tensors in a way that may change from step to step",
                         OUTSIDE,

@@ -60,6 +60,7 @@ __device__ inline float round_to_odd(double x) {
 #define LOAD_BF16(address, i) from_bf16(((const ushort*)(address))[i])
 #define STORE_U8(address, i, x) (((unsigned char*)(address))[i] = (unsigned char)(x))
 #define STORE_U32(address, i, x) (((uint*)(address))[i] = (x))
+#define STORE_U64(address, i, x) (((ulong*)(address))[i] = (x))
 #define STORE_F32(address, i, x) (((float*)(address))[i] = (float)(x))
 #define STORE_F64(address, i, x) (((double*)(address))[i] = (x))
 #define STORE_WIDEST(address, i, x) STORE_F64(address, i, x)

@@ -10,7 +10,7 @@
 //! - `SHUFFLE_XOR(x, mask)` is `x` of the thread whose number differs by these bits, of 32 threads.
 //! - `LOCAL_ID` and `GROUP_ID` are the positions of a thread in its group and of the group in the grid.
 //! - `LOAD_F32(address, i)`, `STORE_F32(address, i, x)`, and the same for `F64`, `F16`, `BF16` and `U8`, access element `i` of the
-//!   memory at an address; `LOAD_U32` and `LOAD_U64` load an index, `STORE_U32` stores one. Half types are loaded as `float` and rounded to nearest, ties to even, when
+//!   memory at an address; `LOAD_U32` and `LOAD_U64` load an index, `STORE_U32` and `STORE_U64` store one. Half types are loaded as `float` and rounded to nearest, ties to even, when
 //!   stored.
 //! - `bits_to_float` and `bits_to_double` give the number of a bit pattern, `round_to_odd` a `float` from which a `double` is
 //!   rounded once to a half type.
@@ -75,6 +75,9 @@ pub const SUMS: &str = include_str!("sums.h");
 
 /// The totals of such sums over ranges of groups, and a function of each range's, behind [`TABLE`]. `FUNCTION` stands for it.
 pub const TOTALS: &str = include_str!("totals.h");
+
+/// Whether a step is made, and the words of its numbers, behind [`TABLE`], with `GROUP_SIZE` defined.
+pub const DECIDE: &str = include_str!("decide.h");
 
 /// The random bits of a key: threefry2x32.
 pub const THREEFRY: &str = include_str!("threefry.h");

@@ -18,6 +18,7 @@ const ON_THE_DEVICE: &[(&str, &str)] = &[
     ("attention_gradient", SIMULATED),
     ("attention_weights", SIMULATED),
     ("col2im", SIMULATED),
+    ("decide", "`tests/capture`, on the simulated device"),
     ("im2col", SIMULATED),
     ("pool", SIMULATED),
     ("pool_backward", SIMULATED),

@@ -11,6 +11,7 @@ use treex_kernels::expression::Source;
 use super::part::{Part, Program};
 use super::source::{self, Case};
 use super::table::{self, Launch, Layout, Row, TOTAL, Total, launches, stride};
+use crate::capture::condition;
 use crate::capture::plan::Constants;
 use crate::device::compile;
 use crate::device::groups;
@@ -64,7 +65,12 @@ pub(super) fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
             *input = input.contiguous()?;
         }
     }
-    let (launches, texts, stride) = target.plan(&open, |case| case.sweep())?;
+    let condition = condition::applied()?;
+    let (mut launches, texts, stride) = target.plan(&open, condition.is_some(), |case| case.sweep())?;
+    if let Some(condition) = &condition {
+        let address = address(condition)?;
+        launches.iter_mut().for_each(|launch| launch.words[1] = address);
+    }
     target.launch("sweep", launches, stride, |layout| source::sweep(&texts, layout))?;
     target.used(&open)?;
     for (output, part) in outputs.into_iter().zip(open) {
@@ -95,7 +101,7 @@ pub(super) fn sums(
     for part in &open {
         starts.push(starts.last().copied().unwrap_or(0) + groups(part.len()));
     }
-    let (mut launches, texts, stride) = target.plan(&open, |case| case.sums())?;
+    let (mut launches, texts, stride) = target.plan(&open, false, |case| case.sums())?;
     let partial =
         uninitialized(&(starts.last().copied().unwrap_or(0), terms).into(), DType::F64, &target.device)?
             .into_tensor();
@@ -158,6 +164,7 @@ impl Target {
     fn plan(
         &self,
         open: &[Open],
+        is_conditional: bool,
         text: fn(&Case<'_>) -> String,
     ) -> Result<(Vec<Launch>, Vec<String>, usize)> {
         let mut cases: HashMap<String, usize> = HashMap::new();
@@ -169,7 +176,7 @@ impl Target {
             let key = (std::ptr::from_ref(program).addr(), inputs.clone(), leaves.clone());
             numbers.push(*known.entry(key).or_insert_with(|| {
                 let (has_output, scalars) = (part.output.is_some(), part.scalars.len());
-                let case = Case { program, inputs, leaves, has_output, scalars };
+                let case = Case { program, inputs, leaves, has_output, scalars, is_conditional };
                 slots = slots.max(case.slots());
                 let next = cases.len();
                 *cases.entry(text(&case)).or_insert(next)

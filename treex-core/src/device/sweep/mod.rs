@@ -14,7 +14,7 @@ use candle_core::Tensor;
 use treex_kernels::expression::{Expression, Source};
 
 use crate::capture::phase::{Phase, phase};
-use crate::capture::plan;
+use crate::capture::plan::{self, Constants};
 #[cfg(not(feature = "cuda"))]
 use crate::device::without_cuda::no_kernels;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub fn sweep(parts: Vec<Part<'_>>) -> Result<()> {
 /// elements of these parts. The values of a program are the terms of a sum each, and the inputs of the range's function are
 /// their sums. Two launches for about 500 parts; the same bits each time.
 ///
-/// A thread sums in the type of the program, and all threads in `F64`.
+/// Where all programs are [fixed](Program::fixed), so are the functions. A thread sums in the type of the program, and all threads in `F64`.
 ///
 /// # Errors
 /// As [`sweep`], and if parts have leaves or an output, or other numbers of terms; if there is not one function for each
@@ -55,7 +55,10 @@ pub fn sums(parts: Vec<Part<'_>>, ranges: &[Range<usize>], functions: &[Expressi
     let writes = |part: &Part<'_>| !part.leaves.is_empty() || part.output.is_some();
     let functions: Vec<_> =
         functions.iter().map(|function| Source::of(std::slice::from_ref(function))).collect();
-    let constants: Vec<_> = functions.iter().map(|function| plan::constants(function, true)).collect();
+    let are_fixed = parts.iter().all(|part| part.program.is_fixed);
+    let constants =
+        |function| if are_fixed { Constants::bits(function, true) } else { plan::constants(function, true) };
+    let constants: Vec<_> = functions.iter().map(constants).collect();
     let is_alike =
         |other: &Source| other.statements == functions[0].statements && other.values == functions[0].values;
     if parts.iter().any(writes)

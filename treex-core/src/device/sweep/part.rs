@@ -18,6 +18,7 @@ pub struct Program {
     pub(super) source: Source,
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "kernels have them"))]
     pub(super) constants: Constants,
+    pub(super) is_fixed: bool,
 }
 
 impl Program {
@@ -25,7 +26,14 @@ impl Program {
     #[must_use]
     pub fn new(is_wide: bool, values: &[Expression]) -> Arc<Self> {
         let source = Source::of(values);
-        Arc::new(Self { is_wide, constants: plan::constants(&source, is_wide), source })
+        Arc::new(Self { is_wide, constants: plan::constants(&source, is_wide), source, is_fixed: false })
+    }
+
+    /// [`new`](Self::new) with constants that are the same in each step, so that no optimizer tells them ahead.
+    #[must_use]
+    pub fn fixed(is_wide: bool, values: &[Expression]) -> Arc<Self> {
+        let source = Source::of(values);
+        Arc::new(Self { is_wide, constants: Constants::bits(&source, is_wide), source, is_fixed: true })
     }
 }
 

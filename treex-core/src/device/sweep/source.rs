@@ -19,6 +19,8 @@ pub(super) struct Case<'c> {
     pub(super) leaves: Vec<DType>,
     pub(super) has_output: bool,
     pub(super) scalars: usize,
+    /// Whether leaves are written only if the number at the table's second word is not 0.
+    pub(super) is_conditional: bool,
 }
 
 /// The dialect's name of an element type.
@@ -45,9 +47,15 @@ impl Case<'_> {
         let mut stores = String::new();
         for ((number, dtype), value) in written.enumerate().zip(values) {
             let (dtype, slot) = (name_of(dtype), self.slot(self.inputs.len() + number));
-            put(&mut stores, format_args!("STORE_{dtype}({slot}, i, {value});"));
+            let condition =
+                if self.is_conditional && number < self.leaves.len() { "if (is_made) " } else { "" };
+            put(&mut stores, format_args!("{condition}STORE_{dtype}({slot}, i, {value});"));
         }
-        format!("{}{}", self.loads(), self.each_element(&stores))
+        let condition = match self.is_conditional {
+            true => "const bool is_made = LOAD_F64(table.words[1], 0) != 0;\n",
+            false => "",
+        };
+        format!("{}{condition}{}", self.loads(), self.each_element(&stores))
     }
 
     /// The case of sums over a group: those of a thread in the compute type, then in `F64`.
@@ -72,7 +80,7 @@ impl Case<'_> {
     }
 
     fn loads(&self) -> String {
-        let Program { is_wide, source, constants: words } = self.program;
+        let Program { is_wide, source, constants: words, .. } = self.program;
         let is_captured = matches!(words, Constants::Addresses(_));
         let mut text = constants(*is_wide, source, "share.constants", is_captured);
         let first = self.slots() - self.scalars;
@@ -179,6 +187,7 @@ mod tests {
             leaves: vec![DType::F32, DType::F64],
             has_output: false,
             scalars: 1,
+            is_conditional: false,
         };
         let text = case.sweep();
         let lines: Vec<_> =
@@ -199,6 +208,11 @@ mod tests {
             "{text}"
         );
         assert_eq!(case.slots(), 4);
+        let conditional = Case { is_conditional: true, ..case.clone() }.sweep();
+        assert!(
+            conditional.contains("if (is_made) STORE_F64(") && !conditional.contains("\nSTORE_"),
+            "{conditional}"
+        );
         let kernel = sweep(&[text], Layout { words: 120, stride: 7 });
         assert!(kernel.contains("#define STRIDE 7") && kernel.contains("case 0: {\ntypedef"), "{kernel}");
         let sums = sums(&[case.sums()], 2, Layout { words: 120, stride: 7 });
