@@ -20,6 +20,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("trees behind a step that is dropped", dropped),
     ("results stay", results_stay),
     ("a clone from before stays", clones_stay),
+    ("a frozen leaf that is shared", frozen),
     ("values that are set", set_values),
     ("an error gives the trees back", errors_give_back),
     ("what cannot be captured", refused),
@@ -152,6 +153,36 @@ fn clones_stay(device: &Device, _: &Simulator) -> Result<()> {
     }
     captured.finish()?;
     equal("a clone from before", bits_of(&before)?, expected)
+}
+
+/// It may share its memory with another tree, so a step that writes it is refused.
+fn frozen(device: &Device, _: &Simulator) -> Result<()> {
+    let mut model = Linear::new(6, 3).init(42, device)?;
+    model.freeze(Parameter)?;
+    let (clone, x) = (model.clone(), batch(4, device)?.0);
+    let expected = bits_of(&clone)?;
+    let mut captured = capture(&mut model, &x, |model, x| {
+        let kernel = (model.kernel.get()? * 1.)?;
+        model.kernel.set(kernel)?;
+        Ok(model.call(x)?)
+    })?;
+    captured.run(&x)?;
+    captured.run(&x)?; // the first run gave the leaf memory of its own
+    drop(captured);
+    equal("the other tree", bits_of(&clone)?, expected.clone())?;
+    let mut again = clone.clone();
+    let wrote = AtomicU32::new(0);
+    let mut captured = capture(&mut again, &x, |model, x| {
+        if wrote.fetch_add(1, Ordering::Relaxed) > 0 {
+            model.kernel.set((model.kernel.get()? * 2.)?)?;
+        }
+        Ok(model.call(x)?)
+    })?;
+    captured.run(&x)?;
+    let text = error(ErrorKind::Frozen, captured.run(&x))?;
+    contains(&text, &["wrote a frozen leaf", "kernel", "unfreeze"])?;
+    drop(captured);
+    equal("the other tree", bits_of(&clone)?, expected)
 }
 
 /// Two leaves that are swapped, and one that gets a new value, at each step.
@@ -291,7 +322,23 @@ fn refused(device: &Device, _: &Simulator) -> Result<()> {
         })?,
     )?;
     contains(&text, &["another form than the step before"])?;
+    reads_a_count(device)?;
     recorded(device, |(model, ..), batch| scores(model, batch))?.map(drop)
+}
+
+/// What would be decided once and for all.
+fn reads_a_count(device: &Device) -> Result<()> {
+    let (mut model, mut optimizer) = new(adamw(0.1), device)?;
+    let batch = batch(4, device)?;
+    let mut captured = capture((&mut model, &mut optimizer), &batch, |(model, optimizer), batch| {
+        if optimizer.step_count()? % 10 == 9 {
+            return Err(Error::argument("it is not reached"));
+        }
+        step(model, optimizer, batch)
+    })?;
+    captured.run(&batch)?;
+    let text = error(ErrorKind::Transfer, captured.run(&batch))?;
+    contains(&text, &["number of updates", "captured step", "batch"])
 }
 
 /// 12 steps of an optimizer, of which some are captured anew, or the error.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use treex_core::autograd::is_recording;
-use treex_core::capture::plan::{Ahead, look_ahead, on_host};
+use treex_core::capture::plan::{Ahead, look_ahead, on_host, refuse};
 use treex_core::{
     Error, ErrorKind, Filter, LeafRef, Leaves, ModuleId, OptState, Path, Result, TreeObject, TreePart,
     Visitor, VisitorMut, hvp, nearest_paths, prelude::*,
@@ -300,8 +300,9 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// The number of updates so far.
     ///
     /// # Errors
-    /// If the optimizer was not initialized.
+    /// If the optimizer was not initialized; in a captured step, which would decide by it once and for all.
     pub fn step_count(&self) -> Result<u64> {
+        refuse("the number of updates is read", "read it outside, or give what depends on it in the batch")?;
         self.initialized()?.step.get()
     }
 
@@ -314,8 +315,10 @@ impl<T: GradientTransformation> Optimizer<T> {
     /// when the next loss may lower it, in [`reduce_on_plateau`](crate::reduce_on_plateau).
     ///
     /// # Errors
-    /// If the optimizer was not initialized, or the rate is not a finite number.
+    /// If the optimizer was not initialized, or the rate is not a finite number; in a captured step, as
+    /// [`step_count`](Self::step_count).
     pub fn learning_rate(&self) -> Result<Option<f64>> {
+        refuse("the learning rate is read", "read it outside, or give what depends on it in the batch")?;
         let Initialized { plan, state, .. } = self.initialized()?;
         let mut common = None;
         for leaf in plan.iter().filter(|leaf| leaf.value().is_some()) {

@@ -24,6 +24,8 @@ struct Leaf {
     kind: KindTag,
     /// The tensor of the cell, whose memory lives as long as this.
     tensor: Option<Tensor>,
+    /// Whether its memory is its own.
+    is_sole: bool,
     /// On the host the leaf itself. On the device this would keep its memory from being written in place.
     on_host: Option<Handle>,
 }
@@ -78,7 +80,7 @@ impl Leaves {
         each(held, |path, kind, leaf| {
             let tensor = leaf.stored().cloned();
             let on_host = tensor.as_ref().filter(|tensor| tensor.device().is_cpu()).map(|_| leaf.clone());
-            leaves.push(Leaf { path: path.clone(), kind, tensor, on_host });
+            leaves.push(Leaf { path: path.clone(), kind, tensor, is_sole: leaf.is_sole(), on_host });
         });
         Self(leaves)
     }
@@ -199,7 +201,7 @@ impl Leaf {
         if storage_id(old) == storage_id(new) {
             return Ok(Change::None);
         }
-        if !old.is_variable() {
+        if !self.is_sole {
             return Err(Error::new(ErrorKind::Frozen, "a captured step wrote a frozen leaf")
                 .remedy("unfreeze it before `capture`"));
         }

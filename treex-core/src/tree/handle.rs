@@ -311,6 +311,11 @@ impl Handle {
         }
     }
 
+    /// Whether a write in place changes nothing but this leaf.
+    pub(crate) fn is_sole(&self) -> bool {
+        self.sole_variable().is_some()
+    }
+
     /// Copy on write: afterwards this is the only holder of its cell, which holds the returned variable, and no
     /// open scope tracks it.
     pub(crate) fn make_mut_var(&mut self, kind: KindTag) -> Result<Var> {
