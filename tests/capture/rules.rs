@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use treex::nn::{Dropout, Linear};
+use treex::nn::{BatchNorm, Dropout, Linear};
 use treex::optim::{
     DynamicLossScale, GradientTransformation, adafactor, adamw, apply_if_finite, lookahead, master_weights,
     multi_steps, muon, radam, sgd, warmup_cosine,
@@ -23,6 +23,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("a frozen leaf that is shared", frozen),
     ("values that are set", set_values),
     ("an error gives the trees back", errors_give_back),
+    ("a step that fails midway", fails_midway),
     ("what cannot be captured", refused),
     ("optimizers", optimizers),
     ("two steps of an optimizer in one", twice),
@@ -164,7 +165,7 @@ fn frozen(device: &Device, _: &Simulator) -> Result<()> {
     let mut captured = capture(&mut model, &x, |model, x| {
         let kernel = (model.kernel.get()? * 1.)?;
         model.kernel.set(kernel)?;
-        Ok(model.call(x)?)
+        model.call(x)
     })?;
     captured.run(&x)?;
     captured.run(&x)?; // the first run gave the leaf memory of its own
@@ -176,7 +177,7 @@ fn frozen(device: &Device, _: &Simulator) -> Result<()> {
         if wrote.fetch_add(1, Ordering::Relaxed) > 0 {
             model.kernel.set((model.kernel.get()? * 2.)?)?;
         }
-        Ok(model.call(x)?)
+        model.call(x)
     })?;
     captured.run(&x)?;
     let text = error(ErrorKind::Frozen, captured.run(&x))?;
@@ -233,6 +234,55 @@ fn errors_give_back(device: &Device, _: &Simulator) -> Result<()> {
     }
     equal("the models differ", bits_of(&model)?, bits_of(&other)?)?;
     equal("the optimizers differ", bits_of(&optimizer)?, bits_of(&other_optimizer)?)
+}
+
+/// Batch norm moves its statistics to other memory; then the step reads back, waits for the device, or panics.
+fn fails_midway(device: &Device, _: &Simulator) -> Result<()> {
+    type Failure = fn(&Tensor) -> Result<()>;
+    let failures: [Failure; 3] = [
+        |loss| Ok(loss.to_scalar::<f32>().map(drop)?),
+        |loss| Ok(loss.device().synchronize()?),
+        |_| panic!("in a captured step"),
+    ];
+    let once =
+        |(norm, dense): &mut (BatchNorm, Linear), optimizer: &mut Optimizer<_>, (x, labels): &Batch| {
+            let x = norm.call(x)?;
+            let (loss, grads) =
+                dense.value_and_grad(Parameter, |dense| cross_entropy(&dense.call(&x)?, labels))?;
+            optimizer.update(&grads, dense)?;
+            Ok::<_, Error>(loss)
+        };
+    for failure in failures {
+        let new = || -> Result<_> {
+            let model = (BatchNorm::new(6), Linear::new(6, 3)).init(42, device)?;
+            let optimizer = Optimizer::new(adamw(1e-1)).init(&model.1)?;
+            Ok((model, optimizer))
+        };
+        let ((mut model, mut optimizer), (mut other, mut other_optimizer)) = (new()?, new()?);
+        let (batch, calls) = (batch(4, device)?, AtomicU32::new(0));
+        let mut captured = capture((&mut model, &mut optimizer), &batch, |(model, optimizer), batch| {
+            let loss = once(model, optimizer, batch)?;
+            if calls.fetch_add(1, Ordering::Relaxed) == 1 {
+                failure(&loss)?;
+            }
+            Ok(loss)
+        })?;
+        captured.run(&batch)?;
+        let second = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| captured.run(&batch)));
+        if second.is_ok_and(|result| result.is_ok()) {
+            return Err(Error::argument("a step that fails was recorded"));
+        }
+        for _ in 0..3 {
+            captured.run(&batch)?;
+        }
+        captured.finish()?;
+        for _ in 0..4 {
+            once(&mut other, &mut other_optimizer, &batch)?;
+        }
+        equal("the models differ", bits_of(&model)?, bits_of(&other)?)?;
+        equal("the optimizers differ", bits_of(&optimizer)?, bits_of(&other_optimizer)?)?;
+    }
+    Ok(())
 }
 
 /// The error of the second run of a step, which is the first that is recorded.

@@ -79,10 +79,11 @@ pub fn if_finite<T: TreeObject, R>(
         if looks_ahead {
             return Ok(conditions.looked_at());
         }
-        match otherwise {
-            NotFinite::AtMost(_) => conditions.next(&leaves, false),
-            NotFinite::Scale(_) => conditions.of_scale(&leaves),
-        }
+        let condition = match otherwise {
+            NotFinite::AtMost(_) => conditions.next(&leaves, false)?,
+            NotFinite::Scale(_) => conditions.of_scale(&leaves)?,
+        };
+        conditions.decide(condition).map(|()| condition)
     });
     let condition = condition.ok_or_else(outside)??;
     let applied = if looks_ahead {

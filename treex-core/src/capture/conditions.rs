@@ -1,6 +1,6 @@
 //! The conditions of a recording: what the device counts, and which leaves on the host change under which.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -121,6 +121,7 @@ pub(super) struct Conditions {
     counts: HashMap<usize, Count>,
     under: HashMap<usize, usize>,
     scales: HashMap<usize, usize>,
+    decided: HashSet<usize>,
     leaves: Vec<Handle>,
 }
 
@@ -135,6 +136,7 @@ impl Conditions {
             counts: HashMap::new(),
             under: HashMap::new(),
             scales: HashMap::new(),
+            decided: HashSet::new(),
             leaves: Vec::new(),
         }
     }
@@ -209,6 +211,16 @@ impl Conditions {
     /// From here on this condition holds; 0 is none.
     pub(super) fn hold(&mut self, condition: usize) {
         self.now = condition;
+    }
+
+    /// An error if the condition was decided before, in this step.
+    pub(super) fn decide(&mut self, condition: usize) -> Result<()> {
+        if self.decided.insert(condition) {
+            return Ok(());
+        }
+        Err(Error::argument("a loss scale makes two steps of optimizers in one captured step")
+            .expected("one for each scale")
+            .remedy("give each optimizer a `DynamicLossScale` of its own"))
     }
 
     /// Counts and numbers of a condition.

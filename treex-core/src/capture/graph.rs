@@ -49,7 +49,11 @@ pub(super) fn record<R>(device: &CudaDevice, f: impl FnOnce() -> Result<R>) -> R
 
     impl Drop for Capture<'_> {
         fn drop(&mut self) {
-            let _ = self.end();
+            if let Some(device) = self.0 {
+                let _ = self.end();
+                // What was freed in a capture that had failed, cudarc would report in some later call.
+                let _ = device.cuda_stream().context().check_err();
+            }
         }
     }
 

@@ -399,15 +399,23 @@ pub fn look_ahead<S: TreeObject>(
             plan.calls.len() - 1
         });
         plan.calls[optimizer] += 1;
+        let is_conditional = plan.conditions.now() > 0 || forms.iter().any(|(.., condition)| *condition > 0);
+        if plan.calls[optimizer] > 1 && is_conditional {
+            return Err(Error::argument(
+                "an optimizer that steps only where a gradient is finite steps twice in one captured step",
+            )
+            .expected("one step")
+            .remedy("capture one step at a time"));
+        }
         plan.programs = VecDeque::with_capacity(forms.len());
         for ((form, _, condition), words) in forms.into_iter().zip(words) {
             let column = |words: Vec<u64>| plan.address(condition, Column::Ahead(optimizer, words.into()));
             let addresses = words.into_iter().map(column).collect();
             plan.programs.push_back(Program { form, addresses });
         }
-        Ahead { optimizer, values: values.into_iter().map(Into::into).collect() }
+        Ok(Ahead { optimizer, values: values.into_iter().map(Into::into).collect() })
     });
-    Ok(ahead)
+    ahead.transpose()
 }
 
 impl Ahead {

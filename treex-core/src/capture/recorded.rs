@@ -1,5 +1,7 @@
 //! A step that was recorded, and what surrounds it: the batch goes in, the row of this step, and the results come out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use candle_core::{CudaDevice, DType, Device, Shape, Tensor};
 
 use super::columns::MOST_WORDS;
@@ -7,7 +9,7 @@ use super::conditions::{ConditionMemory, Count, MOST_CONDITIONS};
 use super::graph::{self, Graph};
 use super::held::{Held, Trees};
 use super::leaves::{self, Leaves};
-use super::plan::{self, Memory, Plan, Rows, Sequence};
+use super::plan::{self, GoesOn, Memory, Plan, Rows, Sequence};
 use super::tensors::{Form, Tensors, all, form, with};
 use crate::device::address;
 use crate::error::{Error, ErrorKind, Result};
@@ -271,22 +273,38 @@ impl<B: Tensors, F> Recorder<'_, B, F> {
         F: for<'r> Fn(<H::Trees as Trees>::Refs<'r>, &B) -> Result<R>,
     {
         let plan = Plan::new(steps, self.memory.clone(), before.roots());
-        let step = || {
-            let result = (self.f)(held.again(), &self.batch)?;
-            let goes_on = plan::with(|plan| before.write_back(held, plan)).ok_or_else(other_form)??;
-            let expected =
-                self.outputs.iter().map(|output| (output.fixed.flat.dtype(), output.fixed.shape.clone()));
-            if form(&result) != expected.collect::<Form>() {
-                return Err(other_form());
+        // What a step that fails has moved is put back while its memory, which is the graph's, can be freed.
+        let step = || match catch_unwind(AssertUnwindSafe(|| self.step(held, before))) {
+            Ok(Ok(step)) => Ok(step),
+            Ok(Err(error)) => before.put_back(held).and(Err(error)),
+            Err(panic) => {
+                let _ = before.put_back(held);
+                resume_unwind(panic)
             }
-            self.outputs.iter().zip(all(&result)).try_for_each(|(output, x)| output.fixed.fill(x))?;
-            // Later results have the form of this one, whose memory is the graph's.
-            let form = with(&result, self.outputs.iter().map(|output| output.fixed.flat.clone()).collect());
-            Ok((form.ok_or_else(other_form)?, goes_on))
         };
         let (recorded, plan) = plan::recording(plan, || no_transfers(|| graph::record(self.cuda, step)));
         let ((result, goes_on), graph) = recorded?;
         Ok(Recording { graph, rows: plan.rows(&goes_on)?, result, counts: plan.conditions.first })
+    }
+
+    /// The work of a step: the form of its result, and how the leaves on the host go on.
+    fn step<H, R>(&self, held: &mut H, before: &Leaves) -> Result<(R, Vec<Option<GoesOn>>)>
+    where
+        H: Held,
+        R: Tensors,
+        F: for<'r> Fn(<H::Trees as Trees>::Refs<'r>, &B) -> Result<R>,
+    {
+        let result = (self.f)(held.again(), &self.batch)?;
+        let goes_on = plan::with(|plan| before.write_back(held, plan)).ok_or_else(other_form)??;
+        let expected =
+            self.outputs.iter().map(|output| (output.fixed.flat.dtype(), output.fixed.shape.clone()));
+        if form(&result) != expected.collect::<Form>() {
+            return Err(other_form());
+        }
+        self.outputs.iter().zip(all(&result)).try_for_each(|(output, x)| output.fixed.fill(x))?;
+        // Later results have the form of this one, whose memory is the graph's.
+        let form = with(&result, self.outputs.iter().map(|output| output.fixed.flat.clone()).collect());
+        Ok((form.ok_or_else(other_form)?, goes_on))
     }
 }
 
