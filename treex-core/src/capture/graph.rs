@@ -43,17 +43,17 @@ pub(super) fn record<R>(device: &CudaDevice, f: impl FnOnce() -> Result<R>) -> R
         fn end(&mut self) -> std::result::Result<Option<CudaGraph>, DriverError> {
             let Some(device) = self.0.take() else { return Ok(None) };
             let flags = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-            device.cuda_stream().end_capture(flags)
+            // cudarc reports what went wrong in a drop in its next call, which must not be the end of the capture, nor a later one.
+            let context = device.cuda_stream().context().clone();
+            let dropped = context.check_err();
+            let ended = device.cuda_stream().end_capture(flags);
+            context.check_err().and(dropped).and(ended)
         }
     }
 
     impl Drop for Capture<'_> {
         fn drop(&mut self) {
-            if let Some(device) = self.0 {
-                let _ = self.end();
-                // What was freed in a capture that had failed, cudarc would report in some later call.
-                let _ = device.cuda_stream().context().check_err();
-            }
+            let _ = self.end();
         }
     }
 

@@ -295,13 +295,14 @@ impl<B: Tensors, F> Recorder<'_, B, F> {
         F: for<'r> Fn(<H::Trees as Trees>::Refs<'r>, &B) -> Result<R>,
     {
         let result = (self.f)(held.again(), &self.batch)?;
-        let goes_on = plan::with(|plan| before.write_back(held, plan)).ok_or_else(other_form)??;
         let expected =
             self.outputs.iter().map(|output| (output.fixed.flat.dtype(), output.fixed.shape.clone()));
         if form(&result) != expected.collect::<Form>() {
             return Err(other_form());
         }
+        // First, since a result may be what a leaf held before.
         self.outputs.iter().zip(all(&result)).try_for_each(|(output, x)| output.fixed.fill(x))?;
+        let goes_on = plan::with(|plan| before.write_back(held, plan)).ok_or_else(other_form)??;
         // Later results have the form of this one, whose memory is the graph's.
         let form = with(&result, self.outputs.iter().map(|output| output.fixed.flat.clone()).collect());
         Ok((form.ok_or_else(other_form)?, goes_on))
