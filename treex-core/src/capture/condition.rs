@@ -65,7 +65,10 @@ pub fn if_finite<T: TreeObject, R>(
         }
     }
 
-    let outside = || Error::argument("a condition of a captured step is used outside of one");
+    let outside = || {
+        Error::argument("a condition of a captured step is used outside of one")
+            .remedy("call it in the function that is given to `capture`")
+    };
     let leaves = handles(counts);
     if is_conditional() {
         refuse(
