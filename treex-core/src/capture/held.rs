@@ -2,7 +2,7 @@
 
 use crate::tree::object::TreeObject;
 
-/// The types of the trees that a [captured step](crate::capture) holds, and how its function gets them.
+/// The types of the trees that a [captured step](crate::capture()) holds, and how its function gets them.
 pub trait Trees: 'static {
     /// A mutable reference to each.
     type Refs<'r>;

@@ -3,7 +3,7 @@
 use candle_core::{DType, Shape, Tensor};
 
 /// Tensors in a form that does not change from step to step: a tensor, nothing, or a tuple, an array, a `Vec` or an `Option` of
-/// such. A batch of a [captured step](crate::capture), and its result.
+/// such. A batch of a [captured step](crate::capture()), and its result.
 pub trait Tensors: Sized {
     /// Passes each tensor to `each`, in order.
     fn each<'t>(&'t self, each: &mut dyn FnMut(&'t Tensor));
