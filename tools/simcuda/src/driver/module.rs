@@ -7,7 +7,7 @@ use super::device::{Answer, Device};
 use super::error::Error;
 use super::work::{Entry, Work};
 use crate::launch::Grid;
-use crate::ptx;
+use crate::ptx::{self, Parameter};
 
 /// Shared memory of a block that needs no opt-in.
 pub const SHARED: u32 = 48 << 10;
@@ -117,6 +117,13 @@ impl Device {
         self.functions.get(&function).map(|f| Arc::clone(&f.kernel)).ok_or(Error::INVALID_HANDLE)
     }
 
+    /// `cuFuncGetParamInfo`: a parameter of a kernel, by its number.
+    pub fn parameter(&mut self, function: u64, number: usize) -> Answer<Parameter> {
+        self.context()?;
+        let kernel = self.functions.get(&function).map(|f| &f.kernel);
+        kernel.and_then(|kernel| kernel.parameters().get(number).copied()).ok_or(Error::INVALID_VALUE)
+    }
+
     /// `cuFuncGetAttribute`, of those that PTX tells. Registers and local memory are the compiler's.
     pub fn function_attribute(&mut self, function: u64, attribute: i32) -> Answer<i32> {
         self.context()?;
@@ -161,8 +168,8 @@ impl Device {
     /// `cuLaunchKernel`. The parameters are copied, as the driver does.
     pub fn launch(&mut self, function: u64, grid: Grid, parameters: &[u8], stream: u64) -> Answer {
         let stream = self.stream(stream)?;
-        let function = self.functions.get(&function).ok_or(Error::INVALID_HANDLE)?;
-        let kernel = Arc::clone(&function.kernel);
+        let found = self.functions.get(&function).ok_or(Error::INVALID_HANDLE)?;
+        let kernel = Arc::clone(&found.kernel);
         let outside = |sizes: &[u32; 3], limits: [u32; 3]| {
             sizes.iter().zip(limits).any(|(size, limit)| *size == 0 || *size > limit)
         };
@@ -173,7 +180,7 @@ impl Device {
             Some("blocks")
         } else if outside(&grid.threads, BLOCK) || too_many || others {
             Some("threads")
-        } else if grid.dynamic_shared > function.dynamic_limit() {
+        } else if grid.dynamic_shared > found.dynamic_limit() {
             Some("dynamic shared memory")
         } else {
             None
@@ -188,6 +195,6 @@ impl Device {
         if self.settings.trace {
             eprintln!("simcuda: launch of {}: {grid:?}", kernel.name());
         }
-        self.submit(stream, Work::Launch { kernel, grid, parameters: parameters.into() })
+        self.submit(stream, Work::Launch { function, kernel, grid, parameters: parameters.into() })
     }
 }

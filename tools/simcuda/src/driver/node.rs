@@ -1,12 +1,12 @@
 //! What a captured graph tells of its nodes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::device::{Answer, Device};
 use super::error::Error;
 use super::graph::Node;
 use super::work::{Entry, Work};
-use crate::blas::Gemm;
+use crate::blas::{Gemm, Matrix};
 use crate::fault::{Fault, FaultKind};
 use crate::launch::{Grid, LaunchCounts, Options};
 use crate::memory::Memory;
@@ -24,12 +24,12 @@ pub enum Told {
         /// Its parameters, whose addresses stay as long as the graph.
         parameters: Arc<Parameters>,
     },
-    /// A copy: to and from, and how much. An address of the host is `None`.
+    /// A copy.
     Copy {
         /// Where.
-        to: Option<u64>,
+        to: Address,
         /// From where.
-        from: Option<u64>,
+        from: Address,
         /// How much.
         len: usize,
     },
@@ -60,6 +60,15 @@ pub enum Told {
     Empty,
 }
 
+/// An address at an end of a copy.
+#[derive(Clone, Copy, Debug)]
+pub enum Address {
+    /// In pinned memory of the host.
+    Host(usize),
+    /// In memory of the device.
+    Device(u64),
+}
+
 impl Told {
     /// `CUgraphNodeType`.
     #[must_use]
@@ -75,25 +84,30 @@ impl Told {
     }
 }
 
-/// The bytes of parameters, and the address of each.
+/// The bytes of parameters, in words so that each is aligned, and the address of each.
 #[derive(Debug)]
 pub struct Parameters {
     addresses: Box<[usize]>,
-    _bytes: Box<[u8]>,
+    _words: Box<[u64]>,
 }
 
 impl Parameters {
     fn new(layout: &[Parameter], bytes: &[u8]) -> Self {
-        let bytes: Box<[u8]> = bytes.into();
-        let start = bytes.as_ptr().addr();
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_ne_bytes(word)
+        };
+        let words: Box<[u64]> = bytes.chunks(8).map(word).collect();
+        let start = words.as_ptr().expose_provenance();
         let addresses = layout.iter().map(|parameter| start + parameter.offset).collect();
-        Self { addresses, _bytes: bytes }
+        Self { addresses, _words: words }
     }
 
     /// The address of the first address.
     #[must_use]
     pub fn address(&self) -> usize {
-        self.addresses.as_ptr().addr()
+        self.addresses.as_ptr().expose_provenance()
     }
 }
 
@@ -103,31 +117,25 @@ struct Product {
     parameters: Vec<Parameter>,
 }
 
-const WORDS: usize = 20;
+/// The one kernel of all products.
+static PRODUCT: LazyLock<Arc<dyn Entry>> = LazyLock::new(|| {
+    let parameters = (0..WORDS).map(|word| Parameter { offset: 8 * word, len: 8 }).collect();
+    Arc::new(Product { parameters })
+});
 
-impl Product {
-    fn new() -> Self {
-        Self { parameters: (0..WORDS).map(|word| Parameter { offset: 8 * word, len: 8 }).collect() }
-    }
+/// Four sizes, five numbers of each of three matrices, and three of the scale.
+const WORDS: usize = 4 + 3 * 5 + 3;
 
-    fn words(gemm: &Gemm) -> [u64; WORDS] {
-        let Gemm { m, n, k, batch, a, b, c, scale } = gemm;
-        let mut words = [0; WORDS];
-        let sizes = [m, n, k, batch].map(|size| size.cast_unsigned());
-        let (kind, alpha, beta) = scale.words();
-        words[..4].copy_from_slice(&sizes);
-        for (words, matrix) in words[4..].chunks_exact_mut(4).zip([a, b, c]) {
-            let form = matrix.of as u64 | u64::from(matrix.transposed) << 8;
-            words.copy_from_slice(&[
-                matrix.address,
-                form,
-                matrix.leading.cast_unsigned(),
-                matrix.stride.cast_unsigned(),
-            ]);
-        }
-        words[16..19].copy_from_slice(&[kind, alpha, beta]);
-        words
+fn words(gemm: &Gemm) -> Vec<u64> {
+    let Gemm { m, n, k, batch, a, b, c, scale } = gemm;
+    let mut words = [m, n, k, batch].map(|size| size.cast_unsigned()).to_vec();
+    for Matrix { address, of, leading, stride, transposed } in [a, b, c] {
+        words.extend([*address, *of as u64, leading.cast_unsigned(), stride.cast_unsigned()]);
+        words.push(u64::from(*transposed));
     }
+    let (kind, alpha, beta) = scale.words();
+    words.extend([kind, alpha, beta]);
+    words
 }
 
 impl Entry for Product {
@@ -165,9 +173,9 @@ impl Device {
             return Ok(found.handles.clone());
         }
         let nodes = Arc::clone(&found.nodes);
+        let told: Vec<Told> = nodes.iter().map(|node| self.told(node)).collect::<Answer<_>>()?;
         let mut handles = Vec::with_capacity(nodes.len());
-        for node in nodes.iter() {
-            let told = self.told(node);
+        for told in told {
             let handle = self.new_handle();
             self.nodes.insert(handle, told);
             handles.push(handle);
@@ -178,32 +186,36 @@ impl Device {
         Ok(handles)
     }
 
-    fn told(&mut self, node: &Node) -> Told {
+    fn told(&mut self, node: &Node) -> Answer<Told> {
         let one = Grid { blocks: [1; 3], threads: [1; 3], dynamic_shared: 0 };
-        match &node.work {
-            Work::Launch { kernel, grid, parameters } => {
+        Ok(match &node.work {
+            Work::Launch { function, kernel, grid, parameters } => {
                 let parameters = Arc::new(Parameters::new(kernel.parameters(), parameters));
-                Told::Kernel { function: self.function_of(kernel), grid: *grid, parameters }
+                Told::Kernel { function: *function, grid: *grid, parameters }
             }
             Work::Gemm(gemm) => {
-                let kernel: Arc<dyn Entry> = Arc::new(Product::new());
-                let bytes = Product::words(gemm).map(u64::to_le_bytes).concat();
-                let parameters = Arc::new(Parameters::new(kernel.parameters(), &bytes));
-                Told::Kernel { function: self.add_function(kernel), grid: one, parameters }
+                let bytes: Vec<u8> = words(gemm).into_iter().flat_map(u64::to_le_bytes).collect();
+                let parameters = Arc::new(Parameters::new(PRODUCT.parameters(), &bytes));
+                Told::Kernel { function: self.function_of(&PRODUCT), grid: one, parameters }
             }
-            Work::Copy { to, from, len } => Told::Copy { to: Some(*to), from: Some(*from), len: *len },
-            Work::Write { to, bytes } | Work::Random { to, bytes } => {
-                Told::Copy { to: Some(*to), from: None, len: bytes.len() }
+            Work::Copy { to, from, len } => {
+                Told::Copy { to: Address::Device(*to), from: Address::Device(*from), len: *len }
             }
-            Work::WritePinned { to, len, .. } => Told::Copy { to: Some(*to), from: None, len: *len },
-            Work::ReadPinned { from, len, .. } => Told::Copy { to: None, from: Some(*from), len: *len },
+            Work::WritePinned { to, from, len } => {
+                Told::Copy { to: Address::Device(*to), from: Address::Host(*from), len: *len }
+            }
+            Work::ReadPinned { to, from, len } => {
+                Told::Copy { to: Address::Host(*to), from: Address::Device(*from), len: *len }
+            }
             Work::Fill { to, pattern, count } => {
                 Told::Fill { to: *to, value: pattern.value(), size: pattern.size(), count: *count }
             }
             Work::Allocate { address, len } => Told::Allocate { address: *address, len: *len },
             Work::Free { address } => Told::Free { address: *address },
-            Work::Marker | Work::Wait(_) | Work::Graph(_) => Told::Empty,
-        }
+            Work::Marker | Work::Wait(_) => Told::Empty,
+            // Captures refuse these.
+            Work::Write { .. } | Work::Random { .. } | Work::Graph(_) => return Err(Error::UNKNOWN),
+        })
     }
 
     /// What a node does.

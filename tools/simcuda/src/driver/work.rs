@@ -78,6 +78,8 @@ pub enum Work {
     Wait(Position),
     /// A kernel, with its parameters as they were when it was launched.
     Launch {
+        /// The handle that it was launched by.
+        function: u64,
         /// The kernel.
         kernel: Arc<dyn Entry>,
         /// Its grid.
@@ -267,7 +269,7 @@ impl Machine {
     pub fn run(&mut self, work: &Work) -> Result<(), Fault> {
         match work {
             Work::Marker | Work::Wait(_) => Ok(()),
-            Work::Launch { kernel, grid, parameters } => {
+            Work::Launch { kernel, grid, parameters, .. } => {
                 let counts = kernel.run(*grid, parameters, &mut self.memory, &self.options)?;
                 self.report.add_kernel(kernel.name(), counts);
                 Ok(())

@@ -1,6 +1,9 @@
 //! The calls as a C program declares them, and what the tests do with them again and again.
 #![allow(missing_docs, dead_code, unreachable_pub)] // the manual says what they are; each test uses some
 
+pub mod graphs;
+pub mod product;
+
 use std::ffi::{c_char, c_void};
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +20,57 @@ pub struct KernelNode {
     pub extra: *mut *mut c_void,
     pub kernel: *mut c_void,
     pub context: *mut c_void,
+}
+
+/// An end of a copy, in `CUDA_MEMCPY3D`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyEnd {
+    pub start: [usize; 3],
+    pub level: usize,
+    pub kind: u32,
+    pub host: usize,
+    pub device: u64,
+    pub array: usize,
+    pub reserved: usize,
+    pub pitch: usize,
+    pub height: usize,
+}
+
+/// `CUDA_MEMCPY3D`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyNode {
+    pub from: CopyEnd,
+    pub to: CopyEnd,
+    pub size: [usize; 3],
+}
+
+/// `CUDA_MEMSET_NODE_PARAMS_v1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FillNode {
+    pub to: u64,
+    pub pitch: usize,
+    pub value: u32,
+    pub size: u32,
+    pub width: usize,
+    pub height: usize,
+}
+
+/// `CUDA_MEM_ALLOC_NODE_PARAMS_v1`, with its `CUmemPoolProps`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllocationNode {
+    pub kind: u32,
+    pub handles: u32,
+    /// Of a device, and its ordinal.
+    pub location: [i32; 2],
+    pub rest: [u64; 9],
+    pub access: usize,
+    pub access_count: usize,
+    pub len: usize,
+    pub address: u64,
 }
 
 unsafe extern "C" {
@@ -37,6 +91,8 @@ unsafe extern "C" {
     pub fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, len: usize, stream: *mut c_void) -> i32;
     pub fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, len: usize, stream: *mut c_void) -> i32;
     pub fn cuMemsetD8Async(to: u64, value: u8, count: usize, stream: *mut c_void) -> i32;
+    pub fn cuMemsetD16Async(to: u64, value: u16, count: usize, stream: *mut c_void) -> i32;
+    pub fn cuMemsetD32Async(to: u64, value: u32, count: usize, stream: *mut c_void) -> i32;
     pub fn cuDeviceGetDefaultMemPool(pool: *mut *mut c_void, device: i32) -> i32;
     pub fn cuMemPoolSetAttribute(pool: *mut c_void, attribute: i32, value: *mut c_void) -> i32;
     pub fn cuMemPoolGetAttribute(pool: *mut c_void, attribute: i32, value: *mut c_void) -> i32;
@@ -58,12 +114,18 @@ unsafe extern "C" {
     pub fn cuGraphGetNodes(graph: *mut c_void, nodes: *mut *mut c_void, count: *mut usize) -> i32;
     pub fn cuGraphNodeGetType(node: *mut c_void, kind: *mut u32) -> i32;
     pub fn cuGraphKernelNodeGetParams_v2(node: *mut c_void, kernel: *mut KernelNode) -> i32;
-    pub fn cuGraphMemcpyNodeGetParams(node: *mut c_void, copy: *mut [u64; 25]) -> i32;
-    pub fn cuGraphMemsetNodeGetParams(node: *mut c_void, fill: *mut [u64; 5]) -> i32;
-    pub fn cuGraphMemAllocNodeGetParams(node: *mut c_void, allocation: *mut [u64; 15]) -> i32;
+    pub fn cuGraphMemcpyNodeGetParams(node: *mut c_void, copy: *mut CopyNode) -> i32;
+    pub fn cuGraphMemsetNodeGetParams(node: *mut c_void, fill: *mut FillNode) -> i32;
+    pub fn cuGraphMemAllocNodeGetParams(node: *mut c_void, allocation: *mut AllocationNode) -> i32;
     pub fn cuGraphMemFreeNodeGetParams(node: *mut c_void, address: *mut u64) -> i32;
     pub fn cuFuncGetParamInfo(
         function: *mut c_void,
+        index: usize,
+        offset: *mut usize,
+        len: *mut usize,
+    ) -> i32;
+    pub fn cuKernelGetParamInfo(
+        kernel: *mut c_void,
         index: usize,
         offset: *mut usize,
         len: *mut usize,

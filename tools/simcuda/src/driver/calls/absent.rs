@@ -19,7 +19,7 @@ use super::super::error::Error;
 absent! { Error::NOT_SUPPORTED.code();
     cuCtxCreate_v3 cuCtxCreate_v4 cuCtxDestroy_v2 cuCtxGetCacheConfig cuCtxGetLimit cuCtxSetLimit
     cuDestroyExternalMemory cuDeviceGetUuid cuDeviceSetMemPool cuEventElapsedTime cuExternalMemoryGetMappedBuffer
-    cuGetProcAddress_v2 cuKernelGetName cuKernelGetParamInfo cuImportExternalMemory cuLaunchCooperativeKernel cuLaunchHostFunc cuLaunchKernelEx
+    cuGetProcAddress_v2 cuKernelGetName cuImportExternalMemory cuLaunchCooperativeKernel cuLaunchHostFunc cuLaunchKernelEx
     cuMemAdvise_v2 cuMemAllocFromPoolAsync cuMemAllocManaged cuMemPoolCreate cuMemPoolDestroy
     cuMemPrefetchAsync_v2 cuOccupancyAvailableDynamicSMemPerBlock cuOccupancyMaxActiveBlocksPerMultiprocessor
     cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags cuOccupancyMaxActiveClusters

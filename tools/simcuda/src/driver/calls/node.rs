@@ -1,11 +1,12 @@
 //! What a graph tells of its nodes.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
+use std::sync::{Mutex, PoisonError};
 
+use super::super::device::{Answer, Device};
 use super::super::error::Error;
-use super::super::node::Told;
+use super::super::node::{Address, Told};
 use super::calls;
 use super::pointer::Out;
 
@@ -78,31 +79,33 @@ pub struct AllocationNode {
 const HOST: u32 = 1;
 const DEVICE: u32 = 2;
 
-fn end(address: Option<u64>, len: usize) -> End {
-    End {
-        x: 0,
-        y: 0,
-        z: 0,
-        level: 0,
-        kind: if address.is_some() { DEVICE } else { HOST },
-        host: 0,
-        device: address.unwrap_or(0),
-        array: 0,
-        reserved: 0,
-        pitch: len,
-        height: 1,
-    }
+fn end(address: Address, len: usize) -> End {
+    let (kind, host, device) = match address {
+        Address::Host(address) => (HOST, address, 0),
+        Address::Device(address) => (DEVICE, 0, address),
+    };
+    End { x: 0, y: 0, z: 0, level: 0, kind, host, device, array: 0, reserved: 0, pitch: len, height: 1 }
 }
 
 /// A name that a program keeps as long as it runs.
 fn name(text: &str) -> *const c_char {
-    thread_local! {
-        static NAMES: RefCell<HashMap<String, CString>> = RefCell::default();
-    }
-    NAMES.with_borrow_mut(|names| {
-        let named = || CString::new(text).unwrap_or_default();
-        names.entry(text.to_owned()).or_insert_with(named).as_ptr()
-    })
+    static NAMES: Mutex<BTreeMap<String, CString>> = Mutex::new(BTreeMap::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = || CString::new(text).unwrap_or_default();
+    names.entry(text.to_owned()).or_insert_with(named).as_ptr()
+}
+
+/// Where a parameter is, and how long; a program need not ask for the length.
+fn tell_parameter(
+    device: &mut Device,
+    function: u64,
+    number: usize,
+    offset: &Out<usize>,
+    len: &Out<usize>,
+) -> Answer {
+    let parameter = device.parameter(function, number)?;
+    offset.set(parameter.offset)?;
+    if len.is_null() { Ok(()) } else { len.set(parameter.len) }
 }
 
 calls! { Error;
@@ -134,7 +137,7 @@ calls! { Error;
             parameters: parameters.address(),
             extra: 0,
             kernel: 0,
-            context: 0,
+            context: device.current()?,
         })
     }
 
@@ -165,11 +168,13 @@ calls! { Error;
     }
 
     /// Offset and bytes of a kernel's parameter.
-    fn cuFuncGetParamInfo(device, function: u64, index: usize, offset: Out<usize>, len: Out<usize>) {
-        let kernel = device.kernel(function)?;
-        let parameter = kernel.parameters().get(index).ok_or(Error::INVALID_VALUE)?;
-        offset.set(parameter.offset)?;
-        len.set(parameter.len)
+    fn cuFuncGetParamInfo(device, function: u64, number: usize, offset: Out<usize>, len: Out<usize>) {
+        tell_parameter(device, function, number, &offset, &len)
+    }
+
+    /// The same. No call gives the handle of a library's kernel, so that it is the function's.
+    fn cuKernelGetParamInfo(device, kernel: u64, number: usize, offset: Out<usize>, len: Out<usize>) {
+        tell_parameter(device, kernel, number, &offset, &len)
     }
 
     /// The name of a kernel.
