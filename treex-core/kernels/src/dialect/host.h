@@ -392,6 +392,8 @@ inline float round_to_odd(double x) {
 #define LOAD_F16(address, i) from_f16(host::load<ushort>(address, i))
 #define LOAD_BF16(address, i) from_bf16(host::load<ushort>(address, i))
 #define STORE_U8(address, i, x) host::store<unsigned char>(address, i, (unsigned char)(x))
+#define STORE_U32(address, i, x) host::store<uint>(address, i, x)
+#define STORE_U64(address, i, x) host::store<ulong>(address, i, x)
 #define STORE_F32(address, i, x) host::store<float>(address, i, (float)(x))
 #define STORE_F64(address, i, x) host::store<double>(address, i, (double)(x))
 #define STORE_WIDEST(address, i, x) STORE_F64(address, i, x)

@@ -77,6 +77,7 @@ inline float log1p(float x) {
 #define LOAD_F16(address, i) from_f16(ELEMENT_AT(const ushort, address, i))
 #define LOAD_BF16(address, i) from_bf16(ELEMENT_AT(const ushort, address, i))
 #define STORE_U8(address, i, x) (ELEMENT_AT(uchar, address, i) = (uchar)(x))
+#define STORE_U32(address, i, x) (ELEMENT_AT(uint, address, i) = (x))
 #define STORE_F32(address, i, x) (ELEMENT_AT(float, address, i) = (float)(x))
 #define STORE_WIDEST(address, i, x) STORE_F32(address, i, x)
 #define STORE_F16(address, i, x) (ELEMENT_AT(ushort, address, i) = to_f16(x))

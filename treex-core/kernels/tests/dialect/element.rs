@@ -38,6 +38,11 @@ pub(crate) fn bytes<T: Plain>(numbers: &[T]) -> Vec<u8> {
     bytes
 }
 
+/// The numbers of these bytes.
+pub(crate) fn elements<T: Plain>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(T::SIZE).map(T::get).collect()
+}
+
 /// An element type.
 pub(crate) trait Element: Float<Wide: Plain> + Plain {
     /// The dialect's name.
@@ -58,7 +63,7 @@ pub(crate) trait Element: Float<Wide: Plain> + Plain {
     }
 }
 
-macro_rules! elements {
+macro_rules! element_types {
     ($($type:ty, $name:literal, $wide:literal, $rounding:expr;)*) => {$(
         impl Element for $type {
             const NAME: &str = $name;
@@ -68,7 +73,7 @@ macro_rules! elements {
     )*};
 }
 
-elements! {
+element_types! {
     f32, "F32", 2e-6, 0.;
     f64, "F64", 1e-12, 0.;
     f16, "F16", 2e-6, 1. / 1024.;

@@ -144,6 +144,23 @@ impl Host {
         }
     }
 
+    /// Asserts that elements are near to those of the CPU, relative to the largest of these: where what they are computed from was
+    /// rounded so many times on the way.
+    #[track_caller]
+    pub(crate) fn near_overall<T: Element>(&self, what: &str, found: &[T], expected: &[T], roundings: f64) {
+        if self.program.is_none() {
+            return;
+        }
+        assert_eq!(found.len(), expected.len(), "{what}");
+        let largest = expected.iter().map(|x| x.exact().abs()).fold(0., f64::max);
+        let bound = (T::WIDE + roundings * T::ROUNDING) * largest;
+        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let (found, expected) = (found.exact(), expected.exact());
+            let is_near = (found - expected).abs() <= bound;
+            assert!(is_near, "{what} of {}: {i}: {found}, not {expected} within {bound:e}", T::NAME);
+        }
+    }
+
     /// Asserts that numbers of the type that `T` is computed in are near.
     #[track_caller]
     pub(crate) fn wide_near<T: Element>(&self, what: &str, found: &[u8], expected: &[f64], scale: f64) {

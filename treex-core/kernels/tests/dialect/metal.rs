@@ -7,10 +7,14 @@ use treex_kernels::dialect::{COLUMNS, EACH, ELEMENT, METAL, ROWS, THREEFRY};
 use treex_kernels::elementwise::Elementwise;
 use treex_kernels::expression::Source;
 use treex_kernels::norm::{STATISTICS, group_norm, layer_norm};
-use treex_kernels::{add, cross_entropy, dropout, embedding, softmax, sum_axis0};
+use treex_kernels::{
+    add, attention, cross_entropy, dropout, elementwise, embedding, im2col, pooling, recurrent, softmax,
+    sum_axis0, window,
+};
 
 use crate::compiler;
 use crate::kernels::elements::{FUNCTIONS, printed};
+use crate::kernels::recurrent::{CELLS, of_counts};
 use crate::layout::Rows;
 use crate::text::{GROUP_SIZE, Text};
 
@@ -21,16 +25,22 @@ const OF_ROWS: &[&[&str]] = &[
     &[STATISTICS, layer_norm::DIALECT],
     &[STATISTICS, group_norm::TOTALS],
     &[EACH, embedding::DIALECT],
+    &[THREEFRY, attention::DIALECT],
 ];
 
 /// The texts behind those of columns.
 const OF_PIECES: &[&[&str]] = &[&[sum_axis0::DIALECT], &[group_norm::DIALECT]];
 
 /// The texts behind those of all elements.
-const OF_ELEMENTS: &[&[&str]] = &[&[add::DIALECT], &[THREEFRY, dropout::DIALECT]];
+const OF_ELEMENTS: &[&[&str]] = &[
+    &[add::DIALECT],
+    &[THREEFRY, dropout::DIALECT],
+    &[window::DIALECT, im2col::DIALECT],
+    &[window::DIALECT, pooling::DIALECT],
+];
 
 /// What texts leave open beside sizes.
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 19] = [
     "IS_LOG",
     "IS_LONG",
     "IS_CENTERED",
@@ -42,6 +52,14 @@ const FLAGS: [&str; 11] = [
     "IS_PARTIAL",
     "IS_ROUNDED",
     "IS_BACKWARD",
+    "HAS_MASK",
+    "IS_CAUSAL",
+    "HAS_DROPOUT",
+    "IS_SHARED",
+    "COUNTS_PADDING",
+    "HAS_INPUT_BIAS",
+    "HAS_CARRY_BIAS",
+    "HAS_PRODUCT",
 ];
 
 /// Each text for each element type that Metal has, with all flags and with none.
@@ -61,10 +79,21 @@ pub(crate) fn texts() -> Vec<Text> {
             for texts in OF_PIECES {
                 [4, 32].iter().for_each(|columns| add(&[ELEMENT, COLUMNS], texts, &[("COLUMNS", *columns)]));
             }
-            OF_ELEMENTS.iter().for_each(|texts| add(&[ELEMENT, EACH], texts, &[]));
+            for texts in OF_ELEMENTS {
+                [0, 2].iter().for_each(|is| add(&[ELEMENT, EACH], texts, &[("REDUCTION", *is)]));
+            }
+            for (cell, _) in CELLS {
+                let source = Source::of(&if flag == 0 { cell.traced() } else { cell.traced_gradient() });
+                let defines = [&of_counts(cell.counts())[..], &[("HAS_ALL", 3 * flag)]].concat();
+                add(&[ELEMENT, EACH], &[&printed(recurrent::DIALECT, &source)], &defines);
+            }
             for function in FUNCTIONS {
                 let traced = if flag == 0 { Elementwise::traced } else { Elementwise::traced_gradient };
-                add(&[ELEMENT, EACH], &[&printed(&Source::of(&[traced(function)]))], &[]);
+                add(
+                    &[ELEMENT, EACH],
+                    &[&printed(elementwise::DIALECT, &Source::of(&[traced(function)]))],
+                    &[],
+                );
             }
         }
     }

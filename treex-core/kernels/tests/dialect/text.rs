@@ -32,13 +32,41 @@ impl Text {
         text
     }
 
+    /// The text with another part in the place of one that it has.
+    pub(crate) fn with(&self, part: &str, other: &str) -> Self {
+        assert!(self.body.contains(part), "the text has no `{part}`");
+        Self { body: self.body.replace(part, other), ..self.clone() }
+    }
+
     fn define(&mut self, name: &str, value: usize) {
         self.defines.push((name.into(), value.to_string()));
     }
 
-    /// The names of its kernels.
+    /// The names of its kernels, without those that its defines leave out.
     pub(crate) fn kernels(&self) -> Vec<String> {
-        kernels_of(&self.body)
+        kernels_of(&self.included())
+    }
+
+    /// The lines of the body that are compiled, where a condition is a name, or a name behind `!`; the others are all kept.
+    fn included(&self) -> String {
+        let is_true = |condition: &str| {
+            let name = condition.trim_start_matches('!');
+            let (_, value) = self.defines.iter().find(|(defined, _)| defined == name)?;
+            Some((value != "0") != condition.starts_with('!'))
+        };
+        let (mut conditions, mut included): (Vec<Option<bool>>, _) = (Vec::new(), String::new());
+        for line in self.body.lines() {
+            if let Some(condition) = line.strip_prefix("#if ") {
+                conditions.push(is_true(condition));
+            } else if line.starts_with("#else") {
+                conditions.iter_mut().rev().take(1).for_each(|last| *last = last.map(|last| !last));
+            } else if line.starts_with("#endif") {
+                conditions.pop();
+            } else if !conditions.contains(&Some(false)) {
+                included += &format!("{line}\n");
+            }
+        }
+        included
     }
 
     /// The text with its defines.

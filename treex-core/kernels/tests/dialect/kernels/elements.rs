@@ -65,7 +65,7 @@ fn functions<T: Element + ElementwiseKernels>(host: &mut Host) {
         let gradient = T::map_backward(function, &x, &dy).unwrap();
         for (is_backward, expected) in [(0, value), (1, gradient)] {
             let traced = if is_backward == 0 { function.traced() } else { function.traced_gradient() };
-            let body = printed(&Source::of(&[traced]));
+            let body = printed(ELEMENTWISE, &Source::of(&[traced]));
             let text = Text::of_element(T::NAME, &[ELEMENT, EACH, &body], &[("IS_BACKWARD", is_backward)]);
             let parameters = [read(&x), read(&dy), write::<T>(len), long(len)];
             let found = host.launch(&text, "elementwise", groups(len), &parameters);
@@ -74,14 +74,13 @@ fn functions<T: Element + ElementwiseKernels>(host: &mut Host) {
     }
 }
 
-/// The text with a function in it, as a launch puts it together.
-pub(crate) fn printed(source: &Source) -> String {
+/// A text with a function in it, as a launch puts it together.
+pub(crate) fn printed(text: &str, source: &Source) -> String {
     let mut named = String::new();
     for (number, constant) in source.constants.iter().enumerate() {
         named += &format!("const real c{number} = (real)bits_to_double({:#x}ul);\n", constant.to_bits());
     }
-    ELEMENTWISE
-        .replace("CONSTANTS", &named)
+    text.replace("CONSTANTS", &named)
         .replace("STATEMENTS", &source.statements)
         .replace("RESULTS", &source.values.join(", "))
 }
