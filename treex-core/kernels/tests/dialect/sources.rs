@@ -11,13 +11,7 @@ const TABLE: &str = "addresses in a table are no pointers in Metal";
 
 /// Kernels without a Metal form, and why.
 const NOT_METAL: &[(&str, &str)] =
-    &[("bernoulli", TABLE), ("sums", TABLE), ("sweep", TABLE), ("totals", TABLE)];
-
-/// Kernels that run in neither form, and why.
-const IN_NO_FORM: &[(&str, &str)] = &[(
-    "decide",
-    "the CPU has no kernel of it: the host decides there. `tests/capture` runs it on the simulated device",
-)];
+    &[("bernoulli", TABLE), ("decide", TABLE), ("sums", TABLE), ("sweep", TABLE), ("totals", TABLE)];
 
 /// The names of the kernels of all texts in a folder.
 fn kernels_in(folder: &Path, names: &mut BTreeSet<String>) {
@@ -35,9 +29,6 @@ fn kernels_in(folder: &Path, names: &mut BTreeSet<String>) {
 fn every_kernel_has_its_forms() {
     let mut all = BTreeSet::new();
     kernels_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
-    for (name, why) in IN_NO_FORM {
-        assert!(all.remove(*name) && !why.is_empty(), "`{name}` is no kernel");
-    }
     let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(all, of(KERNELS), "kernels of the sources, and those that run in host form");
     let metal: BTreeSet<_> = metal::texts().iter().flat_map(|text| text.kernels()).collect();

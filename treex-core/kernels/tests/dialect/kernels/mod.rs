@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 mod cross_entropy;
+mod decide;
 pub(crate) mod elements;
 mod embedding;
 mod group_norm;
@@ -64,6 +65,7 @@ macro_rules! programs {
 programs! {
     attention: "attention_gradient" "attention_weights";
     cross_entropy: "integer_cross_entropy" "integer_cross_entropy_backward";
+    decide: "decide";
     elements: "add" "dropout" "elementwise";
     embedding: "gather_rows" "scatter_rows";
     group_norm: "group_gradients" "group_moments" "group_norm" "group_norm_backward" "norm_gradient_sums" "norm_moment_sums";
